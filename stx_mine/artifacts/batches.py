@@ -1,0 +1,211 @@
+"""Packed batches on disk: Parquet shards of whole batches, the positives, the dataset card."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stx_mine.artifacts.files import atomic
+from stx_mine.core.forbidden import Ragged
+from stx_mine.errors import InputError
+
+POSITIVES, CARD = "positives.parquet", "README.md"
+FOOTER_KEY = b"stx_mine"
+_DICTIONARY_BYTES = 1 << 28
+_MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
+
+
+def batch_schema(num_negatives: int) -> pa.Schema:
+    """Columns of a shard. All ids are groups, the one space over both roles; -1 never appears."""
+    texts = ["anchor", "positive", *negative_columns(num_negatives)]
+    ids = pa.list_(pa.int64())
+    return pa.schema(
+        [
+            *((name, pa.large_string()) for name in texts),
+            ("row_id", pa.int64()),
+            ("anchor_id", pa.int64()),
+            ("positive_id", pa.int64()),
+            ("negative_ids", ids),
+            ("ignore_ids", ids),
+            ("num_random_negatives", pa.int64()),
+        ]
+    )
+
+
+def negative_columns(num_negatives: int) -> list[str]:
+    """Names of the columns of negatives."""
+    return [f"negative_{j + 1}" for j in range(num_negatives)]
+
+
+def shard_path(packing: int, shard: int, num_shards: int) -> str:
+    """Path of a shard below the folder of batches."""
+    return f"epoch-{packing:03d}/train-{shard:05d}-of-{num_shards:05d}.parquet"
+
+
+def group_rows(batch_size: int) -> int:
+    """Rows of a Parquet row group: an equal part of a large batch, or several small batches.
+
+    Returns:
+        batch_size / g for the largest divisor g <= 8 that leaves at least 1,024 rows, or a
+        multiple of batch_size of about 1,024 rows where it is smaller than that.
+    """
+    if batch_size < _MIN_GROUP_ROWS:
+        return batch_size * max(1, _MIN_GROUP_ROWS // batch_size)
+    parts = [
+        parts
+        for parts in range(1, _MAX_GROUPS + 1)
+        if batch_size % parts == 0 and batch_size // parts >= _MIN_GROUP_ROWS
+    ]
+    return batch_size // max(parts)
+
+
+def write_shard(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
+    """Write whole batches atomically; a text is stored once per column chunk."""
+    table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer).encode()})
+    texts = [field.name for field in table.schema if pa.types.is_large_string(field.type)]
+    with atomic(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=group_rows(footer["batch_size"]),
+            compression="zstd",
+            use_dictionary=texts,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            write_page_index=True,
+        )
+
+
+def write_positives(path: Path, anchor_ids: NDArray[np.int64], positives: Ragged) -> None:
+    """Write anchor group -> groups of all its known positives."""
+    lists = pa.ListArray.from_arrays(
+        pa.array(positives.offsets, pa.int32()), pa.array(positives.values, pa.int64())
+    )
+    table = pa.table({"anchor_id": anchor_ids, "positive_ids": lists})
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file of whole batches.
+
+    Attributes:
+        path: The file.
+        batch_size: Rows a batch.
+        num_batches: Batches in the file.
+        num_negatives: Columns of negatives.
+        policy: merge or strict.
+    """
+
+    path: Path
+    batch_size: int
+    num_batches: int
+    num_negatives: int
+    policy: str
+
+    @classmethod
+    def open(cls, path: Path) -> "Shard":
+        """Read the footer.
+
+        Raises:
+            InputError: The file is no shard of whole batches.
+        """
+        try:
+            parquet = pq.ParquetFile(path)
+            metadata = parquet.schema_arrow.metadata or {}
+            footer = json.loads(metadata[FOOTER_KEY])
+            size = int(footer["batch_size"])
+        except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
+            raise InputError(
+                f"expected a shard packed by `stx-mine pack` at {path}, found something else "
+                f"({type(error).__name__}); pack again"
+            ) from error
+        rows = parquet.metadata.num_rows
+        if rows % size:
+            raise InputError(f"{path} has {rows:,} rows, no multiple of its batch size {size:,}")
+        return cls(path, size, rows // size, int(footer["k"]), footer["policy"])
+
+    def batch(self, number: int, columns: list[str] | None = None) -> pa.Table:
+        """Read one batch; only the row groups that hold it."""
+        parquet = pq.ParquetFile(self.path)
+        first, last = number * self.batch_size, (number + 1) * self.batch_size
+        groups: list[int] = []
+        start = skip = 0
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if start < last and start + rows > first:
+                skip = skip if groups else first - start
+                groups.append(group)
+            start += rows
+        return parquet.read_row_groups(groups, columns=columns).slice(skip, self.batch_size)
+
+
+def list_packings(folder: Path) -> list[list[Shard]]:
+    """The shards of each packing, in order.
+
+    Raises:
+        InputError: There are none.
+    """
+    packings = [
+        [Shard.open(path) for path in sorted(epoch.glob("train-*.parquet"))]
+        for epoch in sorted(folder.glob("epoch-*"))
+    ]
+    if not packings or not all(packings):
+        raise InputError(f"expected epoch-000/train-*.parquet in {folder}, found none; run pack")
+    return packings
+
+
+def ragged_column(table: pa.Table, name: str) -> Ragged:
+    """A list column as one flat array with offsets."""
+    column = table.column(name).combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.to_numpy()[offsets[0] : offsets[-1]].astype(np.int64)
+    return Ragged(offsets - offsets[0], values)
+
+
+def dataset_card(facts: dict[str, Any]) -> str:
+    """The README.md of the shards: configs for `datasets.load_dataset`, and what is inside.
+
+    Args:
+        facts: batch_size, policy, k, seed, packings, batches, rows, model, columns (those
+            without nulls in the first packing).
+    """
+    columns = "".join(f"\n  - {name}" for name in facts["columns"])
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: epoch-000/*.parquet
+  columns:{columns}
+  default: true
+- config_name: full
+  data_files:
+  - split: train
+    path: epoch-*/*.parquet
+tags:
+- sentence-transformers
+- hard-negatives
+- stx-mine
+---
+# Packed batches
+
+{facts["batches"]:,} batches of exactly {facts["batch_size"]:,} rows in each of {facts["packings"]}
+packings (`epoch-NNN/`), policy `{facts["policy"]}`, {facts["k"]} negatives a row, mined with
+`{facts["model"]}`, seed {facts["seed"]}. Made by stx-mine from {facts["rows"]:,} pairs.
+
+- `load_dataset(DIR)` gives the first packing with {", ".join(f"`{c}`" for c in facts["columns"])}.
+- `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
+  has fewer), and ids. All ids are groups: texts that count as the same text share one.
+- Rows `[i * B, (i + 1) * B)` are batch i. Any shuffling of rows destroys it: train with
+  `stx_mine.train.packed_sampler.PackedBatchSampler` as `batch_sampler`.
+- Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`
+  (`stx-mine train`); policy `strict` has no repeated text and fits any trainer.
+- `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing else.
+"""

@@ -1,0 +1,107 @@
+"""Atomic files: what has its final name is whole."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from stx_mine.errors import ArtifactError
+
+_CHUNK_BYTES = 1 << 22
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path; sync it and rename it to `path` if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    yield temporary
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file atomically, keys in the given order."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ArtifactError: The file is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ArtifactError(
+            f"expected JSON in {path}, found something else ({error}); delete the folder "
+            f"{path.parent} and run its command again"
+        ) from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"expected a JSON object in {path}, found {type(content).__name__}")
+    return content
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a NumPy array atomically, without pickle."""
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, array, allow_pickle=False)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Map a NumPy array into memory, read-only."""
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write an Arrow IPC file atomically, uncompressed so that it maps into memory."""
+    with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Map an Arrow IPC file into memory; its columns are read when they are used."""
+    with pa.memory_map(str(path), "rb") as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def checksum(path: Path) -> str:
+    """The xxh3-128 digest of a file's bytes, in hex."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as handle:
+        while block := handle.read(_CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def publish_directory(staging: Path, target: Path) -> None:
+    """Swap a finished folder into the place of an older one."""
+    previous = target.with_name(target.name + ".old")
+    shutil.rmtree(previous, ignore_errors=True)
+    if target.exists():
+        target.replace(previous)
+    staging.replace(target)
+    _sync_directory(target.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

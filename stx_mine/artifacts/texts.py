@@ -1,0 +1,118 @@
+"""The text store: distinct texts with ids, pairs, groups; written in a stream, mapped on read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from stx_mine.artifacts.artifact import Manifest
+from stx_mine.artifacts.files import atomic, read_array, read_table
+
+QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
+PAIRS, PASSAGE_GROUPS, QUERY_GROUPS = "pairs.arrow", "passage_groups.npy", "query_groups.npy"
+TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("original_id", pa.large_string())])
+PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])
+DIGEST = pa.binary(16)
+_WHITE_SPACE = r"[\s\p{Z}\x{85}]+"
+
+
+def normalise(texts: pa.Array) -> pa.Array:
+    """The form that decides whether two texts are the same: NFKC, white space collapsed.
+
+    Args:
+        texts: Strings of any kind; nulls become the empty string.
+
+    Returns:
+        Large strings of the same length. Case is kept.
+    """
+    filled = pc.fill_null(texts.cast(pa.large_string()), "")
+    composed = pc.utf8_normalize(filled, form="NFKC")
+    collapsed = pc.replace_substring_regex(composed, pattern=_WHITE_SPACE, replacement=" ")
+    return pc.utf8_trim(collapsed, characters=" ")
+
+
+def text_digests(texts: pa.Array) -> pa.Array:
+    """The xxh3-128 digest of each normalised text; null where it is empty."""
+    normal = normalise(texts)
+    digest = xxhash.xxh3_128_digest
+    raw = b"".join([digest(text) for text in normal.cast(pa.large_binary()).to_pylist()])
+    validity = pc.not_equal(pc.utf8_length(normal), 0)
+    array = pa.Array.from_buffers(DIGEST, len(normal), [None, pa.py_buffer(raw)])
+    return pc.if_else(validity, array, pa.scalar(None, DIGEST))
+
+
+def write_texts(path: Path, batches: Iterator[tuple[pa.Array, pa.Array, NDArray[np.bool_]]]) -> int:
+    """Write the chosen rows of a stream of (texts, original ids, keep) atomically.
+
+    Returns:
+        The number of texts written.
+    """
+    count = 0
+    with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, TEXT_SCHEMA) as writer:
+            for texts, original_ids, keep in batches:
+                batch = pa.record_batch([texts, original_ids], schema=TEXT_SCHEMA)
+                kept = batch.filter(pa.array(keep))
+                count += kept.num_rows
+                writer.write_batch(kept)
+    return count
+
+
+@dataclass(frozen=True)
+class TextStore:
+    """Texts, pairs and groups of a run, mapped into memory.
+
+    Attributes:
+        queries: Table `text`, `original_id`; row number = query_id.
+        passages: Table `text`, `original_id`; row number = passage_id.
+        pair_query_ids: int64 (N,).
+        pair_passage_ids: int64 (N,).
+        query_groups: int64 (num queries,); groups below num_passages are passages.
+        passage_groups: int64 (num passages,).
+    """
+
+    queries: pa.Table
+    passages: pa.Table
+    pair_query_ids: NDArray[np.int64]
+    pair_passage_ids: NDArray[np.int64]
+    query_groups: NDArray[np.int64]
+    passage_groups: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, manifest: Manifest) -> "TextStore":
+        """Map the files of a finished `texts/`."""
+        folder = manifest.folder
+        pairs = read_table(folder / PAIRS)
+        return cls(
+            read_table(folder / QUERIES),
+            read_table(folder / PASSAGES),
+            pairs.column("query_id").to_numpy(),
+            pairs.column("passage_id").to_numpy(),
+            read_array(folder / QUERY_GROUPS),
+            read_array(folder / PASSAGE_GROUPS),
+        )
+
+    @property
+    def num_queries(self) -> int:
+        """Number of distinct queries."""
+        return int(self.queries.num_rows)
+
+    @property
+    def num_passages(self) -> int:
+        """Number of distinct passages, the corpus."""
+        return int(self.passages.num_rows)
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.pair_query_ids)
+
+    @property
+    def num_groups(self) -> int:
+        """An upper bound of the group space: passages first, then queries."""
+        return self.num_passages + self.num_queries

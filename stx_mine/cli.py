@@ -1,0 +1,158 @@
+"""The command line: argv -> one config -> one stage; errors -> one line and an exit code.
+
+Nothing else in the package prints. Stages, and torch with them, are imported when they run.
+"""
+
+import inspect
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import Field, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from stx_mine import __version__
+from stx_mine import config as configs
+from stx_mine.errors import StxMineError
+
+if TYPE_CHECKING:
+    from stx_mine.stages.report import StageReport
+
+app = typer.Typer(
+    name="stx-mine",
+    help="Turn (query, passage) pairs into training data for embedding models, offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+COMMANDS: dict[str, type[configs.StageConfig]] = {
+    "ingest": configs.IngestConfig,
+    "embed": configs.EmbedConfig,
+    "index": configs.IndexConfig,
+    "mine": configs.MineConfig,
+    "pack": configs.PackConfig,
+    "verify": configs.VerifyConfig,
+    "train": configs.TrainConfig,
+    "evaluate": configs.EvaluateConfig,
+}
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line on stderr."""
+    try:
+        app()
+    except StxMineError as error:
+        sys.stderr.write(f"stx-mine: error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("stx-mine: interrupted; the same command goes on where it stopped\n")
+        sys.exit(130)
+
+
+def run_stage(name: str, config: configs.StageConfig) -> "StageReport":
+    """Import a stage and run it."""
+    quiet()
+    report: StageReport = getattr(import_module(f"stx_mine.stages.{name}"), f"run_{name}")(config)
+    return report
+
+
+def quiet() -> None:
+    """Keep other libraries' notices away from the user; errors still come through."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch|transformers")
+    for library in ("sentence_transformers", "datasets", "transformers", "accelerate"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def show(report: "StageReport", seconds: float | None = None) -> None:
+    """Print the summary of a stage to stdout, its warnings to stderr."""
+    for part in report.parts:
+        show(part)
+    state = "done before, skipped" if report.skipped else "done"
+    took = "" if seconds is None or report.skipped else f" in {seconds:.1f} s"
+    typer.echo(f"{report.stage}: {state}{took} -> {report.folder}/")
+    for line in report.lines:
+        typer.echo(f"  {line}")
+    for line in report.warnings:
+        typer.echo(f"  warning: {line}", err=True)
+
+
+def _command(name: str, config_type: type[configs.StageConfig]) -> Callable[..., None]:
+    """A function whose parameters are the fields of a config."""
+
+    def command(**values: Any) -> None:
+        given: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+        }
+        started = time.monotonic()
+        report = run_stage(name, config_type(**given))
+        show(report, time.monotonic() - started)
+
+    hints = get_type_hints(config_type)
+    declared = [_parameter(one, hints[one.name]) for one in fields(config_type)]
+    declared.sort(key=lambda one: one.kind)
+    command.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
+    command.__doc__ = config_type.__doc__
+    return command
+
+
+def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
+    default: Any = one.default
+    kind: Any = inspect.Parameter.KEYWORD_ONLY
+    if get_origin(hint) is tuple:
+        hint, default = list[get_args(hint)[0]], list(one.default)  # type: ignore[misc,arg-type]
+    if one.metadata["argument"]:
+        info = typer.Argument(help=one.metadata["help"], show_default=False)
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    else:
+        info = typer.Option(
+            configs.flag(one),
+            help=one.metadata["help"],
+            show_default=default not in (None, [], False),
+        )
+    if hint is bool:
+        info.param_decls = (configs.flag(one),)
+    return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
+
+
+for _name, _config_type in COMMANDS.items():
+    app.command(_name, help=_config_type.__doc__)(_command(_name, _config_type))
+
+
+@app.command("run")
+def run_command(
+    file: Annotated[str, typer.Argument(help="A pipeline file (YAML).", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a field, as in --set mine.k=4; repeatable."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what was made with other settings.")
+    ] = False,
+) -> None:
+    """Run the stages of a pipeline file in order, skipping what is finished."""
+    from stx_mine.pipeline import load_pipeline, run_pipeline
+
+    pipeline = load_pipeline(file, overrides or [], overwrite)
+    started = time.monotonic()
+    for title, report, seconds in run_pipeline(pipeline, run_stage):
+        if title:
+            typer.echo(title)
+        show(report, seconds)
+    typer.echo(f"everything is in {pipeline.run_dir}/ ({time.monotonic() - started:.0f} s)")
+
+
+@app.command("version")
+def version_command() -> None:
+    """Print the version."""
+    typer.echo(__version__)

@@ -1,0 +1,279 @@
+"""One frozen dataclass per stage: the CLI options, the YAML keys and the Python arguments.
+
+A field declares its help text and the artifacts that it affects. Fields that affect none
+(block sizes, devices, where the run lives) never make a finished artifact stale.
+"""
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar
+
+from stx_mine.errors import ConfigError
+
+T = TypeVar("T")
+DEFAULT_MODEL = "package:wordllama"
+
+
+def option(
+    default: T,
+    help_text: str,
+    affects: str = "",
+    minimum: float | None = None,
+    argument: bool = False,
+) -> T:
+    """Declare a config field.
+
+    Args:
+        default: The default value.
+        help_text: One line for `--help`.
+        affects: Space-separated names of the artifacts whose key holds this field.
+        minimum: The smallest valid value (inclusive), if there is one.
+        argument: Whether the CLI takes it by position.
+
+    Returns:
+        A dataclass field, typed as its default.
+    """
+    metadata = {
+        "help": help_text,
+        "affects": tuple(affects.split()),
+        "minimum": minimum,
+        "argument": argument,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """What every stage takes."""
+
+    run_dir: str = option("stx-run", "The run directory: one folder per artifact.")
+    overwrite: bool = option(
+        False, "Replace what this command owns where it was made with other settings."
+    )
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ConfigError: A value is below its minimum.
+        """
+        for one in fields(self):
+            minimum, value = one.metadata.get("minimum"), getattr(self, one.name)
+            if minimum is not None and value is not None and value < minimum:
+                raise ConfigError(
+                    f"{flag(one)} must be at least {minimum:g}, found {value}; give a larger value"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFields:
+    """How input files are read; shared by the stages that read pairs."""
+
+    corpus: str | None = option(
+        None, "A file of passages; those that only pairs name are added to it.", "texts"
+    )
+    query_column: str | None = option(None, "Column of the queries (default: the first).", "texts")
+    passage_column: str | None = option(
+        None, "Column of the positive passages (default: the second).", "texts"
+    )
+    corpus_column: str | None = option(
+        None, "Column of the corpus file's passages (default: the only or first).", "texts"
+    )
+    split: str | None = option(
+        None, "Which qrels of a BEIR folder (default: train, or the only one).", "texts"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig(SourceFields, StageConfig):
+    """Read pairs and a corpus, count what is dropped, merge exact duplicates."""
+
+    pairs: str | None = option(
+        None,
+        "Pairs: Parquet, JSONL, CSV or TSV (also .gz, .zst), or a BEIR folder.",
+        "texts",
+        argument=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(IngestConfig):
+    """Ingest PAIRS where given, then embed every distinct text once."""
+
+    model: str = option(DEFAULT_MODEL, "A hub id, a local folder, or package:NAME.", "embeddings")
+    dtype: Literal["float32", "float16"] = option(
+        "float32", "Number format of the stored vectors.", "embeddings"
+    )
+    max_length: int | None = option(
+        None, "Tokens kept of a text (default: the model's own).", "embeddings", minimum=1
+    )
+    shard_size: int = option(65_536, "Texts a shard (one task each).", "embeddings", minimum=1)
+    encode_batch_size: int = option(256, "Texts a forward pass.", minimum=1)
+    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig(StageConfig):
+    """Build a FAISS index of the passages and measure its recall against exact search."""
+
+    factory: str = option("IVF1024,Flat", "A FAISS index factory string.", "index")
+    nprobe: int = option(16, "Cells that an IVF index visits a query.", "index", minimum=1)
+    recall_depth: int = option(100, "Recall is measured at this depth.", "index", minimum=1)
+    recall_queries: int = option(1_000, "Queries of the recall sample.", "index", minimum=1)
+    min_recall: float = option(0.0, "Below this measured recall the index is refused.", minimum=0)
+    seed: int = option(42, "Seed of the recall sample.", "index", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MineConfig(StageConfig):
+    """Search deeply, filter, keep an ordered pool of negatives a pair."""
+
+    k: int = option(8, "Negatives a row that pack will bind.", "negatives", minimum=1)
+    pool: int = option(30, "Negatives kept a pair; never fewer than k.", "negatives", minimum=1)
+    depth: int = option(
+        100, "Candidates searched a query, beyond its known positives.", "hits", minimum=1
+    )
+    search: Literal["auto", "exact", "faiss"] = option(
+        "auto", "exact, faiss (needs index/), or auto: faiss where index/ exists.", "hits"
+    )
+    range_min: int = option(
+        0, "First rank that may be a negative (0-based).", "negatives", minimum=0
+    )
+    range_max: int | None = option(
+        None, "Rank at which the window ends (exclusive).", "negatives", minimum=1
+    )
+    min_score: float | None = option(None, "Lowest score of a negative.", "negatives")
+    max_score: float | None = option(None, "Highest score of a negative.", "negatives")
+    absolute_margin: float | None = option(
+        None, "Keep a candidate if score <= positive - margin.", "negatives", minimum=0
+    )
+    relative_margin: float | None = option(
+        0.05, "Keep a candidate if score <= positive - |positive| * margin.", "negatives", minimum=0
+    )
+    positive_score: Literal["lowest", "pair"] = option(
+        "lowest", "Margins count from the query's lowest positive, or the pair's own.", "negatives"
+    )
+    sampling: Literal["top", "random"] = option(
+        "top", "Which of the remaining candidates enter the pool.", "negatives"
+    )
+    seed: int = option(42, "Seed of random sampling.", "negatives", minimum=0)
+    query_block: int = option(4_096, "Queries a search task.", "hits", minimum=1)
+    passage_block: int = option(16_384, "Passages a matrix product.", minimum=1)
+    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+    def __post_init__(self) -> None:
+        """Check what one range alone cannot tell.
+
+        Raises:
+            ConfigError: An empty window.
+        """
+        super().__post_init__()
+        if self.range_max is not None and self.range_max <= self.range_min:
+            raise ConfigError(
+                f"--range-max must be above --range-min, found {self.range_max} and "
+                f"{self.range_min}; ranks are 0-based and the window is half-open"
+            )
+        if None not in (self.min_score, self.max_score) and self.min_score > self.max_score:  # type: ignore[operator]
+            raise ConfigError(
+                f"--min-score must not be above --max-score, found {self.min_score} and "
+                f"{self.max_score}; swap them"
+            )
+        if self.depth < self.k:
+            raise ConfigError(
+                f"--depth must be at least k={self.k}, found {self.depth}; give --depth {self.k}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig(StageConfig):
+    """Bind negatives and write batches into Parquet shards, one packing per epoch."""
+
+    batch_size: int = option(2_048, "Rows that one optimizer step sees.", "batches", minimum=2)
+    policy: Literal["merge", "strict"] = option(
+        "merge",
+        "merge: each text once a batch, known positives masked; strict: for any trainer.",
+        "batches",
+    )
+    k: int | None = option(None, "Negatives a row (default: the k of mine).", "batches", minimum=0)
+    packings: int | None = option(
+        None, "Different packings (default: 2, or as many as make 20 steps).", "batches", minimum=1
+    )
+    seed: int = option(42, "Seed; packing e is seeded by (seed, e).", "batches", minimum=0)
+    shard_rows: int = option(
+        65_536, "Rows a shard; rounded to whole batches.", "batches", minimum=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig(StageConfig):
+    """Check every invariant and checksum of packed batches, from the shards alone."""
+
+    directory: str | None = option(
+        None, "A folder of packed batches (default: batches/ of the run).", argument=True
+    )
+    max_violations: int = option(10, "Violations to name before stopping.", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(StageConfig):
+    """Train a model on the packed batches."""
+
+    model: str | None = option(
+        None, "The model to train (default: the one that embedded round 1).", "model"
+    )
+    loss: Literal["mnr", "triplet"] = option(
+        "mnr", "mnr: softmax over all passages of the batch; triplet: own negatives only.", "model"
+    )
+    epochs: int | None = option(
+        None, "Passes over the rows (default: the packings there are).", "model", minimum=1
+    )
+    learning_rate: float | None = option(
+        None, "Peak rate (default: by kind of model and batch size).", "model", minimum=0
+    )
+    warmup: float = option(0.1, "Share of the steps that warm up.", "model", minimum=0)
+    temperature: float = option(0.05, "Softmax temperature of mnr.", "model", minimum=1e-6)
+    triplet_margin: float = option(0.3, "Margin of triplet, in cosine.", "model", minimum=0)
+    max_length: int | None = option(
+        None, "Tokens kept of a text (default: as it was embedded).", "model", minimum=1
+    )
+    seed: int = option(42, "Seed of batch order and dropout.", "model", minimum=0)
+    chunk_rows: int = option(2_048, "Anchors whose logits exist at one time.", minimum=1)
+    checkpoint_steps: int = option(100, "Steps between checkpoints.", minimum=1)
+    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(SourceFields, StageConfig):
+    """nDCG@10, MRR@10 and Recall@100 of models on held-out pairs."""
+
+    data: str | None = option(
+        None, "Held-out pairs or a BEIR folder.", "evaluations", argument=True
+    )
+    models: tuple[str, ...] = option(
+        (), "Models to compare (default: the base model and the trained one).", "evaluations"
+    )
+    name: str | None = option(None, "Name of the evaluation (default: that of the data).")
+    encode_batch_size: int = option(256, "Texts a forward pass.", minimum=1)
+    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+
+def flag(one: "Field[Any]") -> str:
+    """The CLI spelling of a field."""
+    return one.name.upper() if one.metadata.get("argument") else "--" + one.name.replace("_", "-")
+
+
+def key_fields(config: StageConfig, artifact: str) -> dict[str, Any]:
+    """The fields of a config that decide the bytes of an artifact.
+
+    Args:
+        config: A stage's config.
+        artifact: Name of the artifact.
+
+    Returns:
+        Field name -> JSON-ready value, in the order of declaration.
+    """
+    found = {}
+    for one in fields(config):
+        if artifact in one.metadata.get("affects", ()):
+            value = getattr(config, one.name)
+            found[one.name] = list(value) if isinstance(value, tuple) else value
+    return found

@@ -1,0 +1,1 @@
+"""Pure decisions: arrays and keyword arguments in, arrays and reasons out."""

@@ -1,0 +1,36 @@
+"""Exceptions that tell a user what was expected, what was found and what to do.
+
+Every message is one line. The CLI prints it to stderr and leaves with `exit_code`.
+"""
+
+
+class StxMineError(Exception):
+    """A mistake that the user can mend; the base of all exceptions of this package."""
+
+    exit_code = 2
+
+
+class ConfigError(StxMineError):
+    """A setting is out of range, misspelt or contradicts another one."""
+
+
+class InputError(StxMineError):
+    """An input file is missing, empty, or holds something else than was expected."""
+
+
+class ModelError(StxMineError):
+    """A model cannot be found or loaded."""
+
+
+class ArtifactError(StxMineError):
+    """An artifact of the run directory is missing, stale, or planned with other settings."""
+
+
+class LockedError(StxMineError):
+    """Another command is at work in the same run directory."""
+
+
+class ViolationError(StxMineError):
+    """`verify` found batches that break an invariant."""
+
+    exit_code = 1

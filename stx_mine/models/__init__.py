@@ -1,0 +1,1 @@
+"""Encoders behind a small protocol."""

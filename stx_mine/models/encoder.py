@@ -1,0 +1,100 @@
+"""The encoder protocol, and the one that wraps sentence-transformers."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from stx_mine.errors import ModelError
+from stx_mine.models.load import is_static, load_model
+from stx_mine.models.tokenise import Role
+
+Similarity = Literal["cosine", "dot", "euclidean"]
+
+
+class Encoder(Protocol):
+    """Whatever turns texts into vectors."""
+
+    def encode(self, texts: list[str], role: Role) -> NDArray[np.float32]:
+        """Vectors of texts, float32 (len(texts), dim), in order."""
+        ...
+
+    def contract(self) -> dict[str, Any]:
+        """What decides the vectors: fingerprint, prompts, length, similarity, dimensions."""
+        ...
+
+
+@dataclass(frozen=True)
+class SentenceTransformerEncoder:
+    """A SentenceTransformer with its own prompts for queries and documents.
+
+    Attributes:
+        name: How the user named it.
+        model: The model.
+        batch_size: Texts a forward pass.
+    """
+
+    name: str
+    model: SentenceTransformer
+    batch_size: int = 256
+
+    @classmethod
+    def load(
+        cls, name: str, device: str | None, max_length: int | None, batch_size: int
+    ) -> "SentenceTransformerEncoder":
+        """Load the model by name.
+
+        Raises:
+            ModelError: There is no such model.
+        """
+        return cls(name, load_model(name, device, max_length), batch_size)
+
+    def encode(self, texts: list[str], role: Role) -> NDArray[np.float32]:
+        """Vectors of texts, float32 (len(texts), dim); the library sorts them by length."""
+        encode = self.model.encode_query if role == "query" else self.model.encode_document
+        # Static models pay per call, not per padded token.
+        batch_size = max(self.batch_size, 1_024) if is_static(self.model) else self.batch_size
+        vectors = encode(texts, batch_size=batch_size, show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+    def similarity(self) -> Similarity:
+        """The model's own similarity function.
+
+        Raises:
+            ModelError: Manhattan distance, which no blocked product can search.
+        """
+        name = str(self.model.similarity_fn_name)
+        if name not in ("cosine", "dot", "euclidean"):
+            raise ModelError(
+                f"the model {self.name!r} scores by {name} distance, which is not supported; set "
+                "its similarity_fn_name to cosine, dot or euclidean and save it"
+            )
+        return cast(Similarity, name)
+
+    def contract(self) -> dict[str, Any]:
+        """What decides the vectors, JSON-ready; the name is not part of it."""
+        limit = self.model.max_seq_length
+        return {
+            "weights": weights_digest(self.model),
+            "prompts": dict(self.model.prompts),
+            "default_prompt": self.model.default_prompt_name,
+            "max_length": None if limit is None or limit == float("inf") else int(limit),
+            "similarity": self.similarity(),
+            "dim": int(self.model.get_embedding_dimension() or 0),
+        }
+
+
+def weights_digest(model: SentenceTransformer) -> str:
+    """The xxh3-128 digest of all weights and of the modules' names, in hex."""
+    digest = xxhash.xxh3_128()
+    for module in model:
+        digest.update(type(module).__name__.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(name.encode())
+        digest.update(flat.numpy())
+    return digest.hexdigest()

@@ -1,0 +1,36 @@
+"""Texts to model inputs with the prompt of their role: the contract of embedding and training."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sentence_transformers import SentenceTransformer
+
+Role = Literal["query", "passage"]
+# The prompt names that sentence-transformers looks for, in its order.
+_PROMPT_NAMES = {"query": ("query",), "passage": ("document", "passage", "corpus")}
+_TASKS = {"query": "query", "passage": "document"}
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    """Tokenises texts as `encode_query` and `encode_document` of the model do.
+
+    Attributes:
+        model: The model.
+    """
+
+    model: SentenceTransformer
+
+    def __call__(self, texts: list[str], role: Role) -> dict[str, Any]:
+        """Model inputs of texts."""
+        prompt = role_prompt(self.model, role)
+        return dict(self.model.preprocess(texts, prompt=prompt, task=_TASKS[role]))
+
+
+def role_prompt(model: SentenceTransformer, role: Role) -> str | None:
+    """The prompt that the model puts before texts of a role; None for none."""
+    names = [*_PROMPT_NAMES[role], model.default_prompt_name]
+    for name in names:
+        if name is not None and model.prompts.get(name) is not None:
+            return model.prompts[name] or None
+    return None

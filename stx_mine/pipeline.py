@@ -1,0 +1,188 @@
+"""Pipeline files: YAML -> configs -> stages in order, once per round."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from stx_mine import config as configs
+from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stx_mine.stages.report import StageReport
+
+STAGES: dict[str, type[configs.StageConfig]] = {
+    "embed": configs.EmbedConfig,
+    "index": configs.IndexConfig,
+    "mine": configs.MineConfig,
+    "pack": configs.PackConfig,
+    "verify": configs.VerifyConfig,
+    "train": configs.TrainConfig,
+    "evaluate": configs.EvaluateConfig,
+}
+_TOP = ("run_dir", "rounds")
+StageRunner = Callable[[str, configs.StageConfig], "StageReport"]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checked pipeline file.
+
+    Attributes:
+        run_dir: The run directory of round 1.
+        rounds: How often to mine; each round mines with the model that the last one trained.
+        settings: Fields of each stage, in the order of the stages.
+        overwrite: Whether to replace artifacts of other settings.
+    """
+
+    run_dir: str
+    rounds: int
+    settings: dict[str, dict[str, Any]]
+    overwrite: bool
+
+
+def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> Pipeline:
+    """Read a pipeline file and check every field.
+
+    Args:
+        path: The YAML file.
+        overrides: `stage.field=value` or `field=value`, the value in YAML.
+        overwrite: Passed on to every stage.
+
+    Raises:
+        ConfigError: The file is missing or malformed, or a name or value does not fit.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text("utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"expected a pipeline file at {path}, found none; check it") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"expected stage names with their fields in {path}, found {content!r}")
+    settings = {name: dict(value or {}) for name, value in content.items() if name not in _TOP}
+    top = {name: content[name] for name in _TOP if name in content}
+    for override in overrides:
+        _override(top, settings, override)
+    for name, values in settings.items():
+        if name not in STAGES:
+            known = ", ".join([*_TOP, *STAGES])
+            raise ConfigError(f"{name!r} is no stage of a pipeline ({path}); there are {known}")
+        settings[name] = {key: _typed(name, key, value) for key, value in values.items()}
+    rounds = top.get("rounds", 1)
+    if not isinstance(rounds, int) or rounds < 1:
+        raise ConfigError(f"rounds must be a whole number of at least 1, found {rounds!r}")
+    ordered = {name: settings[name] for name in STAGES if name in settings}
+    pipeline = Pipeline(str(top.get("run_dir", "stx-run")), rounds, ordered, overwrite)
+    for _ in pipeline_steps(pipeline):
+        pass
+    return pipeline
+
+
+def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, configs.StageConfig]]:
+    """Yield (round, stage, config) in order; evaluation comes once, at the end, for all rounds.
+
+    Round 1 embeds with the named model; each later round mines with the model that the round
+    before trained, and trains the first model anew unless `train.model` names another.
+    """
+    first = RunDir(pipeline.run_dir)
+    base = pipeline.settings.get("embed", {}).get("model", configs.DEFAULT_MODEL)
+    for number in range(1, pipeline.rounds + 1):
+        for stage, values in pipeline.settings.items():
+            if stage == "evaluate":
+                continue
+            values = dict(values)
+            if stage == "embed" and number > 1:
+                values = {key: v for key, v in values.items() if key not in _ingest_fields()}
+                values["model"] = str(first.round_dir(number - 1).folder("model"))
+            yield number, stage, _config(pipeline, stage, first.round_dir(number), values)
+    if "evaluate" in pipeline.settings:
+        values = dict(pipeline.settings["evaluate"])
+        if "train" in pipeline.settings:
+            trained = [
+                str(first.round_dir(number).folder("model"))
+                for number in range(1, pipeline.rounds + 1)
+            ]
+            values.setdefault("models", (base, *trained))
+        yield pipeline.rounds, "evaluate", _config(pipeline, "evaluate", first, values)
+
+
+def run_pipeline(
+    pipeline: Pipeline, run_stage: StageRunner
+) -> Iterator[tuple[str, "StageReport", float]]:
+    """Run every stage; yield (heading of a new round or nothing, report, seconds)."""
+    current = 0
+    for number, stage, config in pipeline_steps(pipeline):
+        title = f"round {number} of {pipeline.rounds}" if number != current else ""
+        current = number
+        started = time.monotonic()
+        report = run_stage(stage, config)
+        yield title if pipeline.rounds > 1 else "", report, time.monotonic() - started
+
+
+def _config(
+    pipeline: Pipeline, stage: str, run: RunDir, values: dict[str, Any]
+) -> configs.StageConfig:
+    return STAGES[stage](run_dir=str(run.path), overwrite=pipeline.overwrite, **values)
+
+
+def _ingest_fields() -> set[str]:
+    own = {one.name for one in fields(configs.IngestConfig)}
+    return own - {one.name for one in fields(configs.StageConfig)}
+
+
+def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override: str) -> None:
+    name, equals, raw = override.partition("=")
+    if not equals:
+        raise ConfigError(f"expected --set STAGE.FIELD=VALUE, found {override!r}")
+    value = yaml.safe_load(raw)
+    stage, dot, field_name = name.partition(".")
+    if dot:
+        settings.setdefault(stage, {})[field_name] = value
+    elif name in _TOP:
+        top[name] = value
+    else:
+        raise ConfigError(f"--set {name!r} names no field; use STAGE.FIELD, run_dir or rounds")
+
+
+def _typed(stage: str, name: str, value: Any) -> Any:
+    """Check a YAML value against the field's type.
+
+    Raises:
+        ConfigError: There is no such field, or the value does not fit it.
+    """
+    config_type = STAGES[stage]
+    hints = get_type_hints(config_type)
+    if name not in hints or name in ("run_dir", "overwrite"):
+        known = ", ".join(key for key in hints if key not in ("run_dir", "overwrite"))
+        raise ConfigError(f"{stage}.{name} is no field of {stage}; its fields are {known}")
+    if isinstance(value, list):
+        value = tuple(value)
+    if not _fits(value, hints[name]):
+        wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
+        raise ConfigError(f"{stage}.{name} must be {wanted}, found {value!r}; mend the file")
+    return float(value) if isinstance(value, int) and _takes_float(hints[name]) else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is UnionType:
+        return any(_fits(value, one) for one in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _takes_float(hint: Any) -> bool:
+    return float in (get_args(hint) or (hint,))

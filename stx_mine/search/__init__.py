@@ -1,0 +1,1 @@
+"""Exact and FAISS search over stored vectors."""

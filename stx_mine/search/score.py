@@ -1,0 +1,76 @@
+"""The score of one (query, passage): float32, in a fixed order of summation.
+
+A blocked matrix product sums in an order that depends on block sizes and hardware. Scores that
+are stored or compared come from here, so that they are the same for every search.
+
+Shape letters: Q queries, K hits a query, D dimensions.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+_LANES = 16
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _score_one(query_D: Any, passage_D: Any, euclidean: bool) -> Any:
+    lanes = np.zeros(_LANES, np.float32)
+    whole = query_D.shape[0] // _LANES * _LANES
+    for start in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            left, right = query_D[start + lane], passage_D[start + lane]
+            if euclidean:
+                left = left - right
+                right = left
+            lanes[lane] += left * right
+    for rest in range(whole, query_D.shape[0]):
+        left, right = query_D[rest], passage_D[rest]
+        if euclidean:
+            left = left - right
+            right = left
+        lanes[rest - whole] += left * right
+    total = np.float32(0)
+    for lane in range(_LANES):
+        total += lanes[lane]
+    return -np.sqrt(total) if euclidean else total
+
+
+@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+def _score_hits(queries_QD: Any, passages_ND: Any, rows_QK: Any, euclidean: bool) -> Any:
+    scores_QK = np.empty(rows_QK.shape, np.float32)
+    for q in numba.prange(rows_QK.shape[0]):
+        for k in range(rows_QK.shape[1]):
+            if rows_QK[q, k] < 0:
+                scores_QK[q, k] = -np.inf
+            else:
+                scores_QK[q, k] = _score_one(queries_QD[q], passages_ND[rows_QK[q, k]], euclidean)
+    return scores_QK
+
+
+def score_hits(
+    queries_QD: NDArray[np.float32],
+    passages_ND: NDArray[np.float32],
+    rows_QK: NDArray[np.int64],
+    similarity: str,
+) -> NDArray[np.float32]:
+    """Scores of hits; higher is closer.
+
+    Args:
+        queries_QD: float32 (Q, D), of unit length for cosine.
+        passages_ND: float32 (N, D), of unit length for cosine.
+        rows_QK: int64 (Q, K) row numbers in `passages_ND`; -1 pads.
+        similarity: cosine, dot, or euclidean (the score is the negative distance).
+
+    Returns:
+        float32 (Q, K); minus infinity where padded.
+    """
+    scores: NDArray[np.float32] = _score_hits(
+        np.ascontiguousarray(queries_QD),
+        np.ascontiguousarray(passages_ND),
+        rows_QK,
+        similarity == "euclidean",
+    )
+    return scores

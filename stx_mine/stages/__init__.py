@@ -1,0 +1,1 @@
+"""Stages: each reads artifacts, calls the rooms below, writes one artifact, returns a report."""

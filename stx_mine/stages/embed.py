@@ -1,0 +1,96 @@
+"""Embed: every distinct text once, in shards that map into memory."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from stx_mine.artifacts.artifact import Artifact, require
+from stx_mine.artifacts.files import write_array
+from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.texts import TextStore
+from stx_mine.artifacts.vectors import shard_names
+from stx_mine.config import DEFAULT_MODEL, EmbedConfig, key_fields
+from stx_mine.engine.local import run_tasks
+from stx_mine.errors import InputError
+from stx_mine.models.encoder import SentenceTransformerEncoder
+from stx_mine.models.tokenise import Role
+from stx_mine.stages.ingest import run_ingest
+from stx_mine.stages.report import StageReport, make_report
+
+ROLES: dict[str, Role] = {"queries": "query", "passages": "passage"}
+
+
+def run_embed(config: EmbedConfig) -> StageReport:
+    """Ingest where PAIRS is given, then embed into `embeddings/`.
+
+    Raises:
+        ModelError: The model cannot be loaded.
+        ArtifactError: There are no texts, or other embeddings are in the way.
+        InputError: The model gives vectors that are not finite.
+    """
+    parts = (run_ingest(config),) if config.pairs is not None else ()
+    run = RunDir(config.run_dir)
+    with run.lock():
+        texts_manifest = require(run, "texts")
+        encoder = SentenceTransformerEncoder.load(
+            config.model, config.device, config.max_length, config.encode_batch_size
+        )
+        contract = encoder.contract()
+        fields = {**key_fields(config, "embeddings"), "model": contract}
+        inputs = {"texts": texts_manifest.digest}
+        artifact = Artifact(
+            run, "embeddings", fields=fields, inputs=inputs, overwrite=config.overwrite
+        )
+        if artifact.done:
+            return _report(artifact, config, parts, skipped=True)
+        store = TextStore.open(texts_manifest)
+        tables = {"queries": store.queries, "passages": store.passages}
+        tasks = {
+            name: (role, start * config.shard_size)
+            for role in ROLES
+            for start, name in enumerate(shard_names(role, len(tables[role]), config.shard_size))
+        }
+        artifact.begin(list(tasks))
+
+        def embed(name: str) -> None:
+            role, start = tasks[name]
+            texts = tables[role].column("text").slice(start, config.shard_size)
+            vectors = encoder.encode(texts.to_pylist(), ROLES[role])
+            _refuse_infinite(vectors, texts, role, start)
+            write_array(artifact.folder / name, vectors.astype(config.dtype))
+
+        run_tasks(artifact.pending(list(tasks)), embed, "embed")
+        counts = {"queries": len(store.queries), "passages": len(store.passages)}
+        extra = {"contract": contract, "model": config.model}
+        artifact.finish(list(tasks), config=asdict(config), counts=counts, extra=extra)
+        return _report(artifact, config, parts)
+
+
+def _refuse_infinite(
+    vectors: "np.typing.NDArray[np.float32]", texts: pa.ChunkedArray, role: str, start: int
+) -> None:
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"the model gave a vector that is not finite for {role} id {start + bad[0]} "
+            f"({texts[int(bad[0])].as_py()[:60]!r}); {len(bad)} in this shard; use another model "
+            "or --dtype float32, or remove these texts"
+        )
+
+
+def _report(
+    artifact: Artifact, config: EmbedConfig, parts: tuple[StageReport, ...], skipped: bool = False
+) -> StageReport:
+    counts, contract = artifact.result.counts, artifact.result.extra["contract"]
+    lines = [
+        f"{counts['queries']:,} queries and {counts['passages']:,} passages embedded with "
+        f"{config.model} ({contract['dim']} dimensions, {contract['similarity']})"
+    ]
+    if torch.cuda.is_available() and config.model == DEFAULT_MODEL:
+        lines.append(
+            "a GPU is here: a transformer, for example --model BAAI/bge-small-en-v1.5, mines "
+            "better negatives than the static default"
+        )
+    return make_report(artifact, lines, parts=parts, skipped=skipped)

@@ -1,0 +1,347 @@
+"""Ingest: files in, distinct texts with ids, pairs and groups out; every dropped row counted."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stx_mine.artifacts.artifact import Artifact
+from stx_mine.artifacts.files import checksum, write_array, write_table
+from stx_mine.artifacts.readers import BeirFolder, ColumnFile
+from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.texts import (
+    DIGEST,
+    PAIR_SCHEMA,
+    PAIRS,
+    PASSAGE_GROUPS,
+    PASSAGES,
+    QUERIES,
+    QUERY_GROUPS,
+    text_digests,
+    write_texts,
+)
+from stx_mine.config import IngestConfig, SourceFields, key_fields
+from stx_mine.errors import ConfigError, InputError
+from stx_mine.stages.report import StageReport, make_report, share
+
+TextStream = Iterator[tuple[pa.Array, pa.Array]]
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Where pairs and texts come from: a BEIR folder, or a file of pairs with or without a corpus.
+
+    Attributes:
+        beir: The folder, if it is one.
+        pairs: The file of pairs otherwise.
+        query_column: Its column of queries.
+        passage_column: Its column of positive passages.
+        corpus: The corpus file, if there is one.
+        corpus_column: Its column of passages.
+    """
+
+    beir: BeirFolder | None = None
+    pairs: ColumnFile | None = None
+    query_column: str = ""
+    passage_column: str = ""
+    corpus: ColumnFile | None = None
+    corpus_column: str = ""
+
+    @classmethod
+    def open(cls, path: str, fields: SourceFields, prefer_split: str) -> "PairSource":
+        """Recognise what lies at `path`.
+
+        Raises:
+            InputError: A file or column is missing.
+            ConfigError: An option does not fit the kind of input.
+        """
+        if Path(path).is_dir():
+            unfit = [
+                name
+                for name in ("corpus", "query_column", "passage_column", "corpus_column")
+                if getattr(fields, name) is not None
+            ]
+            if unfit:
+                raise ConfigError(
+                    f"--{unfit[0].replace('_', '-')} does not fit a BEIR folder ({path}), which "
+                    "brings its own corpus and columns; leave it out"
+                )
+            return cls(beir=BeirFolder.open(path, fields.split, prefer_split))
+        if fields.split is not None:
+            raise ConfigError(f"--split fits BEIR folders only, {path} is a file; leave it out")
+        pairs = ColumnFile.open(path)
+        corpus = ColumnFile.open(fields.corpus) if fields.corpus else None
+        text_column = fields.corpus_column
+        if corpus and text_column is None and "text" in corpus.columns:
+            text_column = "text"
+        return cls(
+            pairs=pairs,
+            query_column=pairs.pick(fields.query_column, 0, "--query-column"),
+            passage_column=pairs.pick(fields.passage_column, 1, "--passage-column"),
+            corpus=corpus,
+            corpus_column=corpus.pick(text_column, 0, "--corpus-column") if corpus else "",
+        )
+
+    def fingerprint(self) -> dict[str, str]:
+        """Checksums of the files, by role."""
+        files = {
+            "pairs": self.beir.qrels if self.beir else self.pairs,
+            "queries": self.beir.queries if self.beir else None,
+            "corpus": self.beir.corpus if self.beir else self.corpus,
+        }
+        return {role: checksum(file.path) for role, file in files.items() if file}
+
+    def passages(self) -> TextStream:
+        """Stream (text, original id) of all passages: the corpus first, then those of pairs."""
+        if self.beir:
+            yield from self.beir.passages()
+            return
+        if self.corpus:
+            for (texts,) in self.corpus.batches([self.corpus_column]):
+                yield texts, pa.nulls(len(texts), pa.large_string())
+        yield from self._pair_texts(self.passage_column)
+
+    def queries(self) -> TextStream:
+        """Stream (text, original id) of all queries."""
+        if self.beir:
+            yield from self.beir.query_texts()
+        else:
+            yield from self._pair_texts(self.query_column)
+
+    def _pair_texts(self, column: str) -> TextStream:
+        assert self.pairs is not None
+        for (texts,) in self.pairs.batches([column]):
+            yield texts, pa.nulls(len(texts), pa.large_string())
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Which rows of a stream of texts are new, and the id of each row.
+
+    Attributes:
+        ids: int64 (rows,); -1 for empty texts.
+        digests: Digest of each distinct text, by id.
+        original_ids: Id of each row in its source; null where it has none.
+    """
+
+    ids: NDArray[np.int64]
+    digests: pa.Array
+    original_ids: pa.ChunkedArray
+
+    @property
+    def num_empty(self) -> int:
+        """Rows without text."""
+        return int((self.ids < 0).sum())
+
+    def first_rows(self) -> NDArray[np.bool_]:
+        """Bool (rows,): the first row of each distinct text."""
+        first = np.zeros(len(self.ids), bool)
+        kept = np.flatnonzero(self.ids >= 0)
+        first[kept[np.unique(self.ids[kept], return_index=True)[1]]] = True
+        return first
+
+
+def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct:
+    """Number the distinct texts of a stream in order of first appearance.
+
+    Args:
+        stream: Batches of (texts, original ids).
+        wanted: Original ids to keep; the others get id -1 (None: all).
+    """
+    digests, originals = [pa.array([], DIGEST)], [pa.array([], pa.large_string())]
+    for texts, original_ids in stream:
+        found = text_digests(texts)
+        if wanted is not None:
+            keep = pc.is_in(original_ids, value_set=wanted)
+            found = pc.if_else(keep, found, pa.scalar(None, DIGEST))
+        digests.append(found)
+        originals.append(original_ids)
+    encoded = pa.chunked_array(digests).combine_chunks().dictionary_encode()
+    ids = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return Distinct(ids, encoded.dictionary, pa.chunked_array(originals))
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """Everything that ingest found, before it is written.
+
+    Attributes:
+        passages: The passages, numbered.
+        queries: The queries, numbered.
+        pairs: int64 (N, 2): query_id, passage_id of the kept pairs.
+        query_groups: int64 (num queries,).
+        counts: Rows in, kept, dropped by reason.
+    """
+
+    passages: Distinct
+    queries: Distinct
+    pairs: NDArray[np.int64]
+    query_groups: NDArray[np.int64]
+    counts: dict[str, Any]
+
+
+def read_source(source: PairSource) -> Ingested:
+    """Number texts, join pairs, drop what cannot be trained on, and count it.
+
+    Raises:
+        InputError: No pair is left, or qrels name unknown ids.
+    """
+    dropped: dict[str, int] = {}
+    passages = number_texts(source.passages())
+    if source.beir:
+        named, raw_pairs = _beir_pairs(source.beir, passages, dropped)
+        queries = number_texts(source.queries(), wanted=named)
+        query_ids = _join(raw_pairs[0], queries, source.beir.queries.path, source.beir.qrels.path)
+        passage_ids = raw_pairs[1]
+        num_rows = len(query_ids) + sum(dropped.values())
+        corpus_rows = len(passages.ids)
+    else:
+        queries = number_texts(source.queries())
+        num_rows = len(queries.ids)
+        corpus_rows = len(passages.ids) - num_rows
+        query_ids, passage_ids = queries.ids, passages.ids[corpus_rows:]
+    query_groups = _query_groups(queries, passages)
+    pairs = _clean_pairs(query_ids, passage_ids, query_groups, dropped)
+    if not len(pairs):
+        reasons = ", ".join(f"{name} {count:,}" for name, count in dropped.items() if count)
+        where = source.beir.qrels.path if source.beir else source.pairs and source.pairs.path
+        raise InputError(f"no usable pair in {where} ({reasons or 'no rows'}); check its columns")
+    counts = {
+        "pairs_in": num_rows,
+        "pairs_kept": len(pairs),
+        "pairs_dropped": dropped,
+        "queries": len(queries.digests),
+        "passages": len(passages.digests),
+        "corpus_rows": corpus_rows,
+        "corpus_empty": int((passages.ids[:corpus_rows] < 0).sum()),
+        "passages_only_in_pairs": len(passages.digests) - _num_distinct(passages.ids[:corpus_rows]),
+    }
+    return Ingested(passages, queries, pairs, query_groups, counts)
+
+
+def run_ingest(config: IngestConfig) -> StageReport:
+    """Read pairs (and a corpus) into `texts/`.
+
+    Raises:
+        ConfigError: No pairs are named.
+        InputError: An input is missing or malformed.
+        ArtifactError: `texts/` was made from something else.
+    """
+    if config.pairs is None:
+        raise ConfigError("expected PAIRS, found none; name a file of pairs or a BEIR folder")
+    source = PairSource.open(config.pairs, config, "train")
+    run = RunDir(config.run_dir)
+    fields = {**key_fields(config, "texts"), "content": source.fingerprint()}
+    for path in ("pairs", "corpus"):
+        fields.pop(path)
+    with run.lock():
+        artifact = Artifact(run, "texts", fields=fields, inputs={}, overwrite=config.overwrite)
+        if artifact.done:
+            return _report(artifact, skipped=True)
+        found = read_source(source)
+        files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS]
+        artifact.begin(files)
+        folder = artifact.folder
+        write_texts(folder / PASSAGES, _kept(source.passages(), found.passages))
+        write_texts(folder / QUERIES, _kept(source.queries(), found.queries))
+        table = pa.table([found.pairs[:, 0], found.pairs[:, 1]], schema=PAIR_SCHEMA)
+        write_table(folder / PAIRS, table)
+        write_array(folder / PASSAGE_GROUPS, np.arange(len(found.passages.digests)))
+        write_array(folder / QUERY_GROUPS, found.query_groups)
+        artifact.finish(files, config=asdict(config), counts=found.counts)
+        return _report(artifact)
+
+
+def _kept(
+    stream: TextStream, distinct: Distinct
+) -> Iterator[tuple[pa.Array, pa.Array, NDArray[np.bool_]]]:
+    first, start = distinct.first_rows(), 0
+    for texts, original_ids in stream:
+        yield texts, original_ids, first[start : start + len(texts)]
+        start += len(texts)
+
+
+def _num_distinct(ids: NDArray[np.int64]) -> int:
+    return len(np.unique(ids[ids >= 0]))
+
+
+def _beir_pairs(
+    beir: BeirFolder, passages: Distinct, dropped: dict[str, int]
+) -> tuple[pa.Array, tuple[pa.Array, NDArray[np.int64]]]:
+    """Judgements with a score above 0: (distinct query ids, (query ids, passage_ids))."""
+    query_ids, passage_ids, scores = [], [], []
+    for one, two, three in beir.judgements():
+        query_ids.append(one)
+        passage_ids.append(two)
+        scores.append(three)
+    positive = pc.greater(pc.fill_null(pa.chunked_array(scores, pa.float64()), 0.0), 0.0)
+    text = pa.large_string()
+    queries = pa.chunked_array(query_ids, text).filter(positive).combine_chunks()
+    kept = pa.chunked_array(passage_ids, text).filter(positive).combine_chunks()
+    dropped["not_relevant"] = len(positive) - len(queries)
+    joined = _join(kept, passages, beir.corpus.path, beir.qrels.path)
+    return queries.unique(), (queries, joined)
+
+
+def _join(
+    wanted: pa.Array, texts: Distinct, text_path: Path, qrels_path: Path
+) -> NDArray[np.int64]:
+    """Text ids of original ids.
+
+    Raises:
+        InputError: An id that the text file does not have.
+    """
+    rows = pc.index_in(wanted, value_set=texts.original_ids.combine_chunks())
+    if rows.null_count:
+        unknown = wanted.filter(pc.is_null(rows))
+        raise InputError(
+            f"{qrels_path} names id {unknown[0].as_py()!r}, which is not in {text_path.name} "
+            f"({rows.null_count:,} such rows); mend the qrels or add the text"
+        )
+    found: NDArray[np.int64] = texts.ids[rows.to_numpy(zero_copy_only=False)]
+    return found
+
+
+def _query_groups(queries: Distinct, passages: Distinct) -> NDArray[np.int64]:
+    """Group of each query: the passage of equal text, or one of its own after all passages."""
+    same = pc.fill_null(pc.index_in(queries.digests, value_set=passages.digests), -1)
+    own = len(passages.digests) + np.arange(len(queries.digests))
+    found = same.to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.where(found >= 0, found, own)
+
+
+def _clean_pairs(
+    query_ids: NDArray[np.int64],
+    passage_ids: NDArray[np.int64],
+    query_groups: NDArray[np.int64],
+    dropped: dict[str, int],
+) -> NDArray[np.int64]:
+    """Drop pairs without text, of a text with itself, and repetitions; keep the first ones."""
+    no_query, no_passage = query_ids < 0, passage_ids < 0
+    dropped["empty_query"] = int(no_query.sum())
+    dropped["empty_passage"] = int((no_passage & ~no_query).sum())
+    kept = ~(no_query | no_passage)
+    query_ids, passage_ids = query_ids[kept], passage_ids[kept]
+    same = query_groups[query_ids] == passage_ids
+    dropped["query_is_its_passage"] = int(same.sum())
+    pairs = np.stack([query_ids[~same], passage_ids[~same]], axis=1)
+    first = np.sort(np.unique(pairs, axis=0, return_index=True)[1])
+    dropped["repeated_pair"] = len(pairs) - len(first)
+    return pairs[first]
+
+
+def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
+    counts = artifact.result.counts
+    reasons = ", ".join(f"{name} {n:,}" for name, n in counts["pairs_dropped"].items() if n)
+    lines = [
+        f"pairs: {counts['pairs_in']:,} read, {share(counts['pairs_kept'], counts['pairs_in'])} "
+        f"kept, dropped: {reasons or 'none'}",
+        f"texts: {counts['queries']:,} distinct queries, {counts['passages']:,} distinct passages "
+        f"({counts['passages_only_in_pairs']:,} of them only in pairs)",
+    ]
+    return make_report(artifact, lines, skipped=skipped)

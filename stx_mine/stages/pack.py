@@ -1,0 +1,344 @@
+"""Pack: bind negatives and write batches of exactly B rows into Parquet shards."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stx_mine.artifacts.artifact import Artifact, Manifest, require
+from stx_mine.artifacts.batches import (
+    CARD,
+    POSITIVES,
+    batch_schema,
+    dataset_card,
+    negative_columns,
+    shard_path,
+    write_positives,
+    write_shard,
+)
+from stx_mine.artifacts.files import atomic
+from stx_mine.artifacts.hits import Pools
+from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.texts import TextStore
+from stx_mine.config import PackConfig, key_fields
+from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
+from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
+from stx_mine.core.forbidden import Ragged, forbidden_groups, positive_groups
+from stx_mine.engine.local import run_tasks
+from stx_mine.errors import ConfigError
+from stx_mine.stages.report import StageReport, make_report, share
+
+MIN_PACKINGS, MIN_STEPS = 2, 20
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Everything that tasks need to build a batch.
+
+    Attributes:
+        config: The config.
+        k: Negatives a row.
+        store: Texts, pairs, groups.
+        pools: The pool of each pair.
+        forbidden: Forbidden groups of each query.
+        query_texts: All query texts.
+        passage_texts: All passage texts.
+    """
+
+    config: PackConfig
+    k: int
+    store: TextStore
+    pools: Pools
+    forbidden: Ragged
+    query_texts: pa.Array
+    passage_texts: pa.Array
+
+    @property
+    def anchor_groups(self) -> NDArray[np.int64]:
+        """Group of each row's anchor."""
+        return self.store.query_groups[self.store.pair_query_ids]
+
+    @property
+    def positive_groups(self) -> NDArray[np.int64]:
+        """Group of each row's positive."""
+        return self.store.passage_groups[self.store.pair_passage_ids]
+
+    def assign(self, packing: int, first: NDArray[np.int64]) -> Assignment:
+        """The batches of one packing; rows of `first` come before the others."""
+        rng = np.random.default_rng([self.config.seed, packing])
+        order = draw_order(self.store.num_pairs, first, rng)
+        size = self.config.batch_size
+        if self.config.policy == "merge":
+            return assign_merge(self.anchor_groups, self.positive_groups, size, order, rng)
+        return assign_strict(
+            self.store.pair_query_ids,
+            self.anchor_groups,
+            self.positive_groups,
+            self.forbidden,
+            self.store.num_groups,
+            size,
+            order,
+        )
+
+    def bind(
+        self, rows_B: NDArray[np.int64], seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Negatives of the rows of a batch (-1 pads), and how many of them are random."""
+        pools = self.pools.ids_NS[rows_B]
+        if self.config.policy == "merge":
+            return bind_top(pools, self.k), np.zeros(len(rows_B), np.int64)
+        negatives, num_random = bind_clean(
+            pools,
+            self.k,
+            self.store.pair_query_ids[rows_B],
+            self.anchor_groups[rows_B],
+            self.positive_groups[rows_B],
+            self.store.passage_groups,
+            self.forbidden,
+            self.store.num_groups,
+            seed,
+        )
+        if (negatives < 0).any():
+            raise ConfigError(
+                f"the corpus has too few clean passages for strict batches of "
+                f"{self.config.batch_size:,} rows with {self.k} negatives; give a smaller "
+                "--batch-size or --k, or --policy merge"
+            )
+        return negatives, num_random
+
+    def table(self, rows_B: NDArray[np.int64], seed: int) -> pa.Table:
+        """One batch with its texts and ids."""
+        store = self.store
+        queries, passages = store.pair_query_ids[rows_B], store.pair_passage_ids[rows_B]
+        negatives_BK, num_random = self.bind(rows_B, seed)
+        groups = np.where(negatives_BK >= 0, store.passage_groups[negatives_BK], -1)
+        positives = store.passage_groups[passages]
+        ignored = ignored_groups(queries, positives, groups, self.forbidden, store.num_groups)
+        real = negatives_BK >= 0
+        columns = [
+            self.query_texts.take(pa.array(queries)),
+            self.passage_texts.take(pa.array(passages)),
+            *(
+                self.passage_texts.take(pa.array(negatives_BK[:, j], mask=~real[:, j]))
+                for j in range(self.k)
+            ),
+            pa.array(rows_B),
+            pa.array(store.query_groups[queries]),
+            pa.array(positives),
+            _lists(Ragged(np.concatenate([[0], np.cumsum(real.sum(1))]), groups[real])),
+            _lists(ignored),
+            pa.array(num_random),
+        ]
+        return pa.table(columns, schema=batch_schema(self.k))
+
+
+def run_pack(config: PackConfig) -> StageReport:
+    """Write `batches/`.
+
+    Raises:
+        ConfigError: The batch is larger than the rows or than the clean texts there are.
+        ArtifactError: Negatives are missing, or other batches are in the way.
+    """
+    run = RunDir(config.run_dir)
+    with run.lock():
+        texts, negatives = require(run, "texts"), require(run, "negatives")
+        k = _num_negatives(config, negatives)
+        artifact = Artifact(
+            run,
+            "batches",
+            fields={**key_fields(config, "batches"), "k": k},
+            inputs={"texts": texts.digest, "negatives": negatives.digest},
+            overwrite=config.overwrite,
+        )
+        if artifact.done:
+            return _report(artifact, config, skipped=True)
+        packer = _packer(config, k, TextStore.open(texts), negatives)
+        packings = _assign_packings(packer)
+        _write(artifact, packer, packings, require(run, "embeddings"))
+        return _report(artifact, config)
+
+
+def _num_negatives(config: PackConfig, negatives: Manifest) -> int:
+    slots = int(negatives.extra["slots"])
+    k = int(negatives.extra["k"]) if config.k is None else config.k
+    if k > slots:
+        raise ConfigError(
+            f"--k {k} needs pools of {k} negatives, mine kept {slots}; run "
+            f"`stx-mine mine --k {k}` first, or give a smaller --k"
+        )
+    return k
+
+
+def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -> Packer:
+    size, rows = config.batch_size, store.num_pairs
+    if size > rows:
+        raise ConfigError(
+            f"--batch-size {size:,} is larger than the {rows:,} rows there are; give --batch-size "
+            f"{max(2, rows // MIN_STEPS):,} for {MIN_STEPS} steps an epoch, or add pairs"
+        )
+    distinct = len(np.unique(store.query_groups)) + store.num_passages
+    if config.policy == "strict" and size * (2 + k) > distinct:
+        raise ConfigError(
+            f"a strict batch of {size:,} rows with {k} negatives needs {size * (2 + k):,} distinct "
+            f"texts, there are {distinct:,}; give --batch-size {max(2, distinct // (2 + k)):,} or "
+            "less, a smaller --k, or --policy merge"
+        )
+    return Packer(
+        config=config,
+        k=k,
+        store=store,
+        pools=Pools.open(negatives, store.pair_query_ids),
+        forbidden=forbidden_groups(
+            store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
+        ),
+        query_texts=_contiguous(store.queries),
+        passage_texts=_contiguous(store.passages),
+    )
+
+
+def _assign_packings(packer: Packer) -> list[Assignment]:
+    """Assign every packing; all get the same number of batches.
+
+    Raises:
+        ConfigError: Not one strict batch can be filled.
+    """
+    config = packer.config
+    packings = [packer.assign(0, np.empty(0, np.int64))]
+    reached = len(packings[0].rows_PB)
+    if reached == 0:
+        raise ConfigError(
+            f"no strict batch of {config.batch_size:,} rows can be filled: too many rows share "
+            "texts or positives; give a smaller --batch-size or --policy merge"
+        )
+    wanted = config.packings or max(MIN_PACKINGS, -(-MIN_STEPS // reached))
+    for number in range(1, wanted):
+        packings.append(packer.assign(number, packings[-1].left_out))
+    smallest = min(len(one.rows_PB) for one in packings)
+    return [one.truncated(smallest) for one in packings]
+
+
+def _write(
+    artifact: Artifact, packer: Packer, packings: list[Assignment], embeddings: Manifest
+) -> None:
+    config, store = packer.config, packer.store
+    size, num_batches = config.batch_size, len(packings[0].rows_PB)
+    per_shard = max(1, config.shard_rows // size)
+    num_shards = -(-num_batches // per_shard)
+    tasks = {
+        shard_path(packing, shard, num_shards): (packing, shard * per_shard)
+        for packing in range(len(packings))
+        for shard in range(num_shards)
+    }
+    files = [*tasks, POSITIVES, CARD]
+    artifact.begin(files, {"packings": len(packings), "batches": num_batches})
+
+    def write(path: str) -> None:
+        packing, first = tasks[path]
+        rows_PB = packings[packing].rows_PB[first : first + per_shard]
+        tables = [
+            packer.table(rows_B, hash_seed(config.seed, packing, first + number))
+            for number, rows_B in enumerate(rows_PB)
+        ]
+        footer = {
+            "batch_size": size,
+            "k": packer.k,
+            "policy": config.policy,
+            "seed": config.seed,
+            "epoch": packing,
+            "first_batch": first,
+            "key": artifact.plan["key"],
+        }
+        write_shard(artifact.folder / path, pa.concat_tables(tables), footer)
+
+    run_tasks(artifact.pending(list(tasks)), write, "pack")
+    positives = positive_groups(
+        store.pair_query_ids, store.pair_passage_ids, store.passage_groups, store.num_queries
+    )
+    write_positives(artifact.folder / POSITIVES, store.query_groups, positives)
+    counts = _counts(packer, packings)
+    text_columns = ["anchor", "positive", *negative_columns(packer.k)[: counts["k_of_every_row"]]]
+    card = dataset_card(
+        {
+            "batch_size": size,
+            "policy": config.policy,
+            "k": packer.k,
+            "seed": config.seed,
+            "packings": len(packings),
+            "batches": num_batches,
+            "rows": store.num_pairs,
+            "model": embeddings.extra["model"],
+            "columns": text_columns,
+        }
+    )
+    with atomic(artifact.folder / CARD) as path:
+        path.write_text(card, "utf-8")
+    artifact.finish(files, config=asdict(config), counts=counts, extra={"k": packer.k})
+
+
+def hash_seed(seed: int, packing: int, batch: int) -> int:
+    """A seed of its own for each batch of each packing."""
+    return int(np.random.SeedSequence([seed, packing, batch]).generate_state(1)[0])
+
+
+def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
+    size, num_batches = packer.config.batch_size, len(packings[0].rows_PB)
+    rows = packer.store.num_pairs
+    filled = (packer.pools.ids_NS[:, : packer.k] >= 0).sum(1)
+    strict = packer.config.policy == "strict"
+    first = packings[0].rows_PB.ravel()
+    return {
+        "rows_in": rows,
+        "rows_packed": num_batches * size,
+        "rows_left_out": rows - num_batches * size,
+        "batches": num_batches,
+        "batches_bound": rows // size,
+        "packings": len(packings),
+        "steps": num_batches * len(packings),
+        "rows_ragged": 0 if strict else int((filled < packer.k).sum()),
+        "k_of_every_row": packer.k if strict else int(filled[first].min(initial=packer.k)),
+        "distinct_passages_of_first_batch": _num_distinct(packer, packings[0].rows_PB[0]),
+    }
+
+
+def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
+    negatives, _ = packer.bind(rows_B, hash_seed(packer.config.seed, 0, 0))
+    groups = packer.store.passage_groups[negatives[negatives >= 0]]
+    return len(np.union1d(groups, packer.positive_groups[rows_B]))
+
+
+def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> StageReport:
+    counts = artifact.result.counts
+    size, batches, rows = config.batch_size, counts["batches"], counts["rows_in"]
+    lines = [
+        f"{batches:,} batches of {size:,} rows in each of {counts['packings']} packings, policy "
+        f"{config.policy}: {counts['steps']:,} optimizer steps in all",
+        f"{share(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
+        f"{counts['rows_left_out']:,} left out of one come first in the next",
+        f"the first batch holds {counts['distinct_passages_of_first_batch']:,} distinct passages",
+    ]
+    warnings = []
+    if batches < counts["batches_bound"]:
+        warnings.append(
+            f"{counts['batches_bound'] - batches:,} of {counts['batches_bound']:,} batches could "
+            "not be filled without repeats; --policy merge fills them all"
+        )
+    if batches < MIN_STEPS:
+        steps = "1 optimizer step" if batches == 1 else f"{batches} optimizer steps"
+        warnings.append(
+            f"an epoch has only {steps}; --batch-size {max(2, rows // MIN_STEPS):,} would have "
+            f"{MIN_STEPS}"
+        )
+    return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _contiguous(table: pa.Table) -> pa.Array:
+    column = table.column("text").combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _lists(ragged: Ragged) -> pa.Array:
+    return pa.ListArray.from_arrays(
+        pa.array(ragged.offsets, pa.int32()), pa.array(ragged.values, pa.int64())
+    )

@@ -1,0 +1,53 @@
+"""What a stage did, in numbers and sentences; the CLI prints it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from stx_mine.artifacts.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """The closing summary of a stage.
+
+    Attributes:
+        stage: Name of the stage.
+        counts: What came in, was kept, was dropped by reason.
+        lines: Sentences for a person, in order.
+        warnings: Sentences that deserve attention.
+        skipped: Whether the artifact was finished before.
+        folder: Where the artifact lies.
+    """
+
+    stage: str
+    counts: dict[str, Any]
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    skipped: bool = False
+    folder: str = ""
+    parts: tuple["StageReport", ...] = field(default=())
+
+
+def make_report(
+    artifact: Artifact,
+    lines: list[str],
+    warnings: list[str] | None = None,
+    parts: tuple[StageReport, ...] = (),
+    skipped: bool = False,
+) -> StageReport:
+    """The report of a finished artifact."""
+    counts = artifact.result.counts
+    return StageReport(
+        artifact.name,
+        counts,
+        tuple(lines),
+        tuple(warnings or ()),
+        skipped,
+        str(artifact.target),
+        parts,
+    )
+
+
+def share(part: int, whole: int) -> str:
+    """A count with its percentage."""
+    return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"

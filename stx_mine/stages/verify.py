@@ -1,0 +1,176 @@
+"""Verify: every checksum and invariant of packed batches, batch by batch, from the shards alone."""
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stx_mine.artifacts.artifact import MANIFEST
+from stx_mine.artifacts.batches import (
+    POSITIVES,
+    Shard,
+    list_packings,
+    negative_columns,
+    ragged_column,
+)
+from stx_mine.artifacts.files import checksum, read_json
+from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.texts import text_digests
+from stx_mine.config import VerifyConfig
+from stx_mine.core.forbidden import Ragged
+from stx_mine.core.verify import BatchIds, Violation, check_batch, check_strict, check_texts
+from stx_mine.errors import InputError, ViolationError
+from stx_mine.stages.report import StageReport
+
+_SHOWN_TEXT = 60
+
+
+def run_verify(config: VerifyConfig) -> StageReport:
+    """Check a folder of packed batches.
+
+    Raises:
+        InputError: The folder holds no packed batches.
+        ViolationError: A checksum or an invariant does not hold; the first ones are named.
+    """
+    folder = (
+        Path(config.directory) if config.directory else RunDir(config.run_dir).folder("batches")
+    )
+    if not folder.is_dir():
+        raise InputError(f"expected a folder of packed batches at {folder}; run `stx-mine pack`")
+    listed = _listed_files(folder)
+    found = list(islice(_check_files(folder, listed), config.max_violations))
+    if not found:
+        found = list(islice(_check_content(folder), config.max_violations))
+    if found:
+        more = " (the first ones)" if len(found) == config.max_violations else ""
+        lines = "\n  ".join(found)
+        raise ViolationError(f"{folder} breaks {len(found)} invariants{more}:\n  {lines}")
+    packings = list_packings(folder)
+    batches = sum(shard.num_batches for shard in chain(*packings))
+    counts = {
+        "packings": len(packings),
+        "batches": batches,
+        "rows": batches * packings[0][0].batch_size,
+        "files": len(listed),
+    }
+    lines_ok = [
+        f"{counts['batches']:,} batches ({counts['rows']:,} rows) in {counts['packings']} packings "
+        "hold every invariant",
+        f"{len(listed):,} checksums match" if listed else "no manifest.json: checksums not checked",
+    ]
+    return StageReport("verify", counts, tuple(lines_ok), folder=str(folder))
+
+
+def _listed_files(folder: Path) -> list[dict[str, str]]:
+    manifest = folder / MANIFEST
+    return list(read_json(manifest)["files"]) if manifest.exists() else []
+
+
+def _check_files(folder: Path, listed: list[dict[str, str]]) -> Iterator[str]:
+    for one in listed:
+        path = folder / one["file"]
+        if not path.exists():
+            yield f"{one['file']}: the file is missing"
+        elif checksum(path) != one["xxh3_128"]:
+            yield f"{one['file']}: its bytes have changed since it was packed (checksum)"
+
+
+def _check_content(folder: Path) -> Iterator[str]:
+    known = _KnownPositives.open(folder)
+    packings = list_packings(folder)
+    sizes = {sum(shard.num_batches for shard in shards) for shards in packings}
+    if len(sizes) > 1:
+        yield f"packings differ in their number of batches: {sorted(sizes)}"
+    for shards in packings:
+        seen: list[NDArray[np.int64]] = []
+        for shard in shards:
+            for number in range(shard.num_batches):
+                table = shard.batch(number)
+                seen.append(table.column("row_id").to_numpy())
+                for violation in _check_batch(shard, table, known):
+                    yield _sentence(folder, shard, number, table, violation)
+        row_ids, counts = np.unique(np.concatenate(seen), return_counts=True)
+        for row_id in row_ids[counts > 1]:
+            yield f"{shards[0].path.parent.name}: row_id {row_id} is in the packing more than once"
+
+
+class _KnownPositives:
+    """All known positives, by anchor group."""
+
+    def __init__(self, anchor_ids: NDArray[np.int64], positives: Ragged) -> None:
+        self._order = np.argsort(anchor_ids)
+        self._sorted = anchor_ids[self._order]
+        self._positives = positives
+
+    @classmethod
+    def open(cls, folder: Path) -> "_KnownPositives":
+        path = folder / POSITIVES
+        if not path.exists():
+            raise InputError(f"expected {POSITIVES} in {folder}, found none; pack again")
+        table = pq.read_table(path)
+        return cls(table.column("anchor_id").to_numpy(), ragged_column(table, "positive_ids"))
+
+    def of(self, anchors: NDArray[np.int64]) -> Ragged:
+        """Known positives of each anchor; none for an unknown anchor."""
+        place = np.minimum(np.searchsorted(self._sorted, anchors), len(self._sorted) - 1)
+        rows = [
+            self._positives.row(self._order[at]) if self._sorted[at] == anchor else ()
+            for at, anchor in zip(place, anchors, strict=True)
+        ]
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        return Ragged(offsets, np.concatenate([np.asarray(row, np.int64) for row in rows]))
+
+
+def _check_batch(shard: Shard, table: pa.Table, known: _KnownPositives) -> Iterator[Violation]:
+    anchors = table.column("anchor_id").to_numpy()
+    batch = BatchIds(
+        anchors,
+        table.column("positive_id").to_numpy(),
+        ragged_column(table, "negative_ids"),
+        ragged_column(table, "ignore_ids"),
+        known.of(anchors),
+    )
+    yield from check_batch(batch)
+    if shard.policy == "strict":
+        yield from check_strict(batch, shard.num_negatives)
+    yield from _check_slots(shard, table, batch)
+
+
+def _check_slots(shard: Shard, table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
+    """Texts stand where the ids say, and each text has one id."""
+    lengths = batch.negatives.lengths()
+    rows, ids, digests = [], [], []
+    columns = ["anchor", "positive", *negative_columns(shard.num_negatives)]
+    for slot, name in enumerate(columns):
+        column = table.column(name)
+        expected = lengths > slot - 2 if slot >= 2 else np.ones(len(lengths), bool)
+        filled = pc.is_valid(column).to_numpy()
+        for row in np.flatnonzero(filled != expected):
+            yield Violation(int(row), f"{name} does not fit the number of negative_ids", ())
+            return
+        here = np.flatnonzero(filled)
+        rows.append(here)
+        if slot < 2:
+            ids.append((batch.anchors, batch.positives)[slot])
+        else:
+            ids.append(batch.negatives.values[batch.negatives.offsets[here] + slot - 2])
+        digests.append(text_digests(column.drop_null().combine_chunks()))
+    numbers = pa.chunked_array(digests).combine_chunks().dictionary_encode().indices
+    texts = pc.fill_null(numbers, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    yield from check_texts(np.concatenate(rows), np.concatenate(ids), texts)
+
+
+def _sentence(
+    folder: Path, shard: Shard, number: int, table: pa.Table, violation: Violation
+) -> str:
+    anchor = table.column("anchor")[violation.row].as_py() or ""
+    ids = f" (ids {', '.join(map(str, violation.ids))})" if violation.ids else ""
+    return (
+        f"{shard.path.relative_to(folder)} batch {number} row {violation.row}: "
+        f"{violation.what}{ids}; anchor {anchor[:_SHOWN_TEXT]!r}"
+    )

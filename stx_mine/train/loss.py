@@ -1,0 +1,160 @@
+"""Losses over a packed batch, each distinct text embedded once.
+
+Shape letters: B rows, A distinct anchors, M distinct passages, K negatives a row, C rows of a
+chunk, D dimensions.
+"""
+
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class _MaskedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
+    """Mean cross-entropy of anchors against all passages, a chunk of rows at a time.
+
+    The gradient of a chunk is made right after its logits, so that no more than C x M values
+    exist at any time and no product is computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors_BD: Tensor,
+        passages_MD: Tensor,
+        targets_B: Tensor,
+        ignored: Tensor,
+        scale: float,
+        chunk_rows: int,
+    ) -> Tensor:
+        num_rows = len(anchors_BD)
+        grad_anchors, grad_passages = torch.zeros_like(anchors_BD), torch.zeros_like(passages_MD)
+        total = anchors_BD.new_zeros(())
+        # `ignored` is sorted by row, so a chunk owns a slice of it.
+        edges = torch.arange(0, num_rows + chunk_rows, chunk_rows, device=ignored.device)
+        cuts = torch.searchsorted(ignored[0].contiguous(), edges.clamp(max=num_rows)).tolist()
+        for number, start in enumerate(range(0, num_rows, chunk_rows)):
+            chunk_CD = anchors_BD[start : start + chunk_rows]
+            targets_C = targets_B[start : start + chunk_rows]
+            rows_C = torch.arange(len(chunk_CD), device=chunk_CD.device)
+            logits_CM = (chunk_CD @ passages_MD.T).mul_(scale)
+            mask = ignored[:, cuts[number] : cuts[number + 1]]
+            logits_CM[mask[0] - start, mask[1]] = -torch.inf
+            positive_C = logits_CM[rows_C, targets_C]
+            norm_C = torch.logsumexp(logits_CM, 1)
+            total += (norm_C - positive_C).sum()
+            # From here on the gradient of the mean with respect to the logits, in place.
+            logits_CM.sub_(norm_C[:, None]).exp_()
+            logits_CM[rows_C, targets_C] -= 1
+            logits_CM.mul_(scale / num_rows)
+            grad_anchors[start : start + chunk_rows] = logits_CM @ passages_MD
+            grad_passages.addmm_(logits_CM.T, chunk_CD)
+        ctx.save_for_backward(grad_anchors, grad_passages)
+        return total / num_rows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_anchors, grad_passages = ctx.saved_tensors
+        return grad * grad_anchors, grad * grad_passages, None, None, None, None
+
+
+def masked_cross_entropy(
+    anchors_BD: Tensor,
+    passages_MD: Tensor,
+    targets_B: Tensor,
+    ignored: Tensor,
+    scale: float,
+    chunk_rows: int,
+) -> Tensor:
+    """Mean over rows of -log softmax(scale * anchor . passages)[target], some passages masked.
+
+    Args:
+        anchors_BD: (B, D) anchor of each row.
+        passages_MD: (M, D) distinct passages; each counts once.
+        targets_B: int64 (B,) the positive of each row.
+        ignored: int64 (2, n) pairs (row, passage) left out of the softmax, sorted by row; never
+            the row's own positive.
+        scale: Inverse temperature.
+        chunk_rows: Rows whose logits exist at one time; changes no result beyond rounding.
+
+    Returns:
+        A scalar.
+    """
+    loss: Tensor = _MaskedCrossEntropy.apply(
+        anchors_BD, passages_MD, targets_B, ignored, scale, chunk_rows
+    )
+    return loss
+
+
+class PackedMNRLoss(nn.Module):  # type: ignore[misc]
+    """Multiple negatives ranking over a packed batch (InfoNCE; van den Oord et al. 2018).
+
+    Every distinct passage of the batch is one candidate of every row, less those that are known
+    to be positives of the row. Where no text repeats this is the MultipleNegativesRankingLoss of
+    sentence-transformers.
+    """
+
+    def __init__(self, model: SentenceTransformer, temperature: float, chunk_rows: int) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The model to train.
+            temperature: Scores are divided by it.
+            chunk_rows: Rows whose logits exist at one time.
+        """
+        super().__init__()
+        self.model, self.temperature, self.chunk_rows = model, temperature, chunk_rows
+        self.cosine = str(model.similarity_fn_name) == "cosine"
+
+    def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
+        """The loss of one packed batch, as `PackedCollator` gives it."""
+        anchors_AD, passages_MD = embed_distinct(self.model, features, self.cosine)
+        return masked_cross_entropy(
+            anchors_AD[labels["anchors"]],
+            passages_MD,
+            labels["targets"],
+            labels["ignored"],
+            1 / self.temperature,
+            self.chunk_rows,
+        )
+
+
+class PackedTripletLoss(nn.Module):  # type: ignore[misc]
+    """Triplet loss of each row with its own negatives, in cosine distance.
+
+    Source: Schroff et al. 2015, with distance 1 - cosine; averaged over all (row, negative).
+    """
+
+    def __init__(self, model: SentenceTransformer, margin: float) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The model to train.
+            margin: How much closer the positive must be, in cosine.
+        """
+        super().__init__()
+        self.model, self.margin = model, margin
+
+    def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
+        """The loss of one packed batch, as `PackedCollator` gives it."""
+        anchors_AD, passages_MD = embed_distinct(self.model, features, cosine=True)
+        rows, slots = torch.nonzero(labels["negatives"] >= 0, as_tuple=True)
+        anchors_BD = anchors_AD[labels["anchors"]]
+        positive_B = (anchors_BD * passages_MD[labels["targets"]]).sum(1)
+        negative = (anchors_BD[rows] * passages_MD[labels["negatives"][rows, slots]]).sum(1)
+        # A batch without any negative teaches nothing, yet its loss must have a gradient.
+        if not len(rows):
+            return 0 * positive_B.sum()
+        return functional.relu(negative - positive_B[rows] + self.margin).mean()
+
+
+def embed_distinct(
+    model: nn.Module, features: list[dict[str, Tensor]], cosine: bool
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of the distinct anchors (A, D) and passages (M, D), of unit length if cosine."""
+    anchors, passages = (model(dict(one))["sentence_embedding"] for one in features)
+    if cosine:
+        return functional.normalize(anchors, dim=1), functional.normalize(passages, dim=1)
+    return anchors, passages
