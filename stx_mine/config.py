@@ -195,7 +195,7 @@ class PackConfig(StageConfig):
     )
     k: int | None = option(None, "Negatives a row (default: the k of mine).", "batches", minimum=0)
     packings: int | None = option(
-        None, "Different packings (default: 2, or as many as make 20 steps).", "batches", minimum=1
+        None, "Different packings (default: 2, or as many as make 12 steps).", "batches", minimum=1
     )
     seed: int = option(42, "Seed; packing e is seeded by (seed, e).", "batches", minimum=0)
     shard_rows: int = option(

@@ -157,6 +157,7 @@ def build(wordnet: Path, directory: Path) -> None:
         with (wordnet / f"data.{part}").open(encoding="ascii") as lines:
             seen.update(dict.fromkeys(read_pairs(lines)))
     pairs = list(seen)
+    directory.mkdir(parents=True, exist_ok=True)
     is_dev = choose_dev(pairs, np.random.default_rng(SEED))
     write_pairs(directory / "pairs.parquet", (pairs[i] for i in np.flatnonzero(~is_dev)))
     write_pairs(directory / "dev.parquet", (pairs[i] for i in np.flatnonzero(is_dev)))

@@ -30,7 +30,9 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
 from stx_mine.stages.report import StageReport, make_report, share
 
-MIN_PACKINGS, MIN_STEPS = 2, 20
+# Below MIN_EPOCH_STEPS a person is warned. Packings are made until there are MIN_STEPS steps in
+# all: of one batch of 32,768 rows, 12 steps gave a better model than 20 (docs/design.md).
+MIN_PACKINGS, MIN_STEPS, MIN_EPOCH_STEPS = 2, 12, 20
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -
     if size > rows:
         raise ConfigError(
             f"--batch-size {size:,} is larger than the {rows:,} rows there are; give --batch-size "
-            f"{max(2, rows // MIN_STEPS):,} for {MIN_STEPS} steps an epoch, or add pairs"
+            f"{max(2, rows // MIN_EPOCH_STEPS):,} for {MIN_EPOCH_STEPS} steps an epoch, or add pairs"
         )
     distinct = len(np.unique(store.query_groups)) + store.num_passages
     if config.policy == "strict" and size * (2 + k) > distinct:
@@ -324,11 +326,11 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
             f"{counts['batches_bound'] - batches:,} of {counts['batches_bound']:,} batches could "
             "not be filled without repeats; --policy merge fills them all"
         )
-    if batches < MIN_STEPS:
+    if batches < MIN_EPOCH_STEPS:
         steps = "1 optimizer step" if batches == 1 else f"{batches} optimizer steps"
         warnings.append(
-            f"an epoch has only {steps}; --batch-size {max(2, rows // MIN_STEPS):,} would have "
-            f"{MIN_STEPS}"
+            f"an epoch has only {steps}; --batch-size {max(2, rows // MIN_EPOCH_STEPS):,} would "
+            f"have {MIN_EPOCH_STEPS}"
         )
     return make_report(artifact, lines, warnings, skipped=skipped)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
@@ -17,6 +16,7 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from torch import nn
+from transformers import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from stx_mine.artifacts.batches import Shard
@@ -110,7 +110,10 @@ def train(
         loss=loss,
         data_collator=PackedCollator(shards, Tokeniser(model)),
     )
-    _silence(trainer)
+    # The Trainer's log dicts are for the stage to report.
+    trainer.remove_callback(PrinterCallback)
+    # The dataset holds row numbers, of which no example can be shown.
+    model.model_card_data.generate_widget_examples = False
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     model.eval()
@@ -120,15 +123,3 @@ def train(
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(one.numel() for one in model.parameters() if one.requires_grad)
-
-
-def peak_memory() -> dict[str, int]:
-    """Peak bytes of the CUDA device, where there is one."""
-    return {"cuda": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {}
-
-
-def _silence(trainer: SentenceTransformerTrainer) -> None:
-    """Keep the Trainer from printing its log dicts; the stage reports instead."""
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,1 @@
+"""Measurements of stx-mine beside its peers, on real data."""

@@ -1,0 +1,178 @@
+"""Retrieval quality of each recipe at equal steps, on splits that share no text.
+
+Every arm trains the same base model for the same number of optimizer steps (all rounds of ours
+counted) with a learning rate chosen for it on the tune split from one grid, then is tested once
+per seed on the test split. Differences come with a paired bootstrap over queries.
+
+    python -m benchmarks.quality [--quick] [--sets wordnet nl2bash] [--arms mnr ours_round2]
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import machine, peers
+from benchmarks.arms import ARMS, Budget, Workbench
+from benchmarks.datasets import NAMES, RetrievalSet, load
+from stx_mine.cli import quiet
+
+RATES = (0.05, 0.1, 0.2)
+SEEDS = (0, 1, 2)
+PASSES = 2
+DEFAULT_ARMS = ("mnr", "st_ntuple", "st_triplet", "ours_round1", "ours_round2")
+BATCH_SIZES = {"wordnet": 2_048, "nl2bash": 1_024, "botocore": 1_024}
+QUICK_ROWS, QUICK_BATCH, QUICK_RATE = 1_500, 128, 0.03
+BOOTSTRAPS = 1_000
+
+
+def main() -> None:
+    """Run the arms and print the table; the last line is one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a reduced run of about a minute")
+    parser.add_argument("--sets", nargs="+", default=list(NAMES), choices=NAMES)
+    parser.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), choices=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
+    parser.add_argument("--passes", type=int, default=PASSES)
+    parser.add_argument("--output", type=Path, help="where to write the full results")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds, arguments.rates, arguments.passes = [0], [QUICK_RATE], 2
+    quiet()
+    results = {}
+    for name in arguments.sets:
+        results[name] = run_set(name, arguments)
+        print_set(name, results[name])
+        if arguments.output:
+            content = {"machine": machine.describe(), "quick": arguments.quick, "sets": results}
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(json.dumps(content, indent=2) + "\n")
+    print(json.dumps({name: headline(result) for name, result in results.items()}))
+
+
+def run_set(name: str, arguments: argparse.Namespace) -> dict[str, object]:
+    """All arms on one set."""
+    set_ = load(name)
+    batch_size = BATCH_SIZES[name]
+    if arguments.quick:
+        set_, batch_size = reduced(set_), QUICK_BATCH
+    budget = Budget(batch_size, arguments.passes, len(set_.train))
+    untrained = peers.evaluate(peers.base_model(), set_.test, set_.corpus)
+    arms: dict[str, dict[str, object]] = {
+        "untrained": {"ndcg@10": untrained["ndcg_at_10"], "recall@100": untrained["recall_at_100"]}
+    }
+    per_query = {"untrained": untrained["ndcg_at_10_per_query"]}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Workbench(set_, budget, Path(folder))
+        for arm in arguments.arms:
+            arms[arm], per_query[arm] = run_arm(bench, arm, arguments.rates, arguments.seeds)
+            print(f"  {name} {arm}: {json.dumps(arms[arm])}", flush=True)
+        lost = {fmt: mined.num_lost_rows for fmt, mined in bench.mined.items()}
+    return {
+        "steps": budget.steps,
+        "batch_size": batch_size,
+        "train_pairs": len(set_.train),
+        "corpus": len(set_.corpus),
+        "test_queries": len(set_.test.queries),
+        "peer_rows_lost": lost,
+        "arms": arms,
+        "differences": differences(per_query),
+    }
+
+
+def run_arm(
+    bench: Workbench, arm: str, rates: list[float], seeds: list[int]
+) -> tuple[dict[str, object], np.ndarray]:
+    """Choose the rate on the tune split with the first seed, then test every seed."""
+    set_, models, tuned = bench.set_, {}, {}
+    started = time.perf_counter()
+    for rate in rates:
+        models[rate] = ARMS[arm](bench, rate, seeds[0])
+        tuned[rate] = peers.evaluate(models[rate], set_.tune, set_.corpus)["ndcg_at_10"]
+    best = max(tuned, key=lambda rate: tuned[rate])
+    scores = []
+    for seed in seeds:
+        model = models[best] if seed == seeds[0] else ARMS[arm](bench, best, seed)
+        scores.append(peers.evaluate(model, set_.test, set_.corpus))
+    ndcg = [score["ndcg_at_10"] for score in scores]
+    result = {
+        "ndcg@10": float(np.mean(ndcg)),
+        "ndcg@10_by_seed": ndcg,
+        "mrr@10": float(np.mean([score["mrr_at_10"] for score in scores])),
+        "recall@100": float(np.mean([score["recall_at_100"] for score in scores])),
+        "learning_rate": best,
+        "tune_ndcg@10": tuned,
+        "seconds_a_run": (time.perf_counter() - started) / (len(rates) + len(seeds) - 1),
+    }
+    return result, np.mean([score["ndcg_at_10_per_query"] for score in scores], axis=0)
+
+
+def reduced(set_: RetrievalSet) -> RetrievalSet:
+    """A small part of a set: its first rows, and the first queries of each split."""
+    train = set_.train[:QUICK_ROWS]
+    wanted = dict.fromkeys(passage for _, passage in train)
+    splits = {}
+    for split in ("tune", "test"):
+        full = getattr(set_, split)
+        splits[split] = replace(full, queries=full.queries[:200], positives=full.positives[:200])
+        for positives in splits[split].positives:
+            wanted.update(dict.fromkeys(set_.corpus[index] for index in sorted(positives)))
+    corpus = list(wanted)
+    index_of = {passage: index for index, passage in enumerate(corpus)}
+    for split, full in splits.items():
+        positives = [{index_of[set_.corpus[i]] for i in one} for one in full.positives]
+        splits[split] = replace(full, positives=positives)
+    return RetrievalSet(set_.name, train, corpus, splits["tune"], splits["test"])
+
+
+def differences(per_query: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Mean difference in nDCG@10 of each arm of ours to each other arm, with a 95% interval."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for ours in (name for name in per_query if name.startswith("ours")):
+        for other in (name for name in per_query if not name.startswith("ours")):
+            gap = per_query[ours] - per_query[other]
+            draws = rng.integers(0, len(gap), (BOOTSTRAPS, len(gap)))
+            means = gap[draws].mean(axis=1)
+            low, high = np.quantile(means, [0.025, 0.975])
+            found[f"{ours} - {other}"] = {
+                "mean": float(gap.mean()),
+                "low": float(low),
+                "high": float(high),
+            }
+    return found
+
+
+def headline(result: dict[str, object]) -> dict[str, float]:
+    """nDCG@10 of each arm; `ours` is one round, the default."""
+    arms = result["arms"]
+    assert isinstance(arms, dict)
+    scores = {arm: round(values["ndcg@10"], 4) for arm, values in arms.items()}
+    if "ours_round1" in scores:
+        scores["ours"] = scores["ours_round1"]
+    return scores
+
+
+def print_set(name: str, result: dict[str, object]) -> None:
+    """Print the table of one set."""
+    print(
+        f"{name}: {result['steps']} steps of {result['batch_size']} rows, "
+        f"{result['test_queries']} test queries"
+    )
+    arms, gaps = result["arms"], result["differences"]
+    assert isinstance(arms, dict)
+    assert isinstance(gaps, dict)
+    for arm, values in arms.items():
+        rate = f"lr {values['learning_rate']}" if "learning_rate" in values else ""
+        print(f"  {arm:<12} {values['ndcg@10']:.4f}  {rate}")
+    for pair, gap in gaps.items():
+        print(f"  {pair}: {gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Fixtures that all tests share: the real data, a small real run, the command line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+from stx_mine import cli as command_line
+from stx_mine.config import EmbedConfig, MineConfig
+from stx_mine.stages.embed import run_embed
+from stx_mine.stages.mine import run_mine
+
+REPO_ROOT = Path(__file__).resolve().parent.parent
+SMALL_PAIRS, SMALL_CORPUS = 600, 500
+_CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished subprocess of the command line."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The one line on stderr of a user's mistake."""
+        assert self.code == 2, self
+        assert "Traceback" not in self.stderr, self
+        lines = self.stderr.splitlines()
+        assert len(lines) == 1, self
+        assert lines[0].startswith("stx-mine: error: "), self
+        return lines[0].removeprefix("stx-mine: error: ")
+
+
+Cli = Callable[..., Finished]
+
+
+def cli_environment(**extra: str) -> dict[str, str]:
+    """The environment of a subprocess: offline, and not the parent's hash seed."""
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
+    return {**inherited, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **extra}
+
+
+def cli_command(*args: str | Path) -> list[str]:
+    """The argv that runs `stx-mine ARGS` with this interpreter."""
+    return [sys.executable, "-c", _CLI, *map(str, args)]
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The root of the repository."""
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data(repo_root: Path) -> Path:
+    """The BEIR folders beside the repository; skips where they are not."""
+    folder = Path(os.environ.get("STX_DATA", repo_root / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set STX_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Run `stx-mine ARGS` in a subprocess: `cli("mine", "--k", "4", run_dir=..., cwd=...)`."""
+
+    def run(
+        *args: str | Path, run_dir: Path | None = None, cwd: Path | None = None, **env: str
+    ) -> Finished:
+        where = () if run_dir is None else ("--run-dir", run_dir)
+        done = subprocess.run(
+            cli_command(*args, *where),
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=cli_environment(**env),
+            timeout=240,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def cli_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run `stx-mine ARGS` in this process, without the seconds that a new one needs for torch."""
+
+    def run(*args: str | Path, run_dir: Path | None = None) -> Finished:
+        where = () if run_dir is None else ("--run-dir", run_dir)
+        monkeypatch.setattr(sys, "argv", ["stx-mine", *map(str, args), *map(str, where)])
+        capfd.readouterr()
+        try:
+            command_line.main()
+            code = 0
+        except SystemExit as left:
+            code = int(left.code or 0)
+        out, err = capfd.readouterr()
+        return Finished(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `pairs.parquet` (600 rows) and `corpus.parquet` (500) of the quickstart."""
+    folder = tmp_path_factory.mktemp("small_input")
+    quickstart = REPO_ROOT / "data/quickstart"
+    for name, rows in (("pairs", SMALL_PAIRS), ("corpus", SMALL_CORPUS)):
+        table: pa.Table = pq.read_table(quickstart / f"{name}.parquet")
+        # The head of the pairs, but the tail of the corpus: most passages are of no pair.
+        first = 0 if name == "pairs" else table.num_rows - rows
+        pq.write_table(table.slice(first, rows), folder / f"{name}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(small_input: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory, embedded with package:wordllama and mined with k=4. Copy it to change it."""
+    run_dir = tmp_path_factory.mktemp("small_run") / "run"
+    run_embed(
+        EmbedConfig(
+            pairs=str(small_input / "pairs.parquet"),
+            corpus=str(small_input / "corpus.parquet"),
+            model="package:wordllama",
+            device="cpu",
+            run_dir=str(run_dir),
+        )
+    )
+    run_mine(MineConfig(k=4, device="cpu", run_dir=str(run_dir)))
+    return run_dir

@@ -1,0 +1,362 @@
+"""The layout of the code stays what the design says: rooms, imports, printing, options, help."""
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+import typer
+from conftest import Cli, cli_command, cli_environment
+
+from stx_mine import cli as command_line
+from stx_mine import config as configs
+
+# From the top to the bottom; a module imports its own room and those below.
+ROOMS = [
+    "cli",
+    "pipeline",
+    "stages",
+    "train",
+    "report",
+    "engine",
+    "models",
+    "search",
+    "core",
+    "artifacts",
+    "config",
+    "errors",
+]
+# The one container that goes both ways: `Ragged`, which is no decision.
+ALLOWED_UPWARD = {("artifacts", "stx_mine.core.forbidden")}
+PACKAGE = Path(command_line.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+class Import(NamedTuple):
+    """One imported module, and where."""
+
+    source: Path
+    line: int
+    module: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.source.relative_to(PACKAGE)}:{self.line} imports {self.module}"
+
+
+def name_of(source: Path) -> str:
+    parts = source.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports(source: Path) -> Iterator[Import]:
+    """Every import of a file, at any depth, as the absolute name of a module."""
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                yield Import(source, node.lineno, one.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source}:{node.lineno}: a relative import"
+            assert node.module is not None
+            for one in node.names:
+                inner = f"{node.module}.{one.name}"
+                yield Import(source, node.lineno, inner if is_module(inner) else node.module)
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def room(module: str) -> str | None:
+    """The room of a module of the package; None for the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def sources_of(*rooms: str) -> list[Path]:
+    return [source for source in SOURCES if room(name_of(source)) in rooms]
+
+
+def test_every_module_lies_in_a_known_room() -> None:
+    assert len(SOURCES) > 40
+    unknown = [str(one) for one in SOURCES if room(name_of(one)) not in [*ROOMS, None]]
+    assert unknown == []
+
+
+def test_imports_point_downward_only() -> None:
+    upward = []
+    for source in SOURCES:
+        own = room(name_of(source))
+        for one in imports(source):
+            other = room(one.module) if one.module.split(".")[0] == "stx_mine" else None
+            if own is None or other is None or (own, one.module) in ALLOWED_UPWARD:
+                continue
+            if ROOMS.index(other) < ROOMS.index(own):
+                upward.append(one.place)
+    assert upward == []
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert list(imports(PACKAGE / "__init__.py")) == []
+
+
+@pytest.mark.parametrize(
+    ("rooms", "allowed"),
+    [
+        (("core",), {"numpy", "numba", "stx_mine.core"}),
+        (("errors",), set()),
+        (("config",), {"stx_mine.errors"}),
+        (("artifacts",), {"numpy", "pyarrow", "xxhash", "filelock", "stx_mine"}),
+        (("engine",), {"tqdm", "stx_mine"}),
+        (("pipeline",), {"yaml", "stx_mine"}),
+        (("cli",), {"typer", "stx_mine"}),
+    ],
+)
+def test_a_room_touches_only_what_it_may(rooms: tuple[str, ...], allowed: set[str]) -> None:
+    stray = []
+    assert sources_of(*rooms)
+    for source in sources_of(*rooms):
+        for one in imports(source):
+            parts = one.module.split(".")
+            prefixes = {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+            if parts[0] not in sys.stdlib_module_names and not prefixes & allowed:
+                stray.append(one.place)
+    assert stray == []
+
+
+def test_core_reads_no_environment_clock_or_file() -> None:
+    forbidden = {"os", "sys", "time", "datetime", "pathlib", "random", "io", "shutil", "tempfile"}
+    found = [one.place for source in sources_of("core") for one in imports(source)]
+    assert found
+    stray = [
+        one.place
+        for source in sources_of("core")
+        for one in imports(source)
+        if one.module.split(".")[0] in forbidden
+    ]
+    assert stray == []
+
+
+def test_the_packed_sampler_imports_nothing_of_stx_mine() -> None:
+    source = PACKAGE / "train" / "packed_sampler.py"
+    found = {one.module.split(".")[0] for one in imports(source)}
+    assert "torch" in found
+    assert found - set(sys.stdlib_module_names) == {"torch"}
+
+
+def test_the_packed_sampler_runs_without_the_package(tmp_path: Path) -> None:
+    alone = tmp_path / "packed_sampler.py"
+    alone.write_bytes((PACKAGE / "train" / "packed_sampler.py").read_bytes())
+    code = (
+        "import sys; sys.modules['stx_mine'] = None; sys.path.insert(0, sys.argv[1])\n"
+        "from packed_sampler import PackedBatchSampler\n"
+        "print(list(PackedBatchSampler(range(6), 2, packed_batch_size=2)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[[0, 1], [2, 3], [4, 5]]"
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def calls(source: Path) -> Iterator[tuple[str, str]]:
+    """(dotted name, place) of every call in a file."""
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            place = f"{source.relative_to(PACKAGE)}:{node.lineno} {dotted(node.func)}"
+            yield dotted(node.func), place
+
+
+def test_only_the_command_line_prints() -> None:
+    printing = {
+        "print",
+        "typer.echo",
+        "typer.secho",
+        "click.echo",
+        "sys.stdout.write",
+        "sys.stderr.write",
+        "rich.print",
+    }
+    found = {
+        place: source.name
+        for source in SOURCES
+        for name, place in calls(source)
+        if name in printing
+    }
+    assert set(found.values()) == {"cli.py"}
+    uses_stdout = [
+        f"{source.relative_to(PACKAGE)}:{node.lineno}"
+        for source in SOURCES
+        if source.name != "cli.py"
+        for node in ast.walk(ast.parse(source.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and dotted(node) == "sys.stdout"
+    ]
+    assert uses_stdout == []
+
+
+def test_nothing_unsafe_is_read() -> None:
+    modules = {one.module.split(".")[0]: one.place for source in SOURCES for one in imports(source)}
+    assert not {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & set(modules)
+    unsafe = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "eval", "exec"}
+    assert [place for s in SOURCES for name, place in calls(s) if name in unsafe] == []
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert isinstance(node.value, ast.Constant)
+                assert node.value.value is False, source
+
+
+def test_no_broad_or_silent_except() -> None:
+    found = []
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else "everything"
+                empty = all(isinstance(one, ast.Pass | ast.Continue) for one in node.body)
+                if caught in ("everything", "Exception", "BaseException") or empty:
+                    found.append(f"{source.relative_to(PACKAGE)}:{node.lineno} except {caught}")
+    assert found == []
+
+
+def test_global_randomness_is_not_used() -> None:
+    found = [
+        place
+        for source in SOURCES
+        for name, place in calls(source)
+        if name.startswith(("np.random.", "numpy.random.", "random."))
+        and not name.endswith((".default_rng", ".SeedSequence", ".Generator"))
+    ]
+    assert found == []
+    assert not any(one.module == "random" for s in SOURCES for one in imports(s))
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [str(one) for one in SOURCES if not ast.get_docstring(ast.parse(one.read_text()))]
+    assert silent == []
+
+
+# --- options ---
+
+GROUP = typer.main.get_command(command_line.app)
+
+
+def options(command: str) -> dict[str, click.Parameter]:
+    assert isinstance(GROUP, click.Group) or hasattr(GROUP, "commands")
+    return {one.name: one for one in GROUP.commands[command].params if one.name != "help"}
+
+
+@pytest.mark.parametrize("command", list(command_line.COMMANDS))
+def test_an_option_is_a_config_field(command: str) -> None:
+    declared = {one.name: one for one in fields(command_line.COMMANDS[command])}
+    shown = options(command)
+    assert set(shown) == set(declared)
+    for name, one in declared.items():
+        assert one.metadata["help"].strip().endswith((".", ")")), name
+        assert shown[name].help == one.metadata["help"]
+        if one.metadata["argument"]:
+            assert shown[name].param_type_name == "argument"
+        else:
+            assert set(shown[name].opts) == {"--" + name.replace("_", "-")}
+            assert shown[name].secondary_opts == []
+
+
+@pytest.mark.parametrize("command", list(command_line.COMMANDS))
+def test_help_has_a_line_for_every_option(command: str, cli_here: Cli) -> None:
+    done = cli_here(command, "--help")
+    assert done.code == 0
+    for name, one in options(command).items():
+        shown = name.upper() if one.param_type_name == "argument" else one.opts[0]
+        # Long names are cut where the terminal is narrow.
+        assert shown[:20].lower() in done.stdout.lower()
+
+
+def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
+    assert set(GROUP.commands) == {*command_line.COMMANDS, "run", "version"}
+    stages = {source.stem for source in sources_of("stages")} - {"__init__", "report"}
+    assert stages == set(command_line.COMMANDS)
+
+
+def test_a_field_affects_artifacts_that_exist() -> None:
+    from stx_mine.artifacts.artifact import SCHEMAS
+
+    for config_type in command_line.COMMANDS.values():
+        for one in fields(config_type):
+            assert set(one.metadata["affects"]) <= set(SCHEMAS), one.name
+
+
+@pytest.mark.parametrize("config_type", list(command_line.COMMANDS.values()))
+def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConfig]) -> None:
+    execution = {
+        "run_dir",
+        "overwrite",
+        "device",
+        "encode_batch_size",
+        "passage_block",
+        "chunk_rows",
+        "checkpoint_steps",
+    }
+    for one in fields(config_type):
+        if one.name in execution:
+            assert one.metadata["affects"] == ()
+        elif one.name in ("seed", "k", "model", "batch_size", "relative_margin"):
+            assert one.metadata["affects"]
+
+
+# --- help is quick ---
+
+
+@pytest.mark.parametrize("args", [("--help",), ("mine", "--help"), ("version",)])
+def test_help_loads_no_heavy_library(args: tuple[str, ...]) -> None:
+    code = (
+        "import atexit, sys\n"
+        "sys.argv = ['stx-mine', *sys.argv[1:]]\n"
+        "heavy = ('torch', 'transformers', 'sentence_transformers', 'datasets', 'faiss', 'numba',"
+        " 'pyarrow', 'numpy')\n"
+        "from stx_mine.cli import main\n"
+        "loaded = lambda: ' '.join(one for one in heavy if one in sys.modules)\n"
+        "atexit.register(lambda: sys.stderr.write(loaded()))\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=cli_environment(),
+    )
+    assert done.stdout
+    assert done.stderr == ""
+
+
+def test_help_answers_within_a_second() -> None:
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(
+            cli_command("--help"), capture_output=True, check=True, env=cli_environment()
+        )
+        taken.append(time.perf_counter() - started)
+    assert min(taken) < 1, taken
+
+
+def test_the_console_script_is_the_command_line(repo_root: Path) -> None:
+    script = Path(sys.executable).with_name("stx-mine")
+    if not script.exists():
+        pytest.skip("stx-mine is not installed beside this interpreter")
+    done = subprocess.run(
+        [script, "version"], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert done.stdout.strip() == command_line.__version__
