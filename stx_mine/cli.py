@@ -120,8 +120,6 @@ def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
             help=one.metadata["help"],
             show_default=default not in (None, [], False),
         )
-    if hint is bool:
-        info.param_decls = (configs.flag(one),)
     return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
 
 

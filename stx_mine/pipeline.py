@@ -1,5 +1,6 @@
 """Pipeline files: YAML -> configs -> stages in order, once per round."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -26,6 +27,7 @@ STAGES: dict[str, type[configs.StageConfig]] = {
     "evaluate": configs.EvaluateConfig,
 }
 _TOP = ("run_dir", "rounds")
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 StageRunner = Callable[[str, configs.StageConfig], "StageReport"]
 
 
@@ -59,13 +61,15 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
     """
     try:
         content = yaml.safe_load(Path(path).read_text("utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"expected a pipeline file at {path}, found none; check it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"expected a pipeline file in UTF-8 at {path}, found none; check the path"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"expected stage names with their fields in {path}, found {content!r}")
-    settings = {name: dict(value or {}) for name, value in content.items() if name not in _TOP}
+    settings = {name: _mapping(name, value) for name, value in content.items() if name not in _TOP}
     top = {name: content[name] for name in _TOP if name in content}
     for override in overrides:
         _override(top, settings, override)
@@ -77,6 +81,11 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
     rounds = top.get("rounds", 1)
     if not isinstance(rounds, int) or rounds < 1:
         raise ConfigError(f"rounds must be a whole number of at least 1, found {rounds!r}")
+    if rounds > 1 and not {"embed", "mine", "pack", "train"} <= set(settings):
+        raise ConfigError(
+            f"rounds: {rounds} needs embed, mine, pack and train in {path}, found "
+            f"{', '.join(settings) or 'no stage'}; a round needs the last one's model"
+        )
     ordered = {name: settings[name] for name in STAGES if name in settings}
     pipeline = Pipeline(str(top.get("run_dir", "stx-run")), rounds, ordered, overwrite)
     for _ in pipeline_steps(pipeline):
@@ -140,7 +149,10 @@ def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override
     name, equals, raw = override.partition("=")
     if not equals:
         raise ConfigError(f"expected --set STAGE.FIELD=VALUE, found {override!r}")
-    value = yaml.safe_load(raw)
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"expected a YAML value in --set {override!r}, found none") from error
     stage, dot, field_name = name.partition(".")
     if dot:
         settings.setdefault(stage, {})[field_name] = value
@@ -148,6 +160,12 @@ def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override
         top[name] = value
     else:
         raise ConfigError(f"--set {name!r} names no field; use STAGE.FIELD, run_dir or rounds")
+
+
+def _mapping(stage: Any, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise ConfigError(f"expected fields with their values under {stage}, found {value!r}")
+    return dict(value or {})
 
 
 def _typed(stage: str, name: str, value: Any) -> Any:
@@ -163,6 +181,9 @@ def _typed(stage: str, name: str, value: Any) -> Any:
         raise ConfigError(f"{stage}.{name} is no field of {stage}; its fields are {known}")
     if isinstance(value, list):
         value = tuple(value)
+    if isinstance(value, str) and _takes_float(hints[name]) and _NUMBER.fullmatch(value):
+        # YAML 1.1 takes 2e-5 for a string.
+        value = float(value)
     if not _fits(value, hints[name]):
         wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
         raise ConfigError(f"{stage}.{name} must be {wanted}, found {value!r}; mend the file")

@@ -140,7 +140,7 @@ SIZE_MISTAKES = [
     ("pack --batch-size 601", ["--batch-size 601", "600 rows", "give --batch-size 30"]),
     (
         "pack --batch-size 500 --policy strict",
-        ["500 rows", "distinct texts", "--policy merge", "--batch-size"],
+        ["500 rows", "distinct passages", "--policy merge", "--batch-size"],
     ),
 ]
 MISTAKES = [
@@ -408,7 +408,7 @@ def test_later_rounds_need_training_before_any_work_is_done(
     ("line", "said"),
     [
         ("mine --no-such-option 4", "--no-such-option"),
-        ("mine --k four", "four"),
+        ("mine --k four", "--k"),
         ("pack --policy mrege", "mrege"),
         ("mnie", "mnie"),
         ("embed one two", "two"),

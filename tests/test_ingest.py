@@ -129,6 +129,15 @@ def test_csv_written_by_another_library_round_trips(tmp_path: Path) -> None:
     assert stored_pairs(ingest(tmp_path / "run", tmp_path / "pairs.csv")) == ROWS
 
 
+def test_a_quoted_line_end_at_the_border_of_two_blocks_is_text(tmp_path: Path) -> None:
+    # The reader takes 16 MiB at a time; every border falls into a quoted value.
+    rows = [(f"query {i}", f"passage {i}\n" * 80_000) for i in range(20)]
+    path = tmp_path / "p.csv"
+    path.write_bytes(csv_bytes(rows))
+    assert path.stat().st_size > 1 << 24
+    assert stored_pairs(ingest(tmp_path / "run", path)) == rows
+
+
 def test_columns_are_chosen_by_name_and_else_by_position(tmp_path: Path) -> None:
     path = write_parquet(
         tmp_path / "p.parquet", id=["7", "8"], answer=["a1", "a2"], question=["q1", "q2"]

@@ -163,7 +163,7 @@ def test_training_lowers_the_loss_and_saves_a_model_that_loads(packed_run, loss)
     assert not (packed_run / "model" / "checkpoints").exists()
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
@@ -182,13 +182,13 @@ def test_a_run_that_dies_goes_on_with_the_very_next_batch(packed_run, tmp_path):
         class Watched(torch.nn.Module):
             def forward(self, features, labels):
                 if stop_after is not None and len(seen) == stop_after:
-                    raise Interrupted
+                    raise InterruptedRunError
                 seen.append(float(features[1]["input_ids"].sum()))
                 return inner(features, labels)
 
         try:
             train(model, Watched(), packings, schedule, folder)
-        except Interrupted:
+        except InterruptedRunError:
             pass
         return seen, next(model.parameters()).detach()
 

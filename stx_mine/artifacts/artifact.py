@@ -106,8 +106,8 @@ class Artifact:
         self.folder = (
             self.target.with_name(self.target.name + ".new") if self._swap else self.target
         )
-        if self._swap or (overwrite and not same):
-            shutil.rmtree(self.folder, ignore_errors=True)
+        # Removed in begin(), so that a mistake found before it costs nothing.
+        self._replace = self._swap or (overwrite and not same)
 
     @property
     def done(self) -> bool:
@@ -127,13 +127,16 @@ class Artifact:
             tasks: The files to make, one task each.
             choices: What was tuned by itself, kept for a resumed plan.
         """
+        if self._replace:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._replace = False
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / PLAN).exists():
             write_json(self.folder / PLAN, {**self.plan, "tasks": tasks, "choices": choices or {}})
 
     def pending(self, tasks: list[str]) -> list[str]:
         """The tasks whose file is not there yet."""
-        return [task for task in tasks if not (self.folder / task).exists()]
+        return [task for task in tasks if self._replace or not (self.folder / task).exists()]
 
     def finish(
         self,
@@ -181,7 +184,7 @@ class Artifact:
 
     def _finished(self) -> Manifest | None:
         path = self.target / MANIFEST
-        return Manifest(self.target, read_json(path)) if path.exists() else None
+        return read_manifest(self.target) if path.exists() else None
 
 
 def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
@@ -195,7 +198,7 @@ def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
     if not (folder / MANIFEST).exists():
         state = "unfinished" if (folder / PLAN).exists() else "missing"
         raise ArtifactError(f"{folder}/ is {state}; run `{command}` first (--run-dir {run.path})")
-    manifest = Manifest(folder, read_json(folder / MANIFEST))
+    manifest = read_manifest(folder)
     for input_name, digest in manifest.content["inputs"].items():
         if input_name in MAKERS and require(run, input_name).digest != digest:
             raise ArtifactError(
@@ -203,6 +206,24 @@ def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
                 f"run `{command} --overwrite` (--run-dir {run.path})"
             )
     return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `manifest.json` of a finished artifact.
+
+    Raises:
+        ArtifactError: It lacks what every manifest has.
+    """
+    content = read_json(folder / MANIFEST)
+    missing = [
+        name for name in ("key", "inputs", "digest", "counts", "files") if name not in content
+    ]
+    if missing:
+        raise ArtifactError(
+            f"expected {missing[0]!r} in {folder / MANIFEST}, found none; delete the folder "
+            f"{folder} and run its command again"
+        )
+    return Manifest(folder, content)
 
 
 def _digest(content: Any) -> str:

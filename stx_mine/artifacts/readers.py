@@ -1,6 +1,7 @@
 """Input files as streams of Arrow record batches with string columns, whatever their format."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class ColumnFile:
             raise InputError(f"{path} is empty; give a file with at least one row")
         try:
             columns = _column_names(path, kind)
-        except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError) as error:
+        except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, OSError) as error:
             raise InputError(
                 f"expected {kind[1:]} in {path}, found something else ({_one_line(error)})"
             ) from error
@@ -81,7 +82,7 @@ class ColumnFile:
         try:
             for batch in self._record_batches(columns):
                 yield [self._as_text(batch.column(name), name) for name in columns]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise InputError(
                 f"cannot read {self.path}: {_one_line(error)}; mend that row"
             ) from error
@@ -179,10 +180,12 @@ class BeirFolder:
                 yield text_array, id_array
             return
         for id_array, titles, texts in self.corpus.batches([ids, "title", text]):
-            joined = pc.binary_join_element_wise(
-                pc.fill_null(titles, ""), pc.fill_null(texts, ""), " "
-            )
-            yield pc.utf8_trim_whitespace(joined), id_array
+            titles = pc.fill_null(titles, "")
+            space = pa.scalar(" ", pa.large_string())
+            texts = pc.fill_null(texts, "")
+            joined = pc.binary_join_element_wise(titles, texts, space)
+            with_title = pc.if_else(pc.equal(texts, ""), titles, joined)
+            yield pc.if_else(pc.equal(titles, ""), texts, with_title), id_array
 
     def query_texts(self) -> Iterator[tuple[pa.Array, pa.Array]]:
         """Stream (text, id) of the queries."""
@@ -197,8 +200,19 @@ class BeirFolder:
                 f"expected query-id, corpus-id, score in {self.qrels.path}, "
                 f"found {', '.join(self.qrels.columns)}; add the header line"
             )
+        if re.fullmatch(r"[-+.\d]+", self.qrels.columns[2]):
+            raise InputError(
+                f"expected a header line (query-id, corpus-id, score) in {self.qrels.path}, found "
+                f"{', '.join(self.qrels.columns)}; add the header line"
+            )
         for query_ids, passage_ids, scores in self.qrels.batches(list(self.qrels.columns[:3])):
-            yield query_ids, passage_ids, pc.cast(scores, pa.float64())
+            try:
+                yield query_ids, passage_ids, pc.cast(scores, pa.float64())
+            except pa.ArrowInvalid as error:
+                raise InputError(
+                    f"expected a number in column {self.qrels.columns[2]!r} of {self.qrels.path}, "
+                    f"found something else ({_one_line(error)}); mend that row"
+                ) from error
 
 
 def _either(folder: Path, stem: str) -> Path:

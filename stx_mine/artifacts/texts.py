@@ -18,7 +18,7 @@ PAIRS, PASSAGE_GROUPS, QUERY_GROUPS = "pairs.arrow", "passage_groups.npy", "quer
 TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("original_id", pa.large_string())])
 PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])
 DIGEST = pa.binary(16)
-_WHITE_SPACE = r"[\s\p{Z}\x{85}]+"
+_WHITE_SPACE = r"[\s\x{0B}\p{Z}\x{85}]+"
 
 
 def normalise(texts: pa.Array) -> pa.Array:

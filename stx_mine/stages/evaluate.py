@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.artifact import MANIFEST, Artifact, Manifest
+from stx_mine.artifacts.artifact import MANIFEST, Artifact, read_manifest
 from stx_mine.artifacts.files import read_json, write_json
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.vectors import Vectors, prepare
@@ -121,7 +121,7 @@ def _default_models(run: RunDir) -> list[str]:
     base = DEFAULT_MODEL
     embedded = run.first_round.folder("embeddings") / MANIFEST
     if embedded.exists():
-        base = Manifest(embedded.parent, read_json(embedded)).extra["model"]
+        base = read_manifest(embedded.parent).extra["model"]
     trained = run.folder("model")
     return [base, str(trained)] if (trained / MANIFEST).exists() else [base]
 

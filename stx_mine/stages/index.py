@@ -35,7 +35,6 @@ def run_index(config: IndexConfig) -> StageReport:
             overwrite=config.overwrite,
         )
         if not artifact.done:
-            artifact.begin([INDEX])
             passages = Vectors.open(embeddings, "passages")
             queries = Vectors.open(embeddings, "queries")
             index = build_index(config.factory, passages, config.seed)
@@ -47,6 +46,7 @@ def run_index(config: IndexConfig) -> StageReport:
             exact = ExactSearcher(passages).search(vectors, config.recall_depth)
             measured = recall(found.ids_QK, exact.ids_QK)
             _refuse_low(measured, config)
+            artifact.begin([INDEX])
             with atomic(artifact.folder / INDEX) as path:
                 write_index(index, path)
             counts = {"passages": len(passages), "recall": measured, "recall_queries": size}

@@ -24,6 +24,17 @@ from stx_mine.search.score import score_hits
 from stx_mine.stages.index import INDEX
 from stx_mine.stages.report import StageReport, make_report, share
 
+# The fields that a person loosens where a rule takes everything.
+_FIELDS_OF: dict[str, tuple[str, ...]] = {
+    "own_text": (),
+    "known_positive": (),
+    "duplicate_group": (),
+    "rank_window": ("range_min", "range_max"),
+    "score_window": ("min_score", "max_score"),
+    "absolute_margin": ("absolute_margin",),
+    "relative_margin": ("relative_margin",),
+    "beyond_pool": ("pool",),
+}
 # Queries of one block are searched together while their depths differ by less than this factor.
 _DEPTH_STEP = 1.5
 
@@ -266,10 +277,13 @@ def _counts(verdicts: NDArray[np.int64], rows: NDArray[np.int64], k: int) -> dic
 def _refuse_empty(counts: dict[str, Any], config: MineConfig) -> None:
     if counts["pooled"] == 0:
         most = max(counts["dropped"], key=lambda name: counts["dropped"][name])
+        settings = ", ".join(
+            f"--{name.replace('_', '-')} {getattr(config, name)}" for name in _FIELDS_OF[most]
+        )
         raise InputError(
             f"no candidate is left for any query: {counts['hits_in']:,} hits, most dropped by "
-            f"{most} ({counts['dropped'][most]:,}); loosen that rule "
-            f"(relative margin {config.relative_margin}, window from {config.range_min})"
+            f"{most} ({counts['dropped'][most]:,}); "
+            + (f"loosen {settings}" if settings else "give a larger --corpus or --depth")
         )
 
 

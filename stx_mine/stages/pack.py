@@ -177,15 +177,15 @@ def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -
     size, rows = config.batch_size, store.num_pairs
     if size > rows:
         raise ConfigError(
-            f"--batch-size {size:,} is larger than the {rows:,} rows there are; give --batch-size "
-            f"{max(2, rows // MIN_EPOCH_STEPS):,} for {MIN_EPOCH_STEPS} steps an epoch, or add pairs"
+            f"--batch-size {size:,} is larger than the {rows:,} rows there are; add pairs, or give "
+            f"--batch-size {max(2, rows // MIN_EPOCH_STEPS):,} for {MIN_EPOCH_STEPS} steps an epoch"
         )
-    distinct = len(np.unique(store.query_groups)) + store.num_passages
-    if config.policy == "strict" and size * (2 + k) > distinct:
+    if config.policy == "strict" and size * (1 + k) > store.num_passages:
+        fits = max(2, store.num_passages // (1 + k))
         raise ConfigError(
-            f"a strict batch of {size:,} rows with {k} negatives needs {size * (2 + k):,} distinct "
-            f"texts, there are {distinct:,}; give --batch-size {max(2, distinct // (2 + k)):,} or "
-            "less, a smaller --k, or --policy merge"
+            f"a strict batch of {size:,} rows with {k} negatives needs {size * (1 + k):,} distinct "
+            f"passages, there are {store.num_passages:,}; give --batch-size {fits:,} or less, a "
+            "smaller --k, or --policy merge"
         )
     return Packer(
         config=config,
