@@ -45,18 +45,26 @@ class Workbench:
         set_: The set.
         budget: Steps and batch size.
         folder: Where runs go.
+        base: The model that every arm starts from, by name.
+        max_length: Tokens kept of a text; None: the model's own.
         mined: What sentence-transformers mined, by output format.
     """
 
     set_: RetrievalSet
     budget: Budget
     folder: Path
+    base: str
+    max_length: int | None
     mined: dict[str, peers.Mined] = field(default_factory=dict)
+
+    def base_model(self) -> SentenceTransformer:
+        """A fresh copy of the model that every arm starts from."""
+        return load_model(self.base, device="cpu", max_length=self.max_length)
 
     def peer_rows(self, output_format: peers.OutputFormat) -> peers.Mined:
         """Mine with sentence-transformers, once per format."""
         if output_format not in self.mined:
-            self.mined[output_format] = peers.mine(self.set_, output_format)
+            self.mined[output_format] = peers.mine(self.set_, self.base_model(), output_format)
         return self.mined[output_format]
 
     def base_run(self) -> Path:
@@ -66,15 +74,20 @@ class Workbench:
             write_files(self.set_, self.folder / "files")
             files = self.folder / "files"
             pairs, corpus = str(files / "pairs.parquet"), str(files / "corpus.parquet")
-            run_embed(EmbedConfig(run_dir=str(run), pairs=pairs, corpus=corpus))
+            run_embed(self.embed_config(run, self.base, pairs=pairs, corpus=corpus))
             run_mine(MineConfig(run_dir=str(run)))
         return run
+
+    def embed_config(self, run: Path, model: str, **files: str) -> EmbedConfig:
+        """How our runs embed."""
+        return EmbedConfig(run_dir=str(run), model=model, max_length=self.max_length, **files)
 
 
 def mnr(bench: Workbench, learning_rate: float, seed: int) -> SentenceTransformer:
     """In-batch negatives only, batches drawn at random."""
     return peers.train_mnr(
         bench.set_,
+        bench.base_model(),
         steps=bench.budget.steps,
         batch_size=bench.budget.batch_size,
         learning_rate=learning_rate,
@@ -90,6 +103,7 @@ def peer(output_format: peers.OutputFormat) -> Callable[..., SentenceTransformer
         return peers.train_mined(
             bench.set_,
             bench.peer_rows(output_format).dataset,
+            bench.base_model(),
             steps=bench.budget.steps,
             batch_size=bench.budget.batch_size,
             learning_rate=learning_rate,
@@ -115,7 +129,7 @@ def ours(rounds: int, go_on: bool = False) -> Callable[..., SentenceTransformer]
             directory = run if number == 1 else run / "rounds" / str(number)
             if number > 1:
                 teacher = run if number == 2 else run / "rounds" / str(number - 1)
-                run_embed(EmbedConfig(run_dir=str(directory), model=str(teacher / "model")))
+                run_embed(bench.embed_config(directory, str(teacher / "model")))
                 run_mine(MineConfig(run_dir=str(directory)))
             count = passes[number - 1]
             run_pack(
@@ -136,7 +150,7 @@ def ours(rounds: int, go_on: bool = False) -> Callable[..., SentenceTransformer]
                     checkpoint_steps=1_000_000,
                 )
             )
-        return load_model(str(directory / "model"), device="cpu")
+        return load_model(str(directory / "model"), "cpu", bench.max_length)
 
     return arm
 

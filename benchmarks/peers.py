@@ -4,7 +4,6 @@ Nothing here uses stx-mine. `train_mnr` is the recipe without mining, `mine` and
 the library's own hard negatives and its batch sampler without duplicates.
 """
 
-import importlib.util
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,14 @@ from typing import Literal, TypedDict
 import numpy as np
 import torch
 from datasets import Dataset
-from safetensors.torch import load_file
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.training_args import BatchSamplers
 from sentence_transformers.util import mine_hard_negatives
-from tokenizers import Tokenizer
 from transformers import PrinterCallback
 
 from benchmarks.datasets import RetrievalSet, Split
@@ -67,23 +63,9 @@ class Scores(TypedDict):
     ndcg_at_10_per_query: np.ndarray
 
 
-def base_model() -> SentenceTransformer:
-    """Return a fresh static model of 256 dimensions, from the files of the package wordllama."""
-    spec = importlib.util.find_spec("wordllama")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("wordllama is not installed: run `pip install wordllama`")
-    package = Path(spec.origin).parent
-    weights = load_file(package / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
-    tokenizer_path = package / "tokenizers" / "l2_supercat_tokenizer_config.json"
-    tokenizer = Tokenizer.from_file(str(tokenizer_path))
-    return SentenceTransformer(
-        modules=[StaticEmbedding(tokenizer, embedding_weights=weights.float().numpy())],
-        device="cpu",
-    )
-
-
 def train_mnr(
     set_: RetrievalSet,
+    model: SentenceTransformer,
     *,
     steps: int,
     batch_size: int,
@@ -100,12 +82,13 @@ def train_mnr(
         output_dir=output_dir,
         batch_sampler=BatchSamplers.BATCH_SAMPLER,
     )
-    return train(pairs_dataset(set_), arguments)
+    return train(model, pairs_dataset(set_), arguments)
 
 
 def train_mined(
     set_: RetrievalSet,
     mined_dataset: Dataset,
+    model: SentenceTransformer,
     *,
     steps: int,
     batch_size: int,
@@ -118,6 +101,7 @@ def train_mined(
     Args:
         set_: The set that was mined; its pairs must be those of `mined_dataset`.
         mined_dataset: `Mined.dataset`, in either format.
+        model: Trained in place.
         steps: Number of optimizer steps; the data is repeated as often as needed.
         batch_size: Rows a step.
         learning_rate: The peak of the linear schedule.
@@ -139,26 +123,26 @@ def train_mined(
         output_dir=output_dir,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
     )
-    return train(mined_dataset, arguments)
+    return train(model, mined_dataset, arguments)
 
 
 def mine(
     set_: RetrievalSet,
+    model: SentenceTransformer,
     output_format: OutputFormat = "n-tuple",
-    model: SentenceTransformer | None = None,
 ) -> Mined:
     """Mine hard negatives as a user would, with a relative margin and the default range.
 
     Args:
         set_: Its pairs are mined over its whole corpus.
+        model: Embeds both sides.
         output_format: "n-tuple" keeps only pairs with all `NUM_NEGATIVES` negatives; "triplet"
             keeps one row a negative.
-        model: Embeds both sides; `base_model()` if None.
     """
     started = time.perf_counter()
     dataset = mine_hard_negatives(
         pairs_dataset(set_),
-        model or base_model(),
+        model,
         anchor_column_name="query",
         positive_column_name="passage",
         corpus=set_.corpus,
@@ -207,9 +191,12 @@ def training_arguments(
     )
 
 
-def train(dataset: Dataset, arguments: SentenceTransformerTrainingArguments) -> SentenceTransformer:
-    """Train a fresh `base_model()` with the multiple-negatives ranking loss."""
-    model = base_model()
+def train(
+    model: SentenceTransformer,
+    dataset: Dataset,
+    arguments: SentenceTransformerTrainingArguments,
+) -> SentenceTransformer:
+    """Train a model in place with the multiple-negatives ranking loss, and return it."""
     loss = MultipleNegativesRankingLoss(model, scale=SCALE)
     trainer = SentenceTransformerTrainer(
         model=model, args=arguments, train_dataset=dataset, loss=loss

