@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stx_mine.core.forbidden import Ragged, forbidden_groups, ragged_sets
+from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.select import Rules, Verdict, select_negatives
+from stx_mine.ragged import Ragged, ragged_sets
 
 
 def oracle(unit, case, rules):

@@ -13,9 +13,9 @@ from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import EmbedConfig, EvaluateConfig, IndexConfig, MineConfig
-from stx_mine.core.forbidden import ragged_sets
 from stx_mine.core.metrics import retrieval_metrics
 from stx_mine.errors import ConfigError
+from stx_mine.ragged import ragged_sets
 from stx_mine.stages.embed import run_embed
 from stx_mine.stages.evaluate import read_results, run_evaluate
 from stx_mine.stages.index import run_index

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.files import atomic
-from stx_mine.core.forbidden import Ragged
 from stx_mine.errors import InputError
+from stx_mine.ragged import Ragged
 
 POSITIVES, CARD = "positives.parquet", "README.md"
 FOOTER_KEY = b"stx_mine"

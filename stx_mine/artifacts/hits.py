@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.files import read_table
-from stx_mine.core.forbidden import Ragged
+from stx_mine.ragged import Ragged
 
 
 def block_names(stem: str, num_blocks: int) -> list[str]:

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import Ragged
+from stx_mine.ragged import Ragged
 
 _REPAIR_TRIES = 64
 _OPEN_BATCHES = 64

@@ -6,7 +6,7 @@ Shape letters: Q queries, K ranks.
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import Ragged
+from stx_mine.ragged import Ragged
 
 METRICS = ("ndcg@10", "mrr@10", "recall@100")
 

@@ -14,8 +14,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import Ragged
 from stx_mine.core.random import mix
+from stx_mine.ragged import Ragged
 
 
 class Verdict(IntEnum):

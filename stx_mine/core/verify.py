@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import Ragged
+from stx_mine.ragged import Ragged
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import MineConfig, key_fields
-from stx_mine.core.forbidden import Ragged, forbidden_groups
+from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.select import Rules, Selection, Verdict, select_negatives
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError, InputError
+from stx_mine.ragged import Ragged
 from stx_mine.search.exact import ExactSearcher, Searcher
 from stx_mine.search.faiss_index import FaissSearcher
 from stx_mine.search.score import score_hits

@@ -25,9 +25,10 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig, key_fields
 from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
 from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
-from stx_mine.core.forbidden import Ragged, forbidden_groups, positive_groups
+from stx_mine.core.forbidden import forbidden_groups, positive_groups
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
+from stx_mine.ragged import Ragged
 from stx_mine.stages.report import StageReport, make_report, share
 
 # Below MIN_EPOCH_STEPS a person is warned. Packings are made until there are MIN_STEPS steps in

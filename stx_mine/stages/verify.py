@@ -22,9 +22,9 @@ from stx_mine.artifacts.files import checksum, read_json
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import text_digests
 from stx_mine.config import VerifyConfig
-from stx_mine.core.forbidden import Ragged
 from stx_mine.core.verify import BatchIds, Violation, check_batch, check_strict, check_texts
 from stx_mine.errors import InputError, ViolationError
+from stx_mine.ragged import Ragged
 from stx_mine.stages.report import StageReport
 
 _SHOWN_TEXT = 60

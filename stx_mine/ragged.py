@@ -1,0 +1,46 @@
+"""Rows of different lengths in flat arrays: the shape that every room shares."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths in one flat array.
+
+    Attributes:
+        offsets: int64 (num rows + 1,); row i is values[offsets[i]:offsets[i + 1]].
+        values: int64, all rows one after the other.
+    """
+
+    offsets: NDArray[np.int64]
+    values: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def lengths(self) -> NDArray[np.int64]:
+        """int64 (num rows,): length of each row."""
+        return np.diff(self.offsets)
+
+    def row(self, number: int) -> NDArray[np.int64]:
+        """One row."""
+        return self.values[self.offsets[number] : self.offsets[number + 1]]
+
+
+def ragged_sets(rows: NDArray[np.int64], values: NDArray[np.int64], num_rows: int) -> Ragged:
+    """Collect the distinct values of each row, rising.
+
+    Args:
+        rows: int64 (N,), in [0, num_rows).
+        values: int64 (N,).
+        num_rows: Number of rows of the result.
+    """
+    order = np.lexsort((values, rows))
+    rows, values = rows[order], values[order]
+    new = np.ones(len(rows), bool)
+    new[1:] = (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])
+    counts = np.bincount(rows[new], minlength=num_rows)
+    return Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), values[new])
