@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import MANIFEST, Artifact, read_manifest
 from stx_mine.artifacts.files import read_json, write_json
+from stx_mine.artifacts.pair_source import PairSource, TextStream
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.vectors import Vectors, prepare
 from stx_mine.config import DEFAULT_MODEL, EvaluateConfig, key_fields
@@ -19,7 +20,7 @@ from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.tokenise import Role
 from stx_mine.ragged import ragged_sets
 from stx_mine.search.exact import ExactSearcher
-from stx_mine.stages.ingest import Distinct, Ingested, PairSource, TextStream, read_source
+from stx_mine.stages.ingest import Distinct, Ingested, read_source
 from stx_mine.stages.report import StageReport, make_report
 
 RESULTS = "results.json"

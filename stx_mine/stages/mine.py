@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import MANIFEST, Artifact, Manifest, require
@@ -15,15 +14,15 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.core.forbidden import forbidden_groups
-from stx_mine.core.select import Rules, Selection, Verdict, select_negatives
+from stx_mine.core.select import Rules, select_negatives
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.ragged import Ragged
 from stx_mine.search.exact import ExactSearcher, Searcher
 from stx_mine.search.faiss_index import FaissSearcher
-from stx_mine.search.score import score_hits
 from stx_mine.stages.index import INDEX
 from stx_mine.stages.report import StageReport, make_report, share
+from stx_mine.stages.selection import Tally, negatives_table, units_of
 
 # The fields that a person loosens where a rule takes everything.
 _FIELDS_OF: dict[str, tuple[str, ...]] = {
@@ -161,118 +160,33 @@ def _select(
     names = block_names("negatives", len(hit_files))
     artifact.begin(names)
     per_pair = config.positive_score == "pair"
-    verdicts = np.zeros(len(Verdict), np.int64)
-    rows = np.zeros(slots + 1, np.int64)
     queries, passages = Vectors.open(embeddings, "queries"), Vectors.open(embeddings, "passages")
-    pair_order = np.argsort(store.pair_query_ids, kind="stable")
-    sorted_queries = store.pair_query_ids[pair_order]
+    by_query = np.argsort(store.pair_query_ids, kind="stable")
+    sorted_queries = store.pair_query_ids[by_query]
+    tally = Tally(slots)
     for hit_file, name in zip(hit_files, names, strict=True):
         block = HitBlock.read(hits, hit_file)
-        first, last = np.searchsorted(
-            sorted_queries, [block.first_query, block.first_query + len(block.hits)]
-        )
-        pairs = pair_order[first:last]
-        units = _units(block, pairs, store, queries, passages, per_pair)
+        last_query = block.first_query + len(block.hits)
+        first, last = np.searchsorted(sorted_queries, [block.first_query, last_query])
+        units = units_of(block, by_query[first:last], store, queries, passages, per_pair)
         chosen = select_negatives(
-            units["query"],
-            units["id"],
-            units["positive"],
-            Ragged(units["offsets"], units["hits"]),
-            units["scores"],
+            units.query_ids,
+            units.ids,
+            units.positive_scores,
+            units.hits,
+            units.hit_scores,
             query_groups=store.query_groups,
             passage_groups=store.passage_groups,
             forbidden=forbidden,
             rules=rules,
         )
-        write_table(artifact.folder / name, _negatives_table(units, chosen))
-        verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
-        filled = (chosen.ids_US >= 0).sum(1)
-        weight = np.bincount(
-            np.searchsorted(units["id"], _unit_of(pairs, store, per_pair)), minlength=len(filled)
-        )
-        rows += np.bincount(filled, weights=weight, minlength=slots + 1).astype(np.int64)
-    counts = _counts(verdicts, rows, config.k)
+        write_table(artifact.folder / name, negatives_table(units, chosen))
+        tally.add(units, chosen)
+    counts = tally.counts(config.k)
     _refuse_empty(counts, config)
     extra = {"slots": slots, "k": config.k, "per_pair": per_pair}
     artifact.finish(names, config=asdict(config), counts=counts, extra=extra)
     return _report(artifact, config, searched)
-
-
-def _unit_of(pairs: NDArray[np.int64], store: TextStore, per_pair: bool) -> NDArray[np.int64]:
-    return pairs if per_pair else store.pair_query_ids[pairs]
-
-
-def _units(
-    block: HitBlock,
-    pairs: NDArray[np.int64],
-    store: TextStore,
-    queries: Vectors,
-    passages: Vectors,
-    per_pair: bool,
-) -> dict[str, NDArray[Any]]:
-    """What shares a pool: queries with their lowest positive score, or single pairs."""
-    pair_queries = store.pair_query_ids[pairs]
-    rows = np.arange(len(pairs))[:, None]
-    positives = score_hits(
-        queries.take(pair_queries),
-        passages.take(store.pair_passage_ids[pairs]),
-        rows,
-        queries.similarity,
-    )[:, 0]
-    if per_pair:
-        order = np.argsort(pairs)
-        unit_ids, unit_queries, lowest = pairs[order], pair_queries[order], positives[order]
-    else:
-        unit_ids, inverse = np.unique(pair_queries, return_inverse=True)
-        unit_queries = unit_ids
-        lowest = np.full(len(unit_ids), np.inf, np.float32)
-        np.minimum.at(lowest, inverse, positives)
-    local = unit_queries - block.first_query
-    lengths = block.hits.lengths()[local]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    flat = np.repeat(block.hits.offsets[local] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return {
-        "id": unit_ids,
-        "query": unit_queries,
-        "positive": lowest,
-        "offsets": offsets,
-        "hits": block.hits.values[flat],
-        "scores": block.scores[flat],
-    }
-
-
-def _negatives_table(units: dict[str, NDArray[Any]], chosen: Selection) -> pa.Table:
-    filled = chosen.ids_US >= 0
-    offsets = pa.array(np.concatenate([[0], np.cumsum(filled.sum(1))]), pa.int64())
-
-    def lists(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
-        return pa.LargeListArray.from_arrays(offsets, pa.array(values[filled], kind))
-
-    return pa.table(
-        {
-            "unit_id": units["id"],
-            "query_id": units["query"],
-            "positive_score": units["positive"],
-            "passage_ids": lists(chosen.ids_US, pa.int32()),
-            "ranks": lists(chosen.ranks_US, pa.int32()),
-            "scores": lists(chosen.scores_US, pa.float32()),
-            "verdicts": pa.LargeListArray.from_arrays(
-                pa.array(units["offsets"]), pa.array(chosen.verdicts_H, pa.uint8())
-            ),
-        }
-    )
-
-
-def _counts(verdicts: NDArray[np.int64], rows: NDArray[np.int64], k: int) -> dict[str, Any]:
-    return {
-        "hits_in": int(verdicts.sum()),
-        "pooled": int(verdicts[Verdict.POOLED]),
-        "dropped": {one.name.lower(): int(verdicts[one]) for one in Verdict if one},
-        "rows": int(rows.sum()),
-        "rows_full": int(rows[k:].sum()),
-        "rows_ragged": int(rows[1:k].sum()),
-        "rows_empty": int(rows[0]),
-    }
 
 
 def _refuse_empty(counts: dict[str, Any], config: MineConfig) -> None:

@@ -1,6 +1,6 @@
 """Pack: bind negatives and write batches of exactly B rows into Parquet shards."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from stx_mine.artifacts.artifact import Artifact, Manifest, require
 from stx_mine.artifacts.batches import (
     CARD,
     POSITIVES,
-    batch_schema,
     dataset_card,
     negative_columns,
     shard_path,
@@ -23,118 +22,16 @@ from stx_mine.artifacts.hits import Pools
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig, key_fields
-from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
-from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
+from stx_mine.core.assign import Assignment
 from stx_mine.core.forbidden import forbidden_groups, positive_groups
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
-from stx_mine.ragged import Ragged
+from stx_mine.stages.packer import Packer
 from stx_mine.stages.report import StageReport, make_report, share
 
 # Below MIN_EPOCH_STEPS a person is warned. Packings are made until there are MIN_STEPS steps in
 # all: of one batch of 32,768 rows, 12 steps gave a better model than 20 (docs/design.md).
 MIN_PACKINGS, MIN_STEPS, MIN_EPOCH_STEPS = 2, 12, 20
-
-
-@dataclass(frozen=True)
-class Packer:
-    """Everything that tasks need to build a batch.
-
-    Attributes:
-        config: The config.
-        k: Negatives a row.
-        store: Texts, pairs, groups.
-        pools: The pool of each pair.
-        forbidden: Forbidden groups of each query.
-        query_texts: All query texts.
-        passage_texts: All passage texts.
-    """
-
-    config: PackConfig
-    k: int
-    store: TextStore
-    pools: Pools
-    forbidden: Ragged
-    query_texts: pa.Array
-    passage_texts: pa.Array
-
-    @property
-    def anchor_groups(self) -> NDArray[np.int64]:
-        """Group of each row's anchor."""
-        return self.store.query_groups[self.store.pair_query_ids]
-
-    @property
-    def positive_groups(self) -> NDArray[np.int64]:
-        """Group of each row's positive."""
-        return self.store.passage_groups[self.store.pair_passage_ids]
-
-    def assign(self, packing: int, first: NDArray[np.int64]) -> Assignment:
-        """The batches of one packing; rows of `first` come before the others."""
-        rng = np.random.default_rng([self.config.seed, packing])
-        order = draw_order(self.store.num_pairs, first, rng)
-        size = self.config.batch_size
-        if self.config.policy == "merge":
-            return assign_merge(self.anchor_groups, self.positive_groups, size, order, rng)
-        return assign_strict(
-            self.store.pair_query_ids,
-            self.anchor_groups,
-            self.positive_groups,
-            self.forbidden,
-            self.store.num_groups,
-            size,
-            order,
-        )
-
-    def bind(
-        self, rows_B: NDArray[np.int64], seed: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Negatives of the rows of a batch (-1 pads), and how many of them are random."""
-        pools = self.pools.ids_NS[rows_B]
-        if self.config.policy == "merge":
-            return bind_top(pools, self.k), np.zeros(len(rows_B), np.int64)
-        negatives, num_random = bind_clean(
-            pools,
-            self.k,
-            self.store.pair_query_ids[rows_B],
-            self.anchor_groups[rows_B],
-            self.positive_groups[rows_B],
-            self.store.passage_groups,
-            self.forbidden,
-            self.store.num_groups,
-            seed,
-        )
-        if (negatives < 0).any():
-            raise ConfigError(
-                f"the corpus has too few clean passages for strict batches of "
-                f"{self.config.batch_size:,} rows with {self.k} negatives; give a smaller "
-                "--batch-size or --k, or --policy merge"
-            )
-        return negatives, num_random
-
-    def table(self, rows_B: NDArray[np.int64], seed: int) -> pa.Table:
-        """One batch with its texts and ids."""
-        store = self.store
-        queries, passages = store.pair_query_ids[rows_B], store.pair_passage_ids[rows_B]
-        negatives_BK, num_random = self.bind(rows_B, seed)
-        groups = np.where(negatives_BK >= 0, store.passage_groups[negatives_BK], -1)
-        positives = store.passage_groups[passages]
-        ignored = ignored_groups(queries, positives, groups, self.forbidden, store.num_groups)
-        real = negatives_BK >= 0
-        columns = [
-            self.query_texts.take(pa.array(queries)),
-            self.passage_texts.take(pa.array(passages)),
-            *(
-                self.passage_texts.take(pa.array(negatives_BK[:, j], mask=~real[:, j]))
-                for j in range(self.k)
-            ),
-            pa.array(rows_B),
-            pa.array(store.query_groups[queries]),
-            pa.array(positives),
-            _lists(Ragged(np.concatenate([[0], np.cumsum(real.sum(1))]), groups[real])),
-            _lists(ignored),
-            pa.array(num_random),
-        ]
-        return pa.table(columns, schema=batch_schema(self.k))
 
 
 def run_pack(config: PackConfig) -> StageReport:
@@ -339,9 +236,3 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
 def _contiguous(table: pa.Table) -> pa.Array:
     column = table.column("text").combine_chunks()
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-
-
-def _lists(ragged: Ragged) -> pa.Array:
-    return pa.ListArray.from_arrays(
-        pa.array(ragged.offsets, pa.int32()), pa.array(ragged.values, pa.int64())
-    )

@@ -1,0 +1,101 @@
+"""Where pairs and texts come from, whatever their layout: streams of (text, original id)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from stx_mine.artifacts.files import checksum
+from stx_mine.artifacts.readers import BeirFolder, ColumnFile
+from stx_mine.config import SourceFields
+from stx_mine.errors import ConfigError
+
+TextStream = Iterator[tuple[pa.Array, pa.Array]]
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Where pairs and texts come from: a BEIR folder, or a file of pairs with or without a corpus.
+
+    Attributes:
+        beir: The folder, if it is one.
+        pairs: The file of pairs otherwise.
+        query_column: Its column of queries.
+        passage_column: Its column of positive passages.
+        corpus: The corpus file, if there is one.
+        corpus_column: Its column of passages.
+    """
+
+    beir: BeirFolder | None = None
+    pairs: ColumnFile | None = None
+    query_column: str = ""
+    passage_column: str = ""
+    corpus: ColumnFile | None = None
+    corpus_column: str = ""
+
+    @classmethod
+    def open(cls, path: str, fields: SourceFields, prefer_split: str) -> "PairSource":
+        """Recognise what lies at `path`.
+
+        Raises:
+            InputError: A file or column is missing.
+            ConfigError: An option does not fit the kind of input.
+        """
+        if Path(path).is_dir():
+            unfit = [
+                name
+                for name in ("corpus", "query_column", "passage_column", "corpus_column")
+                if getattr(fields, name) is not None
+            ]
+            if unfit:
+                raise ConfigError(
+                    f"--{unfit[0].replace('_', '-')} does not fit a BEIR folder ({path}), which "
+                    "brings its own corpus and columns; leave it out"
+                )
+            return cls(beir=BeirFolder.open(path, fields.split, prefer_split))
+        if fields.split is not None:
+            raise ConfigError(f"--split fits BEIR folders only, {path} is a file; leave it out")
+        pairs = ColumnFile.open(path)
+        corpus = ColumnFile.open(fields.corpus) if fields.corpus else None
+        text_column = fields.corpus_column
+        if corpus and text_column is None and "text" in corpus.columns:
+            text_column = "text"
+        return cls(
+            pairs=pairs,
+            query_column=pairs.pick(fields.query_column, 0, "--query-column"),
+            passage_column=pairs.pick(fields.passage_column, 1, "--passage-column"),
+            corpus=corpus,
+            corpus_column=corpus.pick(text_column, 0, "--corpus-column") if corpus else "",
+        )
+
+    def fingerprint(self) -> dict[str, str]:
+        """Checksums of the files, by role."""
+        files = {
+            "pairs": self.beir.qrels if self.beir else self.pairs,
+            "queries": self.beir.queries if self.beir else None,
+            "corpus": self.beir.corpus if self.beir else self.corpus,
+        }
+        return {role: checksum(file.path) for role, file in files.items() if file}
+
+    def passages(self) -> TextStream:
+        """Stream (text, original id) of all passages: the corpus first, then those of pairs."""
+        if self.beir:
+            yield from self.beir.passages()
+            return
+        if self.corpus:
+            for (texts,) in self.corpus.batches([self.corpus_column]):
+                yield texts, pa.nulls(len(texts), pa.large_string())
+        yield from self._pair_texts(self.passage_column)
+
+    def queries(self) -> TextStream:
+        """Stream (text, original id) of all queries."""
+        if self.beir:
+            yield from self.beir.query_texts()
+        else:
+            yield from self._pair_texts(self.query_column)
+
+    def _pair_texts(self, column: str) -> TextStream:
+        assert self.pairs is not None
+        for (texts,) in self.pairs.batches([column]):
+            yield texts, pa.nulls(len(texts), pa.large_string())

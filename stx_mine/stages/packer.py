@@ -1,0 +1,123 @@
+"""The packer: what tasks need to assign rows, bind negatives and build one batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stx_mine.artifacts.batches import batch_schema
+from stx_mine.artifacts.hits import Pools
+from stx_mine.artifacts.texts import TextStore
+from stx_mine.config import PackConfig
+from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
+from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
+from stx_mine.errors import ConfigError
+from stx_mine.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Everything that tasks need to build a batch.
+
+    Attributes:
+        config: The config.
+        k: Negatives a row.
+        store: Texts, pairs, groups.
+        pools: The pool of each pair.
+        forbidden: Forbidden groups of each query.
+        query_texts: All query texts.
+        passage_texts: All passage texts.
+    """
+
+    config: PackConfig
+    k: int
+    store: TextStore
+    pools: Pools
+    forbidden: Ragged
+    query_texts: pa.Array
+    passage_texts: pa.Array
+
+    @property
+    def anchor_groups(self) -> NDArray[np.int64]:
+        """Group of each row's anchor."""
+        return self.store.query_groups[self.store.pair_query_ids]
+
+    @property
+    def positive_groups(self) -> NDArray[np.int64]:
+        """Group of each row's positive."""
+        return self.store.passage_groups[self.store.pair_passage_ids]
+
+    def assign(self, packing: int, first: NDArray[np.int64]) -> Assignment:
+        """The batches of one packing; rows of `first` come before the others."""
+        rng = np.random.default_rng([self.config.seed, packing])
+        order = draw_order(self.store.num_pairs, first, rng)
+        size = self.config.batch_size
+        if self.config.policy == "merge":
+            return assign_merge(self.anchor_groups, self.positive_groups, size, order, rng)
+        return assign_strict(
+            self.store.pair_query_ids,
+            self.anchor_groups,
+            self.positive_groups,
+            self.forbidden,
+            self.store.num_groups,
+            size,
+            order,
+        )
+
+    def bind(
+        self, rows_B: NDArray[np.int64], seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Negatives of the rows of a batch (-1 pads), and how many of them are random."""
+        pools = self.pools.ids_NS[rows_B]
+        if self.config.policy == "merge":
+            return bind_top(pools, self.k), np.zeros(len(rows_B), np.int64)
+        negatives, num_random = bind_clean(
+            pools,
+            self.k,
+            self.store.pair_query_ids[rows_B],
+            self.anchor_groups[rows_B],
+            self.positive_groups[rows_B],
+            self.store.passage_groups,
+            self.forbidden,
+            self.store.num_groups,
+            seed,
+        )
+        if (negatives < 0).any():
+            raise ConfigError(
+                f"the corpus has too few clean passages for strict batches of "
+                f"{self.config.batch_size:,} rows with {self.k} negatives; give a smaller "
+                "--batch-size or --k, or --policy merge"
+            )
+        return negatives, num_random
+
+    def table(self, rows_B: NDArray[np.int64], seed: int) -> pa.Table:
+        """One batch with its texts and ids."""
+        store = self.store
+        queries, passages = store.pair_query_ids[rows_B], store.pair_passage_ids[rows_B]
+        negatives_BK, num_random = self.bind(rows_B, seed)
+        groups = np.where(negatives_BK >= 0, store.passage_groups[negatives_BK], -1)
+        positives = store.passage_groups[passages]
+        ignored = ignored_groups(queries, positives, groups, self.forbidden, store.num_groups)
+        real = negatives_BK >= 0
+        columns = [
+            self.query_texts.take(pa.array(queries)),
+            self.passage_texts.take(pa.array(passages)),
+            *(
+                self.passage_texts.take(pa.array(negatives_BK[:, j], mask=~real[:, j]))
+                for j in range(self.k)
+            ),
+            pa.array(rows_B),
+            pa.array(store.query_groups[queries]),
+            pa.array(positives),
+            _lists(Ragged(np.concatenate([[0], np.cumsum(real.sum(1))]), groups[real])),
+            _lists(ignored),
+            pa.array(num_random),
+        ]
+        return pa.table(columns, schema=batch_schema(self.k))
+
+
+def _lists(ragged: Ragged) -> pa.Array:
+    return pa.ListArray.from_arrays(
+        pa.array(ragged.offsets, pa.int32()), pa.array(ragged.values, pa.int64())
+    )
