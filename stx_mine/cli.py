@@ -64,6 +64,9 @@ def run_stage(name: str, config: configs.StageConfig) -> "StageReport":
 
 def quiet() -> None:
     """Keep other libraries' notices away from the user; errors still come through."""
+    if not sys.stderr.isatty():
+        # tqdm reads it when it is imported, ours and that of other libraries.
+        os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -103,8 +103,6 @@ def train(
         use_cpu=model.device.type == "cpu",
         dataloader_pin_memory=model.device.type == "cuda",
     )
-    # The dataset holds row numbers, of which no example can be shown.
-    model.model_card_data.generate_widget_examples = False
     trainer = SentenceTransformerTrainer(
         model=model,
         args=arguments,
