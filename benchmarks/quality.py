@@ -1,8 +1,8 @@
 """Retrieval quality of each recipe at equal steps, on splits that share no text.
 
 Every arm trains the same base model for the same number of optimizer steps (all rounds of ours
-counted) with a learning rate chosen for it on the tune split from one grid, then is tested once
-per seed on the test split. Differences come with a paired bootstrap over queries.
+counted) with a learning rate chosen for it on the tune split from one grid, then is tested
+with each seed on the test split. Differences come with a paired bootstrap over queries.
 
     python -m benchmarks.quality [--quick] [--sets wordnet nl2bash] [--arms mnr ours_round2]
 """
