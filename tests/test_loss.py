@@ -1,5 +1,8 @@
 """The losses against naive float64 code and against sentence-transformers."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +10,9 @@ from hypothesis import strategies as st
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from stx_mine.models.load import load_model
+from stx_mine.models.token_batches import token_batches
 from stx_mine.models.tokenise import Tokeniser
+from stx_mine.train.embedding import embed
 from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss, masked_cross_entropy
 
 
@@ -69,22 +74,29 @@ def packed(model, queries, passages, **labels):
     return features, {**defaults, **labels}
 
 
-def gradient(model, loss):
+def gradients(model, loss):
     model.zero_grad()
     loss.backward()
-    return next(model.parameters()).grad.clone()
+    return [one.grad.clone() for one in model.parameters() if one.grad is not None]
+
+
+def gradient(model, loss):
+    return gradients(model, loss)[0]
 
 
 ANCHORS = ["a small dog barks", "the train left late", "prices rose again"]
 POSITIVES = ["dog: a domestic animal", "train: public transport by rail", "rise: go up"]
 NEGATIVES = ["cat: a feline", "bus: a vehicle", "fall: go down"]
+TEXTS = POSITIVES + NEGATIVES
 
 
 def test_without_repeats_it_is_the_library_loss_in_float64(model):
     model = model.to(torch.float64)
     try:
-        features, labels = packed(model, ANCHORS, POSITIVES + NEGATIVES)
-        ours = PackedMNRLoss(model, temperature=0.05, chunk_rows=2)(features, labels)
+        features, labels = packed(model, ANCHORS, TEXTS)
+        ours = PackedMNRLoss(model, temperature=0.05, chunk_rows=2, batch_tokens=64)(
+            features, labels
+        )
         ours_gradient = gradient(model, ours)
         columns = [model.preprocess(one) for one in (ANCHORS, POSITIVES, NEGATIVES)]
         theirs = MultipleNegativesRankingLoss(model, scale=20.0)(columns, None)
@@ -95,7 +107,7 @@ def test_without_repeats_it_is_the_library_loss_in_float64(model):
 
 
 def test_a_masked_passage_does_not_count(model):
-    loss = PackedMNRLoss(model, temperature=0.05, chunk_rows=8)
+    loss = PackedMNRLoss(model, temperature=0.05, chunk_rows=8, batch_tokens=64)
     ignored = torch.tensor([[0, 1, 2], [3, 3, 3]])
     with_mask = loss(*packed(model, ANCHORS, [*POSITIVES, "train: rail"], ignored=ignored))
     without = loss(*packed(model, ANCHORS, POSITIVES))
@@ -112,9 +124,9 @@ def test_rows_may_share_an_anchor(model):
         "ignored": torch.tensor([[0, 1], [1, 0]]),
     }
     features, labels = packed(model, ANCHORS[:1], [*POSITIVES[:2], NEGATIVES[0]], **labels)
-    found = PackedMNRLoss(model, temperature=0.05, chunk_rows=8)(features, labels)
+    found = PackedMNRLoss(model, temperature=0.05, chunk_rows=8, batch_tokens=64)(features, labels)
     singles = [
-        PackedMNRLoss(model, temperature=0.05, chunk_rows=8)(
+        PackedMNRLoss(model, temperature=0.05, chunk_rows=8, batch_tokens=64)(
             *packed(model, ANCHORS[:1], [POSITIVES[row], NEGATIVES[0]])
         )
         for row in range(2)
@@ -124,11 +136,11 @@ def test_rows_may_share_an_anchor(model):
 
 def test_triplet_is_the_mean_over_rows_and_their_own_negatives(model):
     negatives = torch.tensor([[3, 4], [5, -1], [-1, -1]])
-    features, labels = packed(model, ANCHORS, POSITIVES + NEGATIVES, negatives=negatives)
-    found = PackedTripletLoss(model, margin=0.9)(features, labels)
+    features, labels = packed(model, ANCHORS, TEXTS, negatives=negatives)
+    found = PackedTripletLoss(model, margin=0.9, batch_tokens=64)(features, labels)
     embed = torch.nn.functional.normalize
     anchors, passages = (
-        embed(torch.as_tensor(model.encode(one)), dim=1) for one in (ANCHORS, POSITIVES + NEGATIVES)
+        embed(torch.as_tensor(model.encode(one)), dim=1) for one in (ANCHORS, TEXTS)
     )
     cosine = anchors @ passages.T
     terms = [
@@ -140,6 +152,64 @@ def test_triplet_is_the_mean_over_rows_and_their_own_negatives(model):
 
 
 def test_triplet_without_negatives_has_a_zero_gradient(model):
-    loss = PackedTripletLoss(model, margin=0.3)(*packed(model, ANCHORS, POSITIVES))
+    loss = PackedTripletLoss(model, margin=0.3, batch_tokens=64)(*packed(model, ANCHORS, POSITIVES))
     assert loss == 0
     assert not gradient(model, loss).any()
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 100))
+def test_token_batches_hold_every_text_once_within_the_budget(lengths, budget):
+    batches = token_batches(np.array(lengths), budget)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[text] for text in batch)
+        assert len(batch) * longest <= budget or len(batch) == 1
+    heads = [lengths[batch[0]] for batch in batches]
+    assert heads == sorted(lengths, reverse=True)[:1] + sorted(heads[1:], reverse=True)
+
+
+@pytest.fixture
+def transformer(tiny_transformer):
+    return load_model(str(tiny_transformer), device="cpu")
+
+
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+def test_padding_of_other_texts_is_cut_off(transformer, padding_side):
+    transformer.tokenizer.padding_side = padding_side
+    tokenise = Tokeniser(transformer)
+    found = embed(transformer, tokenise(TEXTS, "passage"), batch_tokens=1)
+    alone = [embed(transformer, tokenise([text], "passage"), batch_tokens=1) for text in TEXTS]
+    torch.testing.assert_close(found, torch.cat(alone))
+
+
+def test_gradient_caching_is_one_forward_pass_in_float64(transformer):
+    model = transformer.to(torch.float64).eval()
+    negatives = torch.tensor([[3, 4], [5, -1], [3, 5]])
+    features, labels = packed(model, ANCHORS, TEXTS, negatives=negatives)
+    assert features[1]["attention_mask"].shape[1] > 20
+    for loss in (partial(PackedMNRLoss, model, 0.05, 2), partial(PackedTripletLoss, model, 0.9)):
+        whole = loss(batch_tokens=10_000)(features, labels)
+        expected = gradients(model, whole)
+        cached = loss(batch_tokens=40)(features, labels)
+        torch.testing.assert_close(cached, whole, atol=1e-9, rtol=1e-9)
+        for one, two in zip(gradients(model, cached), expected, strict=True):
+            torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)
+
+
+def test_gradient_caching_repeats_the_same_dropout(transformer):
+    """The second forward pass must see the noise of the first, or its gradient is of another."""
+    model = transformer.to(torch.float64).train()
+    features = Tokeniser(model)(TEXTS, "passage")
+    lengths = features["attention_mask"].sum(1).numpy()
+    batches = token_batches(lengths, 40)
+    assert len(batches) > 2
+    torch.manual_seed(5)
+    cached = embed(model, features, batch_tokens=40)
+    found = gradients(model, (cached**2).sum() + cached.sum())
+    torch.manual_seed(5)
+    plain = [model(Tokeniser(model)([TEXTS[i] for i in batch], "passage")) for batch in batches]
+    embeddings = torch.cat([one["sentence_embedding"] for one in plain])
+    expected = gradients(model, (embeddings**2).sum() + embeddings.sum())
+    torch.testing.assert_close(cached[np.concatenate(batches)], embeddings)
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)

@@ -177,7 +177,7 @@ def test_a_run_that_dies_goes_on_with_the_very_next_batch(packed_run, tmp_path):
 
     def run(folder, stop_after=None):
         model = load_model("package:wordllama", device="cpu")
-        inner, seen = PackedMNRLoss(model, 0.05, 32), []
+        inner, seen = PackedMNRLoss(model, 0.05, 32, 64), []
 
         class Watched(torch.nn.Module):
             def forward(self, features, labels):
@@ -221,3 +221,21 @@ def test_learning_rates_follow_the_batch_and_the_kind_of_model():
 def test_a_model_of_this_run_is_the_students_default(packed_run):
     report = run_train(TrainConfig(run_dir=str(packed_run), device="cpu", epochs=1))
     assert report.counts["passes"] == 1
+
+
+def test_a_transformer_trains_on_packed_batches_in_mini_batches(packed_run, tiny_transformer):
+    config = TrainConfig(
+        run_dir=str(packed_run),
+        model=str(tiny_transformer),
+        batch_tokens=1_024,
+        max_length=32,
+        learning_rate=5e-3,
+        device="cpu",
+    )
+    counts = run_train(config).counts
+    assert counts["last_loss"] < counts["first_loss"] - 0.1
+    trained = SentenceTransformer(str(packed_run / "model"), device="cpu")
+    assert trained.max_seq_length == 32
+    before = SentenceTransformer(str(tiny_transformer), device="cpu")
+    text = "a small dog"
+    assert not np.allclose(trained.encode(text), before.encode(text), atol=1e-3)

@@ -80,8 +80,8 @@ def _schedule(
 
 def _loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
     if config.loss == "triplet":
-        return PackedTripletLoss(model, config.triplet_margin)
-    return PackedMNRLoss(model, config.temperature, config.chunk_rows)
+        return PackedTripletLoss(model, config.triplet_margin, config.batch_tokens)
+    return PackedMNRLoss(model, config.temperature, config.chunk_rows, config.batch_tokens)
 
 
 def _publish(model: SentenceTransformer, folder: Path, log: list[dict[str, Any]]) -> list[str]:

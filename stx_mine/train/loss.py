@@ -11,6 +11,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stx_mine.train.embedding import Features, embed
+
 
 class _MaskedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
     """Mean cross-entropy of anchors against all passages, a chunk of rows at a time.
@@ -101,21 +103,27 @@ class PackedMNRLoss(nn.Module):  # type: ignore[misc]
     sentence-transformers.
     """
 
-    def __init__(self, model: SentenceTransformer, temperature: float, chunk_rows: int) -> None:
+    def __init__(
+        self, model: SentenceTransformer, temperature: float, chunk_rows: int, batch_tokens: int
+    ) -> None:
         """Wrap a model.
 
         Args:
             model: The model to train.
             temperature: Scores are divided by it.
             chunk_rows: Rows whose logits exist at one time.
+            batch_tokens: Tokens that go through the network at one time.
         """
         super().__init__()
-        self.model, self.temperature, self.chunk_rows = model, temperature, chunk_rows
+        self.model, self.temperature = model, temperature
+        self.chunk_rows, self.batch_tokens = chunk_rows, batch_tokens
         self.cosine = str(model.similarity_fn_name) == "cosine"
 
-    def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
+    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one packed batch, as `PackedCollator` gives it."""
-        anchors_AD, passages_MD = embed_distinct(self.model, features, self.cosine)
+        anchors_AD, passages_MD = embed_distinct(
+            self.model, features, self.batch_tokens, self.cosine
+        )
         return masked_cross_entropy(
             anchors_AD[labels["anchors"]],
             passages_MD,
@@ -132,19 +140,22 @@ class PackedTripletLoss(nn.Module):  # type: ignore[misc]
     Source: Schroff et al. 2015, with distance 1 - cosine; averaged over all (row, negative).
     """
 
-    def __init__(self, model: SentenceTransformer, margin: float) -> None:
+    def __init__(self, model: SentenceTransformer, margin: float, batch_tokens: int) -> None:
         """Wrap a model.
 
         Args:
             model: The model to train.
             margin: How much closer the positive must be, in cosine.
+            batch_tokens: Tokens that go through the network at one time.
         """
         super().__init__()
-        self.model, self.margin = model, margin
+        self.model, self.margin, self.batch_tokens = model, margin, batch_tokens
 
-    def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
+    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one packed batch, as `PackedCollator` gives it."""
-        anchors_AD, passages_MD = embed_distinct(self.model, features, cosine=True)
+        anchors_AD, passages_MD = embed_distinct(
+            self.model, features, self.batch_tokens, cosine=True
+        )
         rows, slots = torch.nonzero(labels["negatives"] >= 0, as_tuple=True)
         anchors_BD = anchors_AD[labels["anchors"]]
         positive_B = (anchors_BD * passages_MD[labels["targets"]]).sum(1)
@@ -156,10 +167,10 @@ class PackedTripletLoss(nn.Module):  # type: ignore[misc]
 
 
 def embed_distinct(
-    model: nn.Module, features: list[dict[str, Tensor]], cosine: bool
+    model: nn.Module, features: list[Features], batch_tokens: int, cosine: bool
 ) -> tuple[Tensor, Tensor]:
     """Embeddings of the distinct anchors (A, D) and passages (M, D), of unit length if cosine."""
-    anchors, passages = (model(dict(one))["sentence_embedding"] for one in features)
+    anchors, passages = (embed(model, one, batch_tokens) for one in features)
     if cosine:
         return functional.normalize(anchors, dim=1), functional.normalize(passages, dim=1)
     return anchors, passages
