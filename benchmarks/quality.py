@@ -23,7 +23,7 @@ from stx_mine.cli import quiet
 
 SEEDS = (0, 1, 2)
 DEFAULT_ARMS = ("mnr", "st_ntuple", "st_triplet", "ours_round1", "ours_round2")
-QUICK_ROWS, QUICK_BATCH = 1_500, 128
+QUICK_ROWS, QUICK_BATCH = 600, 64
 BOOTSTRAPS = 1_000
 
 

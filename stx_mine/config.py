@@ -237,8 +237,10 @@ class TrainConfig(StageConfig):
     )
     seed: int = option(42, "Seed of batch order and dropout.", "model", minimum=0)
     chunk_rows: int = option(2_048, "Anchors whose logits exist at one time.", minimum=1)
-    batch_tokens: int = option(
-        16_384, "Tokens that a transformer takes at one time (gradient caching).", minimum=1
+    batch_tokens: int | None = option(
+        None,
+        "Tokens that a transformer takes at one time (default: 2,048 on a CPU, 32,768 else).",
+        minimum=1,
     )
     checkpoint_steps: int = option(100, "Steps between checkpoints.", minimum=1)
     device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
