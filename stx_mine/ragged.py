@@ -29,6 +29,25 @@ class Ragged:
         """One row."""
         return self.values[self.offsets[number] : self.offsets[number + 1]]
 
+    def take(
+        self, rows: NDArray[np.int64], longest: NDArray[np.int64] | None = None
+    ) -> tuple["Ragged", NDArray[np.int64]]:
+        """Some rows, and where their values stand.
+
+        Args:
+            rows: int64 (R,) row numbers.
+            longest: int64 (R,) how much of the front of each row to take (None: all of it).
+
+        Returns:
+            The R rows, and int64 positions in `values`, to take aligned arrays by.
+        """
+        lengths = self.lengths()[rows]
+        if longest is not None:
+            lengths = np.minimum(lengths, longest)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(offsets, self.values[places]), places
+
 
 def ragged_sets(rows: NDArray[np.int64], values: NDArray[np.int64], num_rows: int) -> Ragged:
     """Collect the distinct values of each row, rising.

@@ -154,6 +154,10 @@ MISTAKES = [
     ("train --temperature 0", ["--temperature", "found 0"]),
     # Sizes that do not fit the data.
     ("mine --k 5000 --depth 5000", ["--k 5000", "smaller k", "--corpus"]),
+    ("mine --max-depth 50", ["--max-depth must be at least --depth 100", "found 50"]),
+    ("mine --sources dense,splade", ["dense,bm25", "'dense,splade'", "--candidates"]),
+    ("mine --candidates BAD/none.trec", ["found nothing", "none.trec"]),
+    ("mine --min-positive-percentile 101", ["every one of the", "--min-positive-percentile"]),
     ("mine --k 4 --max-score -1", ["no candidate is left", "--max-score -1", "loosen"]),
     ("pack --batch-size 64 --k 31", ["--k 31", "mine kept 30", "stx-mine mine --k 31"]),
     # Models.
@@ -172,7 +176,7 @@ MISTAKES = [
     ("index --factory Flat --min-recall 1.5", ["--min-recall 1.5", "--nprobe"]),
     # Other settings than those that made what is there.
     ("embed --dtype float16", ["dtype was 'float32' and is 'float16' now", "--overwrite"]),
-    ("mine --depth 50", ["depth was 100 and is 50 now", "--overwrite"]),
+    ("mine --query-block 50", ["query_block was 4096 and is 50 now", "--overwrite"]),
     ("pack --batch-size 32", ["batch_size was 64 and is 32 now", "--overwrite", "--run-dir"]),
     ("ingest PAIRS --query-column passage", ["query_column was None and is 'passage' now"]),
     # Names.

@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.forbidden import forbidden_groups
-from stx_mine.core.select import Rules, Verdict, select_negatives
+from stx_mine.core.select import Rules, UseLimits, Verdict, select_negatives
+from stx_mine.core.uses import UseCounter
 from stx_mine.ragged import Ragged, ragged_sets
 
 
-def oracle(unit, case, rules):
+def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
     """Verdicts and eligible hits of one unit, rule by rule."""
     query = case["unit_queries"][unit]
     forbidden = set(case["forbidden"].row(query))
@@ -42,6 +43,12 @@ def oracle(unit, case, rules):
             rules.relative_margin
         ):
             verdict = Verdict.RELATIVE_MARGIN
+        elif rules.upper_margin is not None and score < positive - np.float32(rules.upper_margin):
+            verdict = Verdict.UPPER_MARGIN
+        elif case["too_close"][start + place]:
+            verdict = Verdict.CLOSE_TO_POSITIVE
+        elif passage in case["uses"] and (-score, unit) > case["uses"][passage]:
+            verdict = Verdict.MAX_USES
         else:
             verdict = Verdict.POOLED
             eligible.append((passage, rank, score))
@@ -63,7 +70,14 @@ def cases(draw):
     rows = [rng.permutation(num_passages)[:length] for length in lengths]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     scores = [np.sort(rng.choice(np.linspace(-1, 1, 9), n))[::-1] for n in lengths]
+    capped = rng.choice(num_passages, num_passages // 2, replace=False)
+    uses = {
+        int(one): (-np.float32(rng.choice(np.linspace(-1, 1, 9))), int(rng.integers(num_queries)))
+        for one in capped
+    }
     return {
+        "uses": uses,
+        "too_close": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.3])),
         "unit_queries": np.arange(num_queries),
         "positive_scores": rng.uniform(-1, 1, num_queries).astype(np.float32),
         "hits": Ragged(offsets, np.concatenate(rows).astype(np.int64)),
@@ -84,12 +98,17 @@ rules_strategy = st.builds(
     max_score=st.one_of(st.none(), st.floats(0, 1)),
     absolute_margin=maybe,
     relative_margin=maybe,
-    random=st.booleans(),
+    upper_margin=st.one_of(st.none(), st.floats(0.2, 1.5)),
+    sampling=st.sampled_from(["top", "random", "weighted"]),
     seed=st.integers(0, 5),
 )
 
 
 def run(case, rules, units=slice(None)):
+    num_passages = len(case["passage_groups"])
+    uses = UseLimits(np.full(num_passages, -np.inf, np.float32), np.full(num_passages, 1 << 40))
+    for passage, (negative_score, unit) in case["uses"].items():
+        uses.scores_P[passage], uses.units_P[passage] = -negative_score, unit
     return select_negatives(
         case["unit_queries"][units],
         case["unit_queries"][units],
@@ -100,6 +119,8 @@ def run(case, rules, units=slice(None)):
         passage_groups=case["passage_groups"],
         forbidden=case["forbidden"],
         rules=rules,
+        too_close=case["too_close"],
+        uses=uses,
     )
 
 
@@ -119,7 +140,7 @@ def test_selection_equals_the_oracle(case, rules):
         assert got.count(Verdict.POOLED) == size
         by_id = {int(passage): (rank, score) for passage, rank, score in eligible}
         assert set(pool) <= set(by_id)
-        if not rules.random:
+        if rules.sampling == "top":
             assert pool == [int(passage) for passage, _, _ in eligible[:size]]
         for slot, passage in enumerate(pool):
             assert chosen.ranks_US[unit, slot] == by_id[passage][0]
@@ -137,7 +158,7 @@ def test_random_pools_follow_the_seed_and_the_query_only():
 
     def pools(seed, queries):
         count = len(queries)
-        rules = Rules(pool=5, random=True, seed=seed)
+        rules = Rules(pool=5, sampling="random", seed=seed)
         part = Ragged(hits.offsets[: count + 1], hits.values[: count * 20])
         positive = np.ones(count, np.float32)
         queries = np.array(queries)
@@ -170,7 +191,7 @@ def test_every_passage_is_drawn_about_equally_often():
         query_groups=groups,
         passage_groups=np.arange(num_passages),
         forbidden=ragged_sets(queries, groups, num_queries),
-        rules=Rules(pool=pool, random=True),
+        rules=Rules(pool=pool, sampling="random"),
     )
     for slot in range(pool):
         counts = np.bincount(chosen.ids_US[:, slot], minlength=num_passages)
@@ -191,3 +212,55 @@ def test_the_margin_is_right_for_negative_positive_scores():
         rules=Rules(pool=3, relative_margin=0.05),
     )
     assert chosen.ids_US.tolist() == [[1, 2, -1]]
+
+
+def test_weighted_sampling_draws_by_the_weight_of_the_score():
+    """The first of the pool is passage i with probability exp(score_i / t) / sum."""
+    num_queries, temperature = 20_000, 0.1
+    scores = np.array([0.5, 0.4, 0.3, 0.1], np.float32)
+    queries = np.arange(num_queries)
+    groups = len(scores) + queries
+    chosen = select_negatives(
+        queries,
+        queries,
+        np.ones(num_queries, np.float32),
+        Ragged(np.arange(num_queries + 1) * 4, np.tile(np.arange(4), num_queries)),
+        np.tile(scores, num_queries),
+        query_groups=groups,
+        passage_groups=np.arange(4),
+        forbidden=ragged_sets(queries, groups, num_queries),
+        rules=Rules(pool=2, sampling="weighted", sampling_temperature=temperature),
+    )
+    weights = np.exp(scores / temperature)
+    shares = np.bincount(chosen.ids_US[:, 0], minlength=4) / num_queries
+    np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.012)
+    # Without replacement: the second is drawn from what is left.
+    second = chosen.ids_US[chosen.ids_US[:, 0] == 0, 1]
+    rest = weights[1:] / weights[1:].sum()
+    np.testing.assert_allclose(np.bincount(second, minlength=4)[1:] / len(second), rest, atol=0.015)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 30)),
+        unique=True,
+        max_size=80,
+    ),
+    st.integers(1, 7),
+    st.integers(1, 30),
+)
+def test_each_passage_keeps_its_best_uses(uses, max_uses, block):
+    counter = UseCounter(5, max_uses)
+    # A unit uses a passage once.
+    uses = list({(passage, unit): (passage, score, unit) for passage, score, unit in uses}.values())
+    for start in range(0, len(uses), block):
+        passages, scores, units = zip(*uses[start : start + block], strict=True)
+        counter.add(
+            np.array(passages, np.int64), np.array(scores, np.float32), np.array(units, np.int64)
+        )
+    limits = counter.limits()
+    for passage in range(5):
+        own = sorted((-score, unit) for one, score, unit in uses if one == passage)
+        last = (-limits.scores_P[passage], limits.units_P[passage])
+        assert [use for use in own if use <= last] == own[:max_uses]

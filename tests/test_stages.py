@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.hits import HitBlock
+from stx_mine.artifacts.hits import HitBlock, Source
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
@@ -47,8 +47,8 @@ def test_low_recall_is_refused(run_copy):
 
 def test_hits_are_the_exact_top_of_each_query(small_run):
     run = RunDir(small_run)
-    hits, embeddings = require(run, "hits"), require(run, "embeddings")
-    block = HitBlock.read(hits, hits.content["files"][0]["file"])
+    hits, embeddings = require(run, "hits", "dense"), require(run, "embeddings")
+    block = HitBlock.read(hits, hits.content["files"][0]["file"], Source.DENSE)
     queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
     scores = queries.rows(0, len(queries)).astype(float) @ passages.rows(0, len(passages)).T
     store = TextStore.open(require(run, "texts"))
@@ -79,8 +79,8 @@ def test_a_query_with_many_positives_deepens_no_other(small_input, tmp_path):
         )
     )
     run_mine(MineConfig(run_dir=str(run), k=4, depth=60, device="cpu"))
-    hits = require(RunDir(run), "hits")
-    lengths = HitBlock.read(hits, hits.content["files"][0]["file"]).hits.lengths()
+    hits = require(RunDir(run), "hits", "dense")
+    lengths = HitBlock.read(hits, hits.content["files"][0]["file"], Source.DENSE).hits.lengths()
     store = TextStore.open(require(RunDir(run), "texts"))
     positives = np.bincount(store.pair_query_ids)
     assert positives[0] > 100

@@ -24,8 +24,8 @@ SCHEMAS = {
     "texts": 1,
     "embeddings": 1,
     "index": 1,
-    "hits": 1,
-    "negatives": 1,
+    "hits": 2,
+    "negatives": 2,
     "batches": 1,
     "model": 1,
     "evaluations": 1,
@@ -73,6 +73,7 @@ class Artifact:
         overwrite: bool = False,
         view: bool = False,
         subfolder: str | None = None,
+        grows: bool = False,
     ) -> None:
         """Open an artifact for making, resuming or reuse.
 
@@ -84,11 +85,13 @@ class Artifact:
             overwrite: Replace an artifact of another key.
             view: The artifact is cheap: one of another key is rebuilt beside and swapped.
             subfolder: For artifacts of which a run holds several.
+            grows: Files may be added to the finished artifact; whatever it holds follows from
+                its key, which is its digest, so that growing makes nothing stale.
 
         Raises:
             ArtifactError: The folder was planned with other settings.
         """
-        self.run, self.name, self.view = run, name, view
+        self.run, self.name, self.view, self.grows = run, name, view, grows
         self.target = run.folder(name) / subfolder if subfolder else run.folder(name)
         self.plan: dict[str, Any] = {
             "artifact": name,
@@ -165,9 +168,10 @@ class Artifact:
             }
             for name in files
         ]
+        digest = _digest([(one["file"], one["xxh3_128"]) for one in listed])
         content = {
             **self.plan,
-            "digest": _digest([(one["file"], one["xxh3_128"]) for one in listed]),
+            "digest": self.plan["key"] if self.grows else digest,
             "counts": counts,
             "extra": extra or {},
             "config": config,
@@ -200,7 +204,8 @@ def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
         raise ArtifactError(f"{folder}/ is {state}; run `{command}` first (--run-dir {run.path})")
     manifest = read_manifest(folder)
     for input_name, digest in manifest.content["inputs"].items():
-        if input_name in MAKERS and require(run, input_name).digest != digest:
+        part, _, folder_name = input_name.partition("/")
+        if part in MAKERS and require(run, part, folder_name or None).digest != digest:
             raise ArtifactError(
                 f"{folder}/ is stale: {input_name}/ has changed since; "
                 f"run `{command} --overwrite` (--run-dir {run.path})"

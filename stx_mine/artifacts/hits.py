@@ -1,14 +1,32 @@
-"""Hits and negatives on disk: Arrow files of list columns, a file per block of queries."""
+"""Hits and pools on disk: Arrow files of list columns, a file per block of queries.
 
+`hits/dense/` grows in layers: a layer holds, for some queries, their top K of one depth, whole.
+A query is read from the shallowest layer that is deep enough, cut to what was asked for, so that
+what a reader sees never depends on which deeper layers are there.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntFlag
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
-from stx_mine.artifacts.files import read_table
+from stx_mine.artifacts.files import read_array, read_table
 from stx_mine.ragged import Ragged
+
+DROPPED_PAIRS = "dropped_pairs.npy"
+
+
+class Source(IntFlag):
+    """Who proposed a hit; several may have."""
+
+    DENSE = 1
+    BM25 = 2
+    CANDIDATES = 4
 
 
 def block_names(stem: str, num_blocks: int) -> list[str]:
@@ -18,38 +36,126 @@ def block_names(stem: str, num_blocks: int) -> list[str]:
 
 @dataclass(frozen=True)
 class HitBlock:
-    """The hits of a block of consecutive queries.
+    """The hits of some queries.
 
     Attributes:
-        first_query: The first query_id of the block.
-        hits: (queries of the block,) passage ids, best first.
+        query_ids: int64 (R,), rising.
+        hits: (R,) passage ids, best first by score, ties by id.
         scores: float32, aligned with `hits.values`.
+        sources: uint8 `Source` bits, aligned with `hits.values`.
     """
 
-    first_query: int
+    query_ids: NDArray[np.int64]
     hits: Ragged
     scores: NDArray[np.float32]
+    sources: NDArray[np.uint8]
 
     def table(self) -> pa.Table:
         """The block as an Arrow table `query_id`, `passage_ids`, `scores`."""
         offsets = pa.array(self.hits.offsets, pa.int64())
         ids = pa.LargeListArray.from_arrays(offsets, pa.array(self.hits.values, pa.int32()))
         scores = pa.LargeListArray.from_arrays(offsets, pa.array(self.scores, pa.float32()))
-        query_ids = np.arange(self.first_query, self.first_query + len(self.hits))
-        return pa.table({"query_id": query_ids, "passage_ids": ids, "scores": scores})
+        return pa.table({"query_id": self.query_ids, "passage_ids": ids, "scores": scores})
 
     @classmethod
-    def read(cls, manifest: Manifest, name: str) -> "HitBlock":
-        """Map one file of a finished `hits/`."""
+    def read(cls, manifest: Manifest, name: str, source: Source) -> "HitBlock":
+        """Map one file of hits."""
         table = read_table(manifest.folder / name).combine_chunks()
-        ids, scores = table.column("passage_ids"), table.column("scores")
-        if not table.num_rows:
-            return cls(
-                0, Ragged(np.zeros(1, np.int64), np.empty(0, np.int64)), np.empty(0, np.float32)
-            )
-        ids, scores = ids.chunk(0), scores.chunk(0)
+        query_ids = table.column("query_id").to_numpy()
+        if not len(query_ids):
+            return concatenate([])
+        ids, scores = (table.column(name).chunk(0) for name in ("passage_ids", "scores"))
         hits = Ragged(ids.offsets.to_numpy(), ids.values.to_numpy().astype(np.int64))
-        return cls(table.column("query_id")[0].as_py(), hits, scores.values.to_numpy())
+        sources = np.full(len(hits.values), source, np.uint8)
+        return cls(query_ids, hits, scores.values.to_numpy(), sources)
+
+    def take(self, rows: NDArray[np.int64], longest: NDArray[np.int64] | None = None) -> "HitBlock":
+        """Some rows, each cut to its `longest` first hits."""
+        hits, places = self.hits.take(rows, longest)
+        return HitBlock(self.query_ids[rows], hits, self.scores[places], self.sources[places])
+
+    def of(self, query_ids: NDArray[np.int64]) -> "HitBlock":
+        """The rows of queries that the block has, in the given order."""
+        return self.take(np.searchsorted(self.query_ids, query_ids))
+
+
+def concatenate(blocks: Sequence[HitBlock]) -> HitBlock:
+    """Blocks of different queries as one, queries rising."""
+    lengths = [block.hits.lengths() for block in blocks]
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *lengths]))]).astype(np.int64)
+    whole = HitBlock(
+        np.concatenate([np.empty(0, np.int64), *(block.query_ids for block in blocks)]),
+        Ragged(offsets, np.concatenate([np.empty(0, np.int64), *(b.hits.values for b in blocks)])),
+        np.concatenate([np.empty(0, np.float32), *(block.scores for block in blocks)]),
+        np.concatenate([np.empty(0, np.uint8), *(block.sources for block in blocks)]),
+    )
+    return whole.take(np.argsort(whole.query_ids, kind="stable"))
+
+
+def merge_sources(blocks: Sequence[HitBlock]) -> HitBlock:
+    """Hits of several sources for the same queries: one a passage, best first, sources joined."""
+    if len(blocks) == 1:
+        return blocks[0]
+    query_ids = blocks[0].query_ids
+    rows = np.concatenate(
+        [np.repeat(np.arange(len(query_ids)), block.hits.lengths()) for block in blocks]
+    )
+    ids = np.concatenate([block.hits.values for block in blocks])
+    scores = np.concatenate([block.scores for block in blocks])
+    sources = np.concatenate([block.sources for block in blocks])
+    order = np.lexsort((ids, -scores, rows))
+    rows, ids, scores, sources = rows[order], ids[order], scores[order], sources[order]
+    # The score is the same from every source, so that copies of a hit are neighbours.
+    new = np.ones(len(ids), bool)
+    new[1:] = (rows[1:] != rows[:-1]) | (ids[1:] != ids[:-1])
+    starts = np.flatnonzero(new)
+    joined = np.bitwise_or.reduceat(sources, starts) if len(starts) else sources
+    counts = np.bincount(rows[new], minlength=len(query_ids))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return HitBlock(query_ids, Ragged(offsets, ids[new]), scores[new], joined)
+
+
+@dataclass(frozen=True)
+class HitLayers:
+    """Reader of the dense hits of a run.
+
+    Attributes:
+        manifest: Of `hits/dense/`, finished or with some layers so far.
+    """
+
+    manifest: Manifest
+
+    @cached_property
+    def layers(self) -> list[dict[str, object]]:
+        """`depth` and `files` (block number -> file) of each layer, shallowest first."""
+        found: list[dict[str, object]] = self.manifest.extra["layers"]
+        return sorted(found, key=lambda layer: int(str(layer["depth"])))
+
+    def read(
+        self, block: int, query_ids: NDArray[np.int64], depth: int, wanted: NDArray[np.int64]
+    ) -> tuple[HitBlock, NDArray[np.int64]]:
+        """The hits of queries of a block at a depth.
+
+        Args:
+            block: Number of the block.
+            query_ids: int64 (R,), rising.
+            depth: Layers shallower than this do not count.
+            wanted: int64 (R,) hits of each query to return, at most.
+
+        Returns:
+            The hits that are there, and the queries that no layer is deep enough for.
+        """
+        found, left = [], np.arange(len(query_ids))
+        for layer in self.layers:
+            name = dict(layer["files"]).get(str(block))  # type: ignore[call-overload]
+            if int(str(layer["depth"])) < depth or name is None or not len(left):
+                continue
+            whole = HitBlock.read(self.manifest, name, Source.DENSE)
+            here = np.isin(query_ids[left], whole.query_ids, assume_unique=True)
+            rows = np.searchsorted(whole.query_ids, query_ids[left[here]])
+            found.append(whole.take(rows, wanted[left[here]]))
+            left = left[~here]
+        return concatenate(found), query_ids[left]
 
 
 @dataclass(frozen=True)
@@ -58,14 +164,17 @@ class Pools:
 
     Attributes:
         ids_NS: int32 (N pairs, slots) passage ids; -1 pads.
+        rows: int64 numbers of the pairs that are rows to train on, rising.
     """
 
     ids_NS: NDArray[np.int32]
+    rows: NDArray[np.int64]
 
     @classmethod
     def open(cls, manifest: Manifest, pair_query_ids: NDArray[np.int64]) -> "Pools":
         """Read the pools of a finished `negatives/`, a row a pair."""
-        tables = [read_table(manifest.folder / one["file"]) for one in manifest.content["files"]]
+        names = [one["file"] for one in manifest.content["files"]]
+        tables = [read_table(manifest.folder / name) for name in names if name != DROPPED_PAIRS]
         table = pa.concat_tables(tables)
         slots = int(manifest.extra["slots"])
         lists = table.column("passage_ids").combine_chunks()
@@ -74,7 +183,11 @@ class Pools:
         within = np.arange(slots)[None] < lengths[:, None]
         units_US[within] = lists.flatten().to_numpy()
         unit_ids = table.column("unit_id").to_numpy()
-        row_of_unit = np.empty(int(unit_ids.max(initial=-1)) + 1, np.int64)
-        row_of_unit[unit_ids] = np.arange(len(unit_ids))
         units = np.arange(len(pair_query_ids)) if manifest.extra["per_pair"] else pair_query_ids
-        return cls(units_US[row_of_unit[units]])
+        # A unit of which all pairs were dropped has no pool.
+        row_of_unit = np.full(int(units.max(initial=-1)) + 1, -1, np.int64)
+        row_of_unit[unit_ids] = np.arange(len(unit_ids))
+        rows_N = row_of_unit[units]
+        dropped = read_array(manifest.folder / DROPPED_PAIRS)
+        kept = np.setdiff1d(np.arange(len(units)), dropped, assume_unique=True)
+        return cls(np.where(rows_N[:, None] >= 0, units_US[rows_N], np.int32(-1)), kept)

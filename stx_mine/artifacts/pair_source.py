@@ -20,6 +20,7 @@ class PairSource:
 
     Attributes:
         beir: The folder, if it is one.
+        min_grade: Lowest grade of a positive in its qrels; None for any above 0.
         pairs: The file of pairs otherwise.
         query_column: Its column of queries.
         passage_column: Its column of positive passages.
@@ -28,6 +29,7 @@ class PairSource:
     """
 
     beir: BeirFolder | None = None
+    min_grade: float | None = None
     pairs: ColumnFile | None = None
     query_column: str = ""
     passage_column: str = ""
@@ -53,9 +55,14 @@ class PairSource:
                     f"--{unfit[0].replace('_', '-')} does not fit a BEIR folder ({path}), which "
                     "brings its own corpus and columns; leave it out"
                 )
-            return cls(beir=BeirFolder.open(path, fields.split, prefer_split))
-        if fields.split is not None:
-            raise ConfigError(f"--split fits BEIR folders only, {path} is a file; leave it out")
+            folder = BeirFolder.open(path, fields.split, prefer_split)
+            return cls(beir=folder, min_grade=fields.min_grade)
+        unfit = [name for name in ("split", "min_grade") if getattr(fields, name) is not None]
+        if unfit:
+            raise ConfigError(
+                f"--{unfit[0].replace('_', '-')} fits BEIR folders only, {path} is a file; "
+                "leave it out"
+            )
         pairs = ColumnFile.open(path)
         corpus = ColumnFile.open(fields.corpus) if fields.corpus else None
         text_column = fields.corpus_column

@@ -41,10 +41,10 @@ class Assignment:
 
 
 def draw_order(
-    num_rows: int, first: NDArray[np.int64], rng: np.random.Generator
+    rows: NDArray[np.int64], first: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """All rows in random order, those of `first` (also shuffled) before the others."""
-    others = np.setdiff1d(np.arange(num_rows), first, assume_unique=True)
+    """Rows in random order, those of `first` (also shuffled) before the others."""
+    others = np.setdiff1d(rows, first, assume_unique=True)
     return np.concatenate([rng.permutation(first), rng.permutation(others)]).astype(np.int64)
 
 

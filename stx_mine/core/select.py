@@ -8,7 +8,7 @@ Shape letters: U units, H hits of all units one after the other, S slots of a po
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 import numba
 import numpy as np
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from stx_mine.core.random import mix
 from stx_mine.ragged import Ragged
 
+Sampling = Literal["top", "random", "weighted"]
+_SAMPLINGS: tuple[Sampling, ...] = ("top", "random", "weighted")
+
 
 class Verdict(IntEnum):
-    """Why a hit is a negative or is not."""
+    """Why a hit is a negative or is not, in the order in which the rules apply."""
 
     POOLED = 0
     OWN_TEXT = 1
@@ -29,22 +32,29 @@ class Verdict(IntEnum):
     SCORE_WINDOW = 5
     ABSOLUTE_MARGIN = 6
     RELATIVE_MARGIN = 7
-    BEYOND_POOL = 8
+    UPPER_MARGIN = 8
+    CLOSE_TO_POSITIVE = 9
+    MAX_USES = 10
+    BEYOND_POOL = 11
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The thresholds of a selection.
+    """The thresholds of a selection; None turns a rule off.
 
     Attributes:
         pool: Negatives kept a unit.
         range_min: First rank allowed (0-based among candidates, inclusive).
-        range_max: End of the ranks allowed (exclusive); None: no end.
-        min_score: Lowest score allowed (inclusive); None: no bound.
-        max_score: Highest score allowed (inclusive); None: no bound.
-        absolute_margin: Keep if score <= positive - margin; None: off.
-        relative_margin: Keep if score <= positive - |positive| * margin; None: off.
-        random: Draw the pool at random instead of from the top.
+        range_max: End of the ranks allowed (exclusive).
+        min_score: Lowest score allowed (inclusive).
+        max_score: Highest score allowed (inclusive).
+        absolute_margin: Keep if score <= positive - margin.
+        relative_margin: Keep if score <= positive - |positive| * margin.
+        upper_margin: Keep if score >= positive - margin (with a margin: semi-hard; Schroff et al.
+            2015).
+        sampling: The pool takes the best first, draws evenly, or draws by weight
+            exp(score / sampling_temperature), without replacement.
+        sampling_temperature: Of weighted sampling.
         seed: Seed of the draw.
     """
 
@@ -55,8 +65,23 @@ class Rules:
     max_score: float | None = None
     absolute_margin: float | None = None
     relative_margin: float | None = None
-    random: bool = False
+    upper_margin: float | None = None
+    sampling: Sampling = "top"
+    sampling_temperature: float = 0.05
     seed: int = 42
+
+
+@dataclass(frozen=True)
+class UseLimits:
+    """The last use that each passage keeps under `max_uses`, in the order (score, unit).
+
+    Attributes:
+        scores_P: float32 (P,) the lowest score kept.
+        units_P: int64 (P,) the highest unit id kept at that score.
+    """
+
+    scores_P: NDArray[np.float32]
+    units_P: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,7 @@ class Selection:
     """Pools and verdicts of some units.
 
     Attributes:
-        ids_US: int64 (U, S) passage ids, best first (or in random order); -1 pads.
+        ids_US: int64 (U, S) passage ids, best first (or in the order drawn); -1 pads.
         ranks_US: int32 (U, S) 0-based rank among the candidates; -1 pads.
         scores_US: float32 (U, S); minus infinity pads.
         verdicts_H: uint8 (H,), aligned with the hits.
@@ -74,6 +99,11 @@ class Selection:
     ranks_US: NDArray[np.int32]
     scores_US: NDArray[np.float32]
     verdicts_H: NDArray[np.uint8]
+
+    def sizes(self) -> NDArray[np.int64]:
+        """int64 (U,): negatives in each pool."""
+        sizes: NDArray[np.int64] = (self.ids_US >= 0).sum(1)
+        return sizes
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -85,10 +115,11 @@ def _select(
     num_groups: Any,
     pool: Any,
     limits: Any,
+    uses: Any,
     draw: Any,
 ) -> Any:
-    unit_queries, unit_counters, positive_scores = units
-    hit_offsets, hit_ids, hit_scores = hits
+    unit_ids, unit_queries, positive_scores = units
+    hit_offsets, hit_ids, hit_scores, too_close = hits
     query_groups, passage_groups = groups
     num_units = len(unit_queries)
     ids = np.full((num_units, pool), -1, np.int64)
@@ -108,20 +139,25 @@ def _select(
         eligible_ranks = np.empty(last - first, np.int32)
         num_eligible = 0
         for hit in range(first, last):
-            group = passage_groups[hit_ids[hit]]
-            verdicts[hit] = _exclusion(
+            passage = hit_ids[hit]
+            group = passage_groups[passage]
+            verdict = _exclusion(
                 group, query_groups[query], forbidden_by[group] == unit, seen_by[group] == unit
             )
-            if verdicts[hit]:
-                continue
-            seen_by[group] = unit
-            verdicts[hit] = _rule(rank, hit_scores[hit], positive_scores[unit], limits)
-            if not verdicts[hit]:
-                eligible[num_eligible] = hit
-                eligible_ranks[num_eligible] = rank
-                num_eligible += 1
-            rank += 1
-        order = _order(hit_ids, eligible[:num_eligible], unit_counters[unit], draw)
+            if not verdict:
+                seen_by[group] = unit
+                verdict = _threshold(rank, hit_scores[hit], positive_scores[unit], limits)
+                rank += 1
+                if not verdict and len(too_close) and too_close[hit]:
+                    verdict = 9
+                if not verdict and _used_up(passage, hit_scores[hit], unit_ids[unit], uses):
+                    verdict = 10
+                if not verdict:
+                    eligible[num_eligible] = hit
+                    eligible_ranks[num_eligible] = rank - 1
+                    num_eligible += 1
+            verdicts[hit] = verdict
+        order = _order(hit_ids, hit_scores, eligible[:num_eligible], unit_ids[unit], draw)
         for slot in range(num_eligible):
             hit = eligible[order[slot]]
             if slot < pool:
@@ -129,7 +165,7 @@ def _select(
                 ranks[unit, slot] = eligible_ranks[order[slot]]
                 scores[unit, slot] = hit_scores[hit]
             else:
-                verdicts[hit] = 8
+                verdicts[hit] = 11
     return ids, ranks, scores, verdicts
 
 
@@ -144,33 +180,50 @@ def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any) -> A
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _rule(rank: Any, score: Any, positive: Any, limits: Any) -> Any:
-    """Verdict codes 4 to 7 of a candidate; 0 if it passes all."""
-    ranks_allowed, scores_allowed, absolute_margin, relative_margin = limits
+def _threshold(rank: Any, score: Any, positive: Any, limits: Any) -> Any:
+    """Verdict codes 4 to 8 of a candidate; 0 if it passes all."""
+    ranks_allowed, scores_allowed, absolute_margin, relative_margin, upper_margin = limits
     if rank < ranks_allowed[0] or rank >= ranks_allowed[1]:
         return 4
     if score < scores_allowed[0] or score > scores_allowed[1]:
         return 5
     if score > positive - absolute_margin:
         return 6
-    return 7 if score > positive - abs(positive) * relative_margin else 0
+    if score > positive - abs(positive) * relative_margin:
+        return 7
+    return 8 if score < positive - upper_margin else 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _order(hit_ids: Any, eligible: Any, counter: Any, draw: Any) -> Any:
-    """The order in which eligible hits enter the pool: as they are, or drawn at random."""
-    random, seed = draw
-    if not random:
+def _used_up(passage: Any, score: Any, unit: Any, uses: Any) -> Any:
+    last_scores, last_units = uses
+    if not len(last_scores):
+        return False
+    last = last_scores[passage]
+    return score < last or (score == last and unit > last_units[passage])
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _order(hit_ids: Any, hit_scores: Any, eligible: Any, counter: Any, draw: Any) -> Any:
+    """The order in which eligible hits enter the pool: as they are, or drawn."""
+    sampling, seed, temperature = draw
+    if sampling == 0:
         return np.arange(len(eligible))
-    keys = np.empty(len(eligible), np.uint64)
+    keys = np.empty(len(eligible), np.float64)
     for place in range(len(eligible)):
-        keys[place] = mix(seed, counter, hit_ids[eligible[place]])
+        hit = eligible[place]
+        uniform = (float(mix(seed, counter, hit_ids[hit]) >> np.uint64(11)) + 0.5) * 2.0**-53
+        # The largest keys in falling order are a weighted draw without replacement (Gumbel
+        # top-k; Vieira 2014); with equal weights, an even one.
+        keys[place] = np.log(-np.log(uniform))
+        if sampling == 2:
+            keys[place] -= hit_scores[hit] / temperature
     return np.argsort(keys)
 
 
 def select_negatives(
+    unit_ids: NDArray[np.int64],
     unit_queries: NDArray[np.int64],
-    unit_counters: NDArray[np.int64],
     positive_scores: NDArray[np.float32],
     hits: Ragged,
     hit_scores: NDArray[np.float32],
@@ -179,12 +232,14 @@ def select_negatives(
     passage_groups: NDArray[np.int64],
     forbidden: Ragged,
     rules: Rules,
+    too_close: NDArray[np.bool_] | None = None,
+    uses: UseLimits | None = None,
 ) -> Selection:
     """Judge the hits of each unit and fill its pool.
 
     Args:
+        unit_ids: int64 (U,) query_id or number of the pair: the counter of its random draw.
         unit_queries: int64 (U,) query of each unit.
-        unit_counters: int64 (U,) what seeds the unit's random draw: query_id or pair number.
         positive_scores: float32 (U,) the positive score that margins count from.
         hits: (U,) passage ids of each unit's hits, best first.
         hit_scores: float32 (H,), aligned with `hits.values`.
@@ -192,32 +247,45 @@ def select_negatives(
         passage_groups: int64 (num passages,).
         forbidden: (num queries,) forbidden groups.
         rules: The thresholds. A comparison with them is made in float32.
+        too_close: bool (H,) hits that lie too close to the unit's positive.
+        uses: The last use that each passage keeps.
 
     Returns:
         Pools and verdicts, in the order of the units.
     """
-    far = np.iinfo(np.int64).max
-    bounds = (rules.min_score, rules.max_score)
-    infinite = (-np.inf, np.inf)
     num_groups = int(max(query_groups.max(initial=0), passage_groups.max(initial=0))) + 1
-    off = -np.inf
-    limits = (
-        (rules.range_min, far if rules.range_max is None else rules.range_max),
-        tuple(
-            np.float32(other if bound is None else bound)
-            for bound, other in zip(bounds, infinite, strict=True)
-        ),
-        np.float32(off if rules.absolute_margin is None else rules.absolute_margin),
-        np.float32(off if rules.relative_margin is None else rules.relative_margin),
-    )
+    no_uses = UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
+    limits = uses or no_uses
     found = _select(
-        (unit_queries, unit_counters, positive_scores),
-        (hits.offsets, hits.values, hit_scores),
+        (unit_ids, unit_queries, positive_scores),
+        (
+            hits.offsets,
+            hits.values,
+            hit_scores,
+            np.empty(0, np.bool_) if too_close is None else too_close,
+        ),
         (query_groups, passage_groups),
         (forbidden.offsets, forbidden.values),
         num_groups,
         rules.pool,
-        limits,
-        (rules.random, rules.seed),
+        _limits(rules),
+        (limits.scores_P, limits.units_P),
+        (_SAMPLINGS.index(rules.sampling), rules.seed, rules.sampling_temperature),
     )
     return Selection(*found)
+
+
+def _limits(rules: Rules) -> tuple[Any, ...]:
+    """The thresholds as `_threshold` takes them."""
+
+    def bound(value: float | None, otherwise: float) -> np.float32:
+        return np.float32(otherwise if value is None else value)
+
+    far = np.iinfo(np.int64).max
+    return (
+        (rules.range_min, far if rules.range_max is None else rules.range_max),
+        (bound(rules.min_score, -np.inf), bound(rules.max_score, np.inf)),
+        bound(rules.absolute_margin, -np.inf),
+        bound(rules.relative_margin, -np.inf),
+        bound(rules.upper_margin, np.inf),
+    )

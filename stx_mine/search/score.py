@@ -74,3 +74,25 @@ def score_hits(
         similarity == "euclidean",
     )
     return scores
+
+
+def product_scores(
+    queries_QD: NDArray[np.float32], passages_ND: NDArray[np.float32], similarity: str
+) -> NDArray[np.float32]:
+    """Scores of all queries with a few passages by a matrix product: for statistics only.
+
+    Args:
+        queries_QD: float32 (Q, D), of unit length for cosine.
+        passages_ND: float32 (N, D), of unit length for cosine.
+        similarity: cosine, dot or euclidean.
+
+    Returns:
+        float32 (Q, N), right up to rounding.
+    """
+    product: NDArray[np.float32] = queries_QD @ passages_ND.T
+    if similarity != "euclidean":
+        return product
+    squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD)
+    squares_N = np.einsum("nd,nd->n", passages_ND, passages_ND)
+    squares_QN = squares_Q[:, None] + squares_N[None] - 2 * product
+    return np.asarray(-np.sqrt(np.maximum(squares_QN, 0)), np.float32)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from stx_mine.artifacts.artifact import Artifact
 from stx_mine.artifacts.files import write_array, write_table
 from stx_mine.artifacts.pair_source import PairSource, TextStream
-from stx_mine.artifacts.readers import BeirFolder
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import (
     DIGEST,
@@ -106,7 +105,7 @@ def read_source(source: PairSource) -> Ingested:
     dropped: dict[str, int] = {}
     passages = number_texts(source.passages())
     if source.beir:
-        named, raw_pairs = _beir_pairs(source.beir, passages, dropped)
+        named, raw_pairs = _beir_pairs(source, passages, dropped)
         queries = number_texts(source.queries(), wanted=named)
         query_ids = _join(raw_pairs[0], queries, source.beir.queries.path, source.beir.qrels.path)
         passage_ids = raw_pairs[1]
@@ -183,19 +182,25 @@ def _num_distinct(ids: NDArray[np.int64]) -> int:
 
 
 def _beir_pairs(
-    beir: BeirFolder, passages: Distinct, dropped: dict[str, int]
+    source: PairSource, passages: Distinct, dropped: dict[str, int]
 ) -> tuple[pa.Array, tuple[pa.Array, NDArray[np.int64]]]:
-    """Judgements with a score above 0: (distinct query ids, (query ids, passage_ids))."""
+    """Judgements of a high enough grade: (distinct query ids, (query ids, passage_ids))."""
+    beir = source.beir
+    assert beir is not None
     query_ids, passage_ids, scores = [], [], []
     for one, two, three in beir.judgements():
         query_ids.append(one)
         passage_ids.append(two)
         scores.append(three)
-    positive = pc.greater(pc.fill_null(pa.chunked_array(scores, pa.float64()), 0.0), 0.0)
+    grades = pc.fill_null(pa.chunked_array(scores, pa.float64()), 0.0)
+    positive = pc.greater(grades, 0.0)
+    if source.min_grade is not None:
+        positive = pc.greater_equal(grades, source.min_grade)
     text = pa.large_string()
     queries = pa.chunked_array(query_ids, text).filter(positive).combine_chunks()
     kept = pa.chunked_array(passage_ids, text).filter(positive).combine_chunks()
-    dropped["not_relevant"] = len(positive) - len(queries)
+    reason = "not_relevant" if source.min_grade is None else "below_min_grade"
+    dropped[reason] = len(positive) - len(queries)
     joined = _join(kept, passages, beir.corpus.path, beir.qrels.path)
     return queries.unique(), (queries, joined)
 

@@ -1,28 +1,32 @@
 """Mine: search deeply into `hits/`, then select negatives as a cheap view into `negatives/`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.artifact import MANIFEST, Artifact, Manifest, require
-from stx_mine.artifacts.files import write_table
-from stx_mine.artifacts.hits import HitBlock, block_names
+from stx_mine.artifacts.artifact import Artifact, Manifest, require
+from stx_mine.artifacts.files import write_array, write_table
+from stx_mine.artifacts.hits import (
+    DROPPED_PAIRS,
+    HitBlock,
+    Source,
+    block_names,
+    concatenate,
+    merge_sources,
+)
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
-from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.core.forbidden import forbidden_groups
-from stx_mine.core.select import Rules, select_negatives
-from stx_mine.engine.local import run_tasks
+from stx_mine.core.select import UseLimits, Verdict
+from stx_mine.core.uses import UseCounter
 from stx_mine.errors import ConfigError, InputError
-from stx_mine.ragged import Ragged
-from stx_mine.search.exact import ExactSearcher, Searcher
-from stx_mine.search.faiss_index import FaissSearcher
-from stx_mine.stages.index import INDEX
+from stx_mine.stages.dense_hits import DenseHits
+from stx_mine.stages.other_hits import bm25_hits, candidate_hits, read_source
 from stx_mine.stages.report import StageReport, make_report, share
-from stx_mine.stages.selection import Tally, negatives_table, units_of
+from stx_mine.stages.selection import SUSPECT_PERCENTILE, Judge, Tally, negatives_table
 
 # The fields that a person loosens where a rule takes everything.
 _FIELDS_OF: dict[str, tuple[str, ...]] = {
@@ -33,10 +37,13 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     "score_window": ("min_score", "max_score"),
     "absolute_margin": ("absolute_margin",),
     "relative_margin": ("relative_margin",),
+    "upper_margin": ("upper_margin",),
+    "close_to_positive": (),
+    "max_uses": ("max_uses",),
     "beyond_pool": ("pool",),
 }
-# Queries of one block are searched together while their depths differ by less than this factor.
-_DEPTH_STEP = 1.5
+# How much deeper a query is searched where it lacks negatives.
+_DEEPER = 4
 
 
 def run_mine(config: MineConfig) -> StageReport:
@@ -44,7 +51,7 @@ def run_mine(config: MineConfig) -> StageReport:
 
     Raises:
         ConfigError: k does not fit the corpus, or no index is there to search.
-        InputError: No candidate is left for any query.
+        InputError: No candidate is left for any query, or --candidates cannot be read.
         ArtifactError: Embeddings are missing, or other hits are in the way.
     """
     run = RunDir(config.run_dir)
@@ -60,136 +67,141 @@ def run_mine(config: MineConfig) -> StageReport:
         forbidden = forbidden_groups(
             store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
         )
-        hits, searched = _search(config, run, texts, embeddings, forbidden)
-        return _select(config, run, store, embeddings, hits, forbidden, searched)
-
-
-def _search(
-    config: MineConfig, run: RunDir, texts: Manifest, embeddings: Manifest, forbidden: Ragged
-) -> tuple[Manifest, str]:
-    inputs = {"texts": texts.digest, "embeddings": embeddings.digest}
-    index = _index(config, run)
-    if index:
-        inputs["index"] = index.digest
-    fields = {**key_fields(config, "hits"), "search": "faiss" if index else "exact"}
-    artifact = Artifact(run, "hits", fields=fields, inputs=inputs, overwrite=config.overwrite)
-    how = f"FAISS, recall {index.counts['recall']:.3f}" if index else "exact search"
-    if artifact.manifest:
-        return artifact.manifest, f"{how}, hits reused"
-    queries = Vectors.open(embeddings, "queries")
-    passages = Vectors.open(embeddings, "passages")
-    names = block_names("hits", -(-len(queries) // config.query_block))
-    artifact.begin(names)
-    searcher: Searcher = ExactSearcher(passages, config.passage_block, config.device)
-    if index:
-        searcher = FaissSearcher.open(index.folder / INDEX, passages, index.extra["nprobe"])
-    wanted = np.minimum(config.depth + forbidden.lengths(), len(passages))
-
-    def search(name: str) -> None:
-        first = names.index(name) * config.query_block
-        block = queries.rows(first, min(first + config.query_block, len(queries)))
-        found = _search_block(searcher, block, wanted[first : first + len(block)], first)
-        write_table(artifact.folder / name, found.table())
-
-    run_tasks(artifact.pending(names), search, "search")
-    counts = {"queries": len(queries), "blocks": len(names)}
-    return artifact.finish(names, config=asdict(config), counts=counts), how
-
-
-def _index(config: MineConfig, run: RunDir) -> Manifest | None:
-    """The index to search, if any."""
-    if config.search == "exact":
-        return None
-    if config.search == "auto" and not (run.folder("index") / MANIFEST).exists():
-        return None
-    return require(run, "index")
-
-
-def _search_block(
-    searcher: Searcher, queries_QD: NDArray[np.float32], wanted_Q: NDArray[np.int64], first: int
-) -> HitBlock:
-    """Search each query of a block to its own depth; deep ones do not deepen the others."""
-    ids: list[NDArray[Any]] = [np.empty(0)] * len(queries_QD)
-    scores: list[NDArray[Any]] = [np.empty(0)] * len(queries_QD)
-    left = np.argsort(wanted_Q, kind="stable")
-    while len(left):
-        limit = int(wanted_Q[left[0]] * _DEPTH_STEP)
-        now, left = left[wanted_Q[left] <= limit], left[wanted_Q[left] > limit]
-        found = searcher.search(queries_QD[now], int(wanted_Q[now].max()))
-        for row, query in enumerate(now):
-            kept = found.ids_QK[row, : wanted_Q[query]]
-            real = kept >= 0
-            ids[query] = kept[real]
-            scores[query] = found.scores_QK[row, : wanted_Q[query]][real]
-    offsets = np.concatenate([[0], np.cumsum([len(one) for one in ids])]).astype(np.int64)
-    return HitBlock(first, Ragged(offsets, np.concatenate(ids)), np.concatenate(scores))
-
-
-def _select(
-    config: MineConfig,
-    run: RunDir,
-    store: TextStore,
-    embeddings: Manifest,
-    hits: Manifest,
-    forbidden: Ragged,
-    searched: str,
-) -> StageReport:
-    inputs = {
-        "texts": hits.content["inputs"]["texts"],
-        "embeddings": embeddings.digest,
-        "hits": hits.digest,
-    }
-    artifact = Artifact(
-        run, "negatives", fields=key_fields(config, "negatives"), inputs=inputs, view=True
-    )
-    if artifact.done:
-        return _report(artifact, config, searched, skipped=True)
-    slots = max(config.pool, config.k)
-    rules = Rules(
-        pool=slots,
-        range_min=config.range_min,
-        range_max=config.range_max,
-        min_score=config.min_score,
-        max_score=config.max_score,
-        absolute_margin=config.absolute_margin,
-        relative_margin=config.relative_margin,
-        random=config.sampling == "random",
-        seed=config.seed,
-    )
-    hit_files = [one["file"] for one in hits.content["files"]]
-    names = block_names("negatives", len(hit_files))
-    artifact.begin(names)
-    per_pair = config.positive_score == "pair"
-    queries, passages = Vectors.open(embeddings, "queries"), Vectors.open(embeddings, "passages")
-    by_query = np.argsort(store.pair_query_ids, kind="stable")
-    sorted_queries = store.pair_query_ids[by_query]
-    tally = Tally(slots)
-    for hit_file, name in zip(hit_files, names, strict=True):
-        block = HitBlock.read(hits, hit_file)
-        last_query = block.first_query + len(block.hits)
-        first, last = np.searchsorted(sorted_queries, [block.first_query, last_query])
-        units = units_of(block, by_query[first:last], store, queries, passages, per_pair)
-        chosen = select_negatives(
-            units.query_ids,
-            units.ids,
-            units.positive_scores,
-            units.hits,
-            units.hit_scores,
-            query_groups=store.query_groups,
-            passage_groups=store.passage_groups,
-            forbidden=forbidden,
-            rules=rules,
+        dense = DenseHits(config, run, embeddings, forbidden)
+        others: dict[Source, Manifest] = {}
+        if "bm25" in config.source_names:
+            others[Source.BM25] = bm25_hits(config, run, store, embeddings, dense)
+        if config.candidates is not None:
+            others[Source.CANDIDATES] = candidate_hits(config, run, store, embeddings, dense)
+        artifact = Artifact(
+            run,
+            "negatives",
+            fields=key_fields(config, "negatives"),
+            inputs={
+                "texts": texts.digest,
+                "embeddings": embeddings.digest,
+                "hits/dense": dense.artifact.result.digest,
+                **{f"hits/{one.folder.name}": one.digest for one in others.values()},
+            },
+            view=True,
         )
+        if artifact.done:
+            return _report(artifact, config, dense.how, skipped=True)
+        judge = Judge(config, store, dense.queries, dense.passages, forbidden)
+        depths = _search(judge, dense)
+        _select(artifact, judge, AllHits(dense, others, depths))
+        return _report(artifact, config, dense.how)
+
+
+def _search(judge: Judge, dense: DenseHits) -> NDArray[np.int64]:
+    """Search every query, and those that lack negatives deeper and deeper.
+
+    Returns:
+        int64 (num queries,): the depth that each query is read at.
+    """
+    config = judge.config
+    depth, queries = config.depth, np.arange(len(dense.queries))
+    depths = np.full(len(queries), depth, np.int64)
+    while True:
+        dense.ensure(queries, depth)
+        if config.max_depth is None or depth >= config.max_depth:
+            return depths
+        queries = _lacking(judge, dense, queries, depth)
+        if not len(queries):
+            return depths
+        depth = min(depth * _DEEPER, config.max_depth)
+        depths[queries] = depth
+
+
+def _lacking(
+    judge: Judge, dense: DenseHits, query_ids: NDArray[np.int64], depth: int
+) -> NDArray[np.int64]:
+    """The queries with fewer than k negatives at a depth, of those that can go deeper."""
+    found = []
+    for block in range(dense.num_blocks):
+        own = np.intersect1d(dense.block_queries(block), query_ids, assume_unique=True)
+        hits = dense.read(block, own, depth)
+        units = judge.units(hits)
+        short = units.query_ids[judge.select(units).sizes() < judge.config.k]
+        whole = own[hits.hits.lengths() >= dense.wanted(own, depth)]
+        deeper = own[dense.wanted(own, depth) < len(dense.passages)]
+        found.append(np.intersect1d(short, np.intersect1d(whole, deeper)))
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class AllHits:
+    """The hits of every source, block by block.
+
+    Attributes:
+        dense: The dense ones.
+        others: Manifests of the others.
+        depths: int64 (num queries,): the depth at which each query is read.
+    """
+
+    dense: DenseHits
+    others: dict[Source, Manifest]
+    depths: NDArray[np.int64]
+
+    def block(self, number: int) -> HitBlock:
+        """All hits of the queries of one block."""
+        query_ids = self.dense.block_queries(number)
+        depths = self.depths[query_ids]
+        dense = concatenate(
+            [
+                self.dense.read(number, query_ids[depths == depth], int(depth))
+                for depth in np.unique(depths)
+            ]
+        )
+        others = [read_source(one, number, source) for source, one in self.others.items()]
+        return merge_sources([dense, *others])
+
+
+def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
+    """Write the pools and the verdict of every hit.
+
+    Raises:
+        InputError: No candidate is left for any query.
+    """
+    config = judge.config
+    names = block_names("negatives", hits.dense.num_blocks)
+    artifact.begin(names)
+    uses = _use_limits(judge, hits) if config.max_uses else None
+    tally = Tally(config.k, judge.slots, config.short_rows == "drop")
+    for block, name in enumerate(names):
+        units = judge.units(hits.block(block))
+        chosen = judge.select(units, uses)
         write_table(artifact.folder / name, negatives_table(units, chosen))
         tally.add(units, chosen)
-    counts = tally.counts(config.k)
+    write_array(artifact.folder / DROPPED_PAIRS, tally.dropped_pairs())
+    counts = {**tally.counts(), "queries_deepened": int((hits.depths > config.depth).sum())}
     _refuse_empty(counts, config)
-    extra = {"slots": slots, "k": config.k, "per_pair": per_pair}
-    artifact.finish(names, config=asdict(config), counts=counts, extra=extra)
-    return _report(artifact, config, searched)
+    extra = {"slots": judge.slots, "k": config.k, "per_pair": config.positive_score == "pair"}
+    artifact.finish([*names, DROPPED_PAIRS], config=asdict(config), counts=counts, extra=extra)
+
+
+def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:
+    """One pass over all hits: which uses each passage keeps."""
+    assert judge.config.max_uses is not None
+    counter = UseCounter(len(judge.passages), judge.config.max_uses)
+    for block in range(hits.dense.num_blocks):
+        units = judge.units(hits.block(block))
+        verdicts = judge.select(units).verdicts_H
+        eligible = (verdicts == Verdict.POOLED) | (verdicts == Verdict.BEYOND_POOL)
+        unit_ids = np.repeat(units.ids, units.hits.hits.lengths())
+        counter.add(
+            units.hits.hits.values[eligible], units.hits.scores[eligible], unit_ids[eligible]
+        )
+    return counter.limits()
 
 
 def _refuse_empty(counts: dict[str, Any], config: MineConfig) -> None:
+    if counts["rows"] == 0:
+        raise InputError(
+            f"every one of the {counts['pairs_in']:,} pairs is dropped "
+            f"({counts['pairs_dropped']}); give --short-rows keep, or a smaller --k or "
+            "--min-positive-percentile"
+        )
     if counts["pooled"] == 0:
         most = max(counts["dropped"], key=lambda name: counts["dropped"][name])
         settings = ", ".join(
@@ -212,10 +224,26 @@ def _report(
         if number:
             lines.append(f"  {number:>{width},}  {reason}")
     lines.append(f"  {counts['pooled']:>{width},}  pooled")
-    total = counts["rows"]
+    total, dropped = counts["rows"], sum(counts["pairs_dropped"].values())
     lines.append(
         f"rows with k={config.k} negatives: {share(counts['rows_full'], total)} full, "
         f"{share(counts['rows_ragged'], total)} ragged, {share(counts['rows_empty'], total)} "
-        "without any; all are kept"
+        f"without any; {'all are kept' if not dropped else f'{dropped:,} pairs are dropped'}"
     )
-    return make_report(artifact, lines, skipped=skipped)
+    if counts["queries_deepened"]:
+        lines.append(
+            f"{counts['queries_deepened']:,} queries with fewer than {config.k} negatives were "
+            f"searched deeper, up to {config.max_depth}"
+        )
+    if counts["pairs_suspect"]:
+        lines.append(
+            f"the positive of {share(counts['pairs_suspect'], counts['pairs_in'])} pairs scores "
+            "below most random passages: mislabelled, or foreign to the model; --min-positive-"
+            f"percentile {SUSPECT_PERCENTILE:g} drops them"
+        )
+    warnings = [
+        f"{share(number, counts['pairs_in'])} pairs dropped: {reason}"
+        for reason, number in counts["pairs_dropped"].items()
+        if number
+    ]
+    return make_report(artifact, lines, warnings, skipped=skipped)

@@ -72,7 +72,8 @@ def _num_negatives(config: PackConfig, negatives: Manifest) -> int:
 
 
 def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -> Packer:
-    size, rows = config.batch_size, store.num_pairs
+    pools = Pools.open(negatives, store.pair_query_ids)
+    size, rows = config.batch_size, len(pools.rows)
     if size > rows:
         raise ConfigError(
             f"--batch-size {size:,} is larger than the {rows:,} rows there are; add pairs, or give "
@@ -89,7 +90,7 @@ def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -
         config=config,
         k=k,
         store=store,
-        pools=Pools.open(negatives, store.pair_query_ids),
+        pools=pools,
         forbidden=forbidden_groups(
             store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
         ),
@@ -167,7 +168,7 @@ def _write(
             "seed": config.seed,
             "packings": len(packings),
             "batches": num_batches,
-            "rows": store.num_pairs,
+            "rows": len(packer.pools.rows),
             "model": embeddings.extra["model"],
             "columns": text_columns,
         }
@@ -184,7 +185,7 @@ def hash_seed(seed: int, packing: int, batch: int) -> int:
 
 def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
     size, num_batches = packer.config.batch_size, len(packings[0].rows_PB)
-    rows = packer.store.num_pairs
+    rows = len(packer.pools.rows)
     filled = (packer.pools.ids_NS[:, : packer.k] >= 0).sum(1)
     strict = packer.config.policy == "strict"
     first = packings[0].rows_PB.ravel()
@@ -196,7 +197,7 @@ def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
         "batches_bound": rows // size,
         "packings": len(packings),
         "steps": num_batches * len(packings),
-        "rows_ragged": 0 if strict else int((filled < packer.k).sum()),
+        "rows_ragged": 0 if strict else int((filled[packer.pools.rows] < packer.k).sum()),
         "k_of_every_row": packer.k if strict else int(filled[first].min(initial=packer.k)),
         "distinct_passages_of_first_batch": _num_distinct(packer, packings[0].rows_PB[0]),
     }

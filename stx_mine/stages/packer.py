@@ -51,7 +51,7 @@ class Packer:
     def assign(self, packing: int, first: NDArray[np.int64]) -> Assignment:
         """The batches of one packing; rows of `first` come before the others."""
         rng = np.random.default_rng([self.config.seed, packing])
-        order = draw_order(self.store.num_pairs, first, rng)
+        order = draw_order(self.pools.rows, first, rng)
         size = self.config.batch_size
         if self.config.policy == "merge":
             return assign_merge(self.anchor_groups, self.positive_groups, size, order, rng)
