@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -266,6 +267,15 @@ def download_botocore() -> Path:
 
 def read_wheel(path: Path) -> Iterator[Pair]:
     """Yield one pair for each documented operation of each service's newest version."""
+    for service, model in service_models(path):
+        for operation, entry in model["operations"].items():
+            documentation = plain_text(entry.get("documentation", ""))
+            if documentation:
+                yield f"{service} {split_words(operation)}", documentation
+
+
+def service_models(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each service's name in words and the newest version of its model, by name."""
     with zipfile.ZipFile(path) as wheel:
         newest: dict[str, PurePosixPath] = {}
         for name in sorted(wheel.namelist()):  # .../<service>/<date>/: the newest comes last
@@ -275,10 +285,7 @@ def read_wheel(path: Path) -> Iterator[Pair]:
         for service, member in newest.items():
             content = wheel.read(str(member))
             model = json.loads(gzip.decompress(content) if member.suffix == ".gz" else content)
-            for operation, entry in model["operations"].items():
-                documentation = plain_text(entry.get("documentation", ""))
-                if documentation:
-                    yield f"{service.replace('-', ' ')} {split_words(operation)}", documentation
+            yield service.replace("-", " "), model
 
 
 def split_words(name: str) -> str:
