@@ -33,9 +33,11 @@ fix: $(READY)
 
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quality --quick
+	$(BIN)/python -m benchmarks.mine --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.mine
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
