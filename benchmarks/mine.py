@@ -30,7 +30,7 @@ from benchmarks.datasets import write_pairs
 from benchmarks.fresh import run_fresh
 from benchmarks.mine_workers import NUM_HITS, NUM_NEGATIVES, Workplace
 from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.hits import Pools
+from stx_mine.artifacts.pools import Pools
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.cli import quiet

@@ -36,6 +36,7 @@ COMMANDS: dict[str, type[configs.StageConfig]] = {
     "embed": configs.EmbedConfig,
     "index": configs.IndexConfig,
     "mine": configs.MineConfig,
+    "export": configs.ExportConfig,
     "pack": configs.PackConfig,
     "verify": configs.VerifyConfig,
     "train": configs.TrainConfig,

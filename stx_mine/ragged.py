@@ -30,13 +30,14 @@ class Ragged:
         return self.values[self.offsets[number] : self.offsets[number + 1]]
 
     def take(
-        self, rows: NDArray[np.int64], longest: NDArray[np.int64] | None = None
+        self, rows: NDArray[np.int64], longest: NDArray[np.int64] | int | None = None
     ) -> tuple["Ragged", NDArray[np.int64]]:
         """Some rows, and where their values stand.
 
         Args:
-            rows: int64 (R,) row numbers.
-            longest: int64 (R,) how much of the front of each row to take (None: all of it).
+            rows: int64 (R,) row numbers, in any order, also repeated.
+            longest: How much of the front of each row to take: int64 (R,), or one number for
+                all; None takes all of it.
 
         Returns:
             The R rows, and int64 positions in `values`, to take aligned arrays by.

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from stx_mine.artifacts.artifact import require
 from stx_mine.artifacts.files import read_table
-from stx_mine.artifacts.hits import HitBlock, HitLayers, Pools, Source, concatenate, merge_sources
+from stx_mine.artifacts.hits import HitBlock, HitLayers, Source, concatenate, merge_sources
+from stx_mine.artifacts.pools import Pools
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors

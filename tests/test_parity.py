@@ -5,7 +5,7 @@ from datasets import Dataset
 from sentence_transformers.util import mine_hard_negatives
 
 from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.hits import Pools
+from stx_mine.artifacts.pools import Pools
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import EmbedConfig, MineConfig

@@ -29,6 +29,7 @@ SCHEMAS = {
     "batches": 1,
     "model": 1,
     "evaluations": 1,
+    "exports": 1,
 }
 
 

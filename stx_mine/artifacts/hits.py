@@ -1,4 +1,4 @@
-"""Hits and pools on disk: Arrow files of list columns, a file per block of queries.
+"""Hits on disk: Arrow files of list columns, a file per block of queries.
 
 `hits/dense/` grows in layers: a layer holds, for some queries, their top K of one depth, whole.
 A query is read from the shallowest layer that is deep enough, cut to what was asked for, so that
@@ -15,10 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
-from stx_mine.artifacts.files import read_array, read_table
+from stx_mine.artifacts.files import read_table
 from stx_mine.ragged import Ragged
-
-DROPPED_PAIRS = "dropped_pairs.npy"
 
 
 class Source(IntFlag):
@@ -156,38 +154,3 @@ class HitLayers:
             found.append(whole.take(rows, wanted[left[here]]))
             left = left[~here]
         return concatenate(found), query_ids[left]
-
-
-@dataclass(frozen=True)
-class Pools:
-    """The ordered pool of every pair.
-
-    Attributes:
-        ids_NS: int32 (N pairs, slots) passage ids; -1 pads.
-        rows: int64 numbers of the pairs that are rows to train on, rising.
-    """
-
-    ids_NS: NDArray[np.int32]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def open(cls, manifest: Manifest, pair_query_ids: NDArray[np.int64]) -> "Pools":
-        """Read the pools of a finished `negatives/`, a row a pair."""
-        names = [one["file"] for one in manifest.content["files"]]
-        tables = [read_table(manifest.folder / name) for name in names if name != DROPPED_PAIRS]
-        table = pa.concat_tables(tables)
-        slots = int(manifest.extra["slots"])
-        lists = table.column("passage_ids").combine_chunks()
-        units_US = np.full((table.num_rows, slots), -1, np.int32)
-        lengths = np.diff(lists.offsets.to_numpy())
-        within = np.arange(slots)[None] < lengths[:, None]
-        units_US[within] = lists.flatten().to_numpy()
-        unit_ids = table.column("unit_id").to_numpy()
-        units = np.arange(len(pair_query_ids)) if manifest.extra["per_pair"] else pair_query_ids
-        # A unit of which all pairs were dropped has no pool.
-        row_of_unit = np.full(int(units.max(initial=-1)) + 1, -1, np.int64)
-        row_of_unit[unit_ids] = np.arange(len(unit_ids))
-        rows_N = row_of_unit[units]
-        dropped = read_array(manifest.folder / DROPPED_PAIRS)
-        kept = np.setdiff1d(np.arange(len(units)), dropped, assume_unique=True)
-        return cls(np.where(rows_N[:, None] >= 0, units_US[rows_N], np.int32(-1)), kept)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,28 @@ def write_texts(path: Path, batches: Iterator[tuple[pa.Array, pa.Array, NDArray[
                 count += kept.num_rows
                 writer.write_batch(kept)
     return count
+
+
+def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.DictionaryArray:
+    """Texts by id; each distinct one is copied once, and nothing else is read.
+
+    Args:
+        column: `text` of a mapped table; row number = id.
+        ids: int64 (N,), in any order, also repeated.
+
+    Returns:
+        (N,) dictionary-encoded large strings.
+    """
+    distinct, places = np.unique(ids, return_inverse=True)
+    starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in column.chunks])])
+    bounds = np.searchsorted(distinct, starts)
+    parts = [
+        column.chunk(number).take(pa.array(distinct[first:last] - starts[number]))
+        for number, (first, last) in enumerate(pairwise(bounds))
+        if last > first
+    ]
+    texts = pa.chunked_array(parts, column.type).combine_chunks()
+    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), texts)
 
 
 @dataclass(frozen=True)

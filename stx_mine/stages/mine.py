@@ -8,14 +8,8 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Artifact, Manifest, require
 from stx_mine.artifacts.files import write_array, write_table
-from stx_mine.artifacts.hits import (
-    DROPPED_PAIRS,
-    HitBlock,
-    Source,
-    block_names,
-    concatenate,
-    merge_sources,
-)
+from stx_mine.artifacts.hits import HitBlock, Source, block_names, concatenate, merge_sources
+from stx_mine.artifacts.pools import DROPPED_PAIRS
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import MineConfig, key_fields

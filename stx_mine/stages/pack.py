@@ -18,7 +18,7 @@ from stx_mine.artifacts.batches import (
     write_shard,
 )
 from stx_mine.artifacts.files import atomic
-from stx_mine.artifacts.hits import Pools
+from stx_mine.artifacts.pools import Pools, negatives_a_row
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig, key_fields
@@ -44,7 +44,7 @@ def run_pack(config: PackConfig) -> StageReport:
     run = RunDir(config.run_dir)
     with run.lock():
         texts, negatives = require(run, "texts"), require(run, "negatives")
-        k = _num_negatives(config, negatives)
+        k = negatives_a_row(negatives, config.k)
         artifact = Artifact(
             run,
             "batches",
@@ -58,17 +58,6 @@ def run_pack(config: PackConfig) -> StageReport:
         packings = _assign_packings(packer)
         _write(artifact, packer, packings, require(run, "embeddings"))
         return _report(artifact, config)
-
-
-def _num_negatives(config: PackConfig, negatives: Manifest) -> int:
-    slots = int(negatives.extra["slots"])
-    k = int(negatives.extra["k"]) if config.k is None else config.k
-    if k > slots:
-        raise ConfigError(
-            f"--k {k} needs pools of {k} negatives, mine kept {slots}; run "
-            f"`stx-mine mine --k {k}` first, or give a smaller --k"
-        )
-    return k
 
 
 def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -> Packer:

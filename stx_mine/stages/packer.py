@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.batches import batch_schema
-from stx_mine.artifacts.hits import Pools
+from stx_mine.artifacts.pools import Pools
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig
 from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order

@@ -1,0 +1,99 @@
+"""Readers of `negatives/`: the pools, and the pairs that are no rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.artifacts.artifact import Manifest
+from stx_mine.artifacts.batches import ragged_column
+from stx_mine.artifacts.files import read_array, read_table
+from stx_mine.errors import ConfigError
+from stx_mine.ragged import Ragged
+
+DROPPED_PAIRS = "dropped_pairs.npy"
+
+
+def negatives_a_row(negatives: Manifest, k: int | None) -> int:
+    """The k that a reader of `negatives/` binds: the one asked for, or the k of mine.
+
+    Raises:
+        ConfigError: The pools are smaller.
+    """
+    slots = int(negatives.extra["slots"])
+    k = int(negatives.extra["k"]) if k is None else k
+    if k > slots:
+        raise ConfigError(
+            f"--k {k} needs pools of {k} negatives, mine kept {slots}; run "
+            f"`stx-mine mine --k {k}` first, or give a smaller --k"
+        )
+    return k
+
+
+def pool_files(negatives: Manifest) -> list[str]:
+    """Names of the files that hold pools, in the order of their queries."""
+    names = [one["file"] for one in negatives.content["files"]]
+    return [name for name in names if name.startswith("negatives-")]
+
+
+def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:
+    """Numbers of the pairs that mine kept as rows to train on, rising."""
+    dropped = read_array(negatives.folder / DROPPED_PAIRS)
+    return np.setdiff1d(np.arange(num_pairs), dropped, assume_unique=True)
+
+
+@dataclass(frozen=True)
+class PoolBlock:
+    """The pools of a block of queries.
+
+    Attributes:
+        unit_ids: int64 (U,) query_id, or number of the pair where every pair has its own pool;
+            rising.
+        query_ids: int64 (U,).
+        pools: (U,) passage ids, in the order of the pool.
+        scores: float32, aligned with `pools.values`.
+    """
+
+    unit_ids: NDArray[np.int64]
+    query_ids: NDArray[np.int64]
+    pools: Ragged
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def read(cls, negatives: Manifest, name: str) -> "PoolBlock":
+        """Read one file of a finished `negatives/`; verdicts stay on disk."""
+        table = read_table(negatives.folder / name)
+        return cls(
+            table.column("unit_id").to_numpy(),
+            table.column("query_id").to_numpy(),
+            ragged_column(table, "passage_ids"),
+            table.column("scores").combine_chunks().flatten().to_numpy(),
+        )
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The ordered pool of every pair.
+
+    Attributes:
+        ids_NS: int32 (N pairs, slots) passage ids; -1 pads.
+        rows: int64 numbers of the pairs that are rows to train on, rising.
+    """
+
+    ids_NS: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, manifest: Manifest, pair_query_ids: NDArray[np.int64]) -> "Pools":
+        """Read all pools of a finished `negatives/`."""
+        units = np.arange(len(pair_query_ids)) if manifest.extra["per_pair"] else pair_query_ids
+        shape = (int(units.max(initial=-1)) + 1, int(manifest.extra["slots"]))
+        # A unit all of whose pairs were dropped has no pool.
+        ids_US = np.full(shape, -1, np.int32)
+        slots = np.arange(shape[1])
+        for name in pool_files(manifest):
+            block = PoolBlock.read(manifest, name)
+            part = np.full((len(block.unit_ids), shape[1]), -1, np.int32)
+            part[slots[None] < block.pools.lengths()[:, None]] = block.pools.values
+            ids_US[block.unit_ids] = part
+        return cls(ids_US[units], rows_of(manifest, len(units)))
