@@ -79,7 +79,7 @@ def ours(place: Workplace) -> dict[str, float]:
     """
     from stx_mine.stages.mine import run_mine
 
-    hits, config = place.run / "hits", mine_config(place, RELATIVE_MARGIN)
+    hits, config = place.run / "hits" / "dense", mine_config(place, RELATIVE_MARGIN)
     with PeakMemory() as memory:
         started = time.time()
         report = run_mine(config)

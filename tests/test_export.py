@@ -30,6 +30,7 @@ from sentence_transformers.util import mine_hard_negatives
 from stx_mine.artifacts.artifact import read_manifest, require
 from stx_mine.artifacts.files import checksum, read_table
 from stx_mine.artifacts.layouts import LAYOUTS
+from stx_mine.artifacts.pools import pool_files
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
@@ -103,8 +104,8 @@ def oracle(run_dir: Path) -> list[Row]:
     passages = store.passages.column("text").to_pylist()
     pools = {
         unit["unit_id"]: (unit["passage_ids"][:K], unit["scores"][:K])
-        for one in negatives.content["files"]
-        for unit in read_table(negatives.folder / one["file"]).to_pylist()
+        for name in pool_files(negatives)
+        for unit in read_table(negatives.folder / name).to_pylist()
     }
     vectors = {role: Vectors.open(embeddings, role) for role in ("queries", "passages")}
     matrices = {role: one.rows(0, len(one)).astype(np.float64) for role, one in vectors.items()}
@@ -448,7 +449,7 @@ def test_a_query_without_a_pair_leaves_an_empty_block(
     loose = {"k": 1, "relative_margin": None, "query_block": 1}
     run_mine(MineConfig(**loose, **where))  # type: ignore[arg-type]
     negatives = read_manifest(run_dir / "negatives")
-    blocks = [read_table(negatives.folder / one["file"]) for one in negatives.content["files"]]
+    blocks = [read_table(negatives.folder / name) for name in pool_files(negatives)]
     assert [block.num_rows for block in blocks] == [0, 1, 1]
     for to in LAYOUTS:
         assert make(run_dir, to).counts["rows_in"] == 2

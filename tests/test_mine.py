@@ -18,12 +18,13 @@ from stx_mine.artifacts.pools import Pools
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
-from stx_mine.config import EmbedConfig, IngestConfig, MineConfig, PackConfig
+from stx_mine.config import EmbedConfig, ExportConfig, IngestConfig, MineConfig, PackConfig
 from stx_mine.core.select import Verdict
 from stx_mine.errors import ArtifactError
 from stx_mine.ragged import Ragged
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.embed import run_embed
+from stx_mine.stages.export import run_export
 from stx_mine.stages.ingest import run_ingest
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
@@ -206,6 +207,8 @@ def test_short_rows_are_dropped_only_when_asked_and_counted(run_copy):
     size = len(pools.rows) // 3
     packed = run_pack(PackConfig(run_dir=str(run_copy), batch_size=size, packings=1)).counts
     assert packed["rows_in"] == dropped["rows"]
+    exported = run_export(ExportConfig(run_dir=str(run_copy), to="n-tuple")).counts
+    assert exported["rows_in"] == exported["rows_kept"] == dropped["rows"]
     shards = sorted((run_copy / "batches/epoch-000").glob("*.parquet"))
     rows = np.concatenate([pq.read_table(one)["row_id"].to_numpy() for one in shards])
     assert set(rows) <= set(pools.rows)
