@@ -34,10 +34,12 @@ fix: $(READY)
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quality --quick
 	$(BIN)/python -m benchmarks.mine --quick
+	$(BIN)/python -m benchmarks.false_negatives --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.mine
+	$(BIN)/python -m benchmarks.false_negatives
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
