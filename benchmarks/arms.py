@@ -68,14 +68,14 @@ class Workbench:
         return self.mined[output_format]
 
     def base_run(self) -> Path:
-        """Our run directory with embeddings and negatives of the base model, made once."""
+        """Our run directory with embeddings and hits of the base model, made once."""
         run = self.folder / "base"
         if not run.exists():
             write_files(self.set_, self.folder / "files")
             files = self.folder / "files"
             pairs, corpus = str(files / "pairs.parquet"), str(files / "corpus.parquet")
             run_embed(self.embed_config(run, self.base, pairs=pairs, corpus=corpus))
-            run_mine(MineConfig(run_dir=str(run)))
+            run_mine(MineConfig(run_dir=str(run), k=1))
         return run
 
     def embed_config(self, run: Path, model: str, **files: str) -> EmbedConfig:
@@ -114,8 +114,10 @@ def peer(output_format: peers.OutputFormat) -> Callable[..., SentenceTransformer
     return arm
 
 
-def ours(rounds: int, go_on: bool = False) -> Callable[..., SentenceTransformer]:
-    """Our defaults; the rounds share the steps.
+def ours(
+    rounds: int, go_on: bool = False, **mine: float | None
+) -> Callable[..., SentenceTransformer]:
+    """Our defaults, or other fields of mine; the rounds share the steps.
 
     Each round trains the base model anew, or goes on with the model of the round before.
     """
@@ -130,7 +132,7 @@ def ours(rounds: int, go_on: bool = False) -> Callable[..., SentenceTransformer]
             if number > 1:
                 teacher = run if number == 2 else run / "rounds" / str(number - 1)
                 run_embed(bench.embed_config(directory, str(teacher / "model")))
-                run_mine(MineConfig(run_dir=str(directory)))
+            run_mine(MineConfig(run_dir=str(directory), **mine))
             count = passes[number - 1]
             run_pack(
                 PackConfig(
@@ -167,4 +169,6 @@ ARMS: dict[str, Callable[..., SentenceTransformer]] = {
     "ours_round1": ours(1),
     "ours_round2": ours(2),
     "ours_continued": ours(2, go_on=True),
+    "ours_closeness": ours(1, closeness=0.7, relative_margin=None),
+    "ours_deeper": ours(1, max_depth=1_600),
 }

@@ -173,6 +173,12 @@ class MineConfig(StageConfig):
     positive_score: Literal["lowest", "pair"] = option(
         "lowest", "Margins count from the query's lowest positive, or the pair's own.", "negatives"
     )
+    closeness: float | None = option(
+        None,
+        "Drop a candidate c if cos(q,c) + cos(p,c) > closeness x (1 + cos(q,p)); 0.7 is measured.",
+        "negatives",
+        minimum=0,
+    )
     min_positive_percentile: float | None = option(
         None,
         "Drop pairs whose positive scores above fewer than this percent of random passages.",

@@ -379,3 +379,34 @@ def test_grades_below_the_least_are_no_positives(tmp_path):
     best = run_ingest(IngestConfig(run_dir=str(tmp_path / "b"), pairs=str(folder), min_grade=2))
     assert best.counts["pairs_kept"] == 1
     assert best.counts["pairs_dropped"]["below_min_grade"] == 2
+
+
+def test_closeness_drops_what_lies_at_the_middle_of_query_and_positive(run_copy):
+    mine(run_copy, k=4, relative_margin=None)
+    free = negatives(run_copy)
+    counts = mine(run_copy, k=4, relative_margin=None, closeness=0.7).counts
+    assert counts["dropped"]["close_to_positive"] > 100
+    store, table = store_of(run_copy), negatives(run_copy)
+    assert table["hit_ids"].equals(free["hit_ids"])
+    queries, passages = (
+        vectors(run_copy, role).rows(0, len(vectors(run_copy, role))).astype(float)
+        for role in ("queries", "passages")
+    )
+    queries, passages = (one - one.mean(0) for one in (queries, passages))
+    queries, passages = (one / np.linalg.norm(one, axis=1)[:, None] for one in (queries, passages))
+    for pair in range(0, store.num_pairs, 17):
+        query, positive = store.pair_query_ids[pair], passages[store.pair_passage_ids[pair]]
+        q, unit = queries[query], table["unit_id"].to_pylist().index(query)
+        ids = np.array(table["hit_ids"][unit].as_py())
+        gaps = passages[ids] @ (q + positive) - 0.7 * (1 + q @ positive)
+        codes = np.array(table["verdicts"][unit].as_py())
+        close = codes == Verdict.CLOSE_TO_POSITIVE
+        assert (gaps[close] > -1e-5).all()
+        judged = np.isin(codes, (Verdict.POOLED, Verdict.BEYOND_POOL))
+        assert (gaps[judged] < 1e-5).all()
+
+
+def test_a_window_that_ends_first_is_not_searched_beyond(run_copy):
+    counts = mine(run_copy, k=8, range_max=60, relative_margin=0.3, max_depth=400).counts
+    assert counts["queries_deepened"] == 0
+    assert counts["rows_full"] < counts["rows"]

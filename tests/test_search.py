@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from stx_mine.artifacts.vectors import Vectors, prepare
 from stx_mine.errors import ConfigError
+from stx_mine.ragged import Ragged
+from stx_mine.search.closeness import close_to_positive
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.search.faiss_index import FaissSearcher, build_index, recall
 from stx_mine.search.score import score_hits
@@ -122,6 +124,29 @@ def test_faiss_padding_is_never_a_passage():
         real = row[row >= 0]
         assert len(set(real)) == len(real)
         assert (row[len(real) :] == -1).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.2, 1.2))
+def test_closeness_is_the_sum_of_two_cosines_against_the_middle(seed, factor):
+    rng = np.random.default_rng(seed)
+    queries, positives, candidates = (
+        prepare(rng.standard_normal((num, 6)).astype(np.float32), "cosine") for num in (4, 7, 9)
+    )
+    pairs = Ragged(np.array([0, 1, 4, 4, 7]), np.arange(7))
+    lengths = rng.integers(0, 9, 4)
+    rows = [rng.permutation(9)[:length] for length in lengths]
+    hits = Ragged(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(rows))
+    found = close_to_positive(queries, positives, pairs, candidates, hits, factor)
+    for unit in range(4):
+        for place, row in enumerate(rows[unit]):
+            q, c = queries[unit].astype(float), candidates[row].astype(float)
+            gaps = [
+                q @ c + p @ c - factor * (1 + q @ p)
+                for p in positives[pairs.row(unit)].astype(float)
+            ]
+            if all(abs(gap) > 1e-5 for gap in gaps):
+                assert found[hits.offsets[unit] + place] == any(gap > 0 for gap in gaps)
 
 
 def test_unknown_factory_string_names_itself():

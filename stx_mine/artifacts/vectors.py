@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.files import read_array
 
+_BLOCK = 16_384
+
 
 def shard_names(role: str, num_texts: int, shard_size: int) -> list[str]:
     """File names of the shards of one role, in order."""
@@ -63,6 +65,13 @@ class Vectors:
             here = np.flatnonzero(shard_ids == number)
             out[here] = self.shards[number][np.asarray(ids)[here] - number * size]
         return prepare(out, self.similarity)
+
+    def mean(self) -> NDArray[np.float32]:
+        """float32 (dim,): the mean of all rows."""
+        total = np.zeros(self.dim, np.float64)
+        for _, block in self.blocks(_BLOCK):
+            total += block.sum(axis=0, dtype=np.float64)
+        return np.asarray(total / max(1, len(self)), np.float32)
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (first id, rows) of consecutive blocks."""

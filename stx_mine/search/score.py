@@ -16,7 +16,8 @@ _LANES = 16
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _score_one(query_D: Any, passage_D: Any, euclidean: bool) -> Any:
+def score_one(query_D: Any, passage_D: Any, euclidean: bool) -> Any:
+    """The score of one pair of float32 (D,) vectors, in the fixed order; for other kernels."""
     lanes = np.zeros(_LANES, np.float32)
     whole = query_D.shape[0] // _LANES * _LANES
     for start in range(0, whole, _LANES):
@@ -46,7 +47,7 @@ def _score_hits(queries_QD: Any, passages_ND: Any, rows_QK: Any, euclidean: bool
             if rows_QK[q, k] < 0:
                 scores_QK[q, k] = -np.inf
             else:
-                scores_QK[q, k] = _score_one(queries_QD[q], passages_ND[rows_QK[q, k]], euclidean)
+                scores_QK[q, k] = score_one(queries_QD[q], passages_ND[rows_QK[q, k]], euclidean)
     return scores_QK
 
 

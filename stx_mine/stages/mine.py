@@ -32,7 +32,7 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     "absolute_margin": ("absolute_margin",),
     "relative_margin": ("relative_margin",),
     "upper_margin": ("upper_margin",),
-    "close_to_positive": (),
+    "close_to_positive": ("closeness",),
     "max_uses": ("max_uses",),
     "beyond_pool": ("pool",),
 }
@@ -96,15 +96,17 @@ def _search(judge: Judge, dense: DenseHits) -> NDArray[np.int64]:
     config = judge.config
     depth, queries = config.depth, np.arange(len(dense.queries))
     depths = np.full(len(queries), depth, np.int64)
-    while True:
-        dense.ensure(queries, depth)
-        if config.max_depth is None or depth >= config.max_depth:
-            return depths
+    # Candidates beyond the window would be dropped anyway.
+    deepest = min(config.max_depth or depth, config.range_max or len(dense.passages))
+    dense.ensure(queries, depth)
+    while depth < deepest:
         queries = _lacking(judge, dense, queries, depth)
         if not len(queries):
-            return depths
-        depth = min(depth * _DEEPER, config.max_depth)
+            break
+        depth = min(depth * _DEEPER, deepest)
         depths[queries] = depth
+        dense.ensure(queries, depth)
+    return depths
 
 
 def _lacking(
@@ -224,6 +226,11 @@ def _report(
         f"{share(counts['rows_ragged'], total)} ragged, {share(counts['rows_empty'], total)} "
         f"without any; {'all are kept' if not dropped else f'{dropped:,} pairs are dropped'}"
     )
+    if config.max_depth is None and counts["rows_full"] < total:
+        lines.append(
+            f"--max-depth {_DEEPER * config.depth} would search deeper for those that lack "
+            "negatives"
+        )
     if counts["queries_deepened"]:
         lines.append(
             f"{counts['queries_deepened']:,} queries with fewer than {config.k} negatives were "

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.hits import HitBlock
 from stx_mine.artifacts.texts import TextStore
-from stx_mine.artifacts.vectors import Vectors
+from stx_mine.artifacts.vectors import Vectors, prepare
 from stx_mine.config import MineConfig
 from stx_mine.core.select import Rules, Selection, UseLimits, Verdict, select_negatives
 from stx_mine.ragged import Ragged
+from stx_mine.search.closeness import close_to_positive
 from stx_mine.search.score import product_scores, score_hits
 
 # Random passages that a positive is compared with. A positive below half of them is suspect.
@@ -155,6 +156,27 @@ class Judge:
             "pairs": Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs),
         }
 
+    @cached_property
+    def _centres(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The mean query and the mean passage."""
+        return self.queries.mean(), self.passages.mean()
+
+    def _too_close(self, units: Units) -> NDArray[np.bool_] | None:
+        """Hits that are too close to a positive of their unit."""
+        if self.config.closeness is None:
+            return None
+        query_centre, passage_centre = self._centres
+        distinct, rows = np.unique(units.hits.hits.values, return_inverse=True)
+        positives = self.passages.take(self.store.pair_passage_ids[units.pairs.values])
+        return close_to_positive(
+            prepare(self.queries.take(units.query_ids) - query_centre, "cosine"),
+            prepare(positives - passage_centre, "cosine"),
+            units.pairs,
+            prepare(self.passages.take(distinct) - passage_centre, "cosine"),
+            Ragged(units.hits.hits.offsets, rows.astype(np.int64)),
+            self.config.closeness,
+        )
+
     def select(self, units: Units, uses: UseLimits | None = None) -> Selection:
         """Pools and verdicts of units."""
         return select_negatives(
@@ -167,6 +189,7 @@ class Judge:
             passage_groups=self.store.passage_groups,
             forbidden=self.forbidden,
             rules=self.rules,
+            too_close=self._too_close(units),
             uses=uses,
         )
 
