@@ -75,6 +75,11 @@ class SourceFields:
     passage_column: str | None = option(
         None, "Column of the positive passages (default: the second).", "texts"
     )
+    negative_column: tuple[str, ...] = option(
+        (),
+        "Column of known negatives, which become candidates of their query; repeatable.",
+        "texts",
+    )
     corpus_column: str | None = option(
         None, "Column of the corpus file's passages (default: the only or first).", "texts"
     )

@@ -410,3 +410,36 @@ def test_a_window_that_ends_first_is_not_searched_beyond(run_copy):
     counts = mine(run_copy, k=8, range_max=60, relative_margin=0.3, max_depth=400).counts
     assert counts["queries_deepened"] == 0
     assert counts["rows_full"] < counts["rows"]
+
+
+def test_known_negatives_of_the_input_are_candidates(small_input, tmp_path):
+    rows = pq.read_table(small_input / "pairs.parquet").slice(0, 60).to_pydict()
+    extra = [f"a hand-picked wrong answer, number {row}" for row in range(60)]
+    # A passage of another row, a missing one, a query's own positive.
+    others = [*rows["passage"][1:59], None, rows["passage"][59]]
+    table = {**rows, "negative_1": extra, "negative_2": others}
+    pairs = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table(table), pairs)
+    run = tmp_path / "run"
+    config = EmbedConfig(
+        run_dir=str(run),
+        pairs=str(pairs),
+        corpus=str(small_input / "corpus.parquet"),
+        negative_column=("negative_1", "negative_2"),
+        device="cpu",
+    )
+    report = run_embed(config)
+    assert report.parts[0].counts["known_negatives"] == 119
+    mine(run, k=4, depth=5, relative_margin=None)
+    store, found = store_of(run), negatives(run)
+    passages = store.passages["text"].to_pylist()
+    for row in range(60):
+        query = store.pair_query_ids[row]
+        ids, bits = found["hit_ids"][int(query)].as_py(), found["hit_sources"][int(query)].as_py()
+        codes = found["verdicts"][int(query)].as_py()
+        known = {
+            passages[i]: c for i, b, c in zip(ids, bits, codes, strict=True) if b & Source.KNOWN
+        }
+        assert extra[row] in known
+        assert others[row] is None or others[row] in known
+    assert known[others[59]] == Verdict.KNOWN_POSITIVE

@@ -25,6 +25,7 @@ class Source(IntFlag):
     DENSE = 1
     BM25 = 2
     CANDIDATES = 4
+    KNOWN = 8
 
 
 def block_names(stem: str, num_blocks: int) -> list[str]:
@@ -69,6 +70,9 @@ class HitBlock:
 
     def take(self, rows: NDArray[np.int64], longest: NDArray[np.int64] | None = None) -> "HitBlock":
         """Some rows, each cut to its `longest` first hits."""
+        whole = len(rows) == len(self.query_ids) and bool((rows == np.arange(len(rows))).all())
+        if whole and (longest is None or bool((self.hits.lengths() <= longest).all())):
+            return self
         hits, places = self.hits.take(rows, longest)
         return HitBlock(self.query_ids[rows], hits, self.scores[places], self.sources[places])
 
@@ -79,6 +83,8 @@ class HitBlock:
 
 def concatenate(blocks: Sequence[HitBlock]) -> HitBlock:
     """Blocks of different queries as one, queries rising."""
+    if len(blocks) == 1:
+        return blocks[0]
     lengths = [block.hits.lengths() for block in blocks]
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *lengths]))]).astype(np.int64)
     whole = HitBlock(

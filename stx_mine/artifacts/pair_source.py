@@ -24,6 +24,7 @@ class PairSource:
         pairs: The file of pairs otherwise.
         query_column: Its column of queries.
         passage_column: Its column of positive passages.
+        negative_columns: Its columns of known negatives.
         corpus: The corpus file, if there is one.
         corpus_column: Its column of passages.
     """
@@ -33,6 +34,7 @@ class PairSource:
     pairs: ColumnFile | None = None
     query_column: str = ""
     passage_column: str = ""
+    negative_columns: tuple[str, ...] = ()
     corpus: ColumnFile | None = None
     corpus_column: str = ""
 
@@ -47,8 +49,14 @@ class PairSource:
         if Path(path).is_dir():
             unfit = [
                 name
-                for name in ("corpus", "query_column", "passage_column", "corpus_column")
-                if getattr(fields, name) is not None
+                for name in (
+                    "corpus",
+                    "query_column",
+                    "passage_column",
+                    "negative_column",
+                    "corpus_column",
+                )
+                if getattr(fields, name)
             ]
             if unfit:
                 raise ConfigError(
@@ -72,6 +80,9 @@ class PairSource:
             pairs=pairs,
             query_column=pairs.pick(fields.query_column, 0, "--query-column"),
             passage_column=pairs.pick(fields.passage_column, 1, "--passage-column"),
+            negative_columns=tuple(
+                pairs.pick(name, 0, "--negative-column") for name in fields.negative_column
+            ),
             corpus=corpus,
             corpus_column=corpus.pick(text_column, 0, "--corpus-column") if corpus else "",
         )
@@ -86,14 +97,18 @@ class PairSource:
         return {role: checksum(file.path) for role, file in files.items() if file}
 
     def passages(self) -> TextStream:
-        """Stream (text, original id) of all passages: the corpus first, then those of pairs."""
+        """Stream (text, original id) of all passages.
+
+        The corpus comes first, then the positives of all pairs, then each column of negatives.
+        """
         if self.beir:
             yield from self.beir.passages()
             return
         if self.corpus:
             for (texts,) in self.corpus.batches([self.corpus_column]):
                 yield texts, pa.nulls(len(texts), pa.large_string())
-        yield from self._pair_texts(self.passage_column)
+        for column in (self.passage_column, *self.negative_columns):
+            yield from self._pair_texts(column)
 
     def queries(self) -> TextStream:
         """Stream (text, original id) of all queries."""

@@ -15,6 +15,7 @@ from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.files import atomic, read_array, read_table
 
 QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
+NEGATIVES = "negatives.arrow"
 PAIRS, PASSAGE_GROUPS, QUERY_GROUPS = "pairs.arrow", "passage_groups.npy", "query_groups.npy"
 TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("original_id", pa.large_string())])
 PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])

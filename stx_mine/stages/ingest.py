@@ -16,6 +16,7 @@ from stx_mine.artifacts.pair_source import PairSource, TextStream
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import (
     DIGEST,
+    NEGATIVES,
     PAIR_SCHEMA,
     PAIRS,
     PASSAGE_GROUPS,
@@ -85,6 +86,7 @@ class Ingested:
         passages: The passages, numbered.
         queries: The queries, numbered.
         pairs: int64 (N, 2): query_id, passage_id of the kept pairs.
+        negatives: int64 (M, 2): query_id, passage_id of known negatives, distinct.
         query_groups: int64 (num queries,).
         counts: Rows in, kept, dropped by reason.
     """
@@ -92,6 +94,7 @@ class Ingested:
     passages: Distinct
     queries: Distinct
     pairs: NDArray[np.int64]
+    negatives: NDArray[np.int64]
     query_groups: NDArray[np.int64]
     counts: dict[str, Any]
 
@@ -103,6 +106,7 @@ def read_source(source: PairSource) -> Ingested:
         InputError: No pair is left, or qrels name unknown ids.
     """
     dropped: dict[str, int] = {}
+    negatives = np.empty((0, 2), np.int64)
     passages = number_texts(source.passages())
     if source.beir:
         named, raw_pairs = _beir_pairs(source, passages, dropped)
@@ -114,8 +118,10 @@ def read_source(source: PairSource) -> Ingested:
     else:
         queries = number_texts(source.queries())
         num_rows = len(queries.ids)
-        corpus_rows = len(passages.ids) - num_rows
-        query_ids, passage_ids = queries.ids, passages.ids[corpus_rows:]
+        corpus_rows = len(passages.ids) - num_rows * (1 + len(source.negative_columns))
+        query_ids = queries.ids
+        passage_ids, *columns = passages.ids[corpus_rows:].reshape(-1, num_rows)
+        negatives = _known_negatives(query_ids, columns)
     query_groups = _query_groups(queries, passages)
     pairs = _clean_pairs(query_ids, passage_ids, query_groups, dropped)
     if not len(pairs):
@@ -130,9 +136,10 @@ def read_source(source: PairSource) -> Ingested:
         "passages": len(passages.digests),
         "corpus_rows": corpus_rows,
         "corpus_empty": int((passages.ids[:corpus_rows] < 0).sum()),
+        "known_negatives": len(negatives),
         "passages_only_in_pairs": len(passages.digests) - _num_distinct(passages.ids[:corpus_rows]),
     }
-    return Ingested(passages, queries, pairs, query_groups, counts)
+    return Ingested(passages, queries, pairs, negatives, query_groups, counts)
 
 
 def run_ingest(config: IngestConfig) -> StageReport:
@@ -156,12 +163,14 @@ def run_ingest(config: IngestConfig) -> StageReport:
             return _report(artifact, skipped=True)
         found = read_source(source)
         files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS]
+        files += [NEGATIVES] if source.negative_columns else []
         artifact.begin(files)
         folder = artifact.folder
         write_texts(folder / PASSAGES, _kept(source.passages(), found.passages))
         write_texts(folder / QUERIES, _kept(source.queries(), found.queries))
-        table = pa.table([found.pairs[:, 0], found.pairs[:, 1]], schema=PAIR_SCHEMA)
-        write_table(folder / PAIRS, table)
+        for name, ids in ((PAIRS, found.pairs), (NEGATIVES, found.negatives)):
+            if name in files:
+                write_table(folder / name, pa.table([ids[:, 0], ids[:, 1]], schema=PAIR_SCHEMA))
         write_array(folder / PASSAGE_GROUPS, np.arange(len(found.passages.digests)))
         write_array(folder / QUERY_GROUPS, found.query_groups)
         artifact.finish(files, config=asdict(config), counts=found.counts)
@@ -252,6 +261,15 @@ def _clean_pairs(
     return pairs[first]
 
 
+def _known_negatives(
+    query_ids: NDArray[np.int64], columns: list[NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """The distinct (query_id, passage_id) of all columns of negatives; empty texts are none."""
+    pairs = [np.stack([query_ids, column], axis=1) for column in columns]
+    found = np.concatenate([np.empty((0, 2), np.int64), *pairs])
+    return np.unique(found[(found >= 0).all(axis=1)], axis=0)
+
+
 def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
     counts = artifact.result.counts
     reasons = ", ".join(f"{name} {n:,}" for name, n in counts["pairs_dropped"].items() if n)
@@ -261,4 +279,6 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
         f"texts: {counts['queries']:,} distinct queries, {counts['passages']:,} distinct passages "
         f"({counts['passages_only_in_pairs']:,} of them only in pairs)",
     ]
+    if counts["known_negatives"]:
+        lines.append(f"{counts['known_negatives']:,} known negatives, candidates of their queries")
     return make_report(artifact, lines, skipped=skipped)

@@ -11,14 +11,14 @@ from stx_mine.artifacts.files import write_array, write_table
 from stx_mine.artifacts.hits import HitBlock, Source, block_names, concatenate, merge_sources
 from stx_mine.artifacts.pools import DROPPED_PAIRS
 from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.artifacts.texts import TextStore
+from stx_mine.artifacts.texts import NEGATIVES, TextStore
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.select import UseLimits, Verdict
 from stx_mine.core.uses import UseCounter
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.stages.dense_hits import DenseHits
-from stx_mine.stages.other_hits import bm25_hits, candidate_hits, read_source
+from stx_mine.stages.other_hits import bm25_hits, candidate_hits, known_hits, read_source
 from stx_mine.stages.report import StageReport, make_report, share
 from stx_mine.stages.selection import SUSPECT_PERCENTILE, Judge, Tally, negatives_table
 
@@ -65,6 +65,8 @@ def run_mine(config: MineConfig) -> StageReport:
         others: dict[Source, Manifest] = {}
         if "bm25" in config.source_names:
             others[Source.BM25] = bm25_hits(config, run, store, embeddings, dense)
+        if (texts.folder / NEGATIVES).exists():
+            others[Source.KNOWN] = known_hits(config, run, texts, embeddings, dense)
         if config.candidates is not None:
             others[Source.CANDIDATES] = candidate_hits(config, run, store, embeddings, dense)
         artifact = Artifact(

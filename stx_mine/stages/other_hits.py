@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Artifact, Manifest
 from stx_mine.artifacts.candidates import CandidateFile
-from stx_mine.artifacts.files import write_table
+from stx_mine.artifacts.files import read_table, write_table
 from stx_mine.artifacts.hits import HitBlock, Source, block_names
 from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.artifacts.texts import TextStore
+from stx_mine.artifacts.texts import NEGATIVES, TextStore
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.engine.local import run_tasks
 from stx_mine.ragged import Ragged, ragged_sets
@@ -73,17 +73,41 @@ def candidate_hits(
     if artifact.manifest:
         return artifact.manifest
     query_ids, passage_ids, num_unknown = file.pairs(store)
-    proposed = ragged_sets(query_ids, passage_ids, store.num_queries)
+    listed = ragged_sets(query_ids, passage_ids, store.num_queries)
+    return _write(artifact, config, dense, _lister(listed), {"lines_unknown": num_unknown})
 
-    def propose(block: NDArray[np.int64]) -> NDArray[np.int64]:
-        part, _ = proposed.take(block)
+
+def known_hits(
+    config: MineConfig, run: RunDir, texts: Manifest, embeddings: Manifest, dense: DenseHits
+) -> Manifest:
+    """The known negatives that came with the pairs, as candidates like all others."""
+    artifact = Artifact(
+        run,
+        "hits",
+        subfolder="known",
+        fields=key_fields(config, "hits"),
+        inputs={"texts": texts.digest, "embeddings": embeddings.digest},
+        overwrite=True,
+    )
+    if artifact.manifest:
+        return artifact.manifest
+    table = read_table(texts.folder / NEGATIVES)
+    query_ids, passage_ids = (table.column(name).to_numpy() for name in table.column_names)
+    listed = ragged_sets(query_ids, passage_ids, len(dense.queries))
+    return _write(artifact, config, dense, _lister(listed), {})
+
+
+def _lister(listed: Ragged) -> Proposer:
+    """Propose what a list names for each query."""
+
+    def propose(query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        part, _ = listed.take(query_ids)
         lengths = part.lengths()
-        ids_QK = np.full((len(block), int(lengths.max(initial=0))), -1, np.int64)
+        ids_QK = np.full((len(query_ids), int(lengths.max(initial=0))), -1, np.int64)
         ids_QK[np.arange(ids_QK.shape[1])[None] < lengths[:, None]] = part.values
         return ids_QK
 
-    counts = {"lines_unknown": num_unknown, "queries_named": int((proposed.lengths() > 0).sum())}
-    return _write(artifact, config, dense, propose, counts)
+    return propose
 
 
 def _write(

@@ -18,7 +18,7 @@ from stx_mine.search.closeness import close_to_positive
 from stx_mine.search.score import product_scores, score_hits
 
 # Random passages that a positive is compared with. A positive below half of them is suspect.
-_SAMPLE, SUSPECT_PERCENTILE = 256, 50.0
+_SAMPLE, SUSPECT_PERCENTILE = 128, 50.0
 
 
 @dataclass(frozen=True)
