@@ -123,8 +123,19 @@ def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
             configs.flag(one),
             help=one.metadata["help"],
             show_default=default not in (None, [], False),
+            parser=_number_or_none if _can_be_switched_off(one, hint) else None,
         )
     return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
+
+
+def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:
+    """Whether None means something else than the default, so that it needs a word."""
+    return one.default is not None and type(None) in get_args(hint)
+
+
+def _number_or_none(word: str) -> float | None:
+    """A number, or the word none."""
+    return None if word.lower() == "none" else float(word)
 
 
 for _name, _config_type in COMMANDS.items():

@@ -170,7 +170,10 @@ class MineConfig(StageConfig):
         None, "Keep a candidate if score <= positive - margin.", "negatives", minimum=0
     )
     relative_margin: float | None = option(
-        0.05, "Keep a candidate if score <= positive - |positive| * margin.", "negatives", minimum=0
+        0.05,
+        "Keep a candidate if score <= positive - |positive| * margin; none: off.",
+        "negatives",
+        minimum=0,
     )
     upper_margin: float | None = option(
         None, "Keep a candidate if score >= positive - margin (semi-hard).", "negatives", minimum=0

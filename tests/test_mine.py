@@ -443,3 +443,15 @@ def test_known_negatives_of_the_input_are_candidates(small_input, tmp_path):
         assert extra[row] in known
         assert others[row] is None or others[row] in known
     assert known[others[59]] == Verdict.KNOWN_POSITIVE
+
+
+def test_the_margin_can_be_switched_off_on_the_command_line(run_copy, cli_here):
+    done = cli_here("mine", "--k", "4", "--relative-margin", "none", run_dir=run_copy)
+    assert done.code == 0, done
+    counts = require(RunDir(run_copy), "negatives").counts
+    assert counts["dropped"]["relative_margin"] == 0
+    assert require(RunDir(run_copy), "negatives").fields["relative_margin"] is None
+    wrong = cli_here("mine", "--relative-margin", "much", run_dir=run_copy)
+    assert wrong.code == 2
+    assert "much" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
