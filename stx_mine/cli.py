@@ -133,9 +133,9 @@ def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:
     return one.default is not None and type(None) in get_args(hint)
 
 
-def _number_or_none(word: str) -> float | None:
-    """A number, or the word none."""
-    return None if word.lower() == "none" else float(word)
+def _number_or_none(word: str | float) -> float | None:
+    """A number, or the word none; the default comes as a number."""
+    return None if word == "none" else float(word)
 
 
 for _name, _config_type in COMMANDS.items():

@@ -158,7 +158,7 @@ MISTAKES = [
     ("mine --sources dense,splade", ["dense,bm25", "'dense,splade'", "--candidates"]),
     ("mine --candidates BAD/none.trec", ["found nothing", "none.trec"]),
     ("mine --min-positive-percentile 101", ["every one of the", "--min-positive-percentile"]),
-    ("mine --k 4 --max-score -1", ["no candidate is left", "--max-score -1", "loosen"]),
+    ("mine --k 4 --max-score -1", ["no candidate is left", "--max-score -1", "without it"]),
     ("pack --batch-size 64 --k 31", ["--k 31", "mine kept 30", "stx-mine mine --k 31"]),
     # Models.
     ("embed --model package:nope", ["package:nope", "not installed", "pip install nope"]),

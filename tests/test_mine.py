@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,8 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import EmbedConfig, ExportConfig, IngestConfig, MineConfig, PackConfig
 from stx_mine.core.select import Verdict
-from stx_mine.errors import ArtifactError
+from stx_mine.errors import ArtifactError, InputError
+from stx_mine.models.load import load_model
 from stx_mine.ragged import Ragged
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.embed import run_embed
@@ -455,3 +457,30 @@ def test_the_margin_can_be_switched_off_on_the_command_line(run_copy, cli_here):
     assert wrong.code == 2
     assert "much" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_a_rule_that_takes_everything_says_what_would_be_left_without_it(run_copy):
+    free = mine(run_copy, k=4).counts
+    left = free["pooled"] + free["dropped"]["beyond_pool"]
+    with pytest.raises(InputError, match=rf"--max-score -1.* {left:,} would be left"):
+        mine(run_copy, k=4, max_score=-1)
+
+
+def test_texts_with_a_zero_vector_are_named(tmp_path):
+    model = load_model("package:wordllama", device="cpu")
+    tokens = model.preprocess(["zebra"])["input_ids"]
+    with torch.no_grad():
+        model[0].embedding.weight[tokens] = 0
+    model.save_pretrained(str(tmp_path / "model"))
+    rows = {"query": ["a dog", "the cat"], "passage": ["barks", "zebra"]}
+    pq.write_table(pa.table(rows), tmp_path / "pairs.parquet")
+    config = EmbedConfig(
+        run_dir=str(tmp_path / "run"),
+        pairs=str(tmp_path / "pairs.parquet"),
+        model=str(tmp_path / "model"),
+        device="cpu",
+    )
+    report = run_embed(config)
+    assert report.counts["zero_vectors"] == {"queries": [], "passages": [1]}
+    (warning,) = report.warnings
+    assert "1 passages have a zero vector (ids 1)" in warning

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 
 from stx_mine.artifacts.artifact import Artifact, require
-from stx_mine.artifacts.files import write_array
+from stx_mine.artifacts.files import read_array, write_array
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import shard_names
@@ -62,7 +62,11 @@ def run_embed(config: EmbedConfig) -> StageReport:
             write_array(artifact.folder / name, vectors.astype(config.dtype))
 
         run_tasks(artifact.pending(list(tasks)), embed, "embed")
-        counts = {"queries": len(store.queries), "passages": len(store.passages)}
+        counts = {
+            "queries": len(store.queries),
+            "passages": len(store.passages),
+            "zero_vectors": _zero_vectors(artifact, tasks),
+        }
         extra = {"contract": contract, "model": config.model}
         artifact.finish(list(tasks), config=asdict(config), counts=counts, extra=extra)
         return _report(artifact, config, parts)
@@ -80,6 +84,15 @@ def _refuse_infinite(
         )
 
 
+def _zero_vectors(artifact: Artifact, tasks: dict[str, tuple[str, int]]) -> dict[str, list[int]]:
+    """Role -> ids of the texts whose vector is zero: they score 0 with everything."""
+    found: dict[str, list[int]] = {role: [] for role in ROLES}
+    for name, (role, start) in tasks.items():
+        vectors = read_array(artifact.folder / name)
+        found[role] += (start + np.flatnonzero(~vectors.any(axis=1))).tolist()
+    return found
+
+
 def _report(
     artifact: Artifact, config: EmbedConfig, parts: tuple[StageReport, ...], skipped: bool = False
 ) -> StageReport:
@@ -93,4 +106,10 @@ def _report(
             "a GPU is here: a transformer, for example --model BAAI/bge-small-en-v1.5, mines "
             "better negatives than the static default"
         )
-    return make_report(artifact, lines, parts=parts, skipped=skipped)
+    warnings = [
+        f"{len(ids):,} {role} have a zero vector (ids {', '.join(map(str, ids[:5]))}"
+        f"{' ...' if len(ids) > 5 else ''}): the model knows none of their words, they score 0"
+        for role, ids in counts["zero_vectors"].items()
+        if ids
+    ]
+    return make_report(artifact, lines, warnings, parts=parts, skipped=skipped)

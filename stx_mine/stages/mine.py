@@ -1,6 +1,6 @@
 """Mine: search deeply into `hits/`, then select negatives as a cheap view into `negatives/`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,6 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     "relative_margin": ("relative_margin",),
     "upper_margin": ("upper_margin",),
     "close_to_positive": ("closeness",),
-    "max_uses": ("max_uses",),
-    "beyond_pool": ("pool",),
 }
 # How much deeper a query is searched where it lacks negatives.
 _DEEPER = 4
@@ -173,7 +171,7 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
         tally.add(units, chosen)
     write_array(artifact.folder / DROPPED_PAIRS, tally.dropped_pairs())
     counts = {**tally.counts(), "queries_deepened": int((hits.depths > config.depth).sum())}
-    _refuse_empty(counts, config)
+    _refuse_empty(counts, judge, hits)
     extra = {"slots": judge.slots, "k": config.k, "per_pair": config.positive_score == "pair"}
     artifact.finish([*names, DROPPED_PAIRS], config=asdict(config), counts=counts, extra=extra)
 
@@ -193,7 +191,8 @@ def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:
     return counter.limits()
 
 
-def _refuse_empty(counts: dict[str, Any], config: MineConfig) -> None:
+def _refuse_empty(counts: dict[str, Any], judge: Judge, hits: AllHits) -> None:
+    config = judge.config
     if counts["rows"] == 0:
         raise InputError(
             f"every one of the {counts['pairs_in']:,} pairs is dropped "
@@ -208,8 +207,23 @@ def _refuse_empty(counts: dict[str, Any], config: MineConfig) -> None:
         raise InputError(
             f"no candidate is left for any query: {counts['hits_in']:,} hits, most dropped by "
             f"{most} ({counts['dropped'][most]:,}); "
-            + (f"loosen {settings}" if settings else "give a larger --corpus or --depth")
+            + (
+                f"loosen {settings}: without it {_left_without(most, judge, hits):,} would be left"
+                if settings
+                else "give a larger --corpus or --depth"
+            )
         )
+
+
+def _left_without(rule: str, judge: Judge, hits: AllHits) -> int:
+    """Hits that no other rule drops."""
+    off: dict[str, Any] = {name: 0 if name == "range_min" else None for name in _FIELDS_OF[rule]}
+    freer = replace(judge, config=replace(judge.config, **off))
+    left = 0
+    for block in range(hits.dense.num_blocks):
+        verdicts = freer.select(freer.units(hits.block(block))).verdicts_H
+        left += int(np.isin(verdicts, (Verdict.POOLED, Verdict.BEYOND_POOL)).sum())
+    return left
 
 
 def _report(
