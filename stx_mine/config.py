@@ -261,6 +261,13 @@ class PackConfig(StageConfig):
         "batches",
     )
     k: int | None = option(None, "Negatives a row (default: the k of mine).", "batches", minimum=0)
+    near_positive_margin: float | None = option(
+        None,
+        "Passages that score above a row's positive - margin are no negatives of it, of any kind.",
+        "batches",
+    )
+    rotate: bool = option(False, "Bind other negatives of the pool in other packings.", "batches")
+    dry_run: bool = option(False, "Write nothing; say what each policy would give, and advise.")
     packings: int | None = option(
         None, "Different packings (default: 2, or as many as make 12 steps).", "batches", minimum=1
     )

@@ -64,3 +64,10 @@ def ragged_sets(rows: NDArray[np.int64], values: NDArray[np.int64], num_rows: in
     new[1:] = (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])
     counts = np.bincount(rows[new], minlength=num_rows)
     return Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), values[new])
+
+
+def ragged_union(one: Ragged, other: Ragged) -> Ragged:
+    """The distinct values of each row of two raggeds of as many rows, rising."""
+    rows = [np.repeat(np.arange(len(ragged)), ragged.lengths()) for ragged in (one, other)]
+    values = np.concatenate([one.values, other.values])
+    return ragged_sets(np.concatenate(rows), values, len(one))

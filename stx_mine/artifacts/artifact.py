@@ -26,7 +26,7 @@ SCHEMAS = {
     "index": 1,
     "hits": 2,
     "negatives": 2,
-    "batches": 1,
+    "batches": 2,
     "model": 1,
     "evaluations": 1,
     "exports": 1,

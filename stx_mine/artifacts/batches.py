@@ -80,12 +80,19 @@ def write_shard(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
         )
 
 
-def write_positives(path: Path, anchor_ids: NDArray[np.int64], positives: Ragged) -> None:
-    """Write anchor group -> groups of all its known positives."""
-    lists = pa.ListArray.from_arrays(
-        pa.array(positives.offsets, pa.int32()), pa.array(positives.values, pa.int64())
+def write_positives(
+    path: Path, anchor_ids: NDArray[np.int64], positives: Ragged, near: Ragged
+) -> None:
+    """Write anchor group -> groups of all its known positives, and of near positives."""
+    positive_lists, near_lists = (
+        pa.ListArray.from_arrays(
+            pa.array(one.offsets, pa.int32()), pa.array(one.values, pa.int64())
+        )
+        for one in (positives, near)
     )
-    table = pa.table({"anchor_id": anchor_ids, "positive_ids": lists})
+    table = pa.table(
+        {"anchor_id": anchor_ids, "positive_ids": positive_lists, "near_ids": near_lists}
+    )
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

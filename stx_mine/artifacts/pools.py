@@ -9,7 +9,7 @@ from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.batches import ragged_column
 from stx_mine.artifacts.files import read_array, read_table
 from stx_mine.errors import ConfigError
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, ragged_sets
 
 DROPPED_PAIRS = "dropped_pairs.npy"
 
@@ -40,6 +40,33 @@ def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:
     """Numbers of the pairs that mine kept as rows to train on, rising."""
     dropped = read_array(negatives.folder / DROPPED_PAIRS)
     return np.setdiff1d(np.arange(num_pairs), dropped, assume_unique=True)
+
+
+def near_positives(
+    negatives: Manifest, margin: float, passage_groups: NDArray[np.int64], num_queries: int
+) -> Ragged:
+    """Groups of the hits that score above their query's lowest positive - margin.
+
+    Args:
+        negatives: Of a finished `negatives/`.
+        margin: In units of the score; below 0, only what scores that much above the positive.
+        passage_groups: int64 (num passages,).
+        num_queries: Number of queries.
+
+    Returns:
+        (num_queries,) groups, rising; known positives are among them.
+    """
+    queries, groups = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for name in pool_files(negatives):
+        table = read_table(negatives.folder / name)
+        hits = ragged_column(table, "hit_ids")
+        units = np.repeat(np.arange(len(hits)), hits.lengths())
+        scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
+        limits = table.column("positive_score").to_numpy() - np.float32(margin)
+        near = scores > limits[units]
+        queries.append(table.column("query_id").to_numpy()[units[near]])
+        groups.append(passage_groups[hits.values[near]])
+    return ragged_sets(np.concatenate(queries), np.concatenate(groups), num_queries)
 
 
 @dataclass(frozen=True)

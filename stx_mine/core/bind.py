@@ -29,6 +29,63 @@ def bind_top(pools_BS: NDArray[np.int32], num_negatives: int) -> NDArray[np.int6
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _without(
+    pools: Any, query_ids: Any, passage_groups: Any, offsets: Any, values: Any, avoided_by: Any
+) -> Any:
+    kept = np.full(pools.shape, -1, np.int32)
+    for row in range(len(pools)):
+        query, count = query_ids[row], 0
+        for f in range(offsets[query], offsets[query + 1]):
+            avoided_by[values[f]] = row
+        for passage in pools[row]:
+            if passage >= 0 and avoided_by[passage_groups[passage]] != row:
+                kept[row, count] = passage
+                count += 1
+    return kept
+
+
+def pools_without(
+    pools_NS: NDArray[np.int32],
+    query_ids: NDArray[np.int64],
+    passage_groups: NDArray[np.int64],
+    avoided: Ragged,
+    num_groups: int,
+) -> NDArray[np.int32]:
+    """Pools less the passages whose group is avoided by the row's query, in their order.
+
+    Args:
+        pools_NS: int32 (N, S) passage ids; -1 pads.
+        query_ids: int64 (N,).
+        passage_groups: int64 (num passages,).
+        avoided: Groups of each query.
+        num_groups: Size of the group space.
+    """
+    kept: NDArray[np.int32] = _without(
+        pools_NS,
+        query_ids,
+        passage_groups,
+        avoided.offsets,
+        avoided.values,
+        np.full(num_groups, -1, np.int64),
+    )
+    return kept
+
+
+def rotated(pools_BS: NDArray[np.int32], steps: int) -> NDArray[np.int32]:
+    """Pools that begin `steps` places later and go on from their start.
+
+    Args:
+        pools_BS: int32 (B, S) passage ids; -1 pads.
+        steps: At least 0; taken modulo the length of each pool.
+    """
+    lengths_B = (pools_BS >= 0).sum(1)
+    slots = np.arange(pools_BS.shape[1])
+    places_BS = (slots[None] + steps) % np.maximum(lengths_B, 1)[:, None]
+    turned = np.take_along_axis(pools_BS, places_BS, axis=1)
+    return np.where(slots[None] < lengths_B[:, None], turned, np.int32(-1))
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _bind_clean(
     pools: Any,
     num_negatives: Any,

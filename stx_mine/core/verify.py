@@ -37,6 +37,7 @@ class BatchIds:
         negatives: (B,) ragged.
         ignored: (B,) ragged.
         known: (B,) ragged: all known positives of each row's anchor.
+        near: (B,) ragged: near positives of each row's anchor.
     """
 
     anchors: NDArray[np.int64]
@@ -44,6 +45,7 @@ class BatchIds:
     negatives: Ragged
     ignored: Ragged
     known: Ragged
+    near: Ragged
 
 
 class _Keys:
@@ -56,6 +58,7 @@ class _Keys:
             batch.negatives.values,
             batch.ignored.values,
             batch.known.values,
+            batch.near.values,
         )
         self._width = 1 + max(int(one.max(initial=0)) for one in everything)
 
@@ -80,18 +83,21 @@ def check_batch(batch: BatchIds) -> Iterator[Violation]:
     known, positives = keys.of(batch.known), keys.of_column(batch.positives)
     negatives, ignored = keys.of(batch.negatives), keys.of(batch.ignored)
     forbidden = np.union1d(known, keys.of_column(batch.anchors))
+    avoided = np.union1d(forbidden, keys.of(batch.near))
     unknown = positives[~np.isin(positives, known)]
     yield from keys.violations(unknown, "the positive is not a known one of its anchor")
     wrong = negatives[np.isin(negatives, forbidden)]
     yield from keys.violations(wrong, "a negative is a known positive (or the text) of its anchor")
+    close = np.setdiff1d(negatives[np.isin(negatives, avoided)], wrong)
+    yield from keys.violations(close, "a negative is a near positive of its anchor")
     distinct, counts = np.unique(negatives, return_counts=True)
     yield from keys.violations(distinct[counts > 1], "a negative stands twice in its row")
     present = np.union1d(batch.positives, batch.negatives.values)
     # The positive's own group never counts against itself.
-    expected = np.setdiff1d(forbidden[np.isin(keys.group(forbidden), present)], positives)
+    expected = np.setdiff1d(avoided[np.isin(keys.group(avoided), present)], positives)
     missing, extra = np.setdiff1d(expected, ignored), np.setdiff1d(ignored, expected)
-    yield from keys.violations(missing, "ignore_ids misses a known positive of its anchor")
-    yield from keys.violations(extra, "ignore_ids holds what is no other known positive")
+    yield from keys.violations(missing, "ignore_ids misses a known or near positive of its anchor")
+    yield from keys.violations(extra, "ignore_ids holds what is no other known or near positive")
 
 
 def check_strict(batch: BatchIds, num_negatives: int) -> Iterator[Violation]:
@@ -111,7 +117,7 @@ def check_strict(batch: BatchIds, num_negatives: int) -> Iterator[Violation]:
         yield Violation(int(rows[place]), what, (int(groups[place]),))
     for row in np.flatnonzero(batch.ignored.lengths() > 0):
         ids = tuple(map(int, batch.ignored.row(int(row))))
-        yield Violation(int(row), "a known positive is in a strict batch", ids)
+        yield Violation(int(row), "a known or near positive is in a strict batch", ids)
     for row in np.flatnonzero(batch.negatives.lengths() != num_negatives):
         yield Violation(int(row), "a row of a strict batch is not full", ())
 

@@ -18,14 +18,15 @@ from stx_mine.artifacts.batches import (
     write_shard,
 )
 from stx_mine.artifacts.files import atomic
-from stx_mine.artifacts.pools import Pools, negatives_a_row
+from stx_mine.artifacts.pools import negatives_a_row
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig, key_fields
 from stx_mine.core.assign import Assignment
-from stx_mine.core.forbidden import forbidden_groups, positive_groups
+from stx_mine.core.forbidden import positive_groups
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
+from stx_mine.stages.advice import advise
 from stx_mine.stages.packer import Packer
 from stx_mine.stages.report import StageReport, make_report, share
 
@@ -35,7 +36,7 @@ MIN_PACKINGS, MIN_STEPS, MIN_EPOCH_STEPS = 2, 12, 20
 
 
 def run_pack(config: PackConfig) -> StageReport:
-    """Write `batches/`.
+    """Write `batches/`, or on a dry run only say what it would hold.
 
     Raises:
         ConfigError: The batch is larger than the rows or than the clean texts there are.
@@ -45,6 +46,9 @@ def run_pack(config: PackConfig) -> StageReport:
     with run.lock():
         texts, negatives = require(run, "texts"), require(run, "negatives")
         k = negatives_a_row(negatives, config.k)
+        if config.dry_run:
+            packer = Packer.open(config, k, TextStore.open(texts), negatives)
+            return advise(packer, run.folder("batches"), MIN_EPOCH_STEPS)
         artifact = Artifact(
             run,
             "batches",
@@ -54,15 +58,16 @@ def run_pack(config: PackConfig) -> StageReport:
         )
         if artifact.done:
             return _report(artifact, config, skipped=True)
-        packer = _packer(config, k, TextStore.open(texts), negatives)
+        packer = Packer.open(config, k, TextStore.open(texts), negatives)
+        _refuse_sizes(packer)
         packings = _assign_packings(packer)
         _write(artifact, packer, packings, require(run, "embeddings"))
         return _report(artifact, config)
 
 
-def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -> Packer:
-    pools = Pools.open(negatives, store.pair_query_ids)
-    size, rows = config.batch_size, len(pools.rows)
+def _refuse_sizes(packer: Packer) -> None:
+    config, k, store = packer.config, packer.k, packer.store
+    size, rows = config.batch_size, len(packer.pools.rows)
     if size > rows:
         raise ConfigError(
             f"--batch-size {size:,} is larger than the {rows:,} rows there are; add pairs, or give "
@@ -75,17 +80,6 @@ def _packer(config: PackConfig, k: int, store: TextStore, negatives: Manifest) -
             f"passages, there are {store.num_passages:,}; give --batch-size {fits:,} or less, a "
             "smaller --k, or --policy merge"
         )
-    return Packer(
-        config=config,
-        k=k,
-        store=store,
-        pools=pools,
-        forbidden=forbidden_groups(
-            store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
-        ),
-        query_texts=_contiguous(store.queries),
-        passage_texts=_contiguous(store.passages),
-    )
 
 
 def _assign_packings(packer: Packer) -> list[Assignment]:
@@ -128,7 +122,7 @@ def _write(
         packing, first = tasks[path]
         rows_PB = packings[packing].rows_PB[first : first + per_shard]
         tables = [
-            packer.table(rows_B, hash_seed(config.seed, packing, first + number))
+            packer.table(rows_B, packing, hash_seed(config.seed, packing, first + number))
             for number, rows_B in enumerate(rows_PB)
         ]
         footer = {
@@ -146,7 +140,7 @@ def _write(
     positives = positive_groups(
         store.pair_query_ids, store.pair_passage_ids, store.passage_groups, store.num_queries
     )
-    write_positives(artifact.folder / POSITIVES, store.query_groups, positives)
+    write_positives(artifact.folder / POSITIVES, store.query_groups, positives, packer.near)
     counts = _counts(packer, packings)
     text_columns = ["anchor", "positive", *negative_columns(packer.k)[: counts["k_of_every_row"]]]
     card = dataset_card(
@@ -193,7 +187,7 @@ def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
 
 
 def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
-    negatives, _ = packer.bind(rows_B, hash_seed(packer.config.seed, 0, 0))
+    negatives, _ = packer.bind(rows_B, 0, hash_seed(packer.config.seed, 0, 0))
     groups = packer.store.passage_groups[negatives[negatives >= 0]]
     return len(np.union1d(groups, packer.positive_groups[rows_B]))
 
@@ -221,8 +215,3 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
             f"have {MIN_EPOCH_STEPS}"
         )
     return make_report(artifact, lines, warnings, skipped=skipped)
-
-
-def _contiguous(table: pa.Table) -> pa.Array:
-    column = table.column("text").combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column

@@ -1,19 +1,21 @@
 """The packer: what tasks need to assign rows, bind negatives and build one batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.batches import batch_schema
-from stx_mine.artifacts.pools import Pools
+from stx_mine.artifacts.pools import Pools, near_positives
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig
 from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
-from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
+from stx_mine.core.bind import bind_clean, bind_top, ignored_groups, pools_without, rotated
+from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.errors import ConfigError
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, ragged_union
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,10 @@ class Packer:
         config: The config.
         k: Negatives a row.
         store: Texts, pairs, groups.
-        pools: The pool of each pair.
-        forbidden: Forbidden groups of each query.
+        pools: The pool of each pair, without what its query avoids.
+        near: Groups of the near positives of each query; empty where they were not asked for.
+        avoided: Groups that no row of a query may have as a negative of any kind: the forbidden
+            ones, and near positives where asked for.
         query_texts: All query texts.
         passage_texts: All passage texts.
     """
@@ -34,9 +38,30 @@ class Packer:
     k: int
     store: TextStore
     pools: Pools
-    forbidden: Ragged
+    near: Ragged
+    avoided: Ragged
     query_texts: pa.Array
     passage_texts: pa.Array
+
+    @classmethod
+    def open(cls, config: PackConfig, k: int, store: TextStore, negatives: Manifest) -> "Packer":
+        """Read pools, and what each query avoids."""
+        pools = Pools.open(negatives, store.pair_query_ids)
+        avoided = forbidden_groups(
+            store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
+        )
+        near = Ragged(np.zeros(store.num_queries + 1, np.int64), np.empty(0, np.int64))
+        if config.near_positive_margin is not None:
+            near = near_positives(
+                negatives, config.near_positive_margin, store.passage_groups, store.num_queries
+            )
+            avoided = ragged_union(avoided, near)
+            ids_NS = pools_without(
+                pools.ids_NS, store.pair_query_ids, store.passage_groups, avoided, store.num_groups
+            )
+            pools = replace(pools, ids_NS=ids_NS)
+        texts = (_contiguous(store.queries), _contiguous(store.passages))
+        return cls(config, k, store, pools, near, avoided, *texts)
 
     @property
     def anchor_groups(self) -> NDArray[np.int64]:
@@ -59,17 +84,19 @@ class Packer:
             self.store.pair_query_ids,
             self.anchor_groups,
             self.positive_groups,
-            self.forbidden,
+            self.avoided,
             self.store.num_groups,
             size,
             order,
         )
 
     def bind(
-        self, rows_B: NDArray[np.int64], seed: int
+        self, rows_B: NDArray[np.int64], packing: int, seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Negatives of the rows of a batch (-1 pads), and how many of them are random."""
         pools = self.pools.ids_NS[rows_B]
+        if self.config.rotate:
+            pools = rotated(pools, packing * self.k)
         if self.config.policy == "merge":
             return bind_top(pools, self.k), np.zeros(len(rows_B), np.int64)
         negatives, num_random = bind_clean(
@@ -79,7 +106,7 @@ class Packer:
             self.anchor_groups[rows_B],
             self.positive_groups[rows_B],
             self.store.passage_groups,
-            self.forbidden,
+            self.avoided,
             self.store.num_groups,
             seed,
         )
@@ -91,14 +118,14 @@ class Packer:
             )
         return negatives, num_random
 
-    def table(self, rows_B: NDArray[np.int64], seed: int) -> pa.Table:
+    def table(self, rows_B: NDArray[np.int64], packing: int, seed: int) -> pa.Table:
         """One batch with its texts and ids."""
         store = self.store
         queries, passages = store.pair_query_ids[rows_B], store.pair_passage_ids[rows_B]
-        negatives_BK, num_random = self.bind(rows_B, seed)
+        negatives_BK, num_random = self.bind(rows_B, packing, seed)
         groups = np.where(negatives_BK >= 0, store.passage_groups[negatives_BK], -1)
         positives = store.passage_groups[passages]
-        ignored = ignored_groups(queries, positives, groups, self.forbidden, store.num_groups)
+        ignored = ignored_groups(queries, positives, groups, self.avoided, store.num_groups)
         real = negatives_BK >= 0
         columns = [
             self.query_texts.take(pa.array(queries)),
@@ -115,6 +142,11 @@ class Packer:
             pa.array(num_random),
         ]
         return pa.table(columns, schema=batch_schema(self.k))
+
+
+def _contiguous(table: pa.Table) -> pa.Array:
+    column = table.column("text").combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
 def _lists(ragged: Ragged) -> pa.Array:

@@ -216,6 +216,7 @@ def negatives_table(units: Units, chosen: Selection) -> pa.Table:
             "ranks": pooled(chosen.ranks_US, pa.int32()),
             "scores": pooled(chosen.scores_US, pa.float32()),
             "hit_ids": judged(units.hits.hits.values, pa.int32()),
+            "hit_scores": judged(units.hits.scores, pa.float32()),
             "hit_sources": judged(units.hits.sources, pa.uint8()),
             "verdicts": judged(chosen.verdicts_H, pa.uint8()),
         }

@@ -81,7 +81,7 @@ def _check_files(folder: Path, listed: list[dict[str, str]]) -> Iterator[str]:
 
 
 def _check_content(folder: Path) -> Iterator[str]:
-    known = _KnownPositives.open(folder)
+    known, near = _ByAnchor.open(folder)
     packings = list_packings(folder)
     sizes = {sum(shard.num_batches for shard in shards) for shards in packings}
     if len(sizes) > 1:
@@ -92,41 +92,46 @@ def _check_content(folder: Path) -> Iterator[str]:
             for number in range(shard.num_batches):
                 table = shard.batch(number)
                 seen.append(table.column("row_id").to_numpy())
-                for violation in _check_batch(shard, table, known):
+                for violation in _check_batch(shard, table, known, near):
                     yield _sentence(folder, shard, number, table, violation)
         row_ids, counts = np.unique(np.concatenate(seen), return_counts=True)
         for row_id in row_ids[counts > 1]:
             yield f"{shards[0].path.parent.name}: row_id {row_id} is in the packing more than once"
 
 
-class _KnownPositives:
-    """All known positives, by anchor group."""
+class _ByAnchor:
+    """Groups by anchor group: its known positives, or its near ones."""
 
-    def __init__(self, anchor_ids: NDArray[np.int64], positives: Ragged) -> None:
+    def __init__(self, anchor_ids: NDArray[np.int64], groups: Ragged) -> None:
         self._order = np.argsort(anchor_ids)
         self._sorted = anchor_ids[self._order]
-        self._positives = positives
+        self._groups = groups
 
     @classmethod
-    def open(cls, folder: Path) -> "_KnownPositives":
+    def open(cls, folder: Path) -> "tuple[_ByAnchor, _ByAnchor]":
+        """The known and the near positives."""
         path = folder / POSITIVES
         if not path.exists():
             raise InputError(f"expected {POSITIVES} in {folder}, found none; pack again")
         table = pq.read_table(path)
-        return cls(table.column("anchor_id").to_numpy(), ragged_column(table, "positive_ids"))
+        anchors = table.column("anchor_id").to_numpy()
+        known, near = (ragged_column(table, name) for name in ("positive_ids", "near_ids"))
+        return cls(anchors, known), cls(anchors, near)
 
     def of(self, anchors: NDArray[np.int64]) -> Ragged:
-        """Known positives of each anchor; none for an unknown anchor."""
+        """Groups of each anchor; none for an unknown anchor."""
         place = np.minimum(np.searchsorted(self._sorted, anchors), len(self._sorted) - 1)
         rows = [
-            self._positives.row(self._order[at]) if self._sorted[at] == anchor else ()
+            self._groups.row(self._order[at]) if self._sorted[at] == anchor else ()
             for at, anchor in zip(place, anchors, strict=True)
         ]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         return Ragged(offsets, np.concatenate([np.asarray(row, np.int64) for row in rows]))
 
 
-def _check_batch(shard: Shard, table: pa.Table, known: _KnownPositives) -> Iterator[Violation]:
+def _check_batch(
+    shard: Shard, table: pa.Table, known: _ByAnchor, near: _ByAnchor
+) -> Iterator[Violation]:
     anchors = table.column("anchor_id").to_numpy()
     batch = BatchIds(
         anchors,
@@ -134,6 +139,7 @@ def _check_batch(shard: Shard, table: pa.Table, known: _KnownPositives) -> Itera
         ragged_column(table, "negative_ids"),
         ragged_column(table, "ignore_ids"),
         known.of(anchors),
+        near.of(anchors),
     )
     yield from check_batch(batch)
     if shard.policy == "strict":

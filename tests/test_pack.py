@@ -1,0 +1,202 @@
+"""The pack stage: advice, rotation, near positives."""
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stx_mine.artifacts.artifact import require
+from stx_mine.artifacts.files import read_table
+from stx_mine.artifacts.pools import pool_files
+from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.texts import TextStore
+from stx_mine.config import MineConfig, PackConfig, VerifyConfig
+from stx_mine.core.bind import rotated
+from stx_mine.errors import ViolationError
+from stx_mine.ragged import Ragged, ragged_union
+from stx_mine.stages.mine import run_mine
+from stx_mine.stages.pack import run_pack
+from stx_mine.stages.verify import run_verify
+
+
+@pytest.fixture
+def run_copy(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    return run
+
+
+def pack(run, **fields):
+    return run_pack(PackConfig(run_dir=str(run), overwrite=True, **fields))
+
+
+def verify(run):
+    """Raises where an invariant is broken."""
+    assert run_verify(VerifyConfig(run_dir=str(run))).counts["batches"] > 0
+
+
+def rows_of(run, packing=0):
+    shards = sorted((run / f"batches/epoch-{packing:03d}").glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(one) for one in shards])
+
+
+def negatives_of(run):
+    manifest = require(RunDir(run), "negatives")
+    return pa.concat_tables([read_table(manifest.folder / one) for one in pool_files(manifest)])
+
+
+def test_a_dry_run_says_what_packing_would_give_and_writes_nothing(run_copy):
+    before = sorted(path for path in run_copy.rglob("*"))
+    said = pack(run_copy, batch_size=32, k=2, dry_run=True)
+    assert sorted(path for path in run_copy.rglob("*")) == before
+    for policy in ("merge", "strict"):
+        done = pack(run_copy, batch_size=32, k=2, policy=policy, packings=1)
+        assert said.counts["batches"][policy] == done.counts["batches"]
+    assert "advice: --batch-size" in said.lines[-1]
+    other = pack(run_copy, batch_size=16, k=2, dry_run=True)
+    assert "20 steps" not in other.lines[-1]
+    too_large = pack(run_copy, batch_size=100_000, dry_run=True)
+    assert too_large.counts["batches"] == {"merge": 0, "strict": 0}
+    assert "advice: --batch-size" in too_large.lines[-1]
+
+
+def test_the_share_of_rows_that_meet_is_what_random_batches_give(run_copy):
+    said = pack(run_copy, batch_size=200, dry_run=True).counts
+    store = TextStore.open(require(RunDir(run_copy), "texts"))
+    groups = store.passage_groups[store.pair_passage_ids]
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(300):
+        batch = groups[rng.choice(len(groups), 200, replace=False)]
+        _, inverse, counts = np.unique(batch, return_inverse=True, return_counts=True)
+        shares.append((counts[inverse] > 1).mean())
+    expected = np.mean(shares)
+    assert said["rows_that_meet_their_text"]["positive"] == pytest.approx(expected, abs=0.01)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 99), max_size=6), min_size=1, max_size=5), st.integers(0, 20)
+)
+def test_rotated_pools_begin_later_and_go_on_from_their_start(lists, steps):
+    pools = np.full((len(lists), 6), -1, np.int32)
+    for row, one in enumerate(lists):
+        pools[row, : len(one)] = one
+    for row, one in zip(rotated(pools, steps).tolist(), lists, strict=True):
+        start = steps % len(one) if one else 0
+        assert row == (one[start:] + one[:start]) + [-1] * (6 - len(one))
+
+
+def test_rotation_binds_other_negatives_in_other_packings(run_copy):
+    pack(run_copy, batch_size=50, k=3, packings=2, rotate=True)
+    pools = dict(
+        zip(
+            negatives_of(run_copy)["unit_id"].to_pylist(),
+            negatives_of(run_copy)["passage_ids"].to_pylist(),
+            strict=True,
+        )
+    )
+    store = TextStore.open(require(RunDir(run_copy), "texts"))
+    other = 0
+    for packing in range(2):
+        table = rows_of(run_copy, packing)
+        for row, found in zip(
+            table["row_id"].to_pylist(), table["negative_ids"].to_pylist(), strict=True
+        ):
+            pool = pools[int(store.pair_query_ids[row])]
+            start = 3 * packing % max(1, len(pool))
+            expected = (pool[start:] + pool[:start])[:3]
+            assert found == store.passage_groups[expected].tolist()
+            other += packing and len(pool) >= 6
+    assert other > 100
+
+
+def near_of(run, margin):
+    """query -> groups of the hits within the margin of its positive, or above it."""
+    table = negatives_of(run)
+    store = TextStore.open(require(RunDir(run), "texts"))
+    return store, {
+        unit["query_id"]: {
+            int(store.passage_groups[passage])
+            for passage, score in zip(unit["hit_ids"], unit["hit_scores"], strict=True)
+            if np.float32(score) > np.float32(unit["positive_score"]) - np.float32(margin)
+        }
+        for unit in table.to_pylist()
+    }
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+def test_near_positives_are_masked_and_never_bound(run_copy, margin):
+    pack(run_copy, batch_size=100, k=4, packings=1, near_positive_margin=margin)
+    store, near = near_of(run_copy, margin)
+    verify(run_copy)
+    table, masked = rows_of(run_copy), 0
+    for start in range(0, table.num_rows, 100):
+        batch = table.slice(start, 100).to_pylist()
+        present = {row["positive_id"] for row in batch}
+        present |= {one for row in batch for one in row["negative_ids"]}
+        for row in batch:
+            query = int(store.pair_query_ids[row["row_id"]])
+            assert not near[query] & set(row["negative_ids"])
+            hidden = (near[query] & present) - {row["positive_id"]}
+            assert hidden <= set(row["ignore_ids"])
+            masked += len(hidden)
+    assert masked > 50
+
+
+def test_a_strict_batch_holds_no_near_positive(run_copy):
+    pack(run_copy, batch_size=16, k=2, packings=1, policy="strict", near_positive_margin=0.0)
+    store, near = near_of(run_copy, 0.0)
+    verify(run_copy)
+    table = rows_of(run_copy)
+    for start in range(0, table.num_rows, 16):
+        batch = table.slice(start, 16).to_pylist()
+        present = {row["positive_id"] for row in batch}
+        present |= {one for row in batch for one in row["negative_ids"]}
+        for row in batch:
+            query = int(store.pair_query_ids[row["row_id"]])
+            assert not (near[query] & present) - {row["positive_id"]}
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=5), st.integers(0, 99)
+)
+def test_the_union_of_raggeds_is_that_of_sets(lists, seed):
+    rng = np.random.default_rng(seed)
+    others = [rng.integers(0, 9, rng.integers(0, 4)).tolist() for _ in lists]
+
+    def ragged(rows):
+        values = np.array([one for row in rows for one in row], np.int64)
+        return Ragged(np.cumsum([0, *map(len, rows)]).astype(np.int64), values)
+
+    found = ragged_union(ragged(lists), ragged(others))
+    for row, (one, two) in enumerate(zip(lists, others, strict=True)):
+        assert found.row(row).tolist() == sorted({*one, *two})
+
+
+def test_verify_finds_a_near_positive_that_is_not_masked(run_copy):
+    pack(run_copy, batch_size=100, k=4, packings=1, near_positive_margin=0.0)
+    (run_copy / "batches/manifest.json").unlink()
+    path = run_copy / "batches/positives.parquet"
+    table = pq.read_table(path)
+    near = table["near_ids"].to_pylist()
+    rows = rows_of(run_copy).to_pylist()
+    victim = next(row for row in rows if row["negative_ids"] and row["ignore_ids"])
+    place = table["anchor_id"].to_pylist().index(victim["anchor_id"])
+    near[place] = sorted({*near[place], victim["negative_ids"][0]})
+    pq.write_table(table.set_column(2, "near_ids", pa.array(near, table.schema[2].type)), path)
+    with pytest.raises(ViolationError, match="a negative is a near positive of its anchor"):
+        verify(run_copy)
+
+
+def test_rules_of_mine_do_not_touch_what_pack_avoids(run_copy):
+    """Near positives come from all hits, whatever the margins dropped."""
+    run_mine(MineConfig(run_dir=str(run_copy), k=4, relative_margin=None, device="cpu"))
+    pack(run_copy, batch_size=100, k=4, packings=1, near_positive_margin=0.0)
+    store, near = near_of(run_copy, 0.0)
+    for row in rows_of(run_copy).to_pylist():
+        query = int(store.pair_query_ids[row["row_id"]])
+        assert not near[query] & set(row["negative_ids"])
