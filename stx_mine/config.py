@@ -267,6 +267,17 @@ class PackConfig(StageConfig):
         "batches",
     )
     rotate: bool = option(False, "Bind other negatives of the pool in other packings.", "batches")
+    order: Literal["random", "easy-to-hard", "hard-to-easy"] = option(
+        "random",
+        "Order of the batches; a hard row has candidates near or above its positive.",
+        "batches",
+    )
+    cluster: float | None = option(
+        None,
+        "Batches of like queries, from 0 (random) to 1 (neighbouring topics only).",
+        "batches",
+        minimum=0,
+    )
     dry_run: bool = option(False, "Write nothing; say what each policy would give, and advise.")
     packings: int | None = option(
         None, "Different packings (default: 2, or as many as make 12 steps).", "batches", minimum=1
@@ -275,6 +286,21 @@ class PackConfig(StageConfig):
     shard_rows: int = option(
         65_536, "Rows a shard; rounded to whole batches.", "batches", minimum=1
     )
+
+    def __post_init__(self) -> None:
+        """Check what one range alone cannot tell.
+
+        Raises:
+            ConfigError: A value is too large, or two do not fit one another.
+        """
+        super().__post_init__()
+        if self.cluster is not None and self.cluster > 1:
+            raise ConfigError(f"--cluster must be at most 1, found {self.cluster:g}; give 1")
+        if self.cluster is not None and self.order != "random":
+            raise ConfigError(
+                f"--cluster {self.cluster:g} and --order {self.order} both decide which rows meet; "
+                "give one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

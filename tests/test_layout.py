@@ -285,7 +285,16 @@ def test_help_has_a_line_for_every_option(command: str, cli_here: Cli) -> None:
 def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
     assert set(GROUP.commands) == {*command_line.COMMANDS, "run", "version"}
     stages = {source.stem for source in sources_of("stages")}
-    stages -= {"__init__", "report", "packer", "selection", "dense_hits", "other_hits", "advice"}
+    stages -= {
+        "__init__",
+        "report",
+        "packer",
+        "selection",
+        "dense_hits",
+        "other_hits",
+        "advice",
+        "composition",
+    }
     assert stages == set(command_line.COMMANDS)
 
 

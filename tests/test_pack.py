@@ -1,6 +1,7 @@
 """The pack stage: advice, rotation, near positives."""
 
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,11 @@ from stx_mine.artifacts.files import read_table
 from stx_mine.artifacts.pools import pool_files
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
+from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import MineConfig, PackConfig, VerifyConfig
 from stx_mine.core.bind import rotated
-from stx_mine.errors import ViolationError
+from stx_mine.core.strata import cut_strata
+from stx_mine.errors import ConfigError, ViolationError
 from stx_mine.ragged import Ragged, ragged_union
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
@@ -200,3 +203,71 @@ def test_rules_of_mine_do_not_touch_what_pack_avoids(run_copy):
     for row in rows_of(run_copy).to_pylist():
         query = int(store.pair_query_ids[row["row_id"]])
         assert not near[query] & set(row["negative_ids"])
+
+
+def difficulties(run):
+    """Row by row: the best candidate's score less the positive's."""
+    found = {}
+    for unit in negatives_of(run).to_pylist():
+        scores = [
+            score
+            for score, verdict in zip(unit["hit_scores"], unit["verdicts"], strict=True)
+            if verdict not in (1, 2, 3)
+        ]
+        found[unit["query_id"]] = max(scores, default=-np.inf) - unit["positive_score"]
+    store = TextStore.open(require(RunDir(run), "texts"))
+    return np.array([found[int(query)] for query in store.pair_query_ids])
+
+
+@pytest.mark.parametrize(("order", "sign"), [("easy-to-hard", 1), ("hard-to-easy", -1)])
+def test_batches_come_in_the_order_of_their_difficulty(run_copy, order, sign):
+    pack(run_copy, batch_size=20, k=2, packings=2, order=order)
+    verify(run_copy)
+    hard = difficulties(run_copy)
+    for packing in range(2):
+        rows = rows_of(run_copy, packing)["row_id"].to_numpy()
+        assert len(set(rows)) == len(rows) == len(hard) // 20 * 20
+        # Strata are four batches: every row of one is as hard as any of the one before.
+        strata = sign * hard[rows[: len(rows) // 80 * 80]].reshape(-1, 80)
+        assert (strata[1:].min(1) >= strata[:-1].max(1)).all()
+
+
+def test_topics_make_batches_of_like_queries_and_leave_no_row_out(run_copy):
+    vectors = Vectors.open(require(RunDir(run_copy), "embeddings"), "queries")
+    store = TextStore.open(require(RunDir(run_copy), "texts"))
+    queries = vectors.rows(0, len(vectors))
+
+    def likeness(cluster):
+        pack(run_copy, batch_size=25, k=2, packings=2, cluster=cluster)
+        verify(run_copy)
+        rows = rows_of(run_copy)["row_id"].to_numpy()
+        assert len(set(rows)) == len(rows) == store.num_pairs // 25 * 25
+        other = rows_of(run_copy, 1)["row_id"].to_numpy()
+        assert set(other) >= set(range(store.num_pairs)) - set(rows)
+        batches = queries[store.pair_query_ids[rows]].reshape(-1, 25, vectors.dim)
+        return (batches @ batches.transpose(0, 2, 1)).mean()
+
+    random, half, full = (likeness(one) for one in (0.0, 0.8, 1.0))
+    assert random < half < full
+    assert full > random + 0.01
+
+
+@given(st.integers(0, 999), st.integers(1, 40), st.integers(1, 12))
+def test_strata_rise_by_key_and_keep_priority(seed, num, size):
+    rng = np.random.default_rng(seed)
+    order, keys = rng.permutation(num), rng.choice(5, num).astype(float)
+    strata = cut_strata(order, keys, size)
+    assert sorted(np.concatenate(strata).tolist()) == list(range(num))
+    assert all(len(one) == size for one in strata[:-1])
+    place = np.argsort(order)
+    for one, two in pairwise(strata):
+        assert keys[one].max() <= keys[two].min()
+    for one in strata:
+        assert (np.diff(place[one]) > 0).all()
+
+
+def test_topics_and_difficulty_together_are_refused():
+    with pytest.raises(ConfigError, match=r"--cluster 0.5 and --order easy-to-hard"):
+        PackConfig(cluster=0.5, order="easy-to-hard")
+    with pytest.raises(ConfigError, match="at most 1, found 2"):
+        PackConfig(cluster=2.0)

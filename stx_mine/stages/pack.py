@@ -45,9 +45,10 @@ def run_pack(config: PackConfig) -> StageReport:
     run = RunDir(config.run_dir)
     with run.lock():
         texts, negatives = require(run, "texts"), require(run, "negatives")
+        embeddings = require(run, "embeddings")
         k = negatives_a_row(negatives, config.k)
         if config.dry_run:
-            packer = Packer.open(config, k, TextStore.open(texts), negatives)
+            packer = Packer.open(config, k, TextStore.open(texts), negatives, embeddings)
             return advise(packer, run.folder("batches"), MIN_EPOCH_STEPS)
         artifact = Artifact(
             run,
@@ -58,10 +59,10 @@ def run_pack(config: PackConfig) -> StageReport:
         )
         if artifact.done:
             return _report(artifact, config, skipped=True)
-        packer = Packer.open(config, k, TextStore.open(texts), negatives)
+        packer = Packer.open(config, k, TextStore.open(texts), negatives, embeddings)
         _refuse_sizes(packer)
         packings = _assign_packings(packer)
-        _write(artifact, packer, packings, require(run, "embeddings"))
+        _write(artifact, packer, packings, embeddings)
         return _report(artifact, config)
 
 

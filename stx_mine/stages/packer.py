@@ -16,6 +16,7 @@ from stx_mine.core.bind import bind_clean, bind_top, ignored_groups, pools_witho
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.errors import ConfigError
 from stx_mine.ragged import Ragged, ragged_union
+from stx_mine.stages.composition import Composition
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Packer:
         near: Groups of the near positives of each query; empty where they were not asked for.
         avoided: Groups that no row of a query may have as a negative of any kind: the forbidden
             ones, and near positives where asked for.
+        composition: Decides which rows may meet, and the order of the batches.
         query_texts: All query texts.
         passage_texts: All passage texts.
     """
@@ -40,12 +42,20 @@ class Packer:
     pools: Pools
     near: Ragged
     avoided: Ragged
+    composition: Composition
     query_texts: pa.Array
     passage_texts: pa.Array
 
     @classmethod
-    def open(cls, config: PackConfig, k: int, store: TextStore, negatives: Manifest) -> "Packer":
-        """Read pools, and what each query avoids."""
+    def open(
+        cls,
+        config: PackConfig,
+        k: int,
+        store: TextStore,
+        negatives: Manifest,
+        embeddings: Manifest,
+    ) -> "Packer":
+        """Read pools, what each query avoids, and what its batches are composed by."""
         pools = Pools.open(negatives, store.pair_query_ids)
         avoided = forbidden_groups(
             store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
@@ -61,7 +71,8 @@ class Packer:
             )
             pools = replace(pools, ids_NS=ids_NS)
         texts = (_contiguous(store.queries), _contiguous(store.passages))
-        return cls(config, k, store, pools, near, avoided, *texts)
+        composition = Composition.open(config, store, negatives, embeddings)
+        return cls(config, k, store, pools, near, avoided, composition, *texts)
 
     @property
     def anchor_groups(self) -> NDArray[np.int64]:
@@ -77,6 +88,9 @@ class Packer:
         """The batches of one packing; rows of `first` come before the others."""
         rng = np.random.default_rng([self.config.seed, packing])
         order = draw_order(self.pools.rows, first, rng)
+        return self.composition.assign(order, rng, lambda rows: self._assign(rows, rng))
+
+    def _assign(self, order: NDArray[np.int64], rng: np.random.Generator) -> Assignment:
         size = self.config.batch_size
         if self.config.policy == "merge":
             return assign_merge(self.anchor_groups, self.positive_groups, size, order, rng)
