@@ -3,7 +3,7 @@
 A blocked matrix product sums in an order that depends on block sizes and hardware. Scores that
 are stored or compared come from here, so that they are the same for every search.
 
-Shape letters: Q queries, K hits a query, D dimensions.
+Shape letters: Q queries, N vectors, K hits a query, D dimensions.
 """
 
 from typing import Any
@@ -12,30 +12,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_LANES = 16
+from stx_mine.search.lanes import lane_sum
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def score_one(query_D: Any, passage_D: Any, euclidean: bool) -> Any:
-    """The score of one pair of float32 (D,) vectors, in the fixed order; for other kernels."""
-    lanes = np.zeros(_LANES, np.float32)
-    whole = query_D.shape[0] // _LANES * _LANES
-    for start in range(0, whole, _LANES):
-        for lane in range(_LANES):
-            left, right = query_D[start + lane], passage_D[start + lane]
-            if euclidean:
-                left = left - right
-                right = left
-            lanes[lane] += left * right
-    for rest in range(whole, query_D.shape[0]):
-        left, right = query_D[rest], passage_D[rest]
-        if euclidean:
-            left = left - right
-            right = left
-        lanes[rest - whole] += left * right
-    total = np.float32(0)
-    for lane in range(_LANES):
-        total += lanes[lane]
+    """The score of one pair of contiguous float32 vectors, for compiled callers."""
+    total = lane_sum(query_D, passage_D, euclidean)
     return -np.sqrt(total) if euclidean else total
 
 

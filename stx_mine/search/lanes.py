@@ -1,0 +1,115 @@
+"""Vector instructions that the compiler does not find by itself, as LLVM intermediate code.
+
+Generic vector types, so that LLVM lowers them for any processor. Rounding is exact IEEE: nothing
+is contracted or reordered.
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+SUM_LANES = 16
+MASK_LANES = 32
+_LINE = 16
+_FLOAT = ir.FloatType()
+
+
+def _vector(builder: Any, array: Any, start: Any, num: int) -> Any:
+    """Load `num` float32 values of a contiguous one-dimensional array."""
+    vector = ir.VectorType(_FLOAT, num)
+    pointer = builder.bitcast(builder.gep(array.data, [start]), vector.as_pointer())
+    return builder.load(pointer, align=4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lane_sum(_: Any, left_D: Any, right_D: Any, euclidean: Any) -> Any:
+    """Sum of products, or of squared differences: entry d goes to lane d % 16, lanes in order."""
+    signature = numba.float32(left_D, right_D, euclidean)
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        left = cgutils.create_struct_proxy(left_D)(context, builder, value=values[0])
+        right = cgutils.create_struct_proxy(right_D)(context, builder, value=values[1])
+        size = cgutils.unpack_tuple(builder, left.shape)[0]
+        lanes = size.type(SUM_LANES)
+        vector = ir.VectorType(_FLOAT, SUM_LANES)
+        sums = cgutils.alloca_once_value(builder, vector([0.0] * SUM_LANES))
+
+        def term(a: Any, b: Any) -> Any:
+            difference = builder.fsub(a, b)
+            return builder.fmul(
+                builder.select(values[2], difference, a), builder.select(values[2], difference, b)
+            )
+
+        whole = builder.mul(builder.sdiv(size, lanes), lanes)
+        with cgutils.for_range_slice(builder, size.type(0), whole, lanes) as (start, _count):
+            a = _vector(builder, left, start, SUM_LANES)
+            b = _vector(builder, right, start, SUM_LANES)
+            builder.store(builder.fadd(builder.load(sums), term(a, b)), sums)
+        with cgutils.for_range(builder, builder.sub(size, whole)) as loop:
+            place = builder.add(whole, loop.index)
+            one = term(
+                builder.load(builder.gep(left.data, [place])),
+                builder.load(builder.gep(right.data, [place])),
+            )
+            before = builder.load(sums)
+            after = builder.fadd(builder.extract_element(before, loop.index), one)
+            builder.store(builder.insert_element(before, after, loop.index), sums)
+        total = _FLOAT(0.0)
+        last = builder.load(sums)
+        for lane in range(SUM_LANES):
+            total = builder.fadd(total, builder.extract_element(last, ir.IntType(32)(lane)))
+        return total
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def above_mask(_: Any, row_P: Any, start: Any, limit: Any) -> Any:
+    """Bit i is set where row[start + i] > limit, for 32 values; NaN is never above."""
+    signature = numba.uint32(row_P, start, limit)
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        row = cgutils.create_struct_proxy(row_P)(context, builder, value=values[0])
+        found = _vector(builder, row, values[1], MASK_LANES)
+        vector = ir.VectorType(_FLOAT, MASK_LANES)
+        first = builder.insert_element(vector(ir.Undefined), values[2], ir.IntType(32)(0))
+        order = ir.Constant(ir.VectorType(ir.IntType(32), MASK_LANES), [0] * MASK_LANES)
+        limits = builder.shuffle_vector(first, vector(ir.Undefined), order)
+        return builder.bitcast(builder.fcmp_ordered(">", found, limits), ir.IntType(MASK_LANES))
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lowest_bit(_: Any, mask: Any) -> Any:
+    """Position of the lowest set bit; the mask is not 0."""
+    signature = numba.intp(numba.uint32)
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        place = builder.cttz(values[0], ir.IntType(1)(1))
+        return builder.zext(place, ir.IntType(64))
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(_: Any, row_D: Any) -> Any:
+    """Ask for a contiguous float32 vector ahead of its use; has no other effect."""
+    signature = numba.void(row_D)
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        row = cgutils.create_struct_proxy(row_D)(context, builder, value=values[0])
+        size = cgutils.unpack_tuple(builder, row.shape)[0]
+        byte, number = ir.IntType(8), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        with cgutils.for_range_slice(builder, size.type(0), size, size.type(_LINE)) as (place, _n):
+            address = builder.bitcast(builder.gep(row.data, [place]), byte.as_pointer())
+            # Read, keep in all caches, data.
+            builder.call(function, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return signature, generate

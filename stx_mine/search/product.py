@@ -1,0 +1,162 @@
+"""Matrix products that propose: their precision, and how far they can lie from a score.
+
+A value is what a product estimates: q.p, or 2 q.p - |p|^2 for Euclidean distance, which orders
+like -|q - p|^2 because |q|^2 is the same for all passages of a query.
+
+Shape letters: Q queries, P passages, D dimensions.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stx_mine.search.lanes import SUM_LANES
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def best_precision(device: str, similarity: str) -> str:
+    """The precision that is fastest on a device, float32 where a lower one gains nothing."""
+    if device.startswith("cuda"):
+        # Unit vectors cannot leave the range of float16, which is eight times finer.
+        return "float16" if similarity == "cosine" else "bfloat16"
+    # Releases that cannot tell what the CPU has do without.
+    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    if device == "cpu" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
+        return "bfloat16"
+    return "float32"
+
+
+@contextmanager
+def honest_products() -> Iterator[None]:
+    """Keep float32 products in float32, and sums of half precision in float32, while inside."""
+    matmul = torch.backends.cuda.matmul
+    before = (
+        torch.get_float32_matmul_precision(),
+        matmul.allow_fp16_reduced_precision_reduction,
+        matmul.allow_bf16_reduced_precision_reduction,
+    )
+    torch.set_float32_matmul_precision("highest")
+    matmul.allow_fp16_reduced_precision_reduction = False
+    matmul.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        matmul.allow_fp16_reduced_precision_reduction = before[1]
+        matmul.allow_bf16_reduced_precision_reduction = before[2]
+
+
+@contextmanager
+def own_threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch uses, each of which has its products to itself while inside."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(num_threads) as threads:
+            yield threads
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Vectors in the precision of a product, and what rounding did to them.
+
+    Attributes:
+        vectors: (N, D) on its device.
+        norms: float32 (N,) lengths before rounding.
+        residuals: float32 (N,) lengths of what rounding took away.
+    """
+
+    vectors: torch.Tensor
+    norms: torch.Tensor
+    residuals: torch.Tensor
+
+    @classmethod
+    def of(cls, vectors_ND: NDArray[np.float32], device: str, precision: str) -> "Rounded":
+        """Round vectors, and measure what that does."""
+        exact = torch.from_numpy(vectors_ND).to(device)
+        norms = torch.linalg.vector_norm(exact, dim=1)
+        if precision == "float32":
+            return cls(exact, norms, torch.zeros_like(norms))
+        vectors = exact.to(PRECISIONS[precision])
+        return cls(vectors, norms, torch.linalg.vector_norm(exact - vectors.float(), dim=1))
+
+
+def error_bound(
+    queries: Rounded, longest: float, residual: float, dim: int, euclidean: bool
+) -> NDArray[np.float32]:
+    """How far a value of a product can lie from that of the fixed-order score.
+
+    |q.p - q'.p'| <= |q - q'||p'| + |q||p - p'| for rounded q', p', by their measured lengths. A
+    float32 sum of products errs by at most gamma_n |q||p|, n the longest chain of additions
+    (Higham 2002, section 3.1): D in a product of any order, D / lanes + lanes in the score.
+
+    Args:
+        queries: The queries.
+        longest: Length of the longest passage so far.
+        residual: The largest residual of a passage so far.
+        dim: D.
+        euclidean: Whether values are 2 q.p - |p|^2.
+
+    Returns:
+        float32 (Q,), rounded up.
+    """
+    norms_Q = queries.norms.cpu().double().numpy() * (1 + 1e-5)
+    residuals_Q = queries.residuals.cpu().double().numpy() * (1 + 1e-5)
+    longest, residual = longest * (1 + 1e-5), residual * (1 + 1e-5)
+    unit = float(np.finfo(np.float32).eps) / 2
+    # A few more for the additions and comparisons of bounds.
+    product, score = (n * unit / (1 - n * unit) for n in (dim + 8, dim / SUM_LANES + SUM_LANES + 8))
+    rounding_Q = residuals_Q * (longest + residual) + norms_Q * residual
+    underflow = 4 * dim * float(np.finfo(np.float32).tiny)
+    if queries.vectors.dtype != torch.float32:
+        # Products leave in the precision that they came in: half a unit in the last place.
+        last = torch.finfo(queries.vectors.dtype)
+        rounding_Q += last.eps / 2 * (norms_Q + residuals_Q) * (longest + residual)
+        underflow += last.smallest_normal * last.eps
+        product *= 1.05
+    bound_Q = (product + score) * norms_Q * longest + rounding_Q
+    if euclidean:
+        # 2 q.p and |p|^2 on one side, |q|^2 and the squared distance on the other.
+        bound_Q = 2 * rounding_Q + (2 * product + score) * (norms_Q + longest) ** 2
+    # Zeros do not underflow, and whole corpora of them must be ruled out.
+    bound_Q += np.where(norms_Q * longest > 0, 2 * underflow, 0)
+    bounds_Q: NDArray[np.float32] = bound_Q.astype(np.float32)
+    bounds_Q[bound_Q > 0] = np.nextafter(bounds_Q[bound_Q > 0], np.float32(np.inf))
+    return bounds_Q
+
+
+def product_values(
+    queries_QD: torch.Tensor,
+    passages_PD: torch.Tensor,
+    squares_P: torch.Tensor | None,
+    out_N: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Values of rounded queries and passages.
+
+    Args:
+        queries_QD: Rounded queries.
+        passages_PD: Rounded passages.
+        squares_P: float32 squared lengths before rounding, for Euclidean distance.
+        out_N: float32 memory to use again, at least Q x P; for float32 products.
+
+    Returns:
+        float32 (Q, P).
+    """
+    shape = (len(queries_QD), len(passages_PD))
+    if out_N is not None and queries_QD.dtype == torch.float32:
+        product = torch.mm(queries_QD, passages_PD.T, out=out_N[: shape[0] * shape[1]].view(shape))
+    else:
+        product = torch.mm(queries_QD, passages_PD.T).float()
+    return product if squares_P is None else product.mul_(2).sub_(squares_P)

@@ -1,0 +1,327 @@
+"""The running top K of many queries over a stream of products that are known to be inexact.
+
+A buffer a query holds what may still be among its best: first with its product, later with its
+fixed-order score. A passage is passed over only where its product lies so far below K others that
+no rounding can lift it above them, so that the result is exact by construction and never depends
+on blocks, precision or threads. Few passages are scored: those that are still in a buffer at the
+end of their block.
+
+*Values* are what products estimate: q.p, or 2 q.p - |p|^2 for Euclidean distance, which orders
+like -|q - p|^2 because |q|^2 is the same for all passages of a query.
+
+Shape letters: Q queries, P passages of a block, S slots of a buffer, K hits a query, D dimensions.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.search.lanes import MASK_LANES, above_mask, lowest_bit, prefetch
+from stx_mine.search.score import score_one
+
+_BISECTIONS = 32
+_AHEAD = 8
+
+
+class _Buffers(NamedTuple):
+    """What is kept of some queries; slots are in rising order of id."""
+
+    queries_QD: Any
+    squares_Q: Any
+    values_QS: Any
+    scores_QS: Any
+    ids_QS: Any
+    # Slots in use, how many of them hold a score (the rest are of this block), pairs ever scored.
+    counts_Q3: Any
+    # At least K hits of the query have a value that is not lower.
+    floors_Q: Any
+
+
+class RunningTop:
+    """Collects the best `num_hits` passages of each query; passages come in rising order of id.
+
+    Everything runs on the thread that calls and holds no lock of Python's for long: the threads of
+    a parallel kernel would spin while they wait, and take the cores from the next product.
+    """
+
+    def __init__(
+        self,
+        queries_QD: NDArray[np.float32],
+        num_hits: int,
+        similarity: str,
+        floors_Q: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            queries_QD: float32 (Q, D), prepared as `Vectors.rows` gives them.
+            num_hits: Hits a query, at least 1.
+            similarity: cosine, dot or euclidean.
+            floors_Q: float32 (Q,) scores that at least `num_hits` passages are known to reach.
+        """
+        self._num_hits = num_hits
+        self._euclidean = similarity == "euclidean"
+        num_queries, slots = len(queries_QD), 2 * num_hits + MASK_LANES
+        squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD)
+        values_Q = np.full(num_queries, -np.inf, np.float32)
+        if floors_Q is not None:
+            values_Q = squares_Q - floors_Q**2 if self._euclidean else floors_Q
+            # Below, because equal scores count: ties go by id.
+            values_Q = np.nextafter(values_Q, np.float32(-np.inf))
+        self._buffers = _Buffers(
+            np.ascontiguousarray(queries_QD),
+            squares_Q,
+            np.empty((num_queries, slots), np.float32),
+            np.empty((num_queries, slots), np.float32),
+            np.empty((num_queries, slots), np.int64),
+            np.zeros((num_queries, 3), np.int64),
+            values_Q,
+        )
+
+    @property
+    def num_scored(self) -> int:
+        """Pairs scored so far."""
+        return int(self._buffers.counts_Q3[:, 2].sum())
+
+    def offer(
+        self,
+        product_QP: NDArray[np.float32],
+        passages_PD: NDArray[np.float32],
+        bounds_Q: NDArray[np.float32],
+        first_id: int,
+        first_column: int,
+    ) -> None:
+        """Take in the products of the queries with some passages of the current block.
+
+        Args:
+            product_QP: float32 values of some columns of the block.
+            passages_PD: The whole current block, prepared.
+            bounds_Q: float32 (Q,) how far a value can lie from that of its score; never smaller
+                than for an earlier block.
+            first_id: Id of the first passage of the block.
+            first_column: Position in the block of the first column.
+        """
+        _offer(
+            product_QP,
+            first_column,
+            passages_PD,
+            first_id,
+            bounds_Q,
+            self._buffers,
+            self._num_hits,
+            self._euclidean,
+        )
+
+    def end_block(
+        self, passages_PD: NDArray[np.float32], bounds_Q: NDArray[np.float32], first_id: int
+    ) -> None:
+        """Score what is left of the current block; its vectors are not needed after that."""
+        _end_block(passages_PD, first_id, bounds_Q, self._buffers, self._num_hits, self._euclidean)
+
+    def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The hits, best first, ties by id.
+
+        Returns:
+            int64 (Q, K) ids and float32 (Q, K) scores; -1 and minus infinity pad.
+        """
+        shape = (len(self._buffers.floors_Q), self._num_hits)
+        ids_QK, scores_QK = np.full(shape, -1), np.full(shape, -np.inf, np.float32)
+        _best(self._buffers, ids_QK, scores_QK)
+        return ids_QK, scores_QK
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _reached_by(values_S: Any, num: int) -> Any:
+    """A value that at least `num` entries reach and, where no ties forbid it, few more."""
+    low, high = values_S[0], values_S[0]
+    for value in values_S:
+        low, high = min(low, value), max(high, value)
+    enough = num + num // 8
+    for _ in range(_BISECTIONS):
+        middle = low + (high - low) * np.float32(0.5)
+        count = np.int32(0)
+        for value in values_S:
+            count += np.int32(value >= middle)
+        if count < num:
+            high = middle
+        else:
+            low = middle
+            if count <= enough:
+                break
+    return low
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _keep_from(buffers: Any, q: int, cut: Any) -> None:
+    """Keep what has a value of at least `cut`."""
+    values_S, scores_S, ids_S = buffers.values_QS[q], buffers.scores_QS[q], buffers.ids_QS[q]
+    used, scored, _ = buffers.counts_Q3[q]
+    kept = 0
+    for slot in range(used):
+        if slot == scored:
+            buffers.counts_Q3[q, 1] = kept
+        value = values_S[slot]
+        values_S[kept], scores_S[kept], ids_S[kept] = value, scores_S[slot], ids_S[slot]
+        kept += value >= cut
+    if scored == used:
+        buffers.counts_Q3[q, 1] = kept
+    buffers.counts_Q3[q, 0] = kept
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _keep_best(buffers: Any, q: int, num: int) -> None:
+    """Keep exactly the best `num` by score, ties by id; all have scores."""
+    values_S, scores_S, ids_S = buffers.values_QS[q], buffers.scores_QS[q], buffers.ids_QS[q]
+    used = buffers.counts_Q3[q, 0]
+    worst = np.partition(scores_S[:used], used - num)[used - num]
+    ties = num
+    for slot in range(used):
+        ties -= scores_S[slot] > worst
+    kept = 0
+    for slot in range(used):
+        tie = scores_S[slot] == worst and ties > 0
+        ties -= tie
+        if tie or scores_S[slot] > worst:
+            values_S[kept], scores_S[kept] = values_S[slot], scores_S[slot]
+            ids_S[kept] = ids_S[slot]
+            kept += 1
+    buffers.counts_Q3[q, :2] = kept
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _score_new(passages_PD: Any, first_id: int, buffers: Any, q: int, euclidean: bool) -> None:
+    used, scored, _ = buffers.counts_Q3[q]
+    for slot in range(scored, used):
+        if slot + _AHEAD < used:
+            prefetch(passages_PD[buffers.ids_QS[q, slot + _AHEAD] - first_id])
+        row = buffers.ids_QS[q, slot] - first_id
+        score = score_one(buffers.queries_QD[q], passages_PD[row], euclidean)
+        buffers.scores_QS[q, slot] = score
+        value = buffers.squares_Q[q] - score * score if euclidean else score
+        buffers.values_QS[q, slot] = value
+    buffers.counts_Q3[q, 1] = used
+    buffers.counts_Q3[q, 2] += used - scored
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _make_room(
+    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, euclidean: bool
+) -> None:
+    """Drop what cannot be among the best `num`, down to half as many more."""
+    values_S = buffers.values_QS[q]
+    reached = _reached_by(values_S[: buffers.counts_Q3[q, 0]], num)
+    _keep_from(buffers, q, reached - 2 * bound)
+    buffers.floors_Q[q] = max(buffers.floors_Q[q], reached - bound)
+    if buffers.counts_Q3[q, 0] > num + num // 2:
+        # Many near-ties: only scores tell them apart.
+        _score_new(passages_PD, first_id, buffers, q, euclidean)
+        _keep_best(buffers, q, num)
+        buffers.floors_Q[q] = max(buffers.floors_Q[q], values_S[:num].min())
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _offer_row(
+    row_P: Any,
+    first_column: int,
+    passages_PD: Any,
+    first_id: int,
+    bound: Any,
+    buffers: Any,
+    q: int,
+    num: int,
+    euclidean: bool,
+) -> None:
+    values_S, ids_S = buffers.values_QS[q], buffers.ids_QS[q]
+    full = len(values_S) - MASK_LANES
+    used = buffers.counts_Q3[q, 0]
+    cut = buffers.floors_Q[q] - bound
+    for start in range(0, len(row_P), MASK_LANES):
+        mask = np.uint32(0)
+        if start + MASK_LANES <= len(row_P):
+            mask = above_mask(row_P, start, cut)
+        else:
+            for column in range(start, len(row_P)):
+                if row_P[column] > cut:
+                    mask |= np.uint32(1) << np.uint32(column - start)
+        while mask:
+            column = start + lowest_bit(mask)
+            mask &= mask - np.uint32(1)
+            values_S[used] = row_P[column]
+            ids_S[used] = first_id + first_column + column
+            used += 1
+        if used > full:
+            buffers.counts_Q3[q, 0] = used
+            _make_room(passages_PD, first_id, bound, buffers, q, num, euclidean)
+            used = buffers.counts_Q3[q, 0]
+            cut = buffers.floors_Q[q] - bound
+    buffers.counts_Q3[q, 0] = used
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _end_row(
+    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, euclidean: bool
+) -> None:
+    if buffers.counts_Q3[q, 0] > num:
+        _make_room(passages_PD, first_id, bound, buffers, q, num, euclidean)
+    _score_new(passages_PD, first_id, buffers, q, euclidean)
+    used = buffers.counts_Q3[q, 0]
+    # Where products are coarse, scores rule out much more.
+    if used > num + num // 4:
+        reached = _reached_by(buffers.values_QS[q, :used], num)
+        _keep_from(buffers, q, reached)
+        buffers.floors_Q[q] = max(buffers.floors_Q[q], reached)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _best_row(buffers: Any, q: int, ids_K: Any, scores_K: Any) -> None:
+    # Stable, and ids rise with the slots.
+    order = np.argsort(-buffers.scores_QS[q, : buffers.counts_Q3[q, 0]], kind="mergesort")
+    for rank in range(min(len(order), len(ids_K))):
+        ids_K[rank] = buffers.ids_QS[q, order[rank]]
+        scores_K[rank] = buffers.scores_QS[q, order[rank]]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _offer(
+    product_QP: Any,
+    first_column: int,
+    passages_PD: Any,
+    first_id: int,
+    bounds_Q: Any,
+    buffers: Any,
+    num: int,
+    euclidean: bool,
+) -> None:
+    for q in range(len(product_QP)):
+        _offer_row(
+            product_QP[q],
+            first_column,
+            passages_PD,
+            first_id,
+            bounds_Q[q],
+            buffers,
+            q,
+            num,
+            euclidean,
+        )
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _end_block(
+    passages_PD: Any,
+    first_id: int,
+    bounds_Q: Any,
+    buffers: Any,
+    num: int,
+    euclidean: bool,
+) -> None:
+    for q in range(len(bounds_Q)):
+        _end_row(passages_PD, first_id, bounds_Q[q], buffers, q, num, euclidean)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _best(buffers: Any, ids_QK: Any, scores_QK: Any) -> None:
+    for q in range(len(ids_QK)):
+        _best_row(buffers, q, ids_QK[q], scores_QK[q])
