@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stx_mine.search.lanes import SUM_LANES
 
@@ -62,7 +63,7 @@ def own_threads() -> Iterator[ThreadPoolExecutor]:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(num_threads) as threads:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads) as threads:
             yield threads
     finally:
         torch.set_num_threads(num_threads)
@@ -156,7 +157,12 @@ def product_values(
     """
     shape = (len(queries_QD), len(passages_PD))
     if out_N is not None and queries_QD.dtype == torch.float32:
-        product = torch.mm(queries_QD, passages_PD.T, out=out_N[: shape[0] * shape[1]].view(shape))
+        product = out_N[: shape[0] * shape[1]].view(shape)
+        if product.device.type == "cpu":
+            # NumPy's OpenBLAS is a tenth faster than torch's MKL on processors other than Intel's.
+            np.matmul(queries_QD.numpy(), passages_PD.numpy().T, out=product.numpy())
+        else:
+            torch.mm(queries_QD, passages_PD.T, out=product)
     else:
         product = torch.mm(queries_QD, passages_PD.T).float()
     return product if squares_P is None else product.mul_(2).sub_(squares_P)
