@@ -1,6 +1,7 @@
 """Fixtures that all tests share: the real data, a small real run, the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,6 +146,14 @@ def small_run(small_input: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     )
     run_mine(MineConfig(k=4, device="cpu", run_dir=str(run_dir)))
     return run_dir
+
+
+@pytest.fixture
+def run_copy(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of the small run that a test may change."""
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -32,13 +32,6 @@ from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
 
 
-@pytest.fixture
-def run_copy(small_run, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
-    return run
-
-
 def mine(run, **fields):
     return run_mine(MineConfig(run_dir=str(run), device="cpu", **fields))
 

@@ -1,6 +1,5 @@
 """The pack stage: advice, rotation, near positives."""
 
-import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -24,13 +23,6 @@ from stx_mine.ragged import Ragged, ragged_union
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
 from stx_mine.stages.verify import run_verify
-
-
-@pytest.fixture
-def run_copy(small_run, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
-    return run
 
 
 def pack(run, **fields):
@@ -117,6 +109,10 @@ def test_rotation_binds_other_negatives_in_other_packings(run_copy):
     assert other > 100
 
 
+def passages_in(batch):
+    return {one for row in batch for one in (row["positive_id"], *row["negative_ids"])}
+
+
 def near_of(run, margin):
     """query -> groups of the hits within the margin of its positive, or above it."""
     table = negatives_of(run)
@@ -139,8 +135,7 @@ def test_near_positives_are_masked_and_never_bound(run_copy, margin):
     table, masked = rows_of(run_copy), 0
     for start in range(0, table.num_rows, 100):
         batch = table.slice(start, 100).to_pylist()
-        present = {row["positive_id"] for row in batch}
-        present |= {one for row in batch for one in row["negative_ids"]}
+        present = passages_in(batch)
         for row in batch:
             query = int(store.pair_query_ids[row["row_id"]])
             assert not near[query] & set(row["negative_ids"])
@@ -157,8 +152,7 @@ def test_a_strict_batch_holds_no_near_positive(run_copy):
     table = rows_of(run_copy)
     for start in range(0, table.num_rows, 16):
         batch = table.slice(start, 16).to_pylist()
-        present = {row["positive_id"] for row in batch}
-        present |= {one for row in batch for one in row["negative_ids"]}
+        present = passages_in(batch)
         for row in batch:
             query = int(store.pair_query_ids[row["row_id"]])
             assert not (near[query] & present) - {row["positive_id"]}

@@ -1,7 +1,6 @@
 """Stages on real data: the index, deep queries, evaluation, the README's commands."""
 
 import re
-import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,13 +19,6 @@ from stx_mine.stages.embed import run_embed
 from stx_mine.stages.evaluate import read_results, run_evaluate
 from stx_mine.stages.index import run_index
 from stx_mine.stages.mine import run_mine
-
-
-@pytest.fixture
-def run_copy(small_run, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
-    return run
 
 
 def test_an_index_is_measured_and_then_searched(run_copy):
