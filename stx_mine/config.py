@@ -261,6 +261,11 @@ class PackConfig(StageConfig):
         "batches",
     )
     k: int | None = option(None, "Negatives a row (default: the k of mine).", "batches", minimum=0)
+    layout: Literal["inline", "ids"] = option(
+        "inline",
+        "inline: texts in the shards; ids: one table of texts beside them, for many packings.",
+        "batches",
+    )
     near_positive_margin: float | None = option(
         None,
         "Passages that score above a row's positive - margin are no negatives of it, of any kind.",

@@ -6,22 +6,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.files import read_table
+from stx_mine.artifacts.batches import list_packings
+from stx_mine.artifacts.files import read_table, write_table
 from stx_mine.artifacts.pools import pool_files
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
-from stx_mine.config import MineConfig, PackConfig, VerifyConfig
+from stx_mine.config import MineConfig, PackConfig, TrainConfig, VerifyConfig
 from stx_mine.core.bind import rotated
 from stx_mine.core.strata import cut_strata
 from stx_mine.errors import ConfigError, ViolationError
 from stx_mine.ragged import Ragged, ragged_union
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
+from stx_mine.stages.train import run_train
 from stx_mine.stages.verify import run_verify
 
 
@@ -265,3 +268,41 @@ def test_topics_and_difficulty_together_are_refused():
         PackConfig(cluster=0.5, order="easy-to-hard")
     with pytest.raises(ConfigError, match="at most 1, found 2"):
         PackConfig(cluster=2.0)
+
+
+def test_ids_with_a_table_of_texts_are_the_same_batches(run_copy):
+    pack(run_copy, batch_size=50, k=3, packings=2)
+    inline = [shard for shards in list_packings(run_copy / "batches") for shard in shards]
+    expected = [shard.batch(number) for shard in inline for number in range(shard.num_batches)]
+    pack(run_copy, batch_size=50, k=3, packings=2, layout="ids")
+    verify(run_copy)
+    shards = [shard for shards in list_packings(run_copy / "batches") for shard in shards]
+    found = [shard.batch(number) for shard in shards for number in range(shard.num_batches)]
+    for one, two in zip(found, expected, strict=True):
+        assert one.to_pylist() == two.to_pylist()
+    assert "anchor" not in pq.read_schema(shards[0].path).names
+    loaded = load_dataset(str(run_copy / "batches"), split="train")
+    assert loaded.column_names == ["anchor_id", "positive_id", "negative_ids"]
+    assert loaded["anchor_id"][:50] == expected[0]["anchor_id"].to_pylist()
+
+
+def test_training_does_not_care_where_the_texts_lie(run_copy):
+    digests = []
+    for layout in ("inline", "ids"):
+        pack(run_copy, batch_size=100, k=2, packings=1, layout=layout)
+        config = TrainConfig(run_dir=str(run_copy), overwrite=True, device="cpu")
+        digests.append(run_train(config).counts["last_loss"])
+    assert digests[0] == digests[1]
+
+
+def test_verify_finds_a_text_that_changed_in_the_table(run_copy):
+    pack(run_copy, batch_size=50, k=3, packings=1, layout="ids")
+    (run_copy / "batches/manifest.json").unlink()
+    path = run_copy / "batches/texts.arrow"
+    texts = read_table(path)["text"].to_pylist()
+    first = rows_of(run_copy)["positive_id"][0].as_py()
+    second = rows_of(run_copy)["positive_id"][1].as_py()
+    texts[first] = texts[second]
+    write_table(path, pa.table({"text": pa.array(texts, pa.large_string())}))
+    with pytest.raises(ViolationError, match="a text stands under two ids"):
+        verify(run_copy)

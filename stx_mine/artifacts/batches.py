@@ -7,26 +7,31 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.files import atomic
+from stx_mine.artifacts.files import atomic, read_table, write_table
+from stx_mine.artifacts.texts import take_texts
 from stx_mine.errors import InputError
 from stx_mine.ragged import Ragged
 
-POSITIVES, CARD = "positives.parquet", "README.md"
+POSITIVES, TEXTS, CARD = "positives.parquet", "texts.arrow", "README.md"
 FOOTER_KEY = b"stx_mine"
 _DICTIONARY_BYTES = 1 << 28
 _MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
 
 
-def batch_schema(num_negatives: int) -> pa.Schema:
-    """Columns of a shard. All ids are groups, the one space over both roles; -1 never appears."""
-    texts = ["anchor", "positive", *negative_columns(num_negatives)]
+def text_columns(num_negatives: int) -> list[str]:
+    """Names of the columns that hold texts."""
+    return ["anchor", "positive", *negative_columns(num_negatives)]
+
+
+def id_schema() -> pa.Schema:
+    """Columns beside the texts. All ids are groups, the one space over both roles."""
     ids = pa.list_(pa.int64())
     return pa.schema(
         [
-            *((name, pa.large_string()) for name in texts),
             ("row_id", pa.int64()),
             ("anchor_id", pa.int64()),
             ("positive_id", pa.int64()),
@@ -40,6 +45,16 @@ def batch_schema(num_negatives: int) -> pa.Schema:
 def negative_columns(num_negatives: int) -> list[str]:
     """Names of the columns of negatives."""
     return [f"negative_{j + 1}" for j in range(num_negatives)]
+
+
+def write_group_texts(path: Path, texts: list[pa.Table]) -> None:
+    """Write the texts of all groups, for shards that hold ids alone; row number = group.
+
+    Args:
+        path: The file.
+        texts: Tables with a column `text`: of the passages, then of the queries.
+    """
+    write_table(path, pa.concat_tables([table.select(["text"]) for table in texts]))
 
 
 def shard_path(packing: int, shard: int, num_shards: int) -> str:
@@ -107,6 +122,7 @@ class Shard:
         num_batches: Batches in the file.
         num_negatives: Columns of negatives.
         policy: merge or strict.
+        texts: The table of texts that its ids stand for; None where it holds texts itself.
     """
 
     path: Path
@@ -114,6 +130,7 @@ class Shard:
     num_batches: int
     num_negatives: int
     policy: str
+    texts: Path | None = None
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
@@ -135,10 +152,11 @@ class Shard:
         rows = parquet.metadata.num_rows
         if rows % size:
             raise InputError(f"{path} has {rows:,} rows, no multiple of its batch size {size:,}")
-        return cls(path, size, rows // size, int(footer["k"]), footer["policy"])
+        texts = path.parent.parent / TEXTS if footer["layout"] == "ids" else None
+        return cls(path, size, rows // size, int(footer["k"]), footer["policy"], texts)
 
-    def batch(self, number: int, columns: list[str] | None = None) -> pa.Table:
-        """Read one batch; only the row groups that hold it."""
+    def batch(self, number: int) -> pa.Table:
+        """Read one batch, texts included; only the row groups that hold it."""
         parquet = pq.ParquetFile(self.path)
         first, last = number * self.batch_size, (number + 1) * self.batch_size
         groups: list[int] = []
@@ -149,7 +167,19 @@ class Shard:
                 skip = skip if groups else first - start
                 groups.append(group)
             start += rows
-        return parquet.read_row_groups(groups, columns=columns).slice(skip, self.batch_size)
+        table = parquet.read_row_groups(groups).slice(skip, self.batch_size)
+        return table if self.texts is None else self._with_texts(table, self.texts)
+
+    def _with_texts(self, table: pa.Table, path: Path) -> pa.Table:
+        texts = read_table(path).column("text")
+        slots = slot_groups(table, self.num_negatives)
+        ids = [table.column("anchor_id").to_numpy(), *slots]
+        columns = []
+        for groups in ids:
+            found = take_texts(texts, np.maximum(groups, 0)).dictionary_decode()
+            columns.append(pc.if_else(pa.array(groups >= 0), found, pa.scalar(None, found.type)))
+        names = [*text_columns(self.num_negatives), *table.column_names]
+        return pa.table([*columns, *table.columns], names=names)
 
 
 def list_packings(folder: Path) -> list[list[Shard]]:
@@ -167,6 +197,18 @@ def list_packings(folder: Path) -> list[list[Shard]]:
     return packings
 
 
+def slot_groups(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
+    """int64 (1 + K, B): the group of the positive and of each negative; -1 where there is none."""
+    negatives = ragged_column(table, "negative_ids")
+    slots = np.full((1 + num_negatives, table.num_rows), -1, np.int64)
+    slots[0] = table.column("positive_id").to_numpy()
+    lengths = negatives.lengths()
+    rows = np.repeat(np.arange(table.num_rows), lengths)
+    places = np.arange(len(rows)) - np.repeat(negatives.offsets[:-1], lengths)
+    slots[1 + places, rows] = negatives.values
+    return slots
+
+
 def ragged_column(table: pa.Table, name: str) -> Ragged:
     """A list column as one flat array with offsets."""
     column = table.column(name).combine_chunks()
@@ -180,9 +222,15 @@ def dataset_card(facts: dict[str, Any]) -> str:
     """The README.md of the shards: configs for `datasets.load_dataset`, and what is inside.
 
     Args:
-        facts: batch_size, policy, k, seed, packings, batches, rows, model, columns (those
+        facts: batch_size, policy, layout, k, seed, packings, batches, rows, model, columns (those
             without nulls in the first packing).
     """
+    texts = (
+        ""
+        if facts["layout"] == "inline"
+        else f" Texts are in `{TEXTS}` (Arrow): row number = group."
+    )
+    named = ", ".join(f"`{name}`" for name in facts["columns"])
     columns = "".join(f"\n  - {name}" for name in facts["columns"])
     return f"""---
 configs:
@@ -207,7 +255,7 @@ tags:
 packings (`epoch-NNN/`), policy `{facts["policy"]}`, {facts["k"]} negatives a row, mined with
 `{facts["model"]}`, seed {facts["seed"]}. Made by stx-mine from {facts["rows"]:,} pairs.
 
-- `load_dataset(DIR)` gives the first packing with {", ".join(f"`{c}`" for c in facts["columns"])}.
+- `load_dataset(DIR)` gives the first packing with {named}.{texts}
 - `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
   has fewer), and ids. All ids are groups: texts that count as the same text share one.
 - Rows `[i * B, (i + 1) * B)` are batch i. Any shuffling of rows destroys it: train with

@@ -11,9 +11,11 @@ from stx_mine.artifacts.artifact import Artifact, Manifest, require
 from stx_mine.artifacts.batches import (
     CARD,
     POSITIVES,
+    TEXTS,
     dataset_card,
-    negative_columns,
     shard_path,
+    text_columns,
+    write_group_texts,
     write_positives,
     write_shard,
 )
@@ -117,6 +119,8 @@ def _write(
         for shard in range(num_shards)
     }
     files = [*tasks, POSITIVES, CARD]
+    if config.layout == "ids":
+        files.append(TEXTS)
     artifact.begin(files, {"packings": len(packings), "batches": num_batches})
 
     def write(path: str) -> None:
@@ -130,6 +134,7 @@ def _write(
             "batch_size": size,
             "k": packer.k,
             "policy": config.policy,
+            "layout": config.layout,
             "seed": config.seed,
             "epoch": packing,
             "first_batch": first,
@@ -143,18 +148,22 @@ def _write(
     )
     write_positives(artifact.folder / POSITIVES, store.query_groups, positives, packer.near)
     counts = _counts(packer, packings)
-    text_columns = ["anchor", "positive", *negative_columns(packer.k)[: counts["k_of_every_row"]]]
+    columns = text_columns(counts["k_of_every_row"])
+    if config.layout == "ids":
+        write_group_texts(artifact.folder / TEXTS, [store.passages, store.queries])
+        columns = ["anchor_id", "positive_id", "negative_ids"]
     card = dataset_card(
         {
             "batch_size": size,
             "policy": config.policy,
+            "layout": config.layout,
             "k": packer.k,
             "seed": config.seed,
             "packings": len(packings),
             "batches": num_batches,
             "rows": len(packer.pools.rows),
             "model": embeddings.extra["model"],
-            "columns": text_columns,
+            "columns": columns,
         }
     )
     with atomic(artifact.folder / CARD) as path:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
-from stx_mine.artifacts.batches import batch_schema
+from stx_mine.artifacts.batches import id_schema, text_columns
 from stx_mine.artifacts.pools import Pools, near_positives
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig
@@ -133,7 +133,7 @@ class Packer:
         return negatives, num_random
 
     def table(self, rows_B: NDArray[np.int64], packing: int, seed: int) -> pa.Table:
-        """One batch with its texts and ids."""
+        """One batch with its ids, and its texts where the layout has them."""
         store = self.store
         queries, passages = store.pair_query_ids[rows_B], store.pair_passage_ids[rows_B]
         negatives_BK, num_random = self.bind(rows_B, packing, seed)
@@ -141,13 +141,7 @@ class Packer:
         positives = store.passage_groups[passages]
         ignored = ignored_groups(queries, positives, groups, self.avoided, store.num_groups)
         real = negatives_BK >= 0
-        columns = [
-            self.query_texts.take(pa.array(queries)),
-            self.passage_texts.take(pa.array(passages)),
-            *(
-                self.passage_texts.take(pa.array(negatives_BK[:, j], mask=~real[:, j]))
-                for j in range(self.k)
-            ),
+        ids = [
             pa.array(rows_B),
             pa.array(store.query_groups[queries]),
             pa.array(positives),
@@ -155,7 +149,19 @@ class Packer:
             _lists(ignored),
             pa.array(num_random),
         ]
-        return pa.table(columns, schema=batch_schema(self.k))
+        table = pa.table(ids, schema=id_schema())
+        if self.config.layout == "ids":
+            return table
+        texts = [
+            self.query_texts.take(pa.array(queries)),
+            self.passage_texts.take(pa.array(passages)),
+            *(
+                self.passage_texts.take(pa.array(negatives_BK[:, j], mask=~real[:, j]))
+                for j in range(self.k)
+            ),
+        ]
+        names = [*text_columns(self.k), *table.column_names]
+        return pa.table([*texts, *table.columns], names=names)
 
 
 def _contiguous(table: pa.Table) -> pa.Array:

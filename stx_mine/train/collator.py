@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.batches import Shard, negative_columns, ragged_column
+from stx_mine.artifacts.batches import Shard, negative_columns, ragged_column, slot_groups
 from stx_mine.models.tokenise import Role, Tokeniser
 
 
@@ -58,7 +58,7 @@ class PackedCollator:
         anchor_texts, anchors = distinct(
             table.column("anchor_id").to_numpy()[None], [table.column("anchor")]
         )
-        slots = _slots(table, num_negatives)
+        slots = slot_groups(table, num_negatives)
         names = ["positive", *negative_columns(num_negatives)]
         passage_texts, passages = distinct(slots, [table.column(name) for name in names])
         batch: dict[str, Any] = {}
@@ -99,18 +99,6 @@ def distinct(
     numbers = np.full(len(flat), -1, np.int64)
     numbers[filled] = inverse
     return texts.to_pylist(), numbers.reshape(ids_SB.shape)
-
-
-def _slots(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
-    """int64 (1 + K, B): the group of the positive and of each negative; -1 where there is none."""
-    negatives = ragged_column(table, "negative_ids")
-    slots = np.full((1 + num_negatives, table.num_rows), -1, np.int64)
-    slots[0] = table.column("positive_id").to_numpy()
-    lengths = negatives.lengths()
-    rows = np.repeat(np.arange(table.num_rows), lengths)
-    places = np.arange(len(rows)) - np.repeat(negatives.offsets[:-1], lengths)
-    slots[1 + places, rows] = negatives.values
-    return slots
 
 
 def _ignored(table: pa.Table, ids: NDArray[np.int64]) -> NDArray[np.int64]:
