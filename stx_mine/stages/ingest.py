@@ -120,7 +120,9 @@ def read_source(source: PairSource) -> Ingested:
         num_rows = len(queries.ids)
         corpus_rows = len(passages.ids) - num_rows * (1 + len(source.negative_columns))
         query_ids = queries.ids
-        passage_ids, *columns = passages.ids[corpus_rows:].reshape(-1, num_rows)
+        passage_ids, *columns = passages.ids[corpus_rows:].reshape(
+            1 + len(source.negative_columns), num_rows
+        )
         negatives = _known_negatives(query_ids, columns)
     query_groups = _query_groups(queries, passages)
     pairs = _clean_pairs(query_ids, passage_ids, query_groups, dropped)
