@@ -294,6 +294,7 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "other_hits",
         "advice",
         "composition",
+        "verify_rows",
     }
     assert stages == set(command_line.COMMANDS)
 
@@ -319,6 +320,8 @@ def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConf
     }
     for one in fields(config_type):
         if one.name in execution:
+            assert one.metadata["affects"] == ()
+        elif config_type is configs.VerifyConfig:
             assert one.metadata["affects"] == ()
         elif one.name in ("seed", "k", "model", "batch_size", "relative_margin"):
             assert one.metadata["affects"]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,8 +39,7 @@ class ColumnFile:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "nothing"
             raise InputError(f"expected a file at {path}, found {what}; check the path")
-        suffixes = [suffix for suffix in path.suffixes if suffix not in _COMPRESSIONS]
-        kind = suffixes[-1] if suffixes else ""
+        kind = _kind(path)
         if kind not in _FORMATS:
             raise InputError(
                 f"expected one of {', '.join(_FORMATS)} (text also with .gz, .zst, .bz2), "
@@ -72,6 +72,19 @@ class ColumnFile:
                 f"{len(self.columns)} ({', '.join(self.columns)}); name the right file"
             )
         return name if name is not None else self.columns[position]
+
+    def column_kinds(self) -> dict[str, str]:
+        """What each column holds, as far as can be seen: `text`, `texts` (lists of it), or `other`.
+
+        Parquet says it, the first row of JSON lines shows it, and in CSV and TSV all is text.
+        """
+        if self.kind == ".parquet":
+            schema = pa.parquet.read_schema(self.path)
+            return {field.name: _arrow_kind(field.type) for field in schema}
+        if self.kind in (".csv", ".tsv"):
+            return dict.fromkeys(self.columns, "text")
+        with pa.input_stream(str(self.path), compression="detect") as stream:
+            return {name: _json_kind(value) for name, value in _first_json_row(stream).items()}
 
     def batches(self, columns: list[str]) -> Iterator[list[pa.Array]]:
         """Stream the asked-for columns as large strings; nulls stay null.
@@ -215,6 +228,16 @@ class BeirFolder:
                 ) from error
 
 
+def is_column_file(path: Path) -> bool:
+    """Whether a path is a visible file of a kind that `ColumnFile` reads."""
+    return path.is_file() and not path.name.startswith(".") and _kind(path) in _FORMATS
+
+
+def _kind(path: Path) -> str:
+    suffixes = [suffix for suffix in path.suffixes if suffix not in _COMPRESSIONS]
+    return suffixes[-1] if suffixes else ""
+
+
 def _either(folder: Path, stem: str) -> Path:
     for suffix in (".jsonl", ".jsonl.gz", ".jsonl.zst"):
         if (folder / f"{stem}{suffix}").exists():
@@ -227,18 +250,35 @@ def _column_names(path: Path, kind: str) -> tuple[str, ...]:
         return tuple(pa.parquet.read_schema(path).names)
     with pa.input_stream(str(path), compression="detect") as stream:
         if kind in (".jsonl", ".ndjson"):
-            block = stream.read(1 << 22)
-            first = block.lstrip().split(b"\n", 1)[0]
-            row = json.loads(first)
-            if not isinstance(row, dict):
-                raise ValueError("a line is no JSON object")
-            return tuple(row)
+            return tuple(_first_json_row(stream))
         reader = pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(block_size=1 << 22),
             parse_options=_csv_options(kind),
         )
         return tuple(reader.schema.names)
+
+
+def _first_json_row(stream: pa.NativeFile) -> dict[str, Any]:
+    row = json.loads(stream.read(1 << 22).lstrip().split(b"\n", 1)[0])
+    if not isinstance(row, dict):
+        raise ValueError("a line is no JSON object")
+    return row
+
+
+def _arrow_kind(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return "texts" if _arrow_kind(kind.value_type) == "text" else "other"
+    if pa.types.is_dictionary(kind):
+        return _arrow_kind(kind.value_type)
+    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    return "text" if texts else "other"
+
+
+def _json_kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "texts" if all(isinstance(one, str) for one in value) else "other"
+    return "text" if value is None or isinstance(value, str) else "other"
 
 
 def _csv_options(kind: str) -> pa.csv.ParseOptions:

@@ -1,4 +1,7 @@
-"""Verify: every checksum and invariant of packed batches, batch by batch, from the shards alone."""
+"""Verify: every checksum and invariant of packed batches, batch by batch, from the shards alone.
+
+Rows that `pack` did not write are checked by `verify_rows`.
+"""
 
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -23,25 +26,28 @@ from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import text_digests
 from stx_mine.config import VerifyConfig
 from stx_mine.core.verify import BatchIds, Violation, check_batch, check_strict, check_texts
-from stx_mine.errors import InputError, ViolationError
+from stx_mine.errors import ConfigError, InputError, ViolationError
 from stx_mine.ragged import Ragged
 from stx_mine.stages.report import StageReport
-
-_SHOWN_TEXT = 60
+from stx_mine.stages.verify_rows import SHOWN_TEXT, verify_rows
 
 
 def run_verify(config: VerifyConfig) -> StageReport:
-    """Check a folder of packed batches.
+    """Check a folder of packed batches, or a file or folder of rows of others.
 
     Raises:
-        InputError: The folder holds no packed batches.
+        InputError: There are neither packed batches nor rows.
+        ConfigError: An option does not fit what is there.
         ViolationError: A checksum or an invariant does not hold; the first ones are named.
     """
     folder = (
         Path(config.directory) if config.directory else RunDir(config.run_dir).folder("batches")
     )
-    if not folder.is_dir():
+    if not folder.is_dir() and not (config.directory and folder.is_file()):
         raise InputError(f"expected a folder of packed batches at {folder}; run `stx-mine pack`")
+    if not (folder / MANIFEST).exists() and not any(folder.glob("epoch-*")):
+        return verify_rows(folder, config)
+    _refuse_row_options(folder, config)
     listed = _listed_files(folder)
     found = list(islice(_check_files(folder, listed), config.max_violations))
     if not found:
@@ -64,6 +70,15 @@ def run_verify(config: VerifyConfig) -> StageReport:
         f"{len(listed):,} checksums match" if listed else "no manifest.json: checksums not checked",
     ]
     return StageReport("verify", counts, tuple(lines_ok), folder=str(folder))
+
+
+def _refuse_row_options(folder: Path, config: VerifyConfig) -> None:
+    for name in ("batch_size", "anchor_column", "positive_column", "negative_column"):
+        if getattr(config, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for rows of others, {folder} holds batches of "
+                "`stx-mine pack`, which say it themselves; leave it out"
+            )
 
 
 def _listed_files(folder: Path) -> list[dict[str, str]]:
@@ -178,5 +193,5 @@ def _sentence(
     ids = f" (ids {', '.join(map(str, violation.ids))})" if violation.ids else ""
     return (
         f"{shard.path.relative_to(folder)} batch {number} row {violation.row}: "
-        f"{violation.what}{ids}; anchor {anchor[:_SHOWN_TEXT]!r}"
+        f"{violation.what}{ids}; anchor {anchor[:SHOWN_TEXT]!r}"
     )
