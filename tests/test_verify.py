@@ -149,6 +149,22 @@ def test_a_row_that_is_packed_twice_is_found(batches):
     assert "more than once" in violation(batches)
 
 
+def test_a_violation_names_every_row_and_the_text_concerned(packed, tmp_path):
+    folder = tmp_path / "batches"
+    shutil.copytree(packed["strict"], folder)
+
+    def change(rows):
+        for row in (rows[3], rows[9]):
+            row["negative_1"], row["negative_ids"][0] = rows[1]["positive"], rows[1]["positive_id"]
+
+    rewrite(folder, change)
+    said = violation(folder).splitlines()
+    text = pq.read_table(first_shard(folder))["positive"][1].as_py()
+    line = next(one for one in said if "a text stands twice in a strict batch" in one)
+    assert f"{first_shard(folder).relative_to(folder)} batch 0 row 3: " in line
+    assert f" {text[:60]!r} row 1, 3, 9); anchor " in line
+
+
 def test_a_missing_negative_text_is_found(batches):
     def change(rows):
         row = next(row for row in rows if row["negative_ids"])

@@ -31,6 +31,8 @@ from stx_mine.ragged import Ragged
 from stx_mine.stages.report import StageReport
 from stx_mine.stages.verify_rows import SHOWN_TEXT, verify_rows
 
+_SHOWN_ROWS = 5
+
 
 def run_verify(config: VerifyConfig) -> StageReport:
     """Check a folder of packed batches, or a file or folder of rows of others.
@@ -190,8 +192,29 @@ def _sentence(
     folder: Path, shard: Shard, number: int, table: pa.Table, violation: Violation
 ) -> str:
     anchor = table.column("anchor")[violation.row].as_py() or ""
-    ids = f" (ids {', '.join(map(str, violation.ids))})" if violation.ids else ""
+    ids = ", ".join(_named(shard, table, group) for group in violation.ids)
     return (
         f"{shard.path.relative_to(folder)} batch {number} row {violation.row}: "
-        f"{violation.what}{ids}; anchor {anchor[:SHOWN_TEXT]!r}"
+        f"{violation.what}{f' (ids {ids})' if ids else ''}; anchor {anchor[:SHOWN_TEXT]!r}"
     )
+
+
+def _named(shard: Shard, table: pa.Table, group: int) -> str:
+    """A group, its text, and the rows of the batch that hold it."""
+    negatives = ragged_column(table, "negative_ids")
+    rows, text = [], ""
+    for slot, name in enumerate(["anchor", "positive", *negative_columns(shard.num_negatives)]):
+        if slot < 2:
+            holders = np.flatnonzero(table.column(f"{name}_id").to_numpy() == group)
+        else:
+            filled = np.flatnonzero(negatives.lengths() > slot - 2)
+            ids = negatives.values[negatives.offsets[filled] + slot - 2]
+            holders = filled[ids == group]
+        if len(holders):
+            rows += holders.tolist()
+            text = text or table.column(name)[rows[-1]].as_py() or ""
+    if not rows:
+        return str(group)
+    shown = sorted(set(rows))
+    more = " ..." if len(shown) > _SHOWN_ROWS else ""
+    return f"{group} {text[:SHOWN_TEXT]!r} row {', '.join(map(str, shown[:_SHOWN_ROWS]))}{more}"
