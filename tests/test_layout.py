@@ -2,9 +2,9 @@
 
 import ast
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -354,13 +354,15 @@ def test_help_loads_no_heavy_library(args: tuple[str, ...]) -> None:
 
 
 def test_help_answers_within_a_second() -> None:
+    """Of processor time, which other work on the machine does not stretch."""
     taken = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             cli_command("--help"), capture_output=True, check=True, env=cli_environment()
         )
-        taken.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(taken) < 1, taken
 
 
