@@ -1,6 +1,8 @@
 """Assignment of rows to batches: whole batches, even spread, strict batches against an oracle."""
 
+from functools import cache
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from stx_mine.core.assign import assign_merge, assign_strict, draw_order
 from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
+from stx_mine.core.bounds import largest_count, strict_bound
 from stx_mine.core.forbidden import forbidden_groups
 
 EMPTY = np.empty(0, np.int64)
@@ -72,6 +75,36 @@ def conflict(rows, one, two):
     return bool(forbidden[0] & texts[1]) or bool(forbidden[1] & texts[0])
 
 
+def bound(rows, batch_size, num_negatives=0):
+    names = ("query_ids", "anchor_groups", "positive_groups", "passage_groups", "forbidden")
+    order = np.arange(len(rows["query_ids"]))
+    return strict_bound(
+        *(rows[name] for name in names), rows["num_groups"], batch_size, num_negatives, order
+    )
+
+
+def optimum(rows, batch_size):
+    """The number of strict batches that exist, by trying everything."""
+    num_rows = len(rows["query_ids"])
+    meets = np.array([[not conflict(rows, i, j) for j in range(num_rows)] for i in range(num_rows)])
+    batches = [
+        sum(1 << row for row in batch)
+        for batch in combinations(range(num_rows), batch_size)
+        if all(meets[one, two] for one, two in combinations(batch, 2))
+    ]
+
+    @cache
+    def most(free):
+        if not free:
+            return 0
+        lowest = free & -free
+        skipped = most(free & ~lowest)
+        taken = [1 + most(free & ~b) for b in batches if b & lowest and not b & ~free]
+        return max([skipped, *taken])
+
+    return most((1 << num_rows) - 1)
+
+
 @settings(deadline=None, max_examples=100)
 @given(pair_sets(), st.integers(2, 12), st.integers(0, 99))
 def test_merge_makes_every_batch_there_can_be(rows, batch_size, seed):
@@ -125,6 +158,26 @@ def test_who_meets_whom_is_what_chance_gives():
     assert abs(rate - expected).max() < 5 * spread
 
 
+def test_rows_of_repeated_texts_meet_others_by_chance_over_20_epochs():
+    rng = np.random.default_rng(0)
+    num_rows, batch_size, packings = 2_000, 50, 20
+    pairs = np.stack([np.arange(num_rows), rng.integers(0, 700, num_rows)], axis=1)
+    rows = make_rows(pairs, 700 + np.arange(num_rows), 700)
+    positives = rows["positive_groups"]
+    meets = np.zeros((num_rows, num_rows), int)
+    for seed in range(packings):
+        for batch in merge(rows, batch_size, seed).rows_PB:
+            meets[np.ix_(batch, batch)] += 1
+    upper = np.triu_indices(num_rows, 1)
+    apart = positives[upper[0]] != positives[upper[1]]
+    assert not meets[upper][~apart].any()
+    found = np.bincount(meets[upper][apart], minlength=packings + 1)[:4] / apart.sum()
+    # Rows of one positive never meet, so all others do a little more often.
+    chance = (batch_size - 1) / (num_rows - 1) * len(apart) / apart.sum()
+    expected = [comb(packings, n) * chance**n * (1 - chance) ** (packings - n) for n in range(4)]
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 @settings(deadline=None, max_examples=150)
 @given(pair_sets(), st.integers(2, 8), st.integers(0, 99))
 def test_strict_batches_hold_no_conflict(rows, batch_size, seed):
@@ -140,6 +193,65 @@ def test_strict_fills_all_batches_where_texts_repeat_moderately():
     pairs = np.stack([np.arange(2_000), rng.integers(0, 1_200, 2_000)], axis=1)
     rows = make_rows(pairs, 1_200 + np.arange(2_000), 1_200)
     assert len(strict(rows, 100).rows_PB) >= 19
+
+
+@settings(deadline=None, max_examples=200)
+@given(pair_sets(max_rows=10), st.integers(2, 3), st.integers(0, 99))
+def test_no_more_strict_batches_exist_than_the_bound(rows, batch_size, seed):
+    exist = optimum(rows, batch_size)
+    assert bound(rows, batch_size).batches >= exist
+    assert exist - 1 <= len(strict(rows, batch_size, seed).rows_PB) <= exist
+
+
+def test_the_bound_names_its_cause_and_the_texts():
+    far = 1_000
+    repeated = make_rows(
+        np.stack([np.arange(20), np.r_[np.zeros(10, int), 1:11]], 1), far + np.arange(20), 11
+    )
+    repeated["num_groups"] = far + 20
+    found = bound(repeated, 5)
+    # min(10, p) + 10 >= 5 p: 2 batches, as each takes the one text at most once.
+    assert (found.batches, found.cause) == (2, "repeated positives")
+    assert found.bottlenecks.tolist() == [0]
+    # 4 queries that all know the same 4 positives: of the 16 rows no two may meet.
+    clique = make_rows(
+        np.stack([np.repeat(np.arange(4), 4), np.tile(np.arange(4), 4)], 1), 4 + np.arange(4), 4
+    )
+    found = bound(clique, 2)
+    assert (found.batches, found.cause) == (0, "rows that know each other's positive")
+    single = make_rows(np.stack([np.arange(10)] * 2, 1), 10 + np.arange(10), 10)
+    assert bound(single, 5).batches == 2
+    assert bound(single, 5, num_negatives=1).batches == 2
+    few = bound(single, 5, num_negatives=2)
+    assert (few.batches, few.cause) == (0, "10 distinct passages, where a batch takes 15")
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 5))
+def test_the_largest_count_is_the_largest(sizes, batch_size):
+    sizes = np.array(sizes)
+    fits = [p for p in range(sizes.sum() + 1) if np.minimum(sizes, p).sum() >= p * batch_size]
+    assert largest_count(sizes, batch_size) == max(fits)
+
+
+@pytest.mark.parametrize("batch_size", [64, 1_000, 6_000])
+def test_strict_comes_within_a_hundredth_of_the_bound_where_only_texts_repeat(batch_size):
+    rng = np.random.default_rng(0)
+    num_rows = 100_000
+    shares = np.cumsum(np.arange(1, num_rows + 1) ** -0.7)
+    passages = np.searchsorted(shares, rng.random(num_rows) * shares[-1])
+    pairs = np.stack([np.arange(num_rows), passages], axis=1)
+    rows = make_rows(pairs, num_rows + np.arange(num_rows), num_rows)
+    assert len(strict(rows, batch_size).rows_PB) >= 0.99 * bound(rows, batch_size).batches
+
+
+def test_one_query_of_most_rows_does_not_hang():
+    num_rows = 60_000
+    queries = np.r_[np.zeros(num_rows // 2, int), 1 : num_rows // 2 + 1]
+    rows = make_rows(
+        np.stack([queries, np.arange(num_rows)], 1), num_rows + np.arange(num_rows), num_rows
+    )
+    assert len(strict(rows, 2).rows_PB) == bound(rows, 2).batches == num_rows // 2
 
 
 def test_the_same_seed_gives_the_same_packing():

@@ -182,12 +182,14 @@ def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
     filled = (packer.pools.ids_NS[:, : packer.k] >= 0).sum(1)
     strict = packer.config.policy == "strict"
     first = packings[0].rows_PB.ravel()
+    bound = packer.bound()
     return {
         "rows_in": rows,
         "rows_packed": num_batches * size,
         "rows_left_out": rows - num_batches * size,
         "batches": num_batches,
-        "batches_bound": rows // size,
+        "batches_bound": bound.batches,
+        "batches_bound_cause": bound.cause,
         "packings": len(packings),
         "steps": num_batches * len(packings),
         "rows_ragged": 0 if strict else int((filled[packer.pools.rows] < packer.k).sum()),
@@ -213,10 +215,11 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
         f"the first batch holds {counts['distinct_passages_of_first_batch']:,} distinct passages",
     ]
     warnings = []
-    if batches < counts["batches_bound"]:
+    if batches < rows // size:
         warnings.append(
-            f"{counts['batches_bound'] - batches:,} of {counts['batches_bound']:,} batches could "
-            "not be filled without repeats; --policy merge fills them all"
+            f"{rows // size - batches:,} of {rows // size:,} batches could not be filled without "
+            f"repeats; at most {counts['batches_bound']:,} can, bounded by "
+            f"{counts['batches_bound_cause']}; --policy merge fills them all"
         )
     if batches < MIN_EPOCH_STEPS:
         steps = "1 optimizer step" if batches == 1 else f"{batches} optimizer steps"

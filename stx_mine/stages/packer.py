@@ -1,6 +1,7 @@
 """The packer: what tasks need to assign rows, bind negatives and build one batch."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig
 from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
 from stx_mine.core.bind import bind_clean, bind_top, ignored_groups, pools_without, rotated
+from stx_mine.core.bounds import StrictBound, strict_bound
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.errors import ConfigError
 from stx_mine.ragged import Ragged, ragged_union
@@ -74,12 +76,12 @@ class Packer:
         composition = Composition.open(config, store, negatives, embeddings)
         return cls(config, k, store, pools, near, avoided, composition, *texts)
 
-    @property
+    @cached_property
     def anchor_groups(self) -> NDArray[np.int64]:
         """Group of each row's anchor."""
         return self.store.query_groups[self.store.pair_query_ids]
 
-    @property
+    @cached_property
     def positive_groups(self) -> NDArray[np.int64]:
         """Group of each row's positive."""
         return self.store.passage_groups[self.store.pair_passage_ids]
@@ -102,6 +104,23 @@ class Packer:
             self.store.num_groups,
             size,
             order,
+        )
+
+    def bound(self) -> StrictBound:
+        """The most batches that there can be in one packing, and why."""
+        rows, size = self.pools.rows, self.config.batch_size
+        if self.config.policy == "merge":
+            return StrictBound(len(rows) // size, "the number of rows", np.empty(0, np.int64))
+        return strict_bound(
+            self.store.pair_query_ids,
+            self.anchor_groups,
+            self.positive_groups,
+            self.store.passage_groups,
+            self.avoided,
+            self.store.num_groups,
+            size,
+            self.k,
+            rows,
         )
 
     def bind(
