@@ -35,6 +35,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quality --quick
 	$(BIN)/python -m benchmarks.mine --quick
 	$(BIN)/python -m benchmarks.false_negatives --quick
+	$(BIN)/python -m benchmarks.pack --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality

@@ -262,7 +262,9 @@ def _fits(counters: Any, row: Any, batch: Any, texts: Any, seed: Any, num_batche
 def _window_sizes(num_batches: int) -> NDArray[np.int64]:
     """Batches of each window: equal numbers up to 64."""
     num_windows = -(-num_batches // _WINDOW)
-    return np.diff(np.linspace(0, num_batches, num_windows + 1).astype(np.int64))
+    return np.full(num_windows, num_batches // num_windows) + (
+        np.arange(num_windows) < num_batches % num_windows
+    )
 
 
 def _numbers_of_shared(touches: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -337,6 +339,7 @@ def _fill_windows(
         slots = np.empty(len(rows), np.int8)
         best_slots = np.full(len(rows), -1, np.int8)
         # `low` batches fill; `high` do not.
+        guess = 0
         low, high, num_open = 0, window_sizes[window] + 1, window_sizes[window]
         while low + 1 < high:
             stamp += 1
@@ -358,8 +361,11 @@ def _fill_windows(
                 low = num_filled
                 best_slots[:] = slots
             if num_filled < num_open:
+                # Most often as many batches fill as the placed rows could; else bisect.
+                guess = (slots >= 0).sum() // batch_size if high > window_sizes[window] else 0
                 high = num_open
-            num_open = (low + high) // 2
+            num_open = min(guess, high - 1) if guess > low else (low + high) // 2
+            guess = 0
         carried = _collect(rows, best_slots, full[num_full : num_full + low])
         num_full += low
         # A window takes over no more rows than it has places, so that time stays linear.
@@ -440,8 +446,8 @@ def _hardest_first(
     starts = np.zeros(2 * _MAX_BITS + 2, np.int64)
     for rank in ranks:
         starts[rank + 1] += 1
-    for rank in range(2 * _MAX_BITS + 1):
-        starts[rank + 1] += starts[rank]
+    for place in range(1, len(starts)):
+        starts[place] += starts[place - 1]
     ordered = np.empty(len(rows), np.int64)
     for place in range(len(rows)):
         ordered[starts[ranks[place]]] = rows[place]
