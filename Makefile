@@ -41,6 +41,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
+	$(BIN)/python -m benchmarks.pack
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
