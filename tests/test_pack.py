@@ -54,6 +54,7 @@ def test_a_dry_run_says_what_packing_would_give_and_writes_nothing(run_copy):
     for policy in ("merge", "strict"):
         done = pack(run_copy, batch_size=32, k=2, policy=policy, packings=1)
         assert said.counts["batches"][policy] == done.counts["batches"]
+    assert said.counts["strict_bound"] == done.counts["batches_bound"] >= done.counts["batches"]
     assert "advice: --batch-size" in said.lines[-1]
     other = pack(run_copy, batch_size=16, k=2, dry_run=True)
     assert "20 steps" not in other.lines[-1]
@@ -281,7 +282,9 @@ def test_ids_with_a_table_of_texts_are_the_same_batches(run_copy):
     for one, two in zip(found, expected, strict=True):
         assert one.to_pylist() == two.to_pylist()
     assert "anchor" not in pq.read_schema(shards[0].path).names
-    loaded = load_dataset(str(run_copy / "batches"), split="train")
+    loaded = load_dataset(
+        str(run_copy / "batches"), split="train", cache_dir=str(run_copy / "cache")
+    )
     assert loaded.column_names == ["anchor_id", "positive_id", "negative_ids"]
     assert loaded["anchor_id"][:50] == expected[0]["anchor_id"].to_pylist()
 

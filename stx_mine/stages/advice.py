@@ -37,12 +37,14 @@ def advise(packer: Packer, folder: Path, min_steps: int) -> StageReport:
         for role, groups in (("anchor", anchors), ("positive", positives))
     }
     batches = {policy: _num_batches(packer, policy) for policy in _POLICIES}
+    bound = _under(packer, "strict").bound()
     passages = min(size * (1 + packer.k), packer.store.num_passages)
     counts: dict[str, Any] = {
         "rows": len(rows),
         "distinct_anchors": len(np.unique(anchors)),
         "distinct_positives": len(np.unique(positives)),
         "batches": batches,
+        "strict_bound": bound.batches,
         "rows_that_meet_their_text": repeated,
         "logit_bytes": size * passages * _BYTES,
     }
@@ -56,6 +58,7 @@ def advise(packer: Packer, folder: Path, min_steps: int) -> StageReport:
             f"{share(len(rows) - number * size, len(rows))} rows left out of each"
             for policy, number in batches.items()
         ),
+        f"strict can have at most {bound.batches:,} batches, bounded by {bound.cause}",
         f"logits of a step: {size:,} x up to {passages:,} passages, "
         f"{counts['logit_bytes'] / 2**30:.2f} GiB whole; `train` makes them --chunk-rows at a time",
         *_most_repeated(packer, positives),
@@ -66,12 +69,15 @@ def advise(packer: Packer, folder: Path, min_steps: int) -> StageReport:
 
 def _num_batches(packer: Packer, policy: Policy) -> int:
     """Batches of one packing; 0 where none can be filled."""
-    config, size = packer.config, packer.config.batch_size
+    size = packer.config.batch_size
     too_large = policy == "strict" and size * (1 + packer.k) > packer.store.num_passages
     if too_large or size > len(packer.pools.rows):
         return 0
-    other = replace(packer, config=replace(config, policy=policy))
-    return len(other.assign(0, np.empty(0, np.int64)).rows_PB)
+    return len(_under(packer, policy).assign(0, np.empty(0, np.int64)).rows_PB)
+
+
+def _under(packer: Packer, policy: Policy) -> Packer:
+    return replace(packer, config=replace(packer.config, policy=policy))
 
 
 def _share_that_meets(groups: NDArray[np.int64], batch_size: int) -> float:
