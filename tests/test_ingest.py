@@ -533,6 +533,7 @@ NL2BASH_COUNTS = {
     "passages": 10_594,
     "corpus_rows": 10_624,
     "corpus_empty": 0,
+    "known_negatives": 0,
     "passages_only_in_pairs": 0,
 }
 NL2BASH_FIRST = (
