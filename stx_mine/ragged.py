@@ -1,6 +1,7 @@
 """Rows of different lengths in flat arrays: the shape that every room shares."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,20 @@ class Ragged:
         lengths = self.lengths()[rows]
         if longest is not None:
             lengths = np.minimum(lengths, longest)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = offsets_of(lengths)
         places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Ragged(offsets, self.values[places]), places
+
+    def padded(self, width: int) -> NDArray[np.int64]:
+        """int64 (num rows, width): each row, then -1; no row is longer than `width`."""
+        padded = np.full((len(self), width), -1, np.int64)
+        padded[np.arange(width)[None] < self.lengths()[:, None]] = self.values
+        return padded
+
+
+def offsets_of(lengths: NDArray[Any] | list[int]) -> NDArray[np.int64]:
+    """int64 (num rows + 1,): where rows of these lengths begin, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def ragged_sets(rows: NDArray[np.int64], values: NDArray[np.int64], num_rows: int) -> Ragged:
@@ -63,7 +75,7 @@ def ragged_sets(rows: NDArray[np.int64], values: NDArray[np.int64], num_rows: in
     new = np.ones(len(rows), bool)
     new[1:] = (rows[1:] != rows[:-1]) | (values[1:] != values[:-1])
     counts = np.bincount(rows[new], minlength=num_rows)
-    return Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), values[new])
+    return Ragged(offsets_of(counts), values[new])
 
 
 def ragged_union(one: Ragged, other: Ragged) -> Ragged:

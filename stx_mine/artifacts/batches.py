@@ -99,15 +99,8 @@ def write_positives(
     path: Path, anchor_ids: NDArray[np.int64], positives: Ragged, near: Ragged
 ) -> None:
     """Write anchor group -> groups of all its known positives, and of near positives."""
-    positive_lists, near_lists = (
-        pa.ListArray.from_arrays(
-            pa.array(one.offsets, pa.int32()), pa.array(one.values, pa.int64())
-        )
-        for one in (positives, near)
-    )
-    table = pa.table(
-        {"anchor_id": anchor_ids, "positive_ids": positive_lists, "near_ids": near_lists}
-    )
+    lists = {"positive_ids": list_column(positives), "near_ids": list_column(near)}
+    table = pa.table({"anchor_id": anchor_ids, **lists})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -207,6 +200,13 @@ def slot_groups(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
     places = np.arange(len(rows)) - np.repeat(negatives.offsets[:-1], lengths)
     slots[1 + places, rows] = negatives.values
     return slots
+
+
+def list_column(ragged: Ragged) -> pa.Array:
+    """Ragged ids as an Arrow column; `ragged_column` reads it back."""
+    return pa.ListArray.from_arrays(
+        pa.array(ragged.offsets, pa.int32()), pa.array(ragged.values, pa.int64())
+    )
 
 
 def ragged_column(table: pa.Table, name: str) -> Ragged:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.files import read_table
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, offsets_of
 
 
 class Source(IntFlag):
@@ -86,7 +86,7 @@ def concatenate(blocks: Sequence[HitBlock]) -> HitBlock:
     if len(blocks) == 1:
         return blocks[0]
     lengths = [block.hits.lengths() for block in blocks]
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *lengths]))]).astype(np.int64)
+    offsets = offsets_of(np.concatenate([[], *lengths]))
     whole = HitBlock(
         np.concatenate([np.empty(0, np.int64), *(block.query_ids for block in blocks)]),
         Ragged(offsets, np.concatenate([np.empty(0, np.int64), *(b.hits.values for b in blocks)])),
@@ -115,7 +115,7 @@ def merge_sources(blocks: Sequence[HitBlock]) -> HitBlock:
     starts = np.flatnonzero(new)
     joined = np.bitwise_or.reduceat(sources, starts) if len(starts) else sources
     counts = np.bincount(rows[new], minlength=len(query_ids))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    offsets = offsets_of(counts)
     return HitBlock(query_ids, Ragged(offsets, ids[new]), scores[new], joined)
 
 

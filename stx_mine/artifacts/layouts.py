@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.batches import negative_columns
 from stx_mine.artifacts.texts import TextStore, take_texts
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, offsets_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Rows:
     def concatenate(cls, parts: Sequence["Rows"]) -> "Rows":
         """Join at least one part; no query is in two of them."""
         lengths = np.concatenate([part.negatives.lengths() for part in parts])
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = offsets_of(lengths)
         return cls(
             np.concatenate([part.query_ids for part in parts]),
             np.concatenate([part.positive_ids for part in parts]),
@@ -203,7 +203,7 @@ class _Joined:
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        return np.concatenate([[0], np.cumsum(np.bincount(self.owners))]).astype(np.int64)
+        return offsets_of(np.bincount(self.owners))
 
 
 def _joined(owner_of_row: NDArray[np.int64], positives: Rows, negatives: Rows) -> _Joined:

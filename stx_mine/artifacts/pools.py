@@ -117,10 +117,7 @@ class Pools:
         shape = (int(units.max(initial=-1)) + 1, int(manifest.extra["slots"]))
         # A unit all of whose pairs were dropped has no pool.
         ids_US = np.full(shape, -1, np.int32)
-        slots = np.arange(shape[1])
         for name in pool_files(manifest):
             block = PoolBlock.read(manifest, name)
-            part = np.full((len(block.unit_ids), shape[1]), -1, np.int32)
-            part[slots[None] < block.pools.lengths()[:, None]] = block.pools.values
-            ids_US[block.unit_ids] = part
+            ids_US[block.unit_ids] = block.pools.padded(shape[1])
         return cls(ids_US[units], rows_of(manifest, len(units)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.files import atomic, read_array, read_table
+from stx_mine.ragged import offsets_of
 
 QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
 NEGATIVES = "negatives.arrow"
@@ -76,7 +77,7 @@ def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.Dictionary
         (N,) dictionary-encoded large strings.
     """
     distinct, places = np.unique(ids, return_inverse=True)
-    starts = np.concatenate([[0], np.cumsum([len(chunk) for chunk in column.chunks])])
+    starts = offsets_of([len(chunk) for chunk in column.chunks])
     bounds = np.searchsorted(distinct, starts)
     parts = [
         column.chunk(number).take(pa.array(distinct[first:last] - starts[number]))

@@ -7,7 +7,7 @@ U distinct anchors. A text is a number: equal texts have equal ones, and -1 is a
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, offsets_of
 
 MISSING, OWN_TEXT, KNOWN_POSITIVE = "missing", "own_text", "known_positive"
 REPEATED, POSITIVE_ELSEWHERE = "repeated", "positive_elsewhere"
@@ -60,7 +60,7 @@ class KnownPairs:
         places, width = _places(self._anchors, anchors_U), len(self._positives)
         starts = np.searchsorted(self._keys, places * width)
         lengths = np.searchsorted(self._keys, (places + 1) * width) - starts
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = offsets_of(lengths)
         taken = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Ragged(offsets, self._positives[self._keys[taken] % max(1, width)])
 

@@ -15,7 +15,7 @@ from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.engine.local import run_tasks
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, offsets_of
 from stx_mine.search.exact import ExactSearcher, Searcher
 from stx_mine.search.faiss_index import FaissSearcher
 from stx_mine.stages.index import INDEX
@@ -160,7 +160,7 @@ class DenseHits:
                 real = kept >= 0
                 ids[query] = kept[real]
                 scores[query] = found.scores_QK[row, : wanted[query]][real]
-        offsets = np.concatenate([[0], np.cumsum([len(one) for one in ids])]).astype(np.int64)
+        offsets = offsets_of([len(one) for one in ids])
         hits = Ragged(offsets, np.concatenate(ids).astype(np.int64))
         sources = np.full(len(hits.values), Source.DENSE, np.uint8)
         return HitBlock(query_ids, hits, np.concatenate(scores).astype(np.float32), sources)

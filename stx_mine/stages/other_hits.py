@@ -14,7 +14,7 @@ from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import NEGATIVES, TextStore
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.engine.local import run_tasks
-from stx_mine.ragged import Ragged, ragged_sets
+from stx_mine.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.search.bm25 import Bm25Searcher
 from stx_mine.search.exact import best_first
 from stx_mine.search.score import score_hits
@@ -102,10 +102,7 @@ def _lister(listed: Ragged) -> Proposer:
 
     def propose(query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         part, _ = listed.take(query_ids)
-        lengths = part.lengths()
-        ids_QK = np.full((len(query_ids), int(lengths.max(initial=0))), -1, np.int64)
-        ids_QK[np.arange(ids_QK.shape[1])[None] < lengths[:, None]] = part.values
-        return ids_QK
+        return part.padded(int(part.lengths().max(initial=0)))
 
     return propose
 
@@ -132,7 +129,7 @@ def _write(
         )
         ids_QK, scores_QK = best_first(ids_QK, scores_QK)
         real = ids_QK >= 0
-        offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int64)
+        offsets = offsets_of(real.sum(1))
         sources = np.empty(int(offsets[-1]), np.uint8)  # named by the folder, not stored
         block = HitBlock(query_ids, Ragged(offsets, ids_QK[real]), scores_QK[real], sources)
         write_table(artifact.folder / name, block.table())

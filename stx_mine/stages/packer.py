@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
-from stx_mine.artifacts.batches import id_schema, text_columns
+from stx_mine.artifacts.batches import id_schema, list_column, text_columns
 from stx_mine.artifacts.pools import Pools, near_positives
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig
@@ -17,7 +17,7 @@ from stx_mine.core.bind import bind_clean, bind_top, ignored_groups, pools_witho
 from stx_mine.core.bounds import StrictBound, strict_bound
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.errors import ConfigError
-from stx_mine.ragged import Ragged, ragged_union
+from stx_mine.ragged import Ragged, offsets_of, ragged_union
 from stx_mine.stages.composition import Composition
 
 
@@ -164,8 +164,8 @@ class Packer:
             pa.array(rows_B),
             pa.array(store.query_groups[queries]),
             pa.array(positives),
-            _lists(Ragged(np.concatenate([[0], np.cumsum(real.sum(1))]), groups[real])),
-            _lists(ignored),
+            list_column(Ragged(offsets_of(real.sum(1)), groups[real])),
+            list_column(ignored),
             pa.array(num_random),
         ]
         table = pa.table(ids, schema=id_schema())
@@ -186,9 +186,3 @@ class Packer:
 def _contiguous(table: pa.Table) -> pa.Array:
     column = table.column("text").combine_chunks()
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-
-
-def _lists(ragged: Ragged) -> pa.Array:
-    return pa.ListArray.from_arrays(
-        pa.array(ragged.offsets, pa.int32()), pa.array(ragged.values, pa.int64())
-    )

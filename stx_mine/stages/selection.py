@@ -13,7 +13,7 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors, prepare
 from stx_mine.config import MineConfig
 from stx_mine.core.select import Rules, Selection, UseLimits, Verdict, select_negatives
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, offsets_of
 from stx_mine.search.closeness import close_to_positive
 from stx_mine.search.score import product_scores, score_hits
 
@@ -89,7 +89,7 @@ class Judge:
     def _pairs_of_query(self) -> Ragged:
         order = np.argsort(self.store.pair_query_ids, kind="stable").astype(np.int64)
         counts = np.bincount(self.store.pair_query_ids, minlength=self.store.num_queries)
-        return Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), order)
+        return Ragged(offsets_of(counts), order)
 
     @cached_property
     def _random_passages(self) -> NDArray[np.float32]:
@@ -153,7 +153,7 @@ class Judge:
             "query_ids": hits.query_ids[present],
             "positive_scores": lowest,
             "hits": hits if len(present) == len(hits.query_ids) else hits.take(present),
-            "pairs": Ragged(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs),
+            "pairs": Ragged(offsets_of(counts), pairs),
         }
 
     @cached_property
@@ -197,7 +197,7 @@ class Judge:
 def negatives_table(units: Units, chosen: Selection) -> pa.Table:
     """A file of `negatives/`: a row a unit, with its pool and the verdict of every hit."""
     filled = chosen.ids_US >= 0
-    offsets = pa.array(np.concatenate([[0], np.cumsum(filled.sum(1))]), pa.int64())
+    offsets = pa.array(offsets_of(filled.sum(1)), pa.int64())
 
     def pooled(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
         return pa.LargeListArray.from_arrays(offsets, pa.array(values[filled], kind))

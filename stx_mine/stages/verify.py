@@ -18,8 +18,8 @@ from stx_mine.artifacts.batches import (
     POSITIVES,
     Shard,
     list_packings,
-    negative_columns,
     ragged_column,
+    text_columns,
 )
 from stx_mine.artifacts.files import checksum, read_json
 from stx_mine.artifacts.run_dir import RunDir
@@ -27,7 +27,7 @@ from stx_mine.artifacts.texts import text_digests
 from stx_mine.config import VerifyConfig
 from stx_mine.core.verify import BatchIds, Violation, check_batch, check_strict, check_texts
 from stx_mine.errors import ConfigError, InputError, ViolationError
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, offsets_of
 from stx_mine.stages.report import StageReport
 from stx_mine.stages.verify_rows import SHOWN_TEXT, verify_rows
 
@@ -142,7 +142,7 @@ class _ByAnchor:
             self._groups.row(self._order[at]) if self._sorted[at] == anchor else ()
             for at, anchor in zip(place, anchors, strict=True)
         ]
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        offsets = offsets_of([len(row) for row in rows])
         return Ragged(offsets, np.concatenate([np.asarray(row, np.int64) for row in rows]))
 
 
@@ -168,7 +168,7 @@ def _check_slots(shard: Shard, table: pa.Table, batch: BatchIds) -> Iterator[Vio
     """Texts stand where the ids say, and each text has one id."""
     lengths = batch.negatives.lengths()
     rows, ids, digests = [], [], []
-    columns = ["anchor", "positive", *negative_columns(shard.num_negatives)]
+    columns = text_columns(shard.num_negatives)
     for slot, name in enumerate(columns):
         column = table.column(name)
         expected = lengths > slot - 2 if slot >= 2 else np.ones(len(lengths), bool)
@@ -203,7 +203,7 @@ def _named(shard: Shard, table: pa.Table, group: int) -> str:
     """A group, its text, and the rows of the batch that hold it."""
     negatives = ragged_column(table, "negative_ids")
     rows, text = [], ""
-    for slot, name in enumerate(["anchor", "positive", *negative_columns(shard.num_negatives)]):
+    for slot, name in enumerate(text_columns(shard.num_negatives)):
         if slot < 2:
             holders = np.flatnonzero(table.column(f"{name}_id").to_numpy() == group)
         else:

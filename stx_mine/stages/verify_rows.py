@@ -11,6 +11,7 @@ from stx_mine.artifacts.row_files import RowFiles
 from stx_mine.config import VerifyConfig
 from stx_mine.core.verify_rows import RULES, KnownPairs, Slot, broken_rules, slots_of
 from stx_mine.errors import ConfigError, InputError, ViolationError
+from stx_mine.ragged import offsets_of
 from stx_mine.stages.report import StageReport, share
 
 SHOWN_TEXT = 60
@@ -115,7 +116,7 @@ def _known_pairs(files: RowFiles) -> tuple[NDArray[np.int64], KnownPairs]:
         parts.append(ids)
     pairs = np.concatenate(parts)
     parts.clear()
-    return np.concatenate([[0], np.cumsum(lengths)]), KnownPairs(pairs[:, 0], pairs[:, 1])
+    return offsets_of(lengths), KnownPairs(pairs[:, 0], pairs[:, 1])
 
 
 def _batches(files: RowFiles, batch_size: int) -> Iterator[NDArray[np.int64]]:
