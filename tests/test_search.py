@@ -317,6 +317,20 @@ def test_flat_faiss_finds_what_exact_search_finds(similarity):
     assert recall(found.ids_QK, exact.ids_QK) == 1
 
 
+@pytest.mark.parametrize("gathered_bytes", [1, 1 << 28])
+def test_more_proposals_of_a_coarse_index_find_more(gathered_bytes, monkeypatch):
+    monkeypatch.setattr("stx_mine.search.faiss_index._GATHERED_BYTES", gathered_bytes)
+    passages = Vectors((make_vectors(0, 600, 16),), "dot")
+    queries = make_vectors(1, 40, 16)
+    index = build_index("PQ4x4", passages, seed=1)
+    exact = ExactSearcher(passages).search(queries, 10)
+    found = [FaissSearcher(index, passages, factor).search(queries, 10) for factor in (1, 5, 60)]
+    shares = [recall(one.ids_QK, exact.ids_QK) for one in found]
+    assert shares[0] < shares[1] < shares[2]
+    np.testing.assert_array_equal(found[2].ids_QK, exact.ids_QK)
+    np.testing.assert_array_equal(found[2].scores_QK, exact.scores_QK)
+
+
 def test_faiss_padding_is_never_a_passage():
     passages = Vectors((make_vectors(0, 200, 8),), "cosine")
     index = build_index("IVF50,Flat", passages, seed=1)

@@ -15,6 +15,7 @@ from stx_mine.search.score import score_hits
 
 _TRAIN_SAMPLE = 262_144
 _BLOCK = 65_536
+_GATHERED_BYTES = 1 << 28
 
 
 def build_index(factory: str, passages: Vectors, seed: int) -> Any:
@@ -61,28 +62,48 @@ class FaissSearcher:
     Attributes:
         index: The FAISS index.
         passages: The stored vectors.
+        refine_factor: Proposals a hit wanted; a coarse index needs several.
     """
 
     index: Any
     passages: Vectors
+    refine_factor: int = 1
 
     @classmethod
-    def open(cls, path: Path, passages: Vectors, nprobe: int) -> "FaissSearcher":
+    def open(
+        cls, path: Path, passages: Vectors, nprobe: int, refine_factor: int
+    ) -> "FaissSearcher":
         """Map a written index."""
         index = faiss.read_index(str(path))
         set_nprobe(index, nprobe)
-        return cls(index, passages)
+        return cls(index, passages, refine_factor)
 
     def search(self, queries_QD: NDArray[np.float32], num_hits: int) -> Hits:
-        """The top `num_hits` that the index finds; -1 pads where it finds fewer."""
+        """The top `num_hits` of what the index proposes; -1 pads where it finds fewer."""
         wanted = min(num_hits, len(self.passages))
-        _, found_QK = self.index.search(queries_QD, wanted)
+        proposed = min(wanted * self.refine_factor, len(self.passages))
+        _, found_QK = self.index.search(queries_QD, proposed)
         ids_QK = np.asarray(found_QK, np.int64)
+        at_a_time = max(1, _GATHERED_BYTES // (proposed * self.passages.dim * 4))
+        best = [
+            self._best(queries_QD[start : start + at_a_time], ids_QK[start : start + at_a_time])
+            for start in range(0, len(ids_QK), at_a_time)
+        ]
+        return Hits(
+            np.concatenate([ids[:, :wanted] for ids, _ in best]),
+            np.concatenate([scores[:, :wanted] for _, scores in best]),
+            num_scored=ids_QK.size,
+        )
+
+    def _best(
+        self, queries_QD: NDArray[np.float32], ids_QK: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         distinct, rows = np.unique(np.maximum(ids_QK, 0), return_inverse=True)
         rows_QK = np.where(ids_QK < 0, -1, rows.reshape(ids_QK.shape))
         vectors = self.passages.take(distinct)
-        scores_QK = score_hits(queries_QD, vectors, rows_QK, self.passages.similarity)
-        return Hits(*best_first(ids_QK, scores_QK))
+        return best_first(
+            ids_QK, score_hits(queries_QD, vectors, rows_QK, self.passages.similarity)
+        )
 
 
 def set_nprobe(index: Any, nprobe: int) -> None:

@@ -140,8 +140,12 @@ class DenseHits:
     @cached_property
     def _searcher(self) -> Searcher:
         if self.index:
-            path, nprobe = self.index.folder / INDEX, self.index.extra["nprobe"]
-            return FaissSearcher.open(path, self.passages, nprobe)
+            return FaissSearcher.open(
+                self.index.folder / INDEX,
+                self.passages,
+                self.index.extra["nprobe"],
+                self.index.extra["refine_factor"],
+            )
         return ExactSearcher(self.passages, self.config.passage_block, self.config.device)
 
     def _search(self, query_ids: NDArray[np.int64], depth: int) -> HitBlock:

@@ -42,7 +42,8 @@ def run_index(config: IndexConfig) -> StageReport:
             size = min(config.recall_queries, len(queries))
             sample = np.random.default_rng(config.seed).choice(len(queries), size, replace=False)
             vectors = queries.take(np.sort(sample))
-            found = FaissSearcher(index, passages).search(vectors, config.recall_depth)
+            searcher = FaissSearcher(index, passages, config.refine_factor)
+            found = searcher.search(vectors, config.recall_depth)
             exact = ExactSearcher(passages).search(vectors, config.recall_depth)
             measured = recall(found.ids_QK, exact.ids_QK)
             _refuse_low(measured, config)
@@ -50,9 +51,8 @@ def run_index(config: IndexConfig) -> StageReport:
             with atomic(artifact.folder / INDEX) as path:
                 write_index(index, path)
             counts = {"passages": len(passages), "recall": measured, "recall_queries": size}
-            artifact.finish(
-                [INDEX], config=asdict(config), counts=counts, extra={"nprobe": config.nprobe}
-            )
+            extra = {"nprobe": config.nprobe, "refine_factor": config.refine_factor}
+            artifact.finish([INDEX], config=asdict(config), counts=counts, extra=extra)
             skipped = False
         else:
             skipped = True
@@ -70,6 +70,7 @@ def _refuse_low(measured: float, config: IndexConfig) -> None:
     if measured < config.min_recall:
         raise ConfigError(
             f"recall@{config.recall_depth} of {config.factory} is {measured:.3f}, below "
-            f"--min-recall {config.min_recall}; raise --nprobe (now {config.nprobe}), choose a "
-            "finer factory, or search exactly (mine --search exact)"
+            f"--min-recall {config.min_recall}; raise --refine-factor (now {config.refine_factor}) "
+            f"or --nprobe (now {config.nprobe}), choose a finer factory, or search exactly (mine "
+            "--search exact)"
         )
