@@ -10,11 +10,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Cli, cli_command, cli_environment
 
 from stx_mine.artifacts.artifact import MANIFEST, PLAN, SCHEMAS, Artifact, Manifest, require
-from stx_mine.artifacts.files import atomic, checksum, read_json, write_json
+from stx_mine.artifacts.files import (
+    StoredArray,
+    atomic,
+    checksum,
+    read_json,
+    write_array,
+    write_json,
+)
 from stx_mine.artifacts.run_dir import MAKERS, RunDir
 from stx_mine.errors import ArtifactError, LockedError
 
@@ -462,3 +470,16 @@ def test_another_selection_reuses_the_hits(small_run: Path, tmp_path: Path, cli_
     assert "hits reused" in done.stdout
     assert snapshot(run_dir / "hits") == hits
     assert require(RunDir(run_dir), "negatives").fields["relative_margin"] == 0.2
+
+
+def test_a_stored_array_gives_copies_of_its_rows(tmp_path):
+    array = np.arange(24, dtype=np.float32).reshape(6, 4)
+    write_array(tmp_path / "rows.npy", array)
+    stored = StoredArray.open(tmp_path / "rows.npy")
+    assert len(stored) == 6 and stored.shape == (6, 4)
+    for rows in (slice(2, 5), slice(4, 99), np.array([5, 0, 5]), np.empty(0, np.int64)):
+        np.testing.assert_array_equal(stored[rows], array[rows])
+    taken = stored[0:2]
+    taken[:] = -1
+    np.testing.assert_array_equal(stored[0:2], array[0:2])
+    assert not isinstance(taken, np.memmap)

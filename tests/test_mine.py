@@ -477,3 +477,33 @@ def test_texts_with_a_zero_vector_are_named(tmp_path):
     assert report.counts["zero_vectors"] == {"queries": [], "passages": [1]}
     (warning,) = report.warnings
     assert "1 passages have a zero vector (ids 1)" in warning
+
+
+@pytest.mark.parametrize("options", [{}, {"closeness": 0.7, "short_rows": "drop"}])
+def test_threads_and_blocks_change_no_negative(run_copy, options):
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for num_threads, query_block in ((1, 4_096), (4, 128)):
+            torch.set_num_threads(num_threads)
+            config = MineConfig(
+                run_dir=str(run_copy),
+                device="cpu",
+                k=4,
+                max_depth=400,
+                query_block=query_block,
+                **options,
+            )
+            for artifact in ("hits", "negatives"):
+                shutil.rmtree(run_copy / artifact, ignore_errors=True)
+            report = run_mine(config)
+            run = RunDir(run_copy)
+            pools = Pools.open(
+                require(run, "negatives"), TextStore.open(require(run, "texts")).pair_query_ids
+            )
+            found.append((report.counts, np.array(pools.ids_NS), np.array(pools.rows)))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    np.testing.assert_array_equal(found[0][2], found[1][2])

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,33 @@ def read_array(path: Path) -> NDArray[Any]:
     """Map a NumPy array into memory, read-only."""
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """A NumPy file, mapped only while rows are copied out of it.
+
+    A map that stays counts as resident memory, page by page, as far as it was ever read.
+
+    Attributes:
+        path: The file.
+        shape: Of the array.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> "StoredArray":
+        """Read the header of a NumPy file."""
+        return cls(path, read_array(path).shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """Copy of some rows."""
+        return np.array(read_array(self.path)[rows])
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -1,14 +1,14 @@
-"""Embedding shards: NumPy files that map into memory, read as one array in blocks."""
+"""Embedding shards: NumPy files, read as one array in blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
-from stx_mine.artifacts.files import read_array
+from stx_mine.artifacts.files import StoredArray
 
 _BLOCK = 16_384
 
@@ -19,23 +19,36 @@ def shard_names(role: str, num_texts: int, shard_size: int) -> list[str]:
     return [f"{role}-{i:05d}-of-{count:05d}.npy" for i in range(count)]
 
 
+class Shard(Protocol):
+    """A NumPy array, or something that gives copies of its rows like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(shard size, dim)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[Any]: ...
+
+
 @dataclass(frozen=True)
 class Vectors:
     """The stored vectors of one role.
 
     Attributes:
-        shards: Maps of (shard size, dim) arrays; all but the last of equal length.
+        shards: Arrays (shard size, dim); all but the last of equal length.
         similarity: How the model compares vectors.
     """
 
-    shards: tuple[NDArray[Any], ...]
+    shards: tuple[Shard, ...]
     similarity: str
 
     @classmethod
     def open(cls, manifest: Manifest, role: str) -> "Vectors":
-        """Map the shards of a finished `embeddings/`; `role` is queries or passages."""
+        """Find the shards of a finished `embeddings/`; `role` is queries or passages."""
         names = [one["file"] for one in manifest.content["files"] if one["file"].startswith(role)]
-        shards = tuple(read_array(manifest.folder / name) for name in names)
+        shards = tuple(StoredArray.open(manifest.folder / name) for name in names)
         return cls(shards, manifest.extra["contract"]["similarity"])
 
     def __len__(self) -> int:

@@ -1,22 +1,35 @@
-"""Run tasks one after the other in this process, with progress on stderr."""
+"""Run tasks in this process, with progress on stderr."""
 
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import TypeVar
 
 from tqdm import tqdm
 
 Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
-def run_tasks(tasks: Sequence[Task], work: Callable[[Task], None], label: str) -> None:
-    """Run every task in order; a task that raises stops the stage, finished ones stay.
+def run_tasks(
+    tasks: Sequence[Task],
+    work: Callable[[Task], Result],
+    label: str,
+    threads: Executor | None = None,
+) -> list[Result]:
+    """Run every task; one that raises stops the stage, finished ones stay.
 
     Args:
         tasks: What is left to do.
         work: Does one task: writes one file.
         label: What the progress line says; shown on a terminal after two seconds.
+        threads: Run as many tasks at once as it has threads; None for one after the other.
+
+    Returns:
+        What each task returned, in order.
     """
     silent = not sys.stderr.isatty()
-    for task in tqdm(tasks, desc=label, unit="task", disable=silent, delay=2, leave=False):
-        work(task)
+    results = threads.map(work, tasks) if threads else map(work, tasks)
+    total = len(tasks)
+    shown = tqdm(results, label, total, unit="task", disable=silent, delay=2, leave=False)
+    return list(shown)

@@ -45,7 +45,7 @@ def close_to_positive(
     return found
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _close_to_positive(
     queries_UD: Any,
     positives_PD: Any,
@@ -56,7 +56,7 @@ def _close_to_positive(
     factor: Any,
 ) -> Any:
     close_H = np.zeros(len(hit_rows), np.bool_)
-    for unit in numba.prange(len(queries_UD)):
+    for unit in range(len(queries_UD)):
         for pair in range(pair_offsets[unit], pair_offsets[unit + 1]):
             positive_D = positives_PD[pair]
             limit = factor * (1 + score_one(queries_UD[unit], positive_D, False))

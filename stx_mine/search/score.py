@@ -22,8 +22,7 @@ def score_one(query_D: Any, passage_D: Any, euclidean: bool) -> Any:
     return -np.sqrt(total) if euclidean else total
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)  # type: ignore[untyped-decorator]
-def _score_hits(queries_QD: Any, passages_ND: Any, rows_QK: Any, euclidean: bool) -> Any:
+def _score(queries_QD: Any, passages_ND: Any, rows_QK: Any, euclidean: bool) -> Any:
     scores_QK = np.empty(rows_QK.shape, np.float32)
     for q in numba.prange(rows_QK.shape[0]):
         for k in range(rows_QK.shape[1]):
@@ -34,11 +33,17 @@ def _score_hits(queries_QD: Any, passages_ND: Any, rows_QK: Any, euclidean: bool
     return scores_QK
 
 
+_score_alone = numba.njit(cache=True, nogil=True)(_score)
+_score_parallel = numba.njit(cache=True, nogil=True, parallel=True)(_score)
+
+
 def score_hits(
     queries_QD: NDArray[np.float32],
     passages_ND: NDArray[np.float32],
     rows_QK: NDArray[np.int64],
     similarity: str,
+    *,
+    alone: bool = False,
 ) -> NDArray[np.float32]:
     """Scores of hits; higher is closer.
 
@@ -47,11 +52,13 @@ def score_hits(
         passages_ND: float32 (N, D), of unit length for cosine.
         rows_QK: int64 (Q, K) row numbers in `passages_ND`; -1 pads.
         similarity: cosine, dot, or euclidean (the score is the negative distance).
+        alone: Work in the calling thread alone. The other way must not run in two threads at once.
 
     Returns:
         float32 (Q, K); minus infinity where padded.
     """
-    scores: NDArray[np.float32] = _score_hits(
+    score = _score_alone if alone else _score_parallel
+    scores: NDArray[np.float32] = score(
         np.ascontiguousarray(queries_QD),
         np.ascontiguousarray(passages_ND),
         rows_QK,

@@ -16,7 +16,9 @@ from stx_mine.config import MineConfig, key_fields
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.select import UseLimits, Verdict
 from stx_mine.core.uses import UseCounter
+from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError, InputError
+from stx_mine.search.product import own_threads
 from stx_mine.stages.dense_hits import DenseHits
 from stx_mine.stages.other_hits import bm25_hits, candidate_hits, known_hits, read_source
 from stx_mine.stages.report import StageReport, make_report, share
@@ -113,16 +115,18 @@ def _lacking(
     judge: Judge, dense: DenseHits, query_ids: NDArray[np.int64], depth: int
 ) -> NDArray[np.int64]:
     """The queries with fewer than k negatives at a depth, of those that can go deeper."""
-    found = []
-    for block in range(dense.num_blocks):
+
+    def lacking(block: int) -> NDArray[np.int64]:
         own = np.intersect1d(dense.block_queries(block), query_ids, assume_unique=True)
         hits = dense.read(block, own, depth)
         units = judge.units(hits)
         short = units.query_ids[judge.select(units).sizes() < judge.config.k]
         whole = own[hits.hits.lengths() >= dense.wanted(own, depth)]
         deeper = own[dense.wanted(own, depth) < len(dense.passages)]
-        found.append(np.intersect1d(short, np.intersect1d(whole, deeper)))
-    return np.concatenate(found)
+        return np.intersect1d(short, np.intersect1d(whole, deeper))
+
+    with own_threads() as threads:
+        return np.concatenate(run_tasks(range(dense.num_blocks), lacking, "judge", threads))
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,19 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
     names = block_names("negatives", hits.dense.num_blocks)
     artifact.begin(names)
     uses = _use_limits(judge, hits) if config.max_uses else None
-    tally = Tally(config.k, judge.slots, config.short_rows == "drop")
-    for block, name in enumerate(names):
+
+    def select(block: int) -> Tally:
         units = judge.units(hits.block(block))
         chosen = judge.select(units, uses)
-        write_table(artifact.folder / name, negatives_table(units, chosen))
-        tally.add(units, chosen)
+        write_table(artifact.folder / names[block], negatives_table(units, chosen))
+        one = judge.tally()
+        one.add(units, chosen)
+        return one
+
+    tally = judge.tally()
+    with own_threads() as threads:
+        for one in run_tasks(range(len(names)), select, "select", threads):
+            tally.merge(one)
     write_array(artifact.folder / DROPPED_PAIRS, tally.dropped_pairs())
     counts = {**tally.counts(), "queries_deepened": int((hits.depths > config.depth).sum())}
     _refuse_empty(counts, judge, hits)
@@ -219,11 +230,13 @@ def _left_without(rule: str, judge: Judge, hits: AllHits) -> int:
     """Hits that no other rule drops."""
     off: dict[str, Any] = {name: 0 if name == "range_min" else None for name in _FIELDS_OF[rule]}
     freer = replace(judge, config=replace(judge.config, **off))
-    left = 0
-    for block in range(hits.dense.num_blocks):
+
+    def left(block: int) -> int:
         verdicts = freer.select(freer.units(hits.block(block))).verdicts_H
-        left += int(np.isin(verdicts, (Verdict.POOLED, Verdict.BEYOND_POOL)).sum())
-    return left
+        return int(np.isin(verdicts, (Verdict.POOLED, Verdict.BEYOND_POOL)).sum())
+
+    with own_threads() as threads:
+        return sum(run_tasks(range(hits.dense.num_blocks), left, "judge", threads))
 
 
 def _report(

@@ -46,7 +46,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Judge:
-    """Turns hits into pools by the rules of a config.
+    """Turns hits into pools by the rules of a config; several threads may use one.
 
     Attributes:
         config: The config.
@@ -66,6 +66,10 @@ class Judge:
     def slots(self) -> int:
         """Slots of a pool."""
         return max(self.config.pool, self.config.k)
+
+    def tally(self) -> "Tally":
+        """Counts that begin at zero."""
+        return Tally(self.config.k, self.slots, self.config.short_rows == "drop")
 
     @cached_property
     def rules(self) -> Rules:
@@ -107,6 +111,7 @@ class Judge:
             self.passages.take(self.store.pair_passage_ids[pairs.values]),
             np.arange(len(rows))[:, None],
             self.queries.similarity,
+            alone=True,
         )[:, 0]
         percentiles = self._percentiles(vectors, rows, positives)
         least = self.config.min_positive_percentile
@@ -125,7 +130,6 @@ class Judge:
     ) -> NDArray[np.float64]:
         """Percent of random passages that score below each positive."""
         scores_QS = product_scores(queries_QD, self._random_passages, self.queries.similarity)
-        scores_QS.sort(axis=1)
         below: NDArray[np.float64] = (scores_QS[rows] < positives[:, None]).mean(1)
         return 100 * below
 
@@ -225,7 +229,7 @@ def negatives_table(units: Units, chosen: Selection) -> pa.Table:
 
 @dataclass
 class Tally:
-    """Counts over all blocks.
+    """Counts over blocks.
 
     Attributes:
         k: Negatives of a full row.
@@ -256,6 +260,14 @@ class Tally:
             self._short.append(units.pairs.values[sizes < self.k])
             sizes = sizes[sizes >= self.k]
         self._rows += np.bincount(sizes, minlength=self.slots + 1)
+
+    def merge(self, other: "Tally") -> None:
+        """Take over the counts of other blocks."""
+        self._verdicts += other._verdicts
+        self._rows += other._rows
+        self._untrusted += other._untrusted
+        self._short += other._short
+        self._suspect += other._suspect
 
     def dropped_pairs(self) -> NDArray[np.int64]:
         """Numbers of the pairs that are no rows to train on, rising."""
