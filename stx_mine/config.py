@@ -267,10 +267,24 @@ class PackConfig(StageConfig):
         "batches",
     )
     k: int | None = option(None, "Negatives a row (default: the k of mine).", "batches", minimum=0)
-    layout: Literal["inline", "ids"] = option(
+    layout: Literal["inline", "ids", "labels"] = option(
         "inline",
-        "inline: texts in the shards; ids: one table of texts beside them, for many packings.",
+        "inline: texts in the shards; ids: texts beside them; labels: (text, label) rows.",
         "batches",
+    )
+    labeled: str | None = option(
+        None,
+        "Rows of --layout labels: Parquet, JSONL, CSV or TSV (default: labels of the run's pairs).",
+        "batches",
+    )
+    text_column: str | None = option(
+        None, "Its column of texts (default: text, or the first).", "batches"
+    )
+    label_column: str | None = option(
+        None, "Its column of labels (default: label, or the second).", "batches"
+    )
+    texts_per_label: int = option(
+        4, "Texts that a label has in a batch of --layout labels, at most.", "batches", minimum=2
     )
     near_positive_margin: float | None = option(
         None,
@@ -311,6 +325,36 @@ class PackConfig(StageConfig):
             raise ConfigError(
                 f"--cluster {self.cluster:g} and --order {self.order} both decide which rows meet; "
                 "give one of them"
+            )
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        """Refuse options that the layout would not heed.
+
+        Raises:
+            ConfigError: There is one, or batches would not hold whole groups of texts.
+        """
+        pairs, labels, file = "--layout inline or ids", "--layout labels", "--labeled"
+        uses = dict.fromkeys(
+            ("policy", "k", "near_positive_margin", "rotate", "order", "cluster"), pairs
+        )
+        uses |= dict.fromkeys(("labeled", "texts_per_label"), labels)
+        uses |= dict.fromkeys(("text_column", "label_column"), file)
+        heeded = {labels if self.layout == "labels" else pairs, file if self.labeled else ""}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in uses and uses[one.name] not in heeded and value != one.default:
+                raise ConfigError(
+                    f"{flag(one)} {value} needs {uses[one.name]}, found --layout {self.layout}"
+                    f"{f' and {file} {self.labeled}' if self.labeled else ''}; leave out one of "
+                    "them"
+                )
+        if self.layout == "labels" and self.batch_size % self.texts_per_label:
+            lower = self.batch_size // self.texts_per_label * self.texts_per_label
+            raise ConfigError(
+                f"--batch-size must be a multiple of --texts-per-label {self.texts_per_label}, "
+                f"found {self.batch_size}; give {lower or self.texts_per_label} or "
+                f"{lower + self.texts_per_label}"
             )
 
 

@@ -294,7 +294,11 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "other_hits",
         "advice",
         "composition",
+        "packings",
+        "label_source",
+        "label_packer",
         "verify_rows",
+        "verify_labels",
     }
     assert stages == set(command_line.COMMANDS)
 

@@ -114,8 +114,9 @@ class Shard:
         batch_size: Rows a batch.
         num_batches: Batches in the file.
         num_negatives: Columns of negatives.
-        policy: merge or strict.
+        policy: merge or strict; empty for (text, label) rows.
         texts: The table of texts that its ids stand for; None where it holds texts itself.
+        texts_per_label: Texts that a label has in a batch at most; None for rows of pairs.
     """
 
     path: Path
@@ -124,6 +125,7 @@ class Shard:
     num_negatives: int
     policy: str
     texts: Path | None = None
+    texts_per_label: int | None = None
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
@@ -145,6 +147,9 @@ class Shard:
         rows = parquet.metadata.num_rows
         if rows % size:
             raise InputError(f"{path} has {rows:,} rows, no multiple of its batch size {size:,}")
+        if footer["layout"] == "labels":
+            each = int(footer["texts_per_label"])
+            return cls(path, size, rows // size, 0, "", texts_per_label=each)
         texts = path.parent.parent / TEXTS if footer["layout"] == "ids" else None
         return cls(path, size, rows // size, int(footer["k"]), footer["policy"], texts)
 

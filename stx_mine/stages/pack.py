@@ -13,7 +13,6 @@ from stx_mine.artifacts.batches import (
     POSITIVES,
     TEXTS,
     dataset_card,
-    shard_path,
     text_columns,
     write_group_texts,
     write_positives,
@@ -29,12 +28,10 @@ from stx_mine.core.forbidden import positive_groups
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
 from stx_mine.stages.advice import advise
+from stx_mine.stages.label_packer import pack_labels
 from stx_mine.stages.packer import Packer
+from stx_mine.stages.packings import MIN_EPOCH_STEPS, assign_packings, batches_of_shards
 from stx_mine.stages.report import StageReport, make_report, share
-
-# Below MIN_EPOCH_STEPS a person is warned. Packings are made until there are MIN_STEPS steps in
-# all: of one batch of 32,768 rows, 12 steps gave a better model than 20 (docs/design.md).
-MIN_PACKINGS, MIN_STEPS, MIN_EPOCH_STEPS = 2, 12, 20
 
 
 def run_pack(config: PackConfig) -> StageReport:
@@ -45,6 +42,8 @@ def run_pack(config: PackConfig) -> StageReport:
         ArtifactError: Negatives are missing, or other batches are in the way.
     """
     run = RunDir(config.run_dir)
+    if config.layout == "labels":
+        return pack_labels(config, run)
     with run.lock():
         texts, negatives = require(run, "texts"), require(run, "negatives")
         embeddings = require(run, "embeddings")
@@ -91,19 +90,13 @@ def _assign_packings(packer: Packer) -> list[Assignment]:
     Raises:
         ConfigError: Not one strict batch can be filled.
     """
-    config = packer.config
-    packings = [packer.assign(0, np.empty(0, np.int64))]
-    reached = len(packings[0].rows_PB)
-    if reached == 0:
+    packings = assign_packings(packer.assign, packer.config.packings)
+    if not len(packings[0].rows_PB):
         raise ConfigError(
-            f"no strict batch of {config.batch_size:,} rows can be filled: too many rows share "
-            "texts or positives; give a smaller --batch-size or --policy merge"
+            f"no strict batch of {packer.config.batch_size:,} rows can be filled: too many rows "
+            "share texts or positives; give a smaller --batch-size or --policy merge"
         )
-    wanted = config.packings or max(MIN_PACKINGS, -(-MIN_STEPS // reached))
-    for number in range(1, wanted):
-        packings.append(packer.assign(number, packings[-1].left_out))
-    smallest = min(len(one.rows_PB) for one in packings)
-    return [one.truncated(smallest) for one in packings]
+    return packings
 
 
 def _write(
@@ -111,21 +104,14 @@ def _write(
 ) -> None:
     config, store = packer.config, packer.store
     size, num_batches = config.batch_size, len(packings[0].rows_PB)
-    per_shard = max(1, config.shard_rows // size)
-    num_shards = -(-num_batches // per_shard)
-    tasks = {
-        shard_path(packing, shard, num_shards): (packing, shard * per_shard)
-        for packing in range(len(packings))
-        for shard in range(num_shards)
-    }
+    tasks = batches_of_shards(config, packings)
     files = [*tasks, POSITIVES, CARD]
     if config.layout == "ids":
         files.append(TEXTS)
     artifact.begin(files, {"packings": len(packings), "batches": num_batches})
 
     def write(path: str) -> None:
-        packing, first = tasks[path]
-        rows_PB = packings[packing].rows_PB[first : first + per_shard]
+        packing, rows_PB, first = tasks[path]
         tables = [
             packer.table(rows_B, packing, hash_seed(config.seed, packing, first + number))
             for number, rows_B in enumerate(rows_PB)

@@ -51,3 +51,8 @@ def make_report(
 def share(part: int, whole: int) -> str:
     """A count with its percentage."""
     return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
+
+
+def listed(counts: dict[str, int]) -> str:
+    """The counts above zero with their names; empty where there are none."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)

@@ -10,12 +10,13 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from stx_mine.artifacts.artifact import Artifact, require
-from stx_mine.artifacts.batches import Shard, list_packings
+from stx_mine.artifacts.batches import CARD, Shard, list_packings
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.config import TrainConfig, key_fields
+from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.load import is_static
-from stx_mine.stages.pack import MIN_STEPS
+from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
 from stx_mine.train.learning_rate import default_learning_rate
 from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss
@@ -30,12 +31,19 @@ def run_train(config: TrainConfig) -> StageReport:
     """Train and write `model/`, which `SentenceTransformer` loads.
 
     Raises:
+        ConfigError: The batches are of (text, label) rows.
         ModelError: The model cannot be loaded.
         ArtifactError: Batches are missing, or another model is in the way.
     """
     run = RunDir(config.run_dir)
     with run.lock():
         batches = require(run, "batches")
+        if batches.fields["layout"] == "labels":
+            raise ConfigError(
+                f"{batches.folder}/ holds (text, label) batches, which --loss {config.loss} cannot "
+                "read; run `stx-mine pack --layout inline --overwrite`, or train on them as "
+                f"{batches.folder / CARD} says"
+            )
         embedded = require(run.first_round, "embeddings")
         name = config.model or embedded.extra["model"]
         max_length = config.max_length or embedded.fields["max_length"]

@@ -29,6 +29,7 @@ from stx_mine.core.verify import BatchIds, Violation, check_batch, check_strict,
 from stx_mine.errors import ConfigError, InputError, ViolationError
 from stx_mine.ragged import Ragged, offsets_of
 from stx_mine.stages.report import StageReport
+from stx_mine.stages.verify_labels import check_label_packings
 from stx_mine.stages.verify_rows import SHOWN_TEXT, verify_rows
 
 _SHOWN_ROWS = 5
@@ -98,11 +99,18 @@ def _check_files(folder: Path, listed: list[dict[str, str]]) -> Iterator[str]:
 
 
 def _check_content(folder: Path) -> Iterator[str]:
-    known, near = _ByAnchor.open(folder)
     packings = list_packings(folder)
     sizes = {sum(shard.num_batches for shard in shards) for shards in packings}
     if len(sizes) > 1:
         yield f"packings differ in their number of batches: {sorted(sizes)}"
+    if packings[0][0].texts_per_label is not None:
+        yield from check_label_packings(folder, packings)
+    else:
+        yield from _check_pair_packings(folder, packings)
+
+
+def _check_pair_packings(folder: Path, packings: list[list[Shard]]) -> Iterator[str]:
+    known, near = _ByAnchor.open(folder)
     for shards in packings:
         seen: list[NDArray[np.int64]] = []
         for shard in shards:
