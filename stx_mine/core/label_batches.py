@@ -54,8 +54,8 @@ def assign_labels(
 ) -> Assignment:
     """Fill batches with groups of 2 to M texts of a label, each label in one group at most.
 
-    Every label takes a turn for each M of its rows, its turns spread evenly over the packing from
-    a random start. Batches fill one after the other with the turns in their order: a turn gives as
+    Every label takes a turn for each M of its rows, one at random in each equal part of the
+    packing. Batches fill one after the other with the turns in their order: a turn gives as
     many rows as there is room for, but never so that one row alone is left of its label or of the
     room. A turn whose label may not be in the batch waits for the next one. What is left over is
     dealt again.
@@ -121,8 +121,9 @@ def _turns(
     num_turns = -(-limits // texts_per_label)
     owners = np.repeat(np.arange(len(limits)), num_turns)
     numbers = np.arange(len(owners)) - np.repeat(offsets_of(num_turns)[:-1], num_turns)
-    starts = np.where(waiting, 0.0, rng.random(len(limits)))
-    places = (numbers + starts[owners]) / num_turns[owners]
+    # One in each equal part of the packing, at random: other labels meet each time.
+    places = (numbers + rng.random(len(owners))) / num_turns[owners]
+    places[(numbers == 0) & waiting[owners]] = 0
     return owners[np.lexsort((rng.random(len(owners)), places))], num_turns
 
 

@@ -89,7 +89,7 @@ def _assign(config: PackConfig, source: LabelSource) -> list[Assignment]:
     if not len(packings[0].rows_PB):
         raise ConfigError(
             f"no batch of {size:,} rows can be filled: labels that share a text or are joined by a "
-            "pair keep apart, and every label needs two texts in its batch; "
+            f"pair keep apart, and groups of 2 to {each} texts must add up to a batch; "
             f"{_smaller(config, source.labels)}"
         )
     return packings
@@ -112,13 +112,13 @@ def _too_large(config: PackConfig, sizes: NDArray[np.int64]) -> str:
 
 
 def _smaller(config: PackConfig, labels: Labels) -> str:
-    """Advice: the first half, quarter ... of the batch size of which a batch fills."""
-    each, size = config.texts_per_label, config.batch_size
-    none = np.empty(0, np.int64)
-    while size > each:
-        size = max(each, size // 2 // each * each)
+    """Advice: a smaller batch size of which a batch fills."""
+    each, none = config.texts_per_label, np.empty(0, np.int64)
+    halves = [config.batch_size >> power for power in range(1, config.batch_size.bit_length())]
+    for smaller in (config.batch_size - each, *halves):
+        size = smaller // each * each
         rng = np.random.default_rng([config.seed, 0])
-        if len(assign_labels(labels, size, each, none, rng).rows_PB):
+        if size and len(assign_labels(labels, size, each, none, rng).rows_PB):
             return f"give --batch-size {size}"
     return "give another --texts-per-label"
 
@@ -181,7 +181,7 @@ def _counts(config: PackConfig, source: LabelSource, packings: list[Assignment])
         "rows_left_out": {
             "label_too_large": too_many,
             "no_whole_batch": others % size,
-            "labels_keep_apart": others - others % size,
+            "batches_not_filled": others - others % size,
         },
         "batches": num_batches,
         "batches_bound": most_batches(sizes, size, config.texts_per_label),
@@ -245,7 +245,7 @@ def _warnings(config: PackConfig, counts: dict[str, Any], example: str) -> Itera
             f"{config.texts_per_label} texts for each of {counts['batches']:,} batches; a smaller "
             "--batch-size or a larger --texts-per-label packs more of them"
         )
-    if left_out["labels_keep_apart"] > size:
+    if left_out["batches_not_filled"] > size:
         yield (
             f"{left_out['labels_keep_apart'] // size:,} batches could not be filled from labels "
             "that share no text and that no pair joins; a smaller --batch-size fills more"
