@@ -184,6 +184,27 @@ def test_batches_of_pairs_hold_every_invariant(pairs, each, groups, seed):
     check(labels, assignment, each * groups, each, set(pairs))
 
 
+def test_batches_of_texts_that_are_queries_and_passages_hold_every_invariant():
+    pairs = [(n, n + 1) for n in range(150)]
+    labels, _ = labels_of_pairs(*columns(pairs), num_groups=151)
+    assert all(len(one) for one in sets_of(labels.forbidden)[:-1])
+    for seed in range(20):
+        assignment = assign_labels(labels, 16, 2, NO_ROWS, np.random.default_rng(seed))
+        check(labels, assignment, 16, 2, set(pairs))
+        assert len(assignment.rows_PB) > 10
+
+
+def test_a_passage_of_half_the_queries_does_not_stop_the_others():
+    """Labels of three texts share one passage; a batch takes one of them, and an even rest."""
+    own = [(3_000 + n, n) for n in range(2_000)]
+    pairs = own + [(3_000 + n, 2_500) for n in range(0, 2_000, 2)]
+    labels, _ = labels_of_pairs(*columns(pairs), num_groups=5_000)
+    assignment = assign_labels(labels, 64, 4, NO_ROWS, np.random.default_rng(0))
+    check(labels, assignment, 64, 4, set(pairs))
+    # 2,000 rows of the others, and at most 3 of the rest a batch.
+    assert 31 <= len(assignment.rows_PB) <= 32
+
+
 @given(
     st.lists(st.integers(2, 9), min_size=1, max_size=12),
     st.integers(2, 4),

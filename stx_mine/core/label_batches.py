@@ -15,7 +15,8 @@ from stx_mine.core.labels import Labels
 from stx_mine.ragged import Ragged, offsets_of
 
 _MAX_ROUNDS = 8
-# Turns that do not fit into a batch, before one may leave a single text of its label over.
+# Turns that do not fit into the rest of a batch, before one may leave a single text of its label
+# over; after twice as many a group of the batch gives up a row, so that the rest has another size.
 _PATIENCE = 64
 
 
@@ -171,12 +172,15 @@ def _fill(
         room, num_groups, num_waiting, place, cursor = _take_turns(
             batch, turns, cursor, num_turns, carried, waiting, groups, state
         )
-        for label in waiting[:num_waiting]:
-            size = _give(label, batch, room, True, state)
-            if size > 0:
-                groups[num_groups] = label, size
-                num_groups += 1
-                room -= size
+        for attempt in range(2):
+            if attempt and room:
+                room += _shrink(groups[:num_groups], taken)
+            for label in waiting[:num_waiting]:
+                size = _give(label, batch, room, True, state)
+                if size:
+                    groups[num_groups] = label, size
+                    num_groups += 1
+                    room -= size
         if room:
             for label, size in groups[:num_groups]:
                 taken[label] -= size
@@ -215,9 +219,8 @@ def _take_turns(
         else:
             label = turns[cursor]
             cursor += 1
-        may_strand = room <= texts_per_label and misfits >= _PATIENCE
-        size = _give(label, batch, room, may_strand, state)
-        if size > 0:
+        size = _give(label, batch, room, misfits >= _PATIENCE, state)
+        if size:
             groups[num_groups] = label, size
             num_groups += 1
             room -= size
@@ -226,8 +229,11 @@ def _take_turns(
                 continue
             # Its last turn; where others gave fewer rows than they might, it takes one more.
             num_turns[label] = 1
-        else:
+        elif room <= texts_per_label + 1:
+            # Only here can a label that may join be of a wrong size.
             misfits += 1
+            if misfits == 2 * _PATIENCE:
+                room += _shrink(groups[:num_groups], taken)
         if limits[label] - taken[label] > 1 and num_waiting < batch_size:
             waiting[num_waiting] = label
             num_waiting += 1
@@ -246,6 +252,17 @@ def _give(label: Any, batch: Any, room: Any, may_strand: Any, state: Any) -> Any
             taken[label] += size
             _join(label, batch, stamps, conflicts, in_batch)
             return size
+    return 0
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _shrink(groups: Any, taken: Any) -> Any:
+    """Take a row from the last group of three or more; returns how many rows were taken."""
+    for place in range(len(groups) - 1, -1, -1):
+        if groups[place, 1] > 2:
+            groups[place, 1] -= 1
+            taken[groups[place, 0]] -= 1
+            return 1
     return 0
 
 

@@ -217,7 +217,7 @@ def _sentences(
     left_out = counts["rows_left_out"]
     lines = [
         came,
-        f"a label has {least:,} to {most:,} texts, half of them {median:,} or more",
+        f"labels have {least:,} to {most:,} texts, the median one {median:,}",
         f"{batches:,} batches of {size:,} rows in each of {counts['packings']} packings, at most "
         f"{config.texts_per_label} texts a label: {counts['steps']:,} optimizer steps in all",
         f"{share(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
