@@ -123,9 +123,24 @@ def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
             configs.flag(one),
             help=one.metadata["help"],
             show_default=default not in (None, [], False),
-            parser=_number_or_none if _can_be_switched_off(one, hint) else None,
+            parser=_parser(one, hint),
         )
+        # What a parser makes of a word is its own affair.
+        hint = str | None if hint == configs.MANY_SOURCES else hint
     return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
+
+
+def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
+    """What turns a word into the value of a field, where typer cannot."""
+    if hint == configs.MANY_SOURCES:
+        return _sources_of_file
+    return _number_or_none if _can_be_switched_off(one, hint) else None
+
+
+def _sources_of_file(path: str) -> tuple[configs.Source, ...]:
+    from stx_mine.pipeline import load_sources
+
+    return load_sources(path)
 
 
 def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:

@@ -92,6 +92,44 @@ class SourceFields:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source(SourceFields):
+    """One of several sources of pairs: an entry of `--sources`, and of the YAML key `sources`."""
+
+    name: str = option("", "Name of the source, in reports and shards.", "texts")
+    path: str = option("", "Its pairs: what PAIRS may be.", "texts")
+    weight: float = option(1.0, "How much its size counts in a packing.", "texts")
+    query_prompt: str | None = option(
+        None, "Put before its queries (default: the model's own; empty: none).", "texts"
+    )
+    passage_prompt: str | None = option(
+        None, "Put before its passages (default: the model's own; empty: none).", "texts"
+    )
+
+    def __post_init__(self) -> None:
+        """Check what has no sensible default.
+
+        Raises:
+            ConfigError: There is no name or path, or the weight is not above 0.
+        """
+        for one in ("name", "path"):
+            if not getattr(self, one):
+                raise ConfigError(f"every source needs a {one}, found none for {self}; add {one}:")
+        if not 0 < self.weight < float("inf"):
+            raise ConfigError(
+                f"the weight of source {self.name!r} must be above 0, found {self.weight:g}; "
+                "leave the source out instead"
+            )
+
+    @property
+    def prompts(self) -> tuple[str | None, str | None]:
+        """The prompts of queries and of passages."""
+        return self.query_prompt, self.passage_prompt
+
+
+MANY_SOURCES = tuple[Source, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class IngestConfig(SourceFields, StageConfig):
     """Read pairs and a corpus, count what is dropped, merge exact duplicates."""
 
@@ -101,11 +139,40 @@ class IngestConfig(SourceFields, StageConfig):
         "texts",
         argument=True,
     )
+    sources: tuple[Source, ...] | None = option(
+        None,
+        "Several sources instead of PAIRS: a YAML list of name, path, weight, query_prompt ...",
+        "texts",
+    )
+
+    def __post_init__(self) -> None:
+        """Check that the input is said once.
+
+        Raises:
+            ConfigError: PAIRS or its options stand beside sources, or a name stands twice.
+        """
+        super().__post_init__()
+        if self.sources is None:
+            return
+        beside = [one for one in ("pairs", *_names(SourceFields)) if getattr(self, one)]
+        if beside:
+            named = "PAIRS" if beside[0] == "pairs" else "--" + beside[0].replace("_", "-")
+            raise ConfigError(
+                f"expected {named} or --sources, found both; write {beside[0]} into the entry of "
+                "its source"
+            )
+        names = [one.name for one in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice or not names:
+            raise ConfigError(
+                f"expected sources of different names, found {', '.join(twice) or 'none'}"
+                f"{' more than once' if twice else ''}; mend --sources"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig(IngestConfig):
-    """Ingest PAIRS where given, then embed every distinct text once."""
+    """Ingest PAIRS or sources where given, then embed every distinct text once."""
 
     model: str = option(DEFAULT_MODEL, "A hub id, a local folder, or package:NAME.", "embeddings")
     dtype: Literal["float32", "float16"] = option(
@@ -303,6 +370,17 @@ class PackConfig(StageConfig):
         "batches",
         minimum=0,
     )
+    sources_per_batch: Literal["auto", "one", "mixed"] = option(
+        "auto",
+        "Sources in a batch: one, mixed in proportion, or auto: one where their prompts differ.",
+        "batches",
+    )
+    source_temperature: float = option(
+        1.0,
+        "A source's share of a packing: (weight x rows) ^ (1 / temperature).",
+        "batches",
+        minimum=0.01,
+    )
     dry_run: bool = option(False, "Write nothing; say what each policy would give, and advise.")
     packings: int | None = option(
         None, "Different packings (default: 2, or as many as make 12 steps).", "batches", minimum=1
@@ -425,6 +503,9 @@ class EvaluateConfig(SourceFields, StageConfig):
     models: tuple[str, ...] = option(
         (), "Models to compare (default: the base model and the trained one).", "evaluations"
     )
+    source: str | None = option(
+        None, "Source of the run whose prompts the data takes.", "evaluations"
+    )
     name: str | None = option(None, "Name of the evaluation (default: that of the data).")
     encode_batch_size: int = option(256, "Texts a forward pass.", minimum=1)
     device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
@@ -462,16 +543,20 @@ class ExportConfig(StageConfig):
             )
 
 
+def _names(config_type: type) -> list[str]:
+    return [one.name for one in fields(config_type)]
+
+
 def flag(one: "Field[Any]") -> str:
     """The CLI spelling of a field."""
     return one.name.upper() if one.metadata.get("argument") else "--" + one.name.replace("_", "-")
 
 
-def key_fields(config: StageConfig, artifact: str) -> dict[str, Any]:
+def key_fields(config: StageConfig | SourceFields, artifact: str) -> dict[str, Any]:
     """The fields of a config that decide the bytes of an artifact.
 
     Args:
-        config: A stage's config.
+        config: A stage's config, or a source.
         artifact: Name of the artifact.
 
     Returns:

@@ -60,14 +60,7 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
     Raises:
         ConfigError: The file is missing or malformed, or a name or value does not fit.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text("utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"expected a pipeline file in UTF-8 at {path}, found none; check the path"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    content = _read_yaml(path, "a pipeline file") or {}
     if not isinstance(content, dict):
         raise ConfigError(f"expected stage names with their fields in {path}, found {content!r}")
     settings = {name: _mapping(name, value) for name, value in content.items() if name not in _TOP}
@@ -78,7 +71,9 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
         if name not in STAGES:
             known = ", ".join([*_TOP, *STAGES])
             raise ConfigError(f"{name!r} is no stage of a pipeline ({path}); there are {known}")
-        settings[name] = {key: _typed(name, key, value) for key, value in values.items()}
+        settings[name] = {
+            key: _typed(name, STAGES[name], key, value) for key, value in values.items()
+        }
     rounds = top.get("rounds", 1)
     if not isinstance(rounds, int) or rounds < 1:
         raise ConfigError(f"rounds must be a whole number of at least 1, found {rounds!r}")
@@ -92,6 +87,15 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
     for _ in pipeline_steps(pipeline):
         pass
     return pipeline
+
+
+def load_sources(path: str) -> tuple[configs.Source, ...]:
+    """Read a YAML file that lists sources: `name`, `path` and what else `Source` has.
+
+    Raises:
+        ConfigError: The file is missing or malformed, or a name or value does not fit.
+    """
+    return _sources(_read_yaml(path, "a list of sources"), path)
 
 
 def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, configs.StageConfig]]:
@@ -169,17 +173,47 @@ def _mapping(stage: Any, value: Any) -> dict[str, Any]:
     return dict(value or {})
 
 
-def _typed(stage: str, name: str, value: Any) -> Any:
+def _read_yaml(path: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"expected {what} in UTF-8 at {path}, found none; check the path"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def _sources(value: Any, where: str) -> tuple[configs.Source, ...]:
+    """Entries of a list in YAML -> sources."""
+    entries = list(value) if isinstance(value, list | tuple) else []
+    if not entries or not all(isinstance(one, dict) for one in entries):
+        raise ConfigError(
+            f"expected a list of sources, each with name: and path:, in {where}, found {value!r}"
+        )
+    return tuple(
+        configs.Source(
+            **{
+                name: _typed(f"sources[{number}]", configs.Source, name, one)
+                for name, one in entry.items()
+            }
+        )
+        for number, entry in enumerate(entries)
+    )
+
+
+def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
     """Check a YAML value against the field's type.
 
     Raises:
         ConfigError: There is no such field, or the value does not fit it.
     """
-    config_type = STAGES[stage]
     hints = get_type_hints(config_type)
     if name not in hints or name in ("run_dir", "overwrite"):
         known = ", ".join(key for key in hints if key not in ("run_dir", "overwrite"))
-        raise ConfigError(f"{stage}.{name} is no field of {stage}; its fields are {known}")
+        raise ConfigError(f"{where}.{name} is no field of {where}; its fields are {known}")
+    if hints[name] == configs.MANY_SOURCES and value is not None:
+        return load_sources(value) if isinstance(value, str) else _sources(value, where)
     if isinstance(value, list):
         value = tuple(value)
     if isinstance(value, str) and _takes_float(hints[name]) and _NUMBER.fullmatch(value):
@@ -187,7 +221,7 @@ def _typed(stage: str, name: str, value: Any) -> Any:
         value = float(value)
     if not _fits(value, hints[name]):
         wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
-        raise ConfigError(f"{stage}.{name} must be {wanted}, found {value!r}; mend the file")
+        raise ConfigError(f"{where}.{name} must be {wanted}, found {value!r}; mend the file")
     return float(value) if isinstance(value, int) and _takes_float(hints[name]) else value
 
 

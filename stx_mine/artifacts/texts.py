@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.files import atomic, read_array, read_table
+from stx_mine.artifacts.sources import SourceTable
 from stx_mine.ragged import offsets_of
 
 QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
@@ -99,6 +100,7 @@ class TextStore:
         pair_passage_ids: int64 (N,).
         query_groups: int64 (num queries,); groups below num_passages are passages.
         passage_groups: int64 (num passages,).
+        sources: Where they came from; None where there is one unnamed source.
     """
 
     queries: pa.Table
@@ -107,6 +109,7 @@ class TextStore:
     pair_passage_ids: NDArray[np.int64]
     query_groups: NDArray[np.int64]
     passage_groups: NDArray[np.int64]
+    sources: SourceTable | None = None
 
     @classmethod
     def open(cls, manifest: Manifest) -> "TextStore":
@@ -120,6 +123,7 @@ class TextStore:
             pairs.column("passage_id").to_numpy(),
             read_array(folder / QUERY_GROUPS),
             read_array(folder / PASSAGE_GROUPS),
+            SourceTable.open(manifest),
         )
 
     @property

@@ -19,7 +19,9 @@ Similarity = Literal["cosine", "dot", "euclidean"]
 class Encoder(Protocol):
     """Whatever turns texts into vectors."""
 
-    def encode(self, texts: list[str], role: Role) -> NDArray[np.float32]:
+    def encode(
+        self, texts: list[str], role: Role, prompt: str | None = None
+    ) -> NDArray[np.float32]:
         """Vectors of texts, float32 (len(texts), dim), in order."""
         ...
 
@@ -53,12 +55,20 @@ class SentenceTransformerEncoder:
         """
         return cls(name, load_model(name, device, max_length), batch_size)
 
-    def encode(self, texts: list[str], role: Role) -> NDArray[np.float32]:
-        """Vectors of texts, float32 (len(texts), dim); the library sorts them by length."""
+    def encode(
+        self, texts: list[str], role: Role, prompt: str | None = None
+    ) -> NDArray[np.float32]:
+        """Vectors of texts, float32 (len(texts), dim); the library sorts them by length.
+
+        Args:
+            texts: The texts.
+            role: query or passage.
+            prompt: Put before each; None for the model's own prompt of the role, empty for none.
+        """
         encode = self.model.encode_query if role == "query" else self.model.encode_document
         # Static models pay per call, not per padded token.
         batch_size = max(self.batch_size, 1_024) if is_static(self.model) else self.batch_size
-        vectors = encode(texts, batch_size=batch_size, show_progress_bar=False)
+        vectors = encode(texts, prompt=prompt, batch_size=batch_size, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
 
     def similarity(self) -> Similarity:

@@ -21,9 +21,9 @@ class Tokeniser:
 
     model: SentenceTransformer
 
-    def __call__(self, texts: list[str], role: Role) -> dict[str, Any]:
-        """Model inputs of texts."""
-        prompt = role_prompt(self.model, role)
+    def __call__(self, texts: list[str], role: Role, prompt: str | None = None) -> dict[str, Any]:
+        """Model inputs of texts; `prompt` None takes the model's own, an empty one is none."""
+        prompt = role_prompt(self.model, role) if prompt is None else prompt or None
         return dict(self.model.preprocess(texts, prompt=prompt, task=_TASKS[role]))
 
 

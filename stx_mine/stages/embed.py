@@ -5,10 +5,12 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Artifact, require
 from stx_mine.artifacts.files import read_array, write_array
 from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.sources import SourceTable, read_sources
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import shard_names
 from stx_mine.config import DEFAULT_MODEL, EmbedConfig, key_fields
@@ -23,14 +25,15 @@ ROLES: dict[str, Role] = {"queries": "query", "passages": "passage"}
 
 
 def run_embed(config: EmbedConfig) -> StageReport:
-    """Ingest where PAIRS is given, then embed into `embeddings/`.
+    """Ingest where PAIRS or sources are given, then embed into `embeddings/`.
 
     Raises:
         ModelError: The model cannot be loaded.
         ArtifactError: There are no texts, or other embeddings are in the way.
         InputError: The model gives vectors that are not finite.
     """
-    parts = (run_ingest(config),) if config.pairs is not None else ()
+    given = config.pairs is not None or config.sources is not None
+    parts = (run_ingest(config),) if given else ()
     run = RunDir(config.run_dir)
     with run.lock():
         texts_manifest = require(run, "texts")
@@ -38,6 +41,8 @@ def run_embed(config: EmbedConfig) -> StageReport:
             config.model, config.device, config.max_length, config.encode_batch_size
         )
         contract = encoder.contract()
+        if sources := read_sources(texts_manifest):
+            contract["source_prompts"] = {one.name: one.prompts for one in sources}
         fields = {**key_fields(config, "embeddings"), "model": contract}
         inputs = {"texts": texts_manifest.digest}
         artifact = Artifact(
@@ -57,7 +62,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
         def embed(name: str) -> None:
             role, start = tasks[name]
             texts = tables[role].column("text").slice(start, config.shard_size)
-            vectors = encoder.encode(texts.to_pylist(), ROLES[role])
+            vectors = _encode(encoder, texts, ROLES[role], store.sources, start)
             _refuse_infinite(vectors, texts, role, start)
             write_array(artifact.folder / name, vectors.astype(config.dtype))
 
@@ -72,8 +77,26 @@ def run_embed(config: EmbedConfig) -> StageReport:
         return _report(artifact, config, parts)
 
 
+def _encode(
+    encoder: SentenceTransformerEncoder,
+    texts: pa.ChunkedArray,
+    role: Role,
+    sources: SourceTable | None,
+    start: int,
+) -> NDArray[np.float32]:
+    """Vectors of consecutive texts from id `start`, each with the prompt of its source."""
+    if sources is None:
+        return encoder.encode(texts.to_pylist(), role)
+    by_prompt = [one for one in sources.prompts_of(role, start, start + len(texts)) if len(one[1])]
+    vectors = [
+        encoder.encode(texts.take(pa.array(places)).to_pylist(), role, prompt)
+        for prompt, places in by_prompt
+    ]
+    return np.concatenate(vectors)[np.argsort(np.concatenate([places for _, places in by_prompt]))]
+
+
 def _refuse_infinite(
-    vectors: "np.typing.NDArray[np.float32]", texts: pa.ChunkedArray, role: str, start: int
+    vectors: NDArray[np.float32], texts: pa.ChunkedArray, role: str, start: int
 ) -> None:
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
@@ -101,6 +124,11 @@ def _report(
         f"{counts['queries']:,} queries and {counts['passages']:,} passages embedded with "
         f"{config.model} ({contract['dim']} dimensions, {contract['similarity']})"
     ]
+    for name, prompts in contract.get("source_prompts", {}).items():
+        named = ", ".join(
+            f"{role} prompt {prompt!r}" for role, prompt in prompts.items() if prompt is not None
+        )
+        lines.append(f"source {name}: {named or 'the prompts of the model'}")
     if torch.cuda.is_available() and config.model == DEFAULT_MODEL:
         lines.append(
             "a GPU is here: a transformer, for example --model BAAI/bge-small-en-v1.5, mines "

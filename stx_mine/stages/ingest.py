@@ -1,7 +1,8 @@
 """Ingest: files in, distinct texts with ids, pairs and groups out; every dropped row counted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stx_mine.artifacts.artifact import Artifact
 from stx_mine.artifacts.files import write_array, write_table
 from stx_mine.artifacts.pair_source import PairSource, TextStream
 from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.sources import SOURCE_FILES, SourceInfo, write_sources
 from stx_mine.artifacts.texts import (
     DIGEST,
     NEGATIVES,
@@ -29,6 +31,16 @@ from stx_mine.artifacts.texts import (
 from stx_mine.config import IngestConfig, key_fields
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.stages.report import StageReport, make_report, share
+
+# Why a pair is dropped, by the code in `_drop_reasons`; 0 is kept.
+_REASONS = (
+    "empty_query",
+    "empty_passage",
+    "query_is_its_passage",
+    "repeated_pair",
+    "in_an_earlier_source",
+)
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,9 @@ class Ingested:
         negatives: int64 (M, 2): query_id, passage_id of known negatives, distinct.
         query_groups: int64 (num queries,).
         counts: Rows in, kept, dropped by reason.
+        pair_sources: int16 (N,) number of the source of each kept pair.
+        texts_of: "query", "passage" -> int64 ids of the texts of each source, each id once.
+        counts_by_source: The counts of pairs of each source.
     """
 
     passages: Distinct
@@ -97,6 +112,47 @@ class Ingested:
     negatives: NDArray[np.int64]
     query_groups: NDArray[np.int64]
     counts: dict[str, Any]
+    pair_sources: NDArray[np.int16]
+    texts_of: dict[str, list[NDArray[np.int64]]]
+    counts_by_source: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one source, ids counted within it.
+
+    Attributes:
+        passages: Its passages.
+        queries: Its queries.
+        query_ids: int64 (rows,); -1 for an empty text.
+        passage_ids: int64 (rows,); -1 for an empty text.
+        negatives: int64 (rows,) of each column of known negatives.
+        corpus_rows: Rows of passages that stand before those of pairs.
+        dropped: Rows that are not among `query_ids`, by reason.
+    """
+
+    passages: Distinct
+    queries: Distinct
+    query_ids: NDArray[np.int64]
+    passage_ids: NDArray[np.int64]
+    negatives: tuple[NDArray[np.int64], ...]
+    corpus_rows: int
+    dropped: dict[str, int]
+
+    @classmethod
+    def read(cls, source: PairSource) -> "_Part":
+        passages = number_texts(source.passages())
+        if source.beir:
+            dropped: dict[str, int] = {}
+            named, raw_pairs = _beir_pairs(source, passages, dropped)
+            queries = number_texts(source.queries(), wanted=named)
+            joined = _join(raw_pairs[0], queries, source.beir.queries.path, source.beir.qrels.path)
+            return cls(passages, queries, joined, raw_pairs[1], (), len(passages.ids), dropped)
+        queries = number_texts(source.queries())
+        num_rows, num_columns = len(queries.ids), 1 + len(source.negative_columns)
+        corpus_rows = len(passages.ids) - num_rows * num_columns
+        positives, *negatives = passages.ids[corpus_rows:].reshape(num_columns, num_rows)
+        return cls(passages, queries, queries.ids, positives, tuple(negatives), corpus_rows, {})
 
 
 def read_source(source: PairSource) -> Ingested:
@@ -105,78 +161,133 @@ def read_source(source: PairSource) -> Ingested:
     Raises:
         InputError: No pair is left, or qrels name unknown ids.
     """
-    dropped: dict[str, int] = {}
-    negatives = np.empty((0, 2), np.int64)
-    passages = number_texts(source.passages())
-    if source.beir:
-        named, raw_pairs = _beir_pairs(source, passages, dropped)
-        queries = number_texts(source.queries(), wanted=named)
-        query_ids = _join(raw_pairs[0], queries, source.beir.queries.path, source.beir.qrels.path)
-        passage_ids = raw_pairs[1]
-        num_rows = len(query_ids) + sum(dropped.values())
-        corpus_rows = len(passages.ids)
-    else:
-        queries = number_texts(source.queries())
-        num_rows = len(queries.ids)
-        corpus_rows = len(passages.ids) - num_rows * (1 + len(source.negative_columns))
-        query_ids = queries.ids
-        passage_ids, *columns = passages.ids[corpus_rows:].reshape(
-            1 + len(source.negative_columns), num_rows
-        )
-        negatives = _known_negatives(query_ids, columns)
+    return read_sources([source])
+
+
+def read_sources(sources: Sequence[PairSource]) -> Ingested:
+    """Number the texts of all sources as those of one, in the order of the sources.
+
+    Raises:
+        InputError: No pair is left in a source, or qrels name unknown ids.
+    """
+    parts = [_Part.read(source) for source in sources]
+    passages, passage_ids = _merged([part.passages for part in parts])
+    queries, query_ids = _merged([part.queries for part in parts])
     query_groups = _query_groups(queries, passages)
-    pairs = _clean_pairs(query_ids, passage_ids, query_groups, dropped)
-    if not len(pairs):
-        reasons = ", ".join(f"{name} {count:,}" for name, count in dropped.items() if count)
-        where = source.beir.qrels.path if source.beir else source.pairs and source.pairs.path
-        raise InputError(f"no usable pair in {where} ({reasons or 'no rows'}); check its columns")
+    numbers = np.repeat(np.arange(len(parts)), [len(part.query_ids) for part in parts])
+    pairs = np.stack(
+        [
+            _translated(query_ids, [part.query_ids for part in parts]),
+            _translated(passage_ids, [part.passage_ids for part in parts]),
+        ],
+        axis=1,
+    )
+    reasons = _drop_reasons(pairs, numbers, query_groups)
+    by_source = [_pair_counts(part, reasons[numbers == s], s) for s, part in enumerate(parts)]
+    for source, one in zip(sources, by_source, strict=True):
+        _refuse_empty(source, one)
+    negatives = _known_negatives(
+        _translated(query_ids, [np.tile(one.query_ids, len(one.negatives)) for one in parts]),
+        _translated(passage_ids, [np.concatenate([_NONE, *one.negatives]) for one in parts]),
+    )
+    corpus = _translated(passage_ids, [part.passages.ids[: part.corpus_rows] for part in parts])
     counts = {
-        "pairs_in": num_rows,
-        "pairs_kept": len(pairs),
-        "pairs_dropped": dropped,
+        **_sums(by_source),
         "queries": len(queries.digests),
         "passages": len(passages.digests),
-        "corpus_rows": corpus_rows,
-        "corpus_empty": int((passages.ids[:corpus_rows] < 0).sum()),
+        "corpus_rows": len(corpus),
+        "corpus_empty": int((corpus < 0).sum()),
         "known_negatives": len(negatives),
-        "passages_only_in_pairs": len(passages.digests) - _num_distinct(passages.ids[:corpus_rows]),
+        "passages_only_in_pairs": len(passages.digests) - _num_distinct(corpus),
     }
-    return Ingested(passages, queries, pairs, negatives, query_groups, counts)
+    return Ingested(
+        passages,
+        queries,
+        pairs[reasons == 0],
+        negatives,
+        query_groups,
+        counts,
+        numbers[reasons == 0].astype(np.int16),
+        {
+            role: [one[:-1] for one in ids]
+            for role, ids in (("query", query_ids), ("passage", passage_ids))
+        },
+        by_source,
+    )
 
 
 def run_ingest(config: IngestConfig) -> StageReport:
-    """Read pairs (and a corpus) into `texts/`.
+    """Read pairs (and a corpus), or several sources of them, into `texts/`.
 
     Raises:
         ConfigError: No pairs are named.
         InputError: An input is missing or malformed.
         ArtifactError: `texts/` was made from something else.
     """
-    if config.pairs is None:
-        raise ConfigError("expected PAIRS, found none; name a file of pairs or a BEIR folder")
-    source = PairSource.open(config.pairs, config, "train")
+    if config.pairs is None and config.sources is None:
+        raise ConfigError(
+            "expected PAIRS or --sources, found neither; name a file of pairs, a BEIR folder, or "
+            "a YAML list of sources"
+        )
+    if config.pairs is not None:
+        opened = [PairSource.open(config.pairs, config, "train")]
+    else:
+        opened = [PairSource.open(one.path, one, "train") for one in config.sources or ()]
     run = RunDir(config.run_dir)
-    fields = {**key_fields(config, "texts"), "content": source.fingerprint()}
-    for path in ("pairs", "corpus"):
-        fields.pop(path)
     with run.lock():
-        artifact = Artifact(run, "texts", fields=fields, inputs={}, overwrite=config.overwrite)
+        artifact = Artifact(
+            run, "texts", fields=_key(config, opened), inputs={}, overwrite=config.overwrite
+        )
         if artifact.done:
             return _report(artifact, skipped=True)
-        found = read_source(source)
-        files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS]
-        files += [NEGATIVES] if source.negative_columns else []
-        artifact.begin(files)
-        folder = artifact.folder
-        write_texts(folder / PASSAGES, _kept(source.passages(), found.passages))
-        write_texts(folder / QUERIES, _kept(source.queries(), found.queries))
-        for name, ids in ((PAIRS, found.pairs), (NEGATIVES, found.negatives)):
-            if name in files:
-                write_table(folder / name, pa.table([ids[:, 0], ids[:, 1]], schema=PAIR_SCHEMA))
-        write_array(folder / PASSAGE_GROUPS, np.arange(len(found.passages.digests)))
-        write_array(folder / QUERY_GROUPS, found.query_groups)
-        artifact.finish(files, config=asdict(config), counts=found.counts)
+        _write(artifact, config, opened, read_sources(opened))
         return _report(artifact)
+
+
+def _key(config: IngestConfig, opened: list[PairSource]) -> dict[str, Any]:
+    """The settings that decide `texts/`; a file counts by its content, not by its path."""
+    if config.sources is None:
+        found = {**key_fields(config, "texts"), "content": opened[0].fingerprint()}
+        return {name: v for name, v in found.items() if name not in ("pairs", "corpus", "sources")}
+    found = {"sources": [one.name for one in config.sources]}
+    for one, source in zip(config.sources, opened, strict=True):
+        of_source = {**key_fields(one, "texts"), "content": source.fingerprint()}
+        for name, value in of_source.items():
+            if name not in ("name", "path", "corpus"):
+                found[f"{one.name}.{name}"] = value
+    return found
+
+
+def _write(
+    artifact: Artifact, config: IngestConfig, opened: list[PairSource], found: Ingested
+) -> None:
+    files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS]
+    files += [NEGATIVES] if any(source.negative_columns for source in opened) else []
+    files += SOURCE_FILES if config.sources else []
+    artifact.begin(files)
+    folder = artifact.folder
+    passages = chain.from_iterable(source.passages() for source in opened)
+    queries = chain.from_iterable(source.queries() for source in opened)
+    write_texts(folder / PASSAGES, _kept(passages, found.passages))
+    write_texts(folder / QUERIES, _kept(queries, found.queries))
+    for name, ids in ((PAIRS, found.pairs), (NEGATIVES, found.negatives)):
+        if name in files:
+            write_table(folder / name, pa.table([ids[:, 0], ids[:, 1]], schema=PAIR_SCHEMA))
+    write_array(folder / PASSAGE_GROUPS, np.arange(len(found.passages.digests)))
+    write_array(folder / QUERY_GROUPS, found.query_groups)
+    counts, extra = dict(found.counts), dict[str, Any]()
+    if config.sources:
+        infos = [SourceInfo(one.name, *one.prompts) for one in config.sources]
+        numbers = {role: _first_sources(ids) for role, ids in found.texts_of.items()}
+        write_sources(folder, infos, {"pair": found.pair_sources, **numbers})
+        extra["weights"] = [one.weight for one in config.sources]
+        by_source = zip(config.sources, found.counts_by_source, strict=True)
+        counts["sources"] = {one.name: of_source for one, of_source in by_source}
+        counts["texts_with_two_prompts"] = {
+            role: _num_with_two_prompts(ids, [one.prompts[role] for one in infos])
+            for role, ids in found.texts_of.items()
+        }
+    artifact.finish(files, config=asdict(config), counts=counts, extra=extra)
 
 
 def _kept(
@@ -243,44 +354,145 @@ def _query_groups(queries: Distinct, passages: Distinct) -> NDArray[np.int64]:
     return np.where(found >= 0, found, own)
 
 
-def _clean_pairs(
-    query_ids: NDArray[np.int64],
-    passage_ids: NDArray[np.int64],
-    query_groups: NDArray[np.int64],
-    dropped: dict[str, int],
+def _merged(parts: list[Distinct]) -> tuple[Distinct, list[NDArray[np.int64]]]:
+    """Number the texts of several streams as those of one.
+
+    Returns:
+        The texts of all streams, and for each stream int64 (its distinct texts + 1,) its ids ->
+        ids of all; the last entry is -1, so that -1 stays -1.
+    """
+    encoded = pa.chunked_array([part.digests for part in parts]).combine_chunks()
+    encoded = encoded.dictionary_encode()
+    numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    borders = np.cumsum([len(part.digests) for part in parts])[:-1]
+    ids = [np.append(one, -1) for one in np.split(numbers, borders)]
+    originals = pa.chunked_array(
+        [chunk for part in parts for chunk in part.original_ids.chunks], pa.large_string()
+    )
+    return Distinct(
+        _translated(ids, [part.ids for part in parts]), encoded.dictionary, originals
+    ), ids
+
+
+def _translated(
+    ids: list[NDArray[np.int64]], of_parts: list[NDArray[np.int64]]
 ) -> NDArray[np.int64]:
-    """Drop pairs without text, of a text with itself, and repetitions; keep the first ones."""
-    no_query, no_passage = query_ids < 0, passage_ids < 0
-    dropped["empty_query"] = int(no_query.sum())
-    dropped["empty_passage"] = int((no_passage & ~no_query).sum())
-    kept = ~(no_query | no_passage)
-    query_ids, passage_ids = query_ids[kept], passage_ids[kept]
-    same = query_groups[query_ids] == passage_ids
-    dropped["query_is_its_passage"] = int(same.sum())
-    pairs = np.stack([query_ids[~same], passage_ids[~same]], axis=1)
-    first = np.sort(np.unique(pairs, axis=0, return_index=True)[1])
-    dropped["repeated_pair"] = len(pairs) - len(first)
-    return pairs[first]
+    """Ids within the parts -> ids of all, one part after the other."""
+    return np.concatenate([one[part] for one, part in zip(ids, of_parts, strict=True)])
+
+
+def _drop_reasons(
+    pairs: NDArray[np.int64], sources: NDArray[np.int64], query_groups: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """Why each pair is dropped: without text, of a text with itself, a repetition; 0 is kept.
+
+    Args:
+        pairs: int64 (N, 2) query_id, passage_id; -1 for an empty text.
+        sources: int64 (N,), rising.
+        query_groups: int64 (num queries,).
+
+    Returns:
+        int8 (N,): 0, or 1 + the place in `_REASONS`. Of equal pairs the first is kept.
+    """
+    reasons = np.zeros(len(pairs), np.int8)
+    reasons[pairs[:, 1] < 0] = 2
+    reasons[pairs[:, 0] < 0] = 1
+    whole = np.flatnonzero(reasons == 0)
+    itself = query_groups[pairs[whole, 0]] == pairs[whole, 1]
+    reasons[whole[itself]] = 3
+    whole = whole[~itself]
+    _, first, place = np.unique(pairs[whole], axis=0, return_index=True, return_inverse=True)
+    first_rows = whole[first[place.reshape(-1)]]
+    repeated = first_rows != whole
+    elsewhere = sources[first_rows] < sources[whole]
+    reasons[whole[repeated]] = np.where(elsewhere[repeated], 5, 4)
+    return reasons
+
+
+def _pair_counts(part: _Part, reasons: NDArray[np.int8], number: int) -> dict[str, Any]:
+    """Pairs of a source in, kept, dropped; `number` counts the sources from 0."""
+    found = np.bincount(reasons, minlength=len(_REASONS) + 1).tolist()
+    dropped = {**part.dropped, **dict(zip(_REASONS, found[1:], strict=True))}
+    if number == 0:
+        del dropped["in_an_earlier_source"]
+    return {
+        "pairs_in": len(reasons) + sum(part.dropped.values()),
+        "pairs_kept": found[0],
+        "pairs_dropped": dropped,
+    }
+
+
+def _sums(by_source: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of `_pair_counts` over all sources."""
+    reasons = dict.fromkeys(reason for one in by_source for reason in one["pairs_dropped"])
+    return {
+        "pairs_in": sum(one["pairs_in"] for one in by_source),
+        "pairs_kept": sum(one["pairs_kept"] for one in by_source),
+        "pairs_dropped": {
+            reason: sum(one["pairs_dropped"].get(reason, 0) for one in by_source)
+            for reason in reasons
+        },
+    }
+
+
+def _refuse_empty(source: PairSource, counts: dict[str, Any]) -> None:
+    if not counts["pairs_kept"]:
+        where = source.beir.qrels.path if source.beir else source.pairs and source.pairs.path
+        reasons = _named(counts["pairs_dropped"]) if counts["pairs_in"] else "no rows"
+        raise InputError(f"no usable pair in {where} ({reasons}); check its columns")
+
+
+def _first_sources(texts_of: list[NDArray[np.int64]]) -> NDArray[np.int16]:
+    """int16 by id: number of the first source that has the text."""
+    first = np.zeros(1 + max(int(ids.max(initial=-1)) for ids in texts_of), np.int16)
+    for number, ids in reversed(list(enumerate(texts_of))):
+        first[ids] = number
+    return first
+
+
+def _num_with_two_prompts(texts_of: list[NDArray[np.int64]], prompts: list[str | None]) -> int:
+    """Texts that stand in sources of different prompts."""
+    distinct = list(dict.fromkeys(prompts))
+    by_prompt = [
+        np.unique(
+            np.concatenate([ids for ids, p in zip(texts_of, prompts, strict=True) if p == one])
+        )
+        for one in distinct
+    ]
+    return int((np.bincount(np.concatenate(by_prompt)) > 1).sum())
 
 
 def _known_negatives(
-    query_ids: NDArray[np.int64], columns: list[NDArray[np.int64]]
+    query_ids: NDArray[np.int64], passage_ids: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The distinct (query_id, passage_id) of all columns of negatives; empty texts are none."""
-    pairs = [np.stack([query_ids, column], axis=1) for column in columns]
-    found = np.concatenate([np.empty((0, 2), np.int64), *pairs])
+    """The distinct (query_id, passage_id) of known negatives; empty texts are none."""
+    found = np.stack([query_ids, passage_ids], axis=1)
     return np.unique(found[(found >= 0).all(axis=1)], axis=0)
 
 
 def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
     counts = artifact.result.counts
-    reasons = ", ".join(f"{name} {n:,}" for name, n in counts["pairs_dropped"].items() if n)
     lines = [
         f"pairs: {counts['pairs_in']:,} read, {share(counts['pairs_kept'], counts['pairs_in'])} "
-        f"kept, dropped: {reasons or 'none'}",
+        f"kept, dropped: {_named(counts['pairs_dropped'])}",
         f"texts: {counts['queries']:,} distinct queries, {counts['passages']:,} distinct passages "
         f"({counts['passages_only_in_pairs']:,} of them only in pairs)",
     ]
+    for name, one in counts.get("sources", {}).items():
+        lines.append(
+            f"source {name}: {one['pairs_in']:,} pairs read, {one['pairs_kept']:,} kept, dropped: "
+            f"{_named(one['pairs_dropped'])}"
+        )
+    for role, number in counts.get("texts_with_two_prompts", {}).items():
+        if number:
+            lines.append(
+                f"{number:,} {role} texts stand in sources of different {role} prompts: they are "
+                "embedded with that of the first, and train with that of each batch"
+            )
     if counts["known_negatives"]:
         lines.append(f"{counts['known_negatives']:,} known negatives, candidates of their queries")
     return make_report(artifact, lines, skipped=skipped)
+
+
+def _named(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in dropped.items() if n) or "none"
