@@ -84,9 +84,9 @@ def test_collator_gives_every_row_its_own_texts(packed_run, model):
     shards = [one for packing in list_packings(packed_run / "batches") for one in packing]
     seen = {}
 
-    def tokenise(texts, role):
+    def tokenise(texts, role, prompt):
         seen[role] = texts
-        return Tokeniser(model)(texts, role)
+        return Tokeniser(model)(texts, role, prompt)
 
     collator = PackedCollator(shards, tokenise)
     num_batches = sum(shard.num_batches for shard in shards)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.files import atomic, read_table, write_table
+from stx_mine.artifacts.sources import SourceInfo
 from stx_mine.artifacts.texts import take_texts
 from stx_mine.errors import InputError
 from stx_mine.ragged import Ragged
@@ -117,6 +118,7 @@ class Shard:
         policy: merge or strict; empty for (text, label) rows.
         texts: The table of texts that its ids stand for; None where it holds texts itself.
         texts_per_label: Texts that a label has in a batch at most; None for rows of pairs.
+        sources: What its column `source` names; empty where there is no such column.
     """
 
     path: Path
@@ -126,6 +128,7 @@ class Shard:
     policy: str
     texts: Path | None = None
     texts_per_label: int | None = None
+    sources: tuple[SourceInfo, ...] = ()
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
@@ -151,7 +154,9 @@ class Shard:
             each = int(footer["texts_per_label"])
             return cls(path, size, rows // size, 0, "", texts_per_label=each)
         texts = path.parent.parent / TEXTS if footer["layout"] == "ids" else None
-        return cls(path, size, rows // size, int(footer["k"]), footer["policy"], texts)
+        sources = tuple(map(SourceInfo.from_json, footer.get("sources", ())))
+        k, policy = int(footer["k"]), footer["policy"]
+        return cls(path, size, rows // size, k, policy, texts, sources=sources)
 
     def batch(self, number: int) -> pa.Table:
         """Read one batch, texts included; only the row groups that hold it."""
@@ -228,7 +233,7 @@ def dataset_card(facts: dict[str, Any]) -> str:
 
     Args:
         facts: batch_size, policy, layout, k, seed, packings, batches, rows, model, columns (those
-            without nulls in the first packing).
+            without nulls in the first packing), sources (their counts by name; empty for none).
     """
     texts = (
         ""
@@ -236,6 +241,11 @@ def dataset_card(facts: dict[str, Any]) -> str:
         else f" Texts are in `{TEXTS}` (Arrow): row number = group."
     )
     named = ", ".join(f"`{name}`" for name in facts["columns"])
+    sources = "".join(
+        f"\n  - {name}: {one['rows_packed']:,} of {one['rows_in']:,} rows in each packing"
+        for name, one in facts["sources"].items()
+    )
+    sources = f"\n- `source` names where a row is from:{sources}" if sources else ""
     columns = "".join(f"\n  - {name}" for name in facts["columns"])
     return f"""---
 configs:
@@ -267,5 +277,6 @@ packings (`epoch-NNN/`), policy `{facts["policy"]}`, {facts["k"]} negatives a ro
   `stx_mine.train.packed_sampler.PackedBatchSampler` as `batch_sampler`.
 - Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`
   (`stx-mine train`); policy `strict` has no repeated text and fits any trainer.
-- `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing else.
+- `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing
+  else.{sources}
 """

@@ -73,7 +73,7 @@ def _num_batches(packer: Packer, policy: Policy) -> int:
     too_large = policy == "strict" and size * (1 + packer.k) > packer.store.num_passages
     if too_large or size > len(packer.pools.rows):
         return 0
-    return len(_under(packer, policy).assign(0, np.empty(0, np.int64)).rows_PB)
+    return len(_under(packer, policy).assign().rows_PB)
 
 
 def _under(packer: Packer, policy: Policy) -> Packer:

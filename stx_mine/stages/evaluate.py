@@ -1,5 +1,6 @@
 """Evaluate: nDCG@10, MRR@10 and Recall@100 of models on held-out pairs, by exact search."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from stx_mine.artifacts.artifact import MANIFEST, Artifact, read_manifest
 from stx_mine.artifacts.files import read_json, write_json
 from stx_mine.artifacts.pair_source import PairSource, TextStream
 from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.sources import prompts_differ, read_sources
 from stx_mine.artifacts.vectors import Vectors, prepare
 from stx_mine.config import DEFAULT_MODEL, EvaluateConfig, key_fields
 from stx_mine.core.metrics import METRICS, retrieval_metrics
@@ -48,10 +50,12 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
         fields = {**key_fields(config, "evaluations"), **key_fields(config, "texts")}
         fields["models"] = [[one.name, one.contract()] for one in encoders]
         fields["content"] = source.fingerprint()
+        prompts, warnings = _prompts(config, run)
+        fields["prompts"] = prompts
         name = config.name or Path(config.data).name.split(".")[0]
         artifact = Artifact(run, "evaluations", fields=fields, inputs={}, view=True, subfolder=name)
         if artifact.done:
-            return _report(artifact, skipped=True)
+            return _report(artifact, warnings, skipped=True)
         artifact.begin([RESULTS])
         found = read_source(source)
         texts: dict[Role, pa.Array] = {
@@ -61,13 +65,39 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
         results = {
             one.name: {
                 metric: float(values.mean())
-                for metric, values in evaluate(one, texts, found, config.device).items()
+                for metric, values in evaluate(one, texts, found, config.device, prompts).items()
             }
             for one in encoders
         }
         write_json(artifact.folder / RESULTS, {"metrics": list(METRICS), "models": results})
         artifact.finish([RESULTS], config=asdict(config), counts=found.counts)
-        return _report(artifact)
+        return _report(artifact, warnings)
+
+
+def _prompts(config: EvaluateConfig, run: RunDir) -> tuple[dict[str, str | None], list[str]]:
+    """Role -> prompt of the source of the data, and a warning where it is not known.
+
+    Raises:
+        ConfigError: The run has no such source.
+    """
+    made = (run.folder("texts") / MANIFEST).exists()
+    sources = read_sources(read_manifest(run.folder("texts"))) if made else ()
+    names = ", ".join(one.name for one in sources)
+    if config.source is not None:
+        chosen = [one for one in sources if one.name == config.source]
+        if not chosen:
+            raise ConfigError(
+                f"--source {config.source!r} is no source of {run.path}, which has "
+                f"{names or 'none'}; name one of them, or leave it out"
+            )
+        return chosen[0].prompts, []
+    if not prompts_differ(sources):
+        return (sources[0].prompts if sources else {}), []
+    warning = (
+        f"the sources of this run have different prompts ({names}), the data was encoded with "
+        "those of each model; give --source NAME for the prompts of one"
+    )
+    return {}, [warning]
 
 
 def evaluate(
@@ -75,6 +105,7 @@ def evaluate(
     texts: dict[Role, pa.Array],
     found: Ingested,
     device: str | None = None,
+    prompts: Mapping[str, str | None] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Per-query metrics of one model.
 
@@ -83,14 +114,16 @@ def evaluate(
         texts: Distinct texts of each role, by id.
         found: The pairs that are relevant.
         device: Where the search runs.
+        prompts: Role -> prompt; the model's own where there is none.
 
     Returns:
         Metric -> float64 (queries with a relevant passage,).
     """
     similarity = encoder.similarity()
-    passages = Vectors((_encode(encoder, texts, "passage"),), similarity)
+    prompts = prompts or {}
+    passages = Vectors((_encode(encoder, texts, "passage", prompts),), similarity)
     asked, rows = np.unique(found.pairs[:, 0], return_inverse=True)
-    queries = prepare(_encode(encoder, texts, "query")[asked], similarity)
+    queries = prepare(_encode(encoder, texts, "query", prompts)[asked], similarity)
     searcher = ExactSearcher(passages, device=device)
     hits = np.concatenate(
         [
@@ -136,22 +169,27 @@ def _distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
 
 
 def _encode(
-    encoder: SentenceTransformerEncoder, texts: dict[Role, Any], role: Role
+    encoder: SentenceTransformerEncoder,
+    texts: dict[Role, Any],
+    role: Role,
+    prompts: Mapping[str, str | None],
 ) -> NDArray[np.float32]:
     rows = texts[role]
     return np.concatenate(
         [
-            encoder.encode(rows.slice(start, _ENCODE_ROWS).to_pylist(), role)
+            encoder.encode(rows.slice(start, _ENCODE_ROWS).to_pylist(), role, prompts.get(role))
             for start in range(0, len(rows), _ENCODE_ROWS)
         ]
     )
 
 
-def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
+def _report(artifact: Artifact, warnings: list[str], skipped: bool = False) -> StageReport:
     counts = artifact.result.counts
     results = dict(read_json(artifact.result.folder / RESULTS)["models"])
     lines = [
         f"{counts['queries']:,} queries against {counts['passages']:,} passages",
         *metrics_table(results),
     ]
-    return make_report(artifact, lines, skipped=skipped)
+    if (source := artifact.result.fields["source"]) is not None:
+        lines[0] += f", with the prompts of source {source}"
+    return make_report(artifact, lines, warnings, skipped=skipped)

@@ -1,6 +1,6 @@
 """Packing of the layout `labels`: (text, label) rows for losses over labels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,12 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
 from stx_mine.ragged import Ragged
 from stx_mine.stages.label_source import LabelSource
-from stx_mine.stages.packings import MIN_EPOCH_STEPS, assign_packings, batches_of_shards
+from stx_mine.stages.packings import (
+    MIN_EPOCH_STEPS,
+    assign_packings,
+    batches_of_shards,
+    left_out_last,
+)
 from stx_mine.stages.report import StageReport, listed, make_report, share
 
 
@@ -81,9 +86,9 @@ def _assign(config: PackConfig, source: LabelSource) -> list[Assignment]:
     if most_batches(sizes, size, each) == 0:
         raise ConfigError(_too_large(config, sizes))
 
-    def assign(number: int, first: NDArray[np.int64]) -> Assignment:
-        rng = np.random.default_rng([config.seed, number])
-        return assign_labels(source.labels, size, each, first, rng)
+    def assign(earlier: Sequence[Assignment]) -> Assignment:
+        rng = np.random.default_rng([config.seed, len(earlier)])
+        return assign_labels(source.labels, size, each, left_out_last(earlier), rng)
 
     packings = assign_packings(assign, config.packings)
     if not len(packings[0].rows_PB):

@@ -48,19 +48,23 @@ def run_pack(config: PackConfig) -> StageReport:
         texts, negatives = require(run, "texts"), require(run, "negatives")
         embeddings = require(run, "embeddings")
         k = negatives_a_row(negatives, config.k)
+        store = TextStore.open(texts)
         if config.dry_run:
-            packer = Packer.open(config, k, TextStore.open(texts), negatives, embeddings)
+            packer = Packer.open(config, k, store, negatives, embeddings)
             return advise(packer, run.folder("batches"), MIN_EPOCH_STEPS)
+        fields = {**key_fields(config, "batches"), "k": k}
+        if store.sources is not None:
+            fields["weights"] = texts.extra["weights"]
         artifact = Artifact(
             run,
             "batches",
-            fields={**key_fields(config, "batches"), "k": k},
+            fields=fields,
             inputs={"texts": texts.digest, "negatives": negatives.digest},
             overwrite=config.overwrite,
         )
         if artifact.done:
             return _report(artifact, config, skipped=True)
-        packer = Packer.open(config, k, TextStore.open(texts), negatives, embeddings)
+        packer = Packer.open(config, k, store, negatives, embeddings)
         _refuse_sizes(packer)
         packings = _assign_packings(packer)
         _write(artifact, packer, packings, embeddings)
@@ -75,6 +79,16 @@ def _refuse_sizes(packer: Packer) -> None:
             f"--batch-size {size:,} is larger than the {rows:,} rows there are; add pairs, or give "
             f"--batch-size {max(2, rows // MIN_EPOCH_STEPS):,} for {MIN_EPOCH_STEPS} steps an epoch"
         )
+    if packer.composition.num_batches(packer.pools.rows) == 0:
+        taken = dict(zip(*_rows_taken(packer), strict=True))
+        most = max(taken.values()) if packer.composition.one_source else sum(taken.values())
+        named = ", ".join(f"{name} {number:,}" for name, number in taken.items())
+        raise ConfigError(
+            f"no batch of {size:,} rows can be filled: a packing takes {named} rows of the sources"
+            f"{' and a batch has one source' if packer.composition.one_source else ''}; give "
+            f"--batch-size {max(2, most):,} or less, other weights, or a higher "
+            "--source-temperature"
+        )
     if config.policy == "strict" and size * (1 + k) > store.num_passages:
         fits = max(2, store.num_passages // (1 + k))
         raise ConfigError(
@@ -82,6 +96,13 @@ def _refuse_sizes(packer: Packer) -> None:
             f"passages, there are {store.num_passages:,}; give --batch-size {fits:,} or less, a "
             "smaller --k, or --policy merge"
         )
+
+
+def _rows_taken(packer: Packer) -> tuple[list[str], list[int]]:
+    """Names of the sources, and how many rows of each a packing takes."""
+    sources = packer.store.sources
+    assert sources is not None, "one source without a name is taken whole"
+    return sources.names, packer.composition.rows_taken(packer.pools.rows).tolist()
 
 
 def _assign_packings(packer: Packer) -> list[Assignment]:
@@ -126,6 +147,8 @@ def _write(
             "first_batch": first,
             "key": artifact.plan["key"],
         }
+        if store.sources is not None:
+            footer["sources"] = [one.to_json() for one in store.sources.sources]
         write_shard(artifact.folder / path, pa.concat_tables(tables), footer)
 
     run_tasks(artifact.pending(list(tasks)), write, "pack")
@@ -150,6 +173,7 @@ def _write(
             "rows": len(packer.pools.rows),
             "model": embeddings.extra["model"],
             "columns": columns,
+            "sources": counts["sources"],
         }
     )
     with atomic(artifact.folder / CARD) as path:
@@ -174,6 +198,7 @@ def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
         "rows_packed": num_batches * size,
         "rows_left_out": rows - num_batches * size,
         "batches": num_batches,
+        "batches_composed": packer.composition.num_batches(packer.pools.rows),
         "batches_bound": bound.batches,
         "batches_bound_cause": bound.cause,
         "packings": len(packings),
@@ -181,7 +206,36 @@ def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
         "rows_ragged": 0 if strict else int((filled[packer.pools.rows] < packer.k).sum()),
         "k_of_every_row": packer.k if strict else int(filled[first].min(initial=packer.k)),
         "distinct_passages_of_first_batch": _num_distinct(packer, packings[0].rows_PB[0]),
+        "sources": _source_counts(packer, packings[0].rows_PB),
     }
+
+
+def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+    """Of each source: its rows, those in a packing, why others are not, and its batches."""
+    sources = packer.store.sources
+    if sources is None:
+        return {}
+    numbers, found = sources.numbers["pair"], {}
+    sizes = np.bincount(numbers[packer.pools.rows], minlength=len(sources.names))
+    for source, (name, taken) in enumerate(zip(*_rows_taken(packer), strict=True)):
+        in_batch_P = (numbers[rows_PB] == source).sum(1)
+        packed = int(in_batch_P.sum())
+        found[name] = {
+            "rows_in": int(sizes[source]),
+            "rows_packed": packed,
+            "rows_left_out": {
+                "down_weighted": int(sizes[source]) - taken,
+                "no_full_batch": taken - packed,
+            },
+            "batches": int((in_batch_P > 0).sum()),
+            "rows_a_batch": [
+                int(in_batch_P[in_batch_P > 0].min(initial=rows_PB.shape[1])),
+                int(in_batch_P.max()),
+            ]
+            if packed
+            else [0, 0],
+        }
+    return found
 
 
 def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
@@ -199,11 +253,18 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
         f"{share(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
         f"{counts['rows_left_out']:,} left out of one come first in the next",
         f"the first batch holds {counts['distinct_passages_of_first_batch']:,} distinct passages",
+        *(_source_line(name, one) for name, one in counts["sources"].items()),
     ]
-    warnings = []
-    if batches < rows // size:
+    warnings = [
+        f"no row of source {name} is in a batch: its {one['rows_in']:,} rows fill none of "
+        f"{size:,}; give a smaller --batch-size or more pairs"
+        for name, one in counts["sources"].items()
+        if not one["rows_packed"]
+    ]
+    composed = counts["batches_composed"]
+    if batches < composed:
         warnings.append(
-            f"{rows // size - batches:,} of {rows // size:,} batches could not be filled without "
+            f"{composed - batches:,} of {composed:,} batches could not be filled without "
             f"repeats; at most {counts['batches_bound']:,} can, bounded by "
             f"{counts['batches_bound_cause']}; --policy merge fills them all"
         )
@@ -214,3 +275,13 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
             f"have {MIN_EPOCH_STEPS}"
         )
     return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _source_line(name: str, counts: dict[str, Any]) -> str:
+    least, most = counts["rows_a_batch"]
+    left = ", ".join(f"{why} {n:,}" for why, n in counts["rows_left_out"].items() if n)
+    return (
+        f"source {name}: {share(counts['rows_packed'], counts['rows_in'])} of "
+        f"{counts['rows_in']:,} rows in {counts['batches']:,} batches, "
+        f"{least:,}{f' to {most:,}' if most > least else ''} rows each; left out: {left or 'none'}"
+    )

@@ -1,5 +1,6 @@
 """The packer: what tasks need to assign rows, bind negatives and build one batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.errors import ConfigError
 from stx_mine.ragged import Ragged, offsets_of, ragged_union
 from stx_mine.stages.composition import Composition
+from stx_mine.stages.packings import left_out_last
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,15 @@ class Packer:
         """Group of each row's positive."""
         return self.store.passage_groups[self.store.pair_passage_ids]
 
-    def assign(self, packing: int, first: NDArray[np.int64]) -> Assignment:
-        """The batches of one packing; rows of `first` come before the others."""
-        rng = np.random.default_rng([self.config.seed, packing])
-        order = draw_order(self.pools.rows, first, rng)
-        return self.composition.assign(order, rng, lambda rows: self._assign(rows, rng))
+    def assign(self, earlier: Sequence[Assignment] = ()) -> Assignment:
+        """The batches of the packing that comes after some; what the last left out comes first."""
+        rng = np.random.default_rng([self.config.seed, len(earlier)])
+        order = draw_order(self.pools.rows, left_out_last(earlier), rng)
+        return self.composition.assign(
+            order, earlier, rng, lambda rows, size: self._assign(rows, size, rng)
+        )
 
-    def _assign(self, order: NDArray[np.int64], rng: np.random.Generator) -> Assignment:
-        size = self.config.batch_size
+    def _assign(self, order: NDArray[np.int64], size: int, rng: np.random.Generator) -> Assignment:
         if self.config.policy == "merge":
             return assign_merge(self.anchor_groups, self.positive_groups, size, order, rng)
         return assign_strict(
@@ -108,9 +111,23 @@ class Packer:
 
     def bound(self) -> StrictBound:
         """The most batches that there can be in one packing, and why."""
-        rows, size = self.pools.rows, self.config.batch_size
+        rows, composition = self.pools.rows, self.composition
+        composed = StrictBound(
+            composition.num_batches(rows), composition.cause, np.empty(0, np.int64)
+        )
         if self.config.policy == "merge":
-            return StrictBound(len(rows) // size, "the number of rows", np.empty(0, np.int64))
+            return composed
+        parts = composition.rows_that_may_meet(rows)
+        bounds = [self._strict_bound(part) for part in parts]
+        total = sum(bound.batches for bound in bounds)
+        if total > composed.batches or (total == composed.batches and len(parts) > 1):
+            return composed
+        # Of several sources the one that loses most says why.
+        lost = [len(part) // self.config.batch_size for part in parts]
+        worst = max(range(len(parts)), key=lambda one: lost[one] - bounds[one].batches)
+        return replace(bounds[worst], batches=total)
+
+    def _strict_bound(self, rows: NDArray[np.int64]) -> StrictBound:
         return strict_bound(
             self.store.pair_query_ids,
             self.anchor_groups,
@@ -118,7 +135,7 @@ class Packer:
             self.store.passage_groups,
             self.avoided,
             self.store.num_groups,
-            size,
+            self.config.batch_size,
             self.k,
             rows,
         )
@@ -169,6 +186,10 @@ class Packer:
             pa.array(num_random),
         ]
         table = pa.table(ids, schema=id_schema())
+        if store.sources is not None:
+            names = pa.array(store.sources.names, pa.large_string())
+            numbers = pa.array(store.sources.numbers["pair"][rows_B])
+            table = table.append_column("source", names.take(numbers))
         if self.config.layout == "ids":
             return table
         texts = [

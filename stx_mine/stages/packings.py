@@ -1,6 +1,6 @@
 """Packings: how many to make, assigning them in turn, and which shards they are cut into."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from stx_mine.core.assign import Assignment
 # Below MIN_EPOCH_STEPS a person is warned. Packings are made until there are MIN_STEPS steps in
 # all: of one batch of 32,768 rows, 12 steps gave a better model than 20 (docs/design.md).
 MIN_PACKINGS, MIN_STEPS, MIN_EPOCH_STEPS = 2, 12, 20
-# (number of the packing, rows that come first) -> its batches.
-Assign = Callable[[int, NDArray[np.int64]], Assignment]
+# Earlier packings -> the next one.
+Assign = Callable[[Sequence[Assignment]], Assignment]
 
 
 def assign_packings(assign: Assign, wanted: int | None) -> list[Assignment]:
@@ -27,14 +27,19 @@ def assign_packings(assign: Assign, wanted: int | None) -> list[Assignment]:
         Packings that all have the same number of batches; one without batches where the first
         has none.
     """
-    packings = [assign(0, np.empty(0, np.int64))]
+    packings = [assign([])]
     reached = len(packings[0].rows_PB)
     if reached == 0:
         return packings
-    for number in range(1, wanted or max(MIN_PACKINGS, -(-MIN_STEPS // reached))):
-        packings.append(assign(number, packings[-1].left_out))
+    for _ in range(1, wanted or max(MIN_PACKINGS, -(-MIN_STEPS // reached))):
+        packings.append(assign(packings))
     smallest = min(len(one.rows_PB) for one in packings)
     return [one.truncated(smallest) for one in packings]
+
+
+def left_out_last(earlier: Sequence[Assignment]) -> NDArray[np.int64]:
+    """Rows that the last packing left out; none before the first."""
+    return earlier[-1].left_out if earlier else np.empty(0, np.int64)
 
 
 def batches_of_shards(

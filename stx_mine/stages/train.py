@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from stx_mine.artifacts.artifact import Artifact, require
 from stx_mine.artifacts.batches import CARD, Shard, list_packings
 from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.sources import SourceInfo, prompts_differ
 from stx_mine.config import TrainConfig, key_fields
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
@@ -63,6 +65,7 @@ def run_train(config: TrainConfig) -> StageReport:
         loss = _loss(config, encoder.model)
         checkpoints = artifact.folder / _CHECKPOINTS
         log = train(encoder.model, loss, packings, schedule, checkpoints)
+        _name_prompts(encoder.model, packings[0][0].sources)
         files = _publish(encoder.model, artifact.folder, log)
         counts = _counts(packings, schedule, log)
         extra = {"base_model": name, "learning_rate_reason": reason}
@@ -93,6 +96,16 @@ def _loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
     if config.loss == "triplet":
         return PackedTripletLoss(model, config.triplet_margin, tokens)
     return PackedMNRLoss(model, config.temperature, config.chunk_rows, tokens)
+
+
+def _name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:
+    """Leave the prompts of the sources in the model: its own where they agree, else by name."""
+    agree = not prompts_differ(sources)
+    for one in sources:
+        for role, name in (("query", "query"), ("passage", "document")):
+            prompt = one.prompts[role]
+            if prompt is not None:
+                model.prompts[name if agree else f"{one.name}-{name}"] = prompt
 
 
 def _publish(model: SentenceTransformer, folder: Path, log: list[dict[str, Any]]) -> list[str]:

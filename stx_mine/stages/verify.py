@@ -169,7 +169,19 @@ def _check_batch(
     yield from check_batch(batch)
     if shard.policy == "strict":
         yield from check_strict(batch, shard.num_negatives)
+    yield from _check_sources(shard, table)
     yield from _check_slots(shard, table, batch)
+
+
+def _check_sources(shard: Shard, table: pa.Table) -> Iterator[Violation]:
+    """A batch has one prompt a role: its rows are of sources that agree."""
+    prompts = {one.name: one.prompts for one in shard.sources}
+    names = table.column("source").to_pylist() if prompts else []
+    for row, name in enumerate(names):
+        if name not in prompts:
+            yield Violation(row, f"its source {name!r} is not in the footer", ())
+        elif prompts[name] != prompts.get(names[0]):
+            yield Violation(row, f"its source {name!r} has other prompts than {names[0]!r}", ())
 
 
 def _check_slots(shard: Shard, table: pa.Table, batch: BatchIds) -> Iterator[Violation]:

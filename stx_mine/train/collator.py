@@ -66,8 +66,9 @@ class PackedCollator:
             "anchor": (anchor_texts, "query"),
             "passage": (passage_texts, "passage"),
         }
+        prompts = self._prompts(table)
         for prefix, (texts, role) in roles.items():
-            for name, value in self.tokenise(texts, role).items():
+            for name, value in self.tokenise(texts, role, prompts.get(role)).items():
                 batch[f"{prefix}_{name}"] = value
         ids = np.unique(slots[slots >= 0])
         batch["label"] = {
@@ -77,6 +78,11 @@ class PackedCollator:
             "ignored": torch.from_numpy(_ignored(table, ids)),
         }
         return batch
+
+    def _prompts(self, table: pa.Table) -> dict[str, str | None]:
+        """Role -> prompt of a batch: its rows are of one source, or of sources of equal prompts."""
+        by_name = {one.name: one.prompts for one in self.shards[0].sources}
+        return by_name[table.column("source")[0].as_py()] if by_name else {}
 
 
 def distinct(
