@@ -496,10 +496,12 @@ def test_the_prompts_of_a_source_reach_the_encoder(prompted_run):
     }
 
 
-@pytest.mark.parametrize("policy", ["merge", "strict"])
-def test_sources_of_different_prompts_have_batches_of_their_own(prompted_run, tmp_path, policy):
+@pytest.mark.parametrize(("policy", "layout"), [("merge", "ids"), ("strict", "inline")])
+def test_sources_of_different_prompts_have_batches_of_their_own(
+    prompted_run, tmp_path, policy, layout
+):
     run = copied(prompted_run, tmp_path)
-    report = pack(run, batch_size=16, k=1, policy=policy, packings=3)
+    report = pack(run, batch_size=16, k=1, policy=policy, packings=3, layout=layout)
     run_verify(VerifyConfig(run_dir=str(run)))
     store, orders = store_of(run), []
     for packing in range(3):
@@ -520,6 +522,10 @@ def test_sources_of_different_prompts_have_batches_of_their_own(prompted_run, tm
         assert one["rows_in"] == one["rows_packed"] + sum(one["rows_left_out"].values())
     assert report.counts["batches"] <= report.counts["batches_bound"]
     assert any(line.startswith("source bank: ") for line in report.lines)
+    assert "a batch holds rows of one source" in report.lines
+    dry = pack(run, batch_size=16, k=1, policy=policy, dry_run=True)
+    assert dry.counts["batches"][policy] == report.counts["batches"]
+    assert any(line.startswith("a packing takes 300 rows of shell") for line in dry.lines)
     assert "  - bank: " in (run / "batches/README.md").read_text()
 
 
@@ -578,6 +584,7 @@ def test_sources_of_equal_prompts_are_mixed_in_proportion(plain_run, tmp_path, p
             assert max(counts) - min(counts) <= (1 if order == "random" else 2)
         # Strict cannot choose who fits, but sees rows of both in proportion.
         assert abs(np.mean(counts) - share) < 1.5
+    assert "a batch holds rows of every source, in proportion" in report.lines
     low, high = report.counts["sources"]["shell"]["rows_a_batch"]
     assert low <= share <= high
 

@@ -53,6 +53,7 @@ def advise(packer: Packer, folder: Path, min_steps: int) -> StageReport:
         f"{counts['distinct_positives']:,} distinct positives; in a random batch of {size:,}, "
         f"{repeated['positive']:.1%} of the rows would share their positive with another row, "
         f"{repeated['anchor']:.1%} their anchor",
+        *_sources(packer),
         *(
             f"{policy}: {number:,} batches, as many optimizer steps an epoch, "
             f"{share(len(rows) - number * size, len(rows))} rows left out of each"
@@ -74,6 +75,17 @@ def _num_batches(packer: Packer, policy: Policy) -> int:
     if too_large or size > len(packer.pools.rows):
         return 0
     return len(_under(packer, policy).assign().rows_PB)
+
+
+def _sources(packer: Packer) -> list[str]:
+    if packer.store.sources is None:
+        return []
+    taken = packer.composition.rows_taken(packer.pools.rows).tolist()
+    named = ", ".join(
+        f"{number:,} rows of {name}"
+        for name, number in zip(packer.store.sources.names, taken, strict=True)
+    )
+    return [f"a packing takes {named}; {packer.composition.words}"]
 
 
 def _under(packer: Packer, policy: Policy) -> Packer:

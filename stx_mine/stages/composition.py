@@ -82,6 +82,17 @@ class Composition:
         return rows_to_take(sizes, weights, self.config.source_temperature)
 
     @property
+    def words(self) -> str:
+        """What a batch holds, in words; empty where there is one unnamed source."""
+        if self.sources is None:
+            return ""
+        if self.one_source:
+            return "a batch holds rows of one source"
+        if self.config.cluster is not None:
+            return "a packing holds rows of every source in proportion, a batch by topic"
+        return "a batch holds rows of every source, in proportion"
+
+    @property
     def cause(self) -> str:
         """What bounds the number of batches, in words."""
         if self.sources is None:

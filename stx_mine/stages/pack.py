@@ -206,6 +206,7 @@ def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
         "rows_ragged": 0 if strict else int((filled[packer.pools.rows] < packer.k).sum()),
         "k_of_every_row": packer.k if strict else int(filled[first].min(initial=packer.k)),
         "distinct_passages_of_first_batch": _num_distinct(packer, packings[0].rows_PB[0]),
+        "composition": packer.composition.words,
         "sources": _source_counts(packer, packings[0].rows_PB),
     }
 
@@ -253,6 +254,7 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
         f"{share(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
         f"{counts['rows_left_out']:,} left out of one come first in the next",
         f"the first batch holds {counts['distinct_passages_of_first_batch']:,} distinct passages",
+        *([counts["composition"]] if counts["sources"] else []),
         *(_source_line(name, one) for name, one in counts["sources"].items()),
     ]
     warnings = [
