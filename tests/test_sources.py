@@ -23,6 +23,7 @@ from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import (
     EmbedConfig,
     EvaluateConfig,
+    ExportConfig,
     IngestConfig,
     MineConfig,
     PackConfig,
@@ -39,6 +40,7 @@ from stx_mine.pipeline import load_pipeline, load_sources, pipeline_steps
 from stx_mine.stages.composition import Composition
 from stx_mine.stages.embed import run_embed
 from stx_mine.stages.evaluate import run_evaluate
+from stx_mine.stages.export import run_export
 from stx_mine.stages.ingest import run_ingest
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
@@ -648,6 +650,14 @@ def test_evaluation_takes_the_prompts_of_a_source(prompted_run, two_inputs, tmp_
     assert not found.warnings
     assert found.lines[0].endswith("with the prompts of source bank")
     assert found.lines != without.lines
+
+
+def test_an_export_says_that_it_holds_no_prompts(prompted_run, plain_run, tmp_path):
+    plain = run_export(ExportConfig(run_dir=str(copied(plain_run, tmp_path))))
+    assert not any("prompts" in one for one in plain.warnings)
+    shutil.rmtree(tmp_path / "run")
+    prompted = run_export(ExportConfig(run_dir=str(copied(prompted_run, tmp_path))))
+    assert "the prompts of shell, bank are not in the rows" in prompted.warnings[0]
 
 
 def test_runs_without_sources_have_no_trace_of_them(small_run, tmp_path):

@@ -22,6 +22,7 @@ from stx_mine.artifacts.files import atomic
 from stx_mine.artifacts.layouts import LAYOUTS, Rows
 from stx_mine.artifacts.pools import PoolBlock, negatives_a_row, pool_files, rows_of
 from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.sources import read_sources
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import ExportConfig, key_fields
@@ -57,10 +58,11 @@ def run_export(config: ExportConfig) -> StageReport:
             view=True,
             subfolder=config.to,
         )
+        prompted = [one.name for one in read_sources(inputs["texts"]) if any(one.prompts.values())]
         if artifact.done:
-            return _report(artifact, config, skipped=True)
+            return _report(artifact, config, prompted, skipped=True)
         _write(artifact, config, _Source.open(inputs, k))
-        return _report(artifact, config)
+        return _report(artifact, config, prompted)
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,9 @@ def _shard(number: int, num_shards: int) -> str:
     return f"train-{number:05d}-of-{num_shards:05d}"
 
 
-def _report(artifact: Artifact, config: ExportConfig, skipped: bool = False) -> StageReport:
+def _report(
+    artifact: Artifact, config: ExportConfig, prompted: list[str], skipped: bool = False
+) -> StageReport:
     counts, k = artifact.result.counts, artifact.result.extra["k"]
     rows = counts["rows_in"]
     lines = [
@@ -239,6 +243,11 @@ def _report(artifact: Artifact, config: ExportConfig, skipped: bool = False) -> 
         f"{rows:,} rows, at most {k} negatives each"
     ]
     warnings = []
+    if prompted:
+        warnings.append(
+            f"the prompts of {', '.join(prompted)} are not in the rows, and no layout says which "
+            "source a row is from; give them to your trainer, or train with `stx-mine train`"
+        )
     dropped = counts["rows_dropped"]
     if dropped["no_negative"]:
         lines.append(f"{share(dropped['no_negative'], rows)} have no negative and are left out")
