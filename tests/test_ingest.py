@@ -15,12 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stx_mine.artifacts.artifact import require
+from stx_mine.artifacts.pair_source import PairSource
 from stx_mine.artifacts.readers import BeirFolder, ColumnFile
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore, normalise
 from stx_mine.config import IngestConfig
 from stx_mine.errors import ConfigError, InputError
-from stx_mine.stages.ingest import PairSource, read_source, run_ingest
+from stx_mine.stages.ingest import run_ingest
+from stx_mine.stages.read_pairs import read_source
 
 # Text that breaks naive readers: quotes, separators, line ends, other scripts, an emoji.
 ROWS = [

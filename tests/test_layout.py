@@ -297,6 +297,8 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "packings",
         "label_source",
         "label_packer",
+        "distinct",
+        "read_pairs",
         "verify_rows",
         "verify_labels",
     }

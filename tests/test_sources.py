@@ -358,6 +358,7 @@ def test_shares_worked_by_hand():
     assert rows_to_take(sizes, np.ones(2), 1e9).tolist() == [100, 100]
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 9), st.integers(0, 99))
 def test_batches_beside_hold_every_source_in_proportion(sizes, size, seed):
     rng = np.random.default_rng(seed)

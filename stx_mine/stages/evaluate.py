@@ -22,7 +22,8 @@ from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.tokenise import Role
 from stx_mine.ragged import ragged_sets
 from stx_mine.search.exact import ExactSearcher
-from stx_mine.stages.ingest import Distinct, Ingested, read_source
+from stx_mine.stages.distinct import Distinct
+from stx_mine.stages.read_pairs import Ingested, read_source
 from stx_mine.stages.report import StageReport, make_report
 
 RESULTS = "results.json"
