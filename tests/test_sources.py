@@ -433,11 +433,11 @@ def test_every_composition_keeps_its_promises(sizes, weights, size, seed, per_ba
     composition, numbers = composition_of(sizes, seed, config, weights=weights, keys=keys)
     everything, uses = np.arange(sum(sizes)), np.zeros(sum(sizes), np.int64)
     taken = composition.rows_taken(everything)
-    first = NONE
+    first, earlier = NONE, []
     for packing in range(4):
         others = rng.permutation(np.setdiff1d(everything, first))
         ordered = np.concatenate([rng.permutation(first), others])
-        done = composition.assign(ordered, uses, rng, first_come)
+        done = composition.assign(ordered, earlier, rng, first_come)
         packed = done.rows_PB.ravel()
         assert done.rows_PB.shape == (composition.num_batches(everything), size)
         assert len(set(packed.tolist())) == len(packed)
@@ -460,6 +460,7 @@ def test_every_composition_keeps_its_promises(sizes, weights, size, seed, per_ba
                 here = set(packed[numbers[packed] == source].tolist())
                 assert len(here & set(waited.tolist())) == min(len(waited), len(here))
         uses[packed] += 1
+        earlier.append(done)
         first = done.left_out
     for source in range(len(sizes)):
         of_source = uses[numbers == source]
