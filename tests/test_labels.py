@@ -465,6 +465,18 @@ def test_most_rows_of_real_pairs_are_packed(commands):
     run_verify(VerifyConfig(run_dir=str(commands)))
 
 
+def test_batches_that_labels_keep_from_filling_are_said(tmp_path):
+    """Labels that share the passage `hub` cannot meet: 30 of them, and 10 others."""
+    rows = [(f"query {i}", f"passage {i}") for i in range(40)]
+    rows += [(f"query {i}", "hub") for i in range(30)]
+    pairs, run = tmp_path / "pairs.jsonl", str(tmp_path / "run")
+    pairs.write_text("".join(json.dumps({"query": q, "passage": p}) + "\n" for q, p in rows))
+    run_ingest(IngestConfig(pairs=str(pairs), run_dir=run))
+    report = run_pack(PackConfig(layout="labels", batch_size=4, texts_per_label=2, run_dir=run))
+    assert report.counts["batches"] <= 10 < report.counts["batches_bound"]
+    assert any("batches could not be filled" in one for one in report.warnings)
+
+
 # --- what verify finds ---
 
 

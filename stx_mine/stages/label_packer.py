@@ -252,7 +252,7 @@ def _warnings(config: PackConfig, counts: dict[str, Any], example: str) -> Itera
         )
     if left_out["batches_not_filled"] > size:
         yield (
-            f"{left_out['labels_keep_apart'] // size:,} batches could not be filled from labels "
+            f"{left_out['batches_not_filled'] // size:,} batches could not be filled from labels "
             "that share no text and that no pair joins; a smaller --batch-size fills more"
         )
     if counts["batches"] < MIN_EPOCH_STEPS:
