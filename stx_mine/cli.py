@@ -49,7 +49,8 @@ def main() -> None:
     try:
         app()
     except StxMineError as error:
-        sys.stderr.write(f"stx-mine: error: {error}\n")
+        if _speaks():
+            sys.stderr.write(f"stx-mine: error: {error}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("stx-mine: interrupted; the same command goes on where it stopped\n")
@@ -78,8 +79,15 @@ def quiet() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
+def _speaks() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def show(report: "StageReport", seconds: float | None = None) -> None:
     """Print the summary of a stage to stdout, its warnings to stderr."""
+    if not _speaks():
+        return
     for part in report.parts:
         show(part)
     state = "done before, skipped" if report.skipped else "done"

@@ -65,7 +65,12 @@ def model():
 def packed(model, queries, passages, **labels):
     tokenise = Tokeniser(model)
     features = [tokenise(queries, "query"), tokenise(passages, "passage")]
+    negatives = labels.get("negatives", torch.empty(0))
     defaults = {
+        "num_rows": torch.tensor(len(labels.get("targets", queries))),
+        "num_anchors": torch.tensor(len(queries)),
+        "num_passages": torch.tensor(len(passages)),
+        "num_negatives": (negatives >= 0).sum(),
         "anchors": torch.arange(len(queries)),
         "targets": torch.arange(len(queries)),
         "negatives": torch.empty((len(queries), 0), dtype=torch.int64),

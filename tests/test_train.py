@@ -19,7 +19,6 @@ from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.pack import run_pack
 from stx_mine.stages.train import run_train
-from stx_mine.train import trainer as trainer_module
 from stx_mine.train.collator import PackedCollator
 from stx_mine.train.learning_rate import default_learning_rate
 from stx_mine.train.loss import PackedMNRLoss
@@ -202,12 +201,6 @@ def test_a_run_that_dies_goes_on_with_the_very_next_batch(packed_run, tmp_path):
     # The last checkpoint was written after step 4.
     assert second == whole[4:]
     torch.testing.assert_close(resumed, weights)
-
-
-def test_several_processes_are_refused_in_words(packed_run, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(trainer_module.ConfigError, match="WORLD_SIZE"):
-        train(None, None, [], None, packed_run)
 
 
 def test_learning_rates_follow_the_batch_and_the_kind_of_model():

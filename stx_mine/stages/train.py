@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from stx_mine.artifacts.artifact import Artifact, require
+from stx_mine.artifacts.artifact import Artifact, read_manifest, require
 from stx_mine.artifacts.batches import CARD, Shard, list_packings
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import SourceInfo, prompts_differ
@@ -22,7 +23,8 @@ from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
 from stx_mine.train.learning_rate import default_learning_rate
 from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss
-from stx_mine.train.trainer import Schedule, count_parameters, train
+from stx_mine.train.processes import Processes, joined
+from stx_mine.train.trainer import Schedule, check_num_processes, count_parameters, train
 
 # Tokens of a mini-batch: on a CPU more than a cache holds gains nothing (1,024 to 4,096 tie).
 _CPU_TOKENS, _GPU_TOKENS = 2_048, 32_768
@@ -32,46 +34,66 @@ _CHECKPOINTS, _SAVING, _LOG = "checkpoints", "saving", "training_log.jsonl"
 def run_train(config: TrainConfig) -> StageReport:
     """Train and write `model/`, which `SentenceTransformer` loads.
 
+    Under torchrun or `accelerate launch` every process calls it; the first holds the lock and
+    writes, and all return the same report.
+
     Raises:
-        ConfigError: The batches are of (text, label) rows.
+        ConfigError: The batches are of (text, label) rows; the processes cannot share a batch equally, or lack GPUs.
         ModelError: The model cannot be loaded.
         ArtifactError: Batches are missing, or another model is in the way.
     """
-    run = RunDir(config.run_dir)
-    with run.lock():
-        batches = require(run, "batches")
-        if batches.fields["layout"] == "labels":
-            raise ConfigError(
-                f"{batches.folder}/ holds (text, label) batches, which --loss {config.loss} cannot "
-                "read; run `stx-mine pack --layout inline --overwrite`, or train on them as "
-                f"{batches.folder / CARD} says"
-            )
-        embedded = require(run.first_round, "embeddings")
-        name = config.model or embedded.extra["model"]
-        max_length = config.max_length or embedded.fields["max_length"]
-        encoder = SentenceTransformerEncoder.load(name, config.device, max_length, 1)
-        artifact = Artifact(
-            run,
-            "model",
-            fields={**key_fields(config, "model"), "model": encoder.contract()},
-            inputs={"batches": batches.digest},
-            overwrite=config.overwrite,
-        )
+    with joined(config.device) as processes, ExitStack() as held:
+        run = RunDir(config.run_dir)
+        with processes.first_goes_ahead():
+            if processes.is_first:
+                held.enter_context(run.lock())
+            student, artifact = _open(config, run, processes)
+            if processes.is_first and not artifact.done:
+                artifact.begin(["modules.json"])
         if artifact.done:
             return _report(artifact, skipped=True)
-        artifact.begin(["modules.json"])
-        packings = list_packings(batches.folder)
-        schedule, reason = _schedule(config, encoder.model, packings)
-        loss = _loss(config, encoder.model)
+        packings = list_packings(run.folder("batches"))
+        schedule, reason = _schedule(config, student.model, packings)
+        loss = make_loss(config, student.model)
         checkpoints = artifact.folder / _CHECKPOINTS
-        log = train(encoder.model, loss, packings, schedule, checkpoints)
-        _name_prompts(encoder.model, packings[0][0].sources)
-        files = _publish(encoder.model, artifact.folder, log)
-        counts = _counts(packings, schedule, log)
-        extra = {"base_model": name, "learning_rate_reason": reason}
-        artifact.finish(files, config=asdict(config), counts=counts, extra=extra)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        log = train(student.model, loss, packings, schedule, checkpoints, processes.size)
+        with processes.first_goes_ahead():
+            if processes.is_first:
+                _name_prompts(student.model, packings[0][0].sources)
+                files = _publish(student.model, artifact.folder, log)
+                counts = _counts(packings, schedule, log, processes.size)
+                extra = {"base_model": student.name, "learning_rate_reason": reason}
+                artifact.finish(files, config=asdict(config), counts=counts, extra=extra)
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            else:
+                artifact.manifest = read_manifest(artifact.folder)
         return _report(artifact)
+
+
+def _open(
+    config: TrainConfig, run: RunDir, processes: Processes
+) -> tuple[SentenceTransformerEncoder, Artifact]:
+    """The model to train and the artifact to make; reads only, so that every process may."""
+    batches = require(run, "batches")
+    if batches.fields["layout"] == "labels":
+        raise ConfigError(
+            f"{batches.folder}/ holds (text, label) batches, which --loss {config.loss} cannot "
+            "read; run `stx-mine pack --layout inline --overwrite`, or train on them as "
+            f"{batches.folder / CARD} says"
+        )
+    embedded = require(run.first_round, "embeddings")
+    check_num_processes(processes.size, int(batches.fields["batch_size"]))
+    name = config.model or embedded.extra["model"]
+    max_length = config.max_length or embedded.fields["max_length"]
+    student = SentenceTransformerEncoder.load(name, processes.device, max_length, 1)
+    artifact = Artifact(
+        run,
+        "model",
+        fields={**key_fields(config, "model"), "model": student.contract()},
+        inputs={"batches": batches.digest},
+        overwrite=config.overwrite,
+    )
+    return student, artifact
 
 
 def _schedule(
@@ -91,7 +113,8 @@ def _schedule(
     return schedule, reason
 
 
-def _loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
+def make_loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
+    """The loss that the config asks for."""
     tokens = config.batch_tokens or (_CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS)
     if config.loss == "triplet":
         return PackedTripletLoss(model, config.triplet_margin, tokens)
@@ -126,7 +149,7 @@ def _publish(model: SentenceTransformer, folder: Path, log: list[dict[str, Any]]
 
 
 def _counts(
-    packings: list[list[Shard]], schedule: Schedule, log: list[dict[str, Any]]
+    packings: list[list[Shard]], schedule: Schedule, log: list[dict[str, Any]], num_processes: int
 ) -> dict[str, Any]:
     size = packings[0][0].batch_size
     batches = sum(shard.num_batches for shard in packings[0])
@@ -137,6 +160,7 @@ def _counts(
         "packings": len(packings),
         "passes": schedule.num_passes,
         "batch_size": size,
+        "processes": num_processes,
         "rows_seen": batches * schedule.num_passes * size,
         "learning_rate": schedule.learning_rate,
         "first_loss": losses[0] if losses else None,
@@ -150,7 +174,8 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
     counts, extra = manifest.counts, manifest.extra
     lines = [
         f"{counts['steps']:,} steps of {counts['batch_size']:,} rows over {counts['passes']} "
-        f"passes through {counts['packings']} packings, {counts['seconds']:.0f} s",
+        f"passes through {counts['packings']} packings, {counts['seconds']:.0f} s, processes: "
+        f"{counts['processes']}",
         f"learning rate {counts['learning_rate']:.3g} ({extra['learning_rate_reason']})",
         f"training loss {counts['first_loss']:.4f} -> {counts['last_loss']:.4f}; no evaluation "
         "data in training, so no early stopping: judge with `stx-mine evaluate`",

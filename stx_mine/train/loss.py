@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stx_mine.train.embedding import Features, embed
+from stx_mine.train.processes import gather_shares
 
 
 class _MaskedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
@@ -120,9 +121,9 @@ class PackedMNRLoss(nn.Module):  # type: ignore[misc]
         self.cosine = str(model.similarity_fn_name) == "cosine"
 
     def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
-        """The loss of one packed batch, as `PackedCollator` gives it."""
+        """The loss of one packed batch, or of this process's rows, as `PackedCollator` gives it."""
         anchors_AD, passages_MD = embed_distinct(
-            self.model, features, self.batch_tokens, self.cosine
+            self.model, features, labels, self.batch_tokens, self.cosine
         )
         return masked_cross_entropy(
             anchors_AD[labels["anchors"]],
@@ -152,25 +153,35 @@ class PackedTripletLoss(nn.Module):  # type: ignore[misc]
         self.model, self.margin, self.batch_tokens = model, margin, batch_tokens
 
     def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
-        """The loss of one packed batch, as `PackedCollator` gives it."""
+        """The loss of one packed batch, or of this process's rows, as `PackedCollator` gives it."""
         anchors_AD, passages_MD = embed_distinct(
-            self.model, features, self.batch_tokens, cosine=True
+            self.model, features, labels, self.batch_tokens, cosine=True
         )
         rows, slots = torch.nonzero(labels["negatives"] >= 0, as_tuple=True)
         anchors_BD = anchors_AD[labels["anchors"]]
         positive_B = (anchors_BD * passages_MD[labels["targets"]]).sum(1)
         negative = (anchors_BD[rows] * passages_MD[labels["negatives"][rows, slots]]).sum(1)
+        # The mean over processes of what they return is the mean over all negatives of the batch.
         # A batch without any negative teaches nothing, yet its loss must have a gradient.
-        if not len(rows):
-            return 0 * positive_B.sum()
-        return functional.relu(negative - positive_B[rows] + self.margin).mean()
+        num_processes = int(labels["num_rows"]) / len(anchors_BD)
+        mean_negatives = max(1, int(labels["num_negatives"])) / num_processes
+        losses = functional.relu(negative - positive_B[rows] + self.margin)
+        return losses.sum() / mean_negatives + 0 * positive_B.sum()
 
 
 def embed_distinct(
-    model: nn.Module, features: list[Features], batch_tokens: int, cosine: bool
+    model: nn.Module,
+    features: list[Features],
+    labels: dict[str, Tensor],
+    batch_tokens: int,
+    cosine: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings of the distinct anchors (A, D) and passages (M, D), of unit length if cosine."""
-    anchors, passages = (embed(model, one, batch_tokens) for one in features)
+    """Embeddings of the distinct anchors (A, D) and passages (M, D), of unit length if cosine.
+
+    Each process embeds its share, and all of them have all.
+    """
+    own = [embed(model, one, batch_tokens) for one in features]
     if cosine:
-        return functional.normalize(anchors, dim=1), functional.normalize(passages, dim=1)
-    return anchors, passages
+        own = [functional.normalize(one, dim=1) for one in own]
+    anchors = gather_shares(own[0], int(labels["num_anchors"]))
+    return anchors, gather_shares(own[1], int(labels["num_passages"]))

@@ -1,0 +1,195 @@
+"""Training in several processes is training in one: gradients, order of rows, resume, files."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import Cli, cli_command, cli_environment
+from ranks import BATCH, CASES, packed_shards, run_ranks, step
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from stx_mine.config import EmbedConfig, MineConfig, PackConfig
+from stx_mine.stages.embed import run_embed
+from stx_mine.stages.mine import run_mine
+from stx_mine.stages.pack import run_pack
+from stx_mine.train.collator import PackedCollator
+from stx_mine.train.processes import Processes
+from stx_mine.train.trainer import last_checkpoint
+
+B = 64
+
+
+@pytest.fixture(scope="module")
+def folder(small_input, tiny_transformer, tmp_path_factory) -> Path:
+    """`run`: packed batches of many rows to a query and to a passage; `tiny`: a transformer."""
+    folder = tmp_path_factory.mktemp("processes")
+    shutil.copytree(tiny_transformer, folder / "tiny")
+    texts = pq.read_table(small_input / "pairs.parquet")
+    rows = np.arange(7 * B)
+    queries, passages = rows % 40, (rows + rows // 40 * 11) % 90
+    pairs = {"query": texts.column(0).take(queries), "passage": texts.column(1).take(passages)}
+    pq.write_table(pa.table(pairs), folder / "pairs.parquet")
+    run = {"run_dir": str(folder / "run"), "device": "cpu"}
+    run_embed(
+        EmbedConfig(
+            pairs=str(folder / "pairs.parquet"), corpus=str(small_input / "corpus.parquet"), **run
+        )
+    )
+    run_mine(MineConfig(k=4, relative_margin=None, min_score=0.15, **run))
+    run_pack(PackConfig(run_dir=run["run_dir"], batch_size=B))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_processes(folder) -> Path:
+    """The folder with what two processes found in every case."""
+    run_ranks(2, "gradients", folder)
+    return folder
+
+
+def test_the_batch_of_the_cases_has_all_that_is_hard(folder):
+    collator = PackedCollator(packed_shards(folder), lambda texts, role: {"texts": texts})
+    label = collator.collate(collator.read(BATCH))["label"]
+    assert label["ignored"].shape[1] > B
+    assert label["num_anchors"] < B
+    assert len(label["targets"].unique()) < B
+    full = (label["negatives"] >= 0).all(1)
+    assert full.any()
+    assert not full.all()
+    assert label["num_passages"] % 2 or label["num_anchors"] % 2, "shares of different lengths"
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: "-".join(map(str, CASES[n])))
+def test_two_processes_have_the_loss_and_the_gradients_of_one(two_processes, number):
+    found = [load_file(two_processes / f"{number}-{rank}.safetensors") for rank in range(2)]
+    losses = [one.pop("loss").item() for one in found]
+    loss, expected = step(two_processes, CASES[number], Processes())
+    assert losses[0] != losses[1]
+    assert sum(losses) / 2 == pytest.approx(loss, abs=1e-9)
+    assert any(one.abs().max() > 1e-4 for one in expected.values())
+    for one in found:
+        assert set(one) == set(expected)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(one[name], gradient, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_shares", [2, 4, 64])
+def test_shares_have_every_text_once_and_every_row_once(folder, num_shares):
+    """Less the last text, which fills up the shorter shares."""
+    collator = PackedCollator(packed_shards(folder), lambda texts, role: {"texts": texts})
+    whole = collator(rows_of(1, 0, 1))
+    parts = [collator(rows_of(1, share, num_shares)) for share in range(num_shares)]
+    for role in ("anchor", "passage"):
+        texts = whole[f"{role}_texts"]
+        columns = [part[f"{role}_texts"] for part in parts]
+        assert len({len(column) for column in columns}) == 1
+        dealt = [text for row in zip(*columns, strict=True) for text in row]
+        assert dealt[: len(texts)] == texts
+        assert set(dealt[len(texts) :]) <= {texts[-1]}
+        assert len(dealt) - len(texts) < num_shares
+    for name in ("anchors", "targets", "negatives"):
+        together = torch.cat([part["label"][name] for part in parts])
+        torch.testing.assert_close(together, whole["label"][name])
+    ignored = [
+        part["label"]["ignored"] + torch.tensor([[share * B // num_shares], [0]])
+        for share, part in enumerate(parts)
+    ]
+    torch.testing.assert_close(torch.cat(ignored, 1), whole["label"]["ignored"])
+
+
+def rows_of(batch: int, share: int, num_shares: int) -> list[dict[str, int]]:
+    size = B // num_shares
+    first = batch * B + share * size
+    return [{"row": row} for row in range(first, first + size)]
+
+
+def settings(kind: str, folder: Path) -> dict[str, object]:
+    if kind == "static":
+        return {"checkpoint_steps": 4, "epochs": 3}
+    small = {"model": str(folder / "tiny"), "max_length": 24, "batch_tokens": 512}
+    return {"checkpoint_steps": 4, "epochs": 1, "learning_rate": 5e-3, **small}
+
+
+def seen(log: Path, num_processes: int) -> list[list[int]]:
+    """Rows of every step, of all processes."""
+    ranks = [json.loads(log.with_name(f"{log.name}-{r}").read_text()) for r in range(num_processes)]
+    return [[row for rows in step for row in rows] for step in zip(*ranks, strict=True)]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return dict(SentenceTransformer(str(run / "model"), device="cpu").state_dict())
+
+
+@pytest.mark.parametrize("kind", ["static", "transformer"])
+def test_a_killed_run_goes_on_with_the_very_next_batch(folder, tmp_path, kind):
+    """Killed after step 6 of a run with checkpoints after every fourth."""
+    how, log = json.dumps(settings(kind, folder)), tmp_path / "log"
+    for name in ("whole", "broken"):
+        shutil.copytree(folder / "run", tmp_path / name)
+    run_ranks(2, "training", tmp_path / "whole", log, -1, how)
+    expected = seen(log, 2)
+    assert all(step == list(range(step[0], step[0] + B)) for step in expected)
+    killed = run_ranks(2, "training", tmp_path / "broken", log, 6, how, check=False)
+    assert killed == [-signal.SIGKILL] * 2
+    assert seen(log, 2) == expected[:6]
+    shutil.copytree(tmp_path / "broken", tmp_path / "alone")
+    run_ranks(2, "training", tmp_path / "broken", log, -1, how)
+    assert seen(log, 2) == expected[4:]
+    whole = weights(tmp_path / "whole")
+    resumed = weights(tmp_path / "broken")
+    assert all(torch.equal(one, resumed[name]) for name, one in whole.items())
+    if kind == "static":
+        # Without dropout another number of processes changes nothing but rounding.
+        run_ranks(1, "training", tmp_path / "alone", log, -1, how)
+        assert seen(log, 1) == expected[4:]
+        for key, one in weights(tmp_path / "alone").items():
+            torch.testing.assert_close(one, whole[key], atol=1e-4, rtol=1e-3)
+
+
+def test_torchrun_speaks_with_one_voice(folder, tmp_path, cli_here: Cli):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [*launch, "--no-python", *cli_command("train", "--run-dir", run, "--device", "cpu")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=cli_environment(), timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model: done in") == 1
+    assert done.stdout.count("processes: 2") == 1
+    again = cli_here("train", "--device", "cpu", run_dir=run)
+    assert "skipped" in again.stdout
+    assert not (run / "model/checkpoints").exists()
+
+
+def test_processes_that_cannot_share_a_batch_are_told_what_fits(folder, tmp_path, cli_here):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3"]
+    command = [*launch, "--no-python", *cli_command("train", "--run-dir", run, "--device", "cpu")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=cli_environment(), timeout=240
+    )
+    assert done.returncode != 0
+    lines = [one for one in done.stderr.splitlines() if one.startswith("stx-mine: error")]
+    assert len(lines) == 1
+    assert "divides the batch size 64, found 3; start 1, 2, 4, 8, 16, 32, 64, or pack" in lines[0]
+    assert not (run / "model").exists()
+
+
+def test_a_checkpoint_that_is_cut_short_is_passed_over(tmp_path):
+    assert last_checkpoint(tmp_path / "none") is None
+    for name, text in (("4", '{"global_step": 4}'), ("12", '{"global_step": 12}'), ("16", '{"gl')):
+        (tmp_path / f"checkpoint-{name}").mkdir()
+        (tmp_path / f"checkpoint-{name}" / "trainer_state.json").write_text(text)
+    (tmp_path / "checkpoint-20").mkdir()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
