@@ -478,6 +478,26 @@ class TrainConfig(StageConfig):
     )
     warmup: float = option(0.1, "Share of the steps that warm up.", "model", minimum=0)
     temperature: float = option(0.05, "Softmax temperature of mnr.", "model", minimum=1e-6)
+    symmetric: bool = option(
+        False, "Also rank the anchors of the batch for each positive; the mean of both.", "model"
+    )
+    negatives: Literal["batch", "hard"] = option(
+        "batch", "batch: all passages of the batch; hard: the row's own negatives.", "model"
+    )
+    shared_negatives: int = option(
+        0, "With hard: random passages of the batch that all rows see beside.", "model", minimum=0
+    )
+    hardness: float = option(
+        0.0, "Adds this times its score to the logit of each negative.", "model", minimum=0
+    )
+    weight: Literal["one", "count", "logq"] = option(
+        "one",
+        "A text of the batch counts once, as often as it stands there, or by its rareness.",
+        "model",
+    )
+    matryoshka_dims: tuple[int, ...] = option(
+        (), "Sum the loss over the first so many dimensions; repeatable.", "model"
+    )
     triplet_margin: float = option(0.3, "Margin of triplet, in cosine.", "model", minimum=0)
     max_length: int | None = option(
         None, "Tokens kept of a text (default: as it was embedded).", "model", minimum=1
@@ -491,6 +511,36 @@ class TrainConfig(StageConfig):
     )
     checkpoint_steps: int = option(100, "Steps between checkpoints.", minimum=1)
     device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+    def __post_init__(self) -> None:
+        """Check what one range alone cannot tell.
+
+        Raises:
+            ConfigError: Options of one loss with another.
+        """
+        super().__post_init__()
+        if any(dim < 1 for dim in self.matryoshka_dims):
+            raise ConfigError(
+                f"--matryoshka-dims must be at least 1, found {min(self.matryoshka_dims)}; "
+                "give numbers of dimensions"
+            )
+        hard = self.negatives == "hard"
+        clashes = {
+            "--symmetric": self.symmetric and hard,
+            f"--weight {self.weight}": self.weight != "one" and hard,
+            f"--shared-negatives {self.shared_negatives}": self.shared_negatives and not hard,
+        }
+        for words, clash in clashes.items():
+            if clash:
+                raise ConfigError(
+                    f"{words} does not fit --negatives {self.negatives}; leave one of them out"
+                )
+        plain = (self.symmetric, self.hardness, self.weight, hard) == (False, 0.0, "one", False)
+        if self.loss == "triplet" and not plain:
+            raise ConfigError(
+                "--symmetric, --hardness, --weight and --negatives are options of --loss mnr, "
+                "found --loss triplet; leave them out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

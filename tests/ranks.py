@@ -21,8 +21,7 @@ from tokenizers import Tokenizer
 from stx_mine.artifacts.batches import Shard, list_packings
 from stx_mine.config import TrainConfig
 from stx_mine.models.load import load_model
-from stx_mine.models.tokenise import Tokeniser
-from stx_mine.stages.train import make_loss, run_train
+from stx_mine.stages.train import make_collator, make_loss, run_train
 from stx_mine.train.collator import PackedCollator
 from stx_mine.train.processes import Processes, average_gradients, joined
 
@@ -31,6 +30,13 @@ BATCH = 1
 LOSSES: dict[str, dict[str, object]] = {
     "mnr": {"chunk_rows": 7},
     "triplet": {"loss": "triplet", "triplet_margin": 0.9},
+    "symmetric": {"chunk_rows": 7, "symmetric": True, "hardness": 3.0},
+    "count": {"chunk_rows": 7, "symmetric": True, "weight": "count"},
+    "logq": {"chunk_rows": 7, "weight": "logq"},
+    "hard": {"chunk_rows": 7, "negatives": "hard", "hardness": 3.0},
+    "shared": {"chunk_rows": 7, "negatives": "hard", "shared_negatives": 20},
+    "matryoshka": {"chunk_rows": 7, "matryoshka_dims": (4, 10)},
+    "matryoshka triplet": {"loss": "triplet", "matryoshka_dims": (4, 10)},
 }
 CASES = [
     (kind, name, tokens)
@@ -78,13 +84,13 @@ def double_model(folder: Path, kind: str) -> SentenceTransformer:
 
 
 def step(
-    folder: Path, case: tuple[str, str, int], processes: Processes
+    folder: Path, case: tuple[str, str, int], processes: Processes, **changes: object
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of the first batch: this process's loss, everyone's gradients."""
     kind, name, tokens = case
     model = double_model(folder, kind)
-    config = TrainConfig(batch_tokens=tokens, **LOSSES[name])  # type: ignore[arg-type]
-    collator = PackedCollator(packed_shards(folder), Tokeniser(model))
+    config = TrainConfig(**{"batch_tokens": tokens, **LOSSES[name], **changes})  # type: ignore[arg-type]
+    collator = make_collator(config, model, list_packings(folder / "run/batches"))
     batch = collator.collate(collator.read(BATCH), processes.rank, processes.size)
     features = [
         {key.removeprefix(part): value for key, value in batch.items() if key.startswith(part)}

@@ -7,22 +7,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import (
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+)
 
 from stx_mine.models.load import load_model
 from stx_mine.models.token_batches import token_batches
 from stx_mine.models.tokenise import Tokeniser
+from stx_mine.train.cross_entropy import masked_cross_entropy, own_cross_entropy
 from stx_mine.train.embedding import embed
-from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss, masked_cross_entropy
+from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss
 
 
-def naive(anchors, passages, targets, ignored, scale):
+def naive(anchors, passages, targets, ignored, scale, weights=None, hardness=0.0):
     losses = []
     for row in range(len(anchors)):
         hidden = set(ignored[1][ignored[0] == row].tolist())
-        logits = [
-            scale * anchors[row] @ passages[m] for m in range(len(passages)) if m not in hidden
-        ]
+        logits = []
+        for m in set(range(len(passages))) - hidden:
+            score = anchors[row] @ passages[m]
+            harder = hardness * score.detach() * (m != targets[row])
+            logits.append(scale * score + harder + (0 if weights is None else weights[m].log()))
         target = scale * anchors[row] @ passages[targets[row]]
         losses.append(torch.logsumexp(torch.stack(logits), 0) - target)
     return torch.stack(losses).mean()
@@ -36,9 +42,11 @@ def naive(anchors, passages, targets, ignored, scale):
     st.floats(0.1, 30),
     st.integers(1, 11),
     st.floats(0, 0.6),
+    st.sampled_from([0.0, 4.0]),
+    st.booleans(),
 )
 def test_the_chunked_loss_is_the_naive_one_in_value_and_gradient(
-    seed, num_rows, num_passages, scale, chunk_rows, share
+    seed, num_rows, num_passages, scale, chunk_rows, share, hardness, weighted
 ):
     generator = torch.Generator().manual_seed(seed)
     double = {"dtype": torch.float64, "generator": generator}
@@ -48,10 +56,45 @@ def test_the_chunked_loss_is_the_naive_one_in_value_and_gradient(
     mask = torch.rand(num_rows, num_passages, generator=generator) < share
     mask[torch.arange(num_rows), targets] = False
     ignored = mask.nonzero().T
-    fast = masked_cross_entropy(anchors, passages, targets, ignored, scale, chunk_rows)
+    weights = 0.1 + 5 * torch.rand(num_passages, **double) if weighted else None
+    logs = None if weights is None else weights.log()
+    fast = masked_cross_entropy(
+        anchors, passages, targets, ignored, scale, chunk_rows, logs, hardness
+    )
     found = torch.autograd.grad(3 * fast, (anchors, passages))
-    slow = naive(anchors, passages, targets, ignored, scale)
+    slow = naive(anchors, passages, targets, ignored, scale, weights, hardness)
     expected = torch.autograd.grad(3 * slow, (anchors, passages))
+    torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-9)
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 9), st.integers(0, 5))
+def test_the_loss_of_own_negatives_is_the_naive_one(seed, num_rows, num_passages, num_shared):
+    """The naive loss with every passage hidden that is neither the row's own nor shared."""
+    generator = torch.Generator().manual_seed(seed)
+    double = {"dtype": torch.float64, "generator": generator}
+    anchors = torch.randn(num_rows, 5, **double).requires_grad_()
+    passages = torch.randn(num_passages, 5, **double).requires_grad_()
+    targets = torch.randint(num_passages, (num_rows,), generator=generator)
+    negatives = torch.full((num_rows, 3), -1)
+    hidden = torch.rand(num_rows, num_passages, generator=generator) < 0.3
+    shared = torch.randperm(num_passages, generator=generator)[:num_shared].sort().values
+    unseen = torch.ones_like(hidden)
+    unseen[:, shared] = False
+    unseen |= hidden
+    for row in range(num_rows):
+        own = torch.randperm(num_passages, generator=generator)
+        own = own[own != targets[row]][: int(torch.randint(4, (), generator=generator))]
+        negatives[row, : len(own)] = own
+        hidden[row, own] = unseen[row, own] = False
+        hidden[row, targets[row]] = unseen[row, targets[row]] = False
+    ignored = hidden.nonzero().T
+    fast = own_cross_entropy(anchors, passages, targets, negatives, shared, ignored, 3.0, 4, 2.0)
+    found = torch.autograd.grad(fast, (anchors, passages))
+    slow = naive(anchors, passages, targets, unseen.nonzero().T, 3.0, hardness=2.0)
+    expected = torch.autograd.grad(slow, (anchors, passages))
     torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-9)
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)
@@ -107,6 +150,40 @@ def test_without_repeats_it_is_the_library_loss_in_float64(model):
         theirs = MultipleNegativesRankingLoss(model, scale=20.0)(columns, None)
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
         torch.testing.assert_close(ours_gradient, gradient(model, theirs), atol=1e-9, rtol=1e-9)
+    finally:
+        model.to(torch.float32)
+
+
+@pytest.mark.parametrize("option", ["symmetric", "hardness", "matryoshka", "count"])
+def test_an_option_is_that_of_the_library_in_float64(model, option):
+    """`count`: passages 0 and 3 stand twice, as positive and as negative."""
+    model = model.to(torch.float64)
+    columns, ours, theirs = [ANCHORS, POSITIVES, NEGATIVES], {}, {}
+    texts, labels = TEXTS, {}
+    if option == "symmetric":
+        ours = {"symmetric": True}
+        theirs = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    elif option == "hardness":
+        ours = {"hardness": 5.0}
+        theirs = {"hardness_mode": "all_negatives", "hardness_strength": 5.0}
+    elif option == "matryoshka":
+        ours = {"dims": (16, 64, 256)}
+    else:
+        texts = [*POSITIVES[:2], *NEGATIVES[:2]]
+        columns = [ANCHORS, [texts[0], texts[1], texts[0]], [texts[2], texts[3], texts[2]]]
+        counts = torch.tensor([2.0, 1.0, 2.0, 1.0], dtype=torch.float64)
+        labels = {"targets": torch.tensor([0, 1, 0]), "passage_log_weights": counts.log()}
+    try:
+        found = PackedMNRLoss(model, 0.05, 2, 64, **ours)(
+            *packed(model, ANCHORS, texts, ignored_anchors=torch.empty(2, 0).long(), **labels)
+        )
+        found_gradient = gradient(model, found)
+        loss = MultipleNegativesRankingLoss(model, scale=20.0, **theirs)
+        if option == "matryoshka":
+            loss = MatryoshkaLoss(model, loss, [16, 64, 256])
+        expected = loss([model.preprocess(one) for one in columns], None)
+        torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(found_gradient, gradient(model, expected), atol=1e-9, rtol=1e-9)
     finally:
         model.to(torch.float32)
 

@@ -13,15 +13,27 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import Cli, cli_command, cli_environment
-from ranks import BATCH, CASES, packed_shards, run_ranks, step
+from ranks import (
+    BATCH,
+    CACHED,
+    CASES,
+    LOSSES,
+    WHOLE,
+    double_model,
+    packed_shards,
+    run_ranks,
+    step,
+)
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from stx_mine.config import EmbedConfig, MineConfig, PackConfig
+from stx_mine.artifacts.batches import slot_groups
+from stx_mine.config import EmbedConfig, MineConfig, PackConfig, TrainConfig
+from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.embed import run_embed
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
-from stx_mine.train.collator import PackedCollator
+from stx_mine.train.collator import PackedCollator, text_rareness
 from stx_mine.train.processes import Processes
 from stx_mine.train.trainer import last_checkpoint
 
@@ -82,6 +94,89 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(two_processes, num
             torch.testing.assert_close(one[name], gradient, atol=1e-9, rtol=1e-6)
 
 
+def slow_loss(table: pa.Table, config: TrainConfig, embedded: dict[int, torch.Tensor]) -> object:
+    """The loss by loops over rows and slots, from the ids of the table.
+
+    Args:
+        table: A packed batch.
+        config: The options; no hard negatives alone, no shared ones, no Matryoshka.
+        embedded: Group -> unit vectors of the text as anchor and as passage.
+    """
+    rows = table.to_pylist()
+    right: dict[int, set[int]] = {}
+    for row in rows:
+        known = right.setdefault(row["anchor_id"], set())
+        known |= {row["positive_id"], *row["ignore_ids"]}
+    slots = [one for row in rows for one in (row["positive_id"], *row["negative_ids"])]
+    anchor_slots = [row["anchor_id"] for row in rows]
+    counted = config.weight == "count"
+    passages = slots if counted else sorted(set(slots))
+    anchors = anchor_slots if counted else sorted(set(anchor_slots))
+    scale, losses = 1 / config.temperature, []
+    for row in rows:
+        query, positive = row["anchor_id"], row["positive_id"]
+        score = embedded[query][0] @ embedded[positive][1]
+        others = [
+            embedded[query][0] @ embedded[one][1]
+            for one in passages
+            if one != positive and one not in right[query]
+        ]
+        logits = [scale * one + config.hardness * one.detach() for one in others]
+        logits += [scale * score] * passages.count(positive)
+        losses.append(torch.stack(logits).logsumexp(0) - scale * score)
+        if config.symmetric:
+            logits = [
+                scale * embedded[one][0] @ embedded[positive][1]
+                for one in anchors
+                if one == query or positive not in right[one]
+            ]
+            losses.append(torch.stack(logits).logsumexp(0) - scale * score)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("name", ["mnr", "symmetric", "count"])
+def test_a_packed_batch_has_the_loss_of_loops_over_its_ids(folder, name):
+    config = TrainConfig(**LOSSES[name])
+    loss, _ = step(folder, ("static", name, WHOLE), Processes())
+    model = double_model(folder, "static")
+    collator = PackedCollator(packed_shards(folder), Tokeniser(model))
+    table = collator.read(BATCH)
+    ids = table.column("anchor_id").to_pylist(), slot_groups(table, 4).T.tolist()
+    texts = {}
+    for row, (anchor, slots) in zip(table.to_pylist(), zip(*ids, strict=True), strict=True):
+        texts[anchor] = row["anchor"]
+        for place, slot in enumerate(slots):
+            texts[slot] = row[f"negative_{place}"] if place else row["positive"]
+    texts.pop(-1)
+    vectors = model.encode(list(texts.values()), convert_to_tensor=True, normalize_embeddings=True)
+    both = {group: (one, one) for group, one in zip(texts, vectors, strict=True)}
+    # Logarithms of counts are float32.
+    assert float(slow_loss(table, config, both)) == pytest.approx(loss, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_mini_batches_and_chunks_change_nothing(folder, name):
+    whole = step(folder, ("transformer", name, WHOLE), Processes())
+    cached = step(folder, ("transformer", name, CACHED), Processes())
+    unchunked = step(folder, ("transformer", name, WHOLE), Processes(), chunk_rows=1_000)
+    for loss, gradients in (cached, unchunked):
+        assert loss == pytest.approx(whole[0], abs=1e-9)
+        for key, gradient in gradients.items():
+            torch.testing.assert_close(gradient, whole[1][key], atol=1e-9, rtol=1e-6)
+
+
+def test_rareness_is_one_over_the_share_of_batches(folder):
+    shards = packed_shards(folder)
+    anchors, passages = text_rareness(shards)
+    collator = PackedCollator(shards, lambda texts, role: {})
+    tables = [collator.read(n) for n in range(sum(shard.num_batches for shard in shards))]
+    held = [set(slot_groups(table, 4).flatten().tolist()) for table in tables]
+    asked = [set(table.column("anchor_id").to_pylist()) for table in tables]
+    for rareness, sets in ((anchors, asked), (passages, held)):
+        for group in set().union(*sets) - {-1}:
+            assert rareness[group] == len(sets) / sum(group in one for one in sets)
+
+
 @pytest.mark.parametrize("num_shares", [2, 4, 64])
 def test_shares_have_every_text_once_and_every_row_once(folder, num_shares):
     """Less the last text, which fills up the shorter shares."""
@@ -129,7 +224,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return dict(SentenceTransformer(str(run / "model"), device="cpu").state_dict())
 
 
-@pytest.mark.parametrize("kind", ["static", "transformer"])
+@pytest.mark.parametrize("kind", ["static", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_with_the_very_next_batch(folder, tmp_path, kind):
     """Killed after step 6 of a run with checkpoints after every fourth."""
     how, log = json.dumps(settings(kind, folder)), tmp_path / "log"

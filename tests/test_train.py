@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from stx_mine.artifacts.batches import list_packings
 from stx_mine.config import PackConfig, TrainConfig
+from stx_mine.errors import ConfigError
 from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.pack import run_pack
@@ -152,9 +153,17 @@ def test_plain_sentence_transformers_trains_on_whole_strict_batches(small_run, t
     assert seen == [32] * len(batches)
 
 
-@pytest.mark.parametrize("loss", ["mnr", "triplet"])
-def test_training_lowers_the_loss_and_saves_a_model_that_loads(packed_run, loss):
-    report = run_train(TrainConfig(run_dir=str(packed_run), loss=loss, device="cpu"))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"loss": "triplet"},
+        {"symmetric": True, "weight": "logq", "matryoshka_dims": (64, 256)},
+        {"negatives": "hard", "shared_negatives": 32, "hardness": 5.0},
+    ],
+)
+def test_training_lowers_the_loss_and_saves_a_model_that_loads(packed_run, options):
+    report = run_train(TrainConfig(run_dir=str(packed_run), device="cpu", **options))
     assert report.counts["last_loss"] < 0.8 * report.counts["first_loss"]
     trained = SentenceTransformer(str(packed_run / "model"), device="cpu")
     base = load_model("package:wordllama", device="cpu")
@@ -186,7 +195,10 @@ def test_a_run_that_dies_goes_on_with_the_very_next_batch(packed_run, tmp_path):
                 return inner(features, labels)
 
         try:
-            train(model, Watched(), packings, schedule, folder)
+            collator = PackedCollator(
+                [shard for packing in packings for shard in packing], Tokeniser(model)
+            )
+            train(model, Watched(), packings, collator, schedule, folder)
         except InterruptedRunError:
             pass
         return seen, next(model.parameters()).detach()
@@ -209,6 +221,37 @@ def test_learning_rates_follow_the_batch_and_the_kind_of_model():
     assert default_learning_rate(256, 22_000_000, static=False)[0] == pytest.approx(1e-4)
     assert default_learning_rate(65_536, 22_000_000, static=False)[0] == pytest.approx(2e-4)
     assert default_learning_rate(65_536, 400_000_000, static=False)[0] == pytest.approx(5e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"negatives": "hard", "symmetric": True}, "--symmetric does not fit --negatives hard"),
+        ({"negatives": "hard", "weight": "logq"}, "--weight logq does not fit --negatives hard"),
+        ({"shared_negatives": 3}, "--shared-negatives 3 does not fit --negatives batch"),
+        ({"loss": "triplet", "hardness": 1.0}, "options of --loss mnr"),
+        ({"matryoshka_dims": (64, 0)}, "at least 1, found 0"),
+    ],
+)
+def test_options_that_do_not_fit_one_another_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig(**options)
+
+
+def test_more_dimensions_than_the_model_has_are_refused(packed_run):
+    config = TrainConfig(run_dir=str(packed_run), device="cpu", matryoshka_dims=(64, 512))
+    with pytest.raises(ConfigError, match="256 dimensions of the model, found 512"):
+        run_train(config)
+
+
+def test_shared_passages_are_drawn_anew_for_each_batch(packed_run):
+    shards = [one for packing in list_packings(packed_run / "batches") for one in packing]
+    collator = PackedCollator(shards, lambda texts, role: {}, num_shared=16, seed=1)
+    drawn = [collator.collate(collator.read(n))["label"]["shared"].tolist() for n in (0, 1, 0)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert all(len(set(one)) == 16 for one in drawn)
+    other = PackedCollator(shards, lambda texts, role: {}, num_shared=16, seed=2)
+    assert other.collate(other.read(0))["label"]["shared"].tolist() != drawn[0]
 
 
 def test_a_model_of_this_run_is_the_students_default(packed_run):

@@ -173,6 +173,10 @@ class Shard:
         table = parquet.read_row_groups(groups).slice(skip, self.batch_size)
         return table if self.texts is None else self._with_texts(table, self.texts)
 
+    def ids(self) -> pa.Table:
+        """The columns of ids of all batches."""
+        return pq.read_table(self.path, columns=id_schema().names)
+
     def _with_texts(self, table: pa.Table, path: Path) -> pa.Table:
         texts = read_table(path).column("text")
         slots = slot_groups(table, self.num_negatives)

@@ -19,8 +19,10 @@ from stx_mine.config import TrainConfig, key_fields
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.load import is_static
+from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
+from stx_mine.train.collator import PackedCollator
 from stx_mine.train.learning_rate import default_learning_rate
 from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss
 from stx_mine.train.processes import Processes, joined
@@ -38,7 +40,8 @@ def run_train(config: TrainConfig) -> StageReport:
     writes, and all return the same report.
 
     Raises:
-        ConfigError: The batches are of (text, label) rows; the processes cannot share a batch equally, or lack GPUs.
+        ConfigError: The batches are of (text, label) rows; the processes cannot share a batch
+            equally, or lack GPUs.
         ModelError: The model cannot be loaded.
         ArtifactError: Batches are missing, or another model is in the way.
     """
@@ -56,7 +59,8 @@ def run_train(config: TrainConfig) -> StageReport:
         schedule, reason = _schedule(config, student.model, packings)
         loss = make_loss(config, student.model)
         checkpoints = artifact.folder / _CHECKPOINTS
-        log = train(student.model, loss, packings, schedule, checkpoints, processes.size)
+        collator = make_collator(config, student.model, packings)
+        log = train(student.model, loss, packings, collator, schedule, checkpoints, processes.size)
         with processes.first_goes_ahead():
             if processes.is_first:
                 _name_prompts(student.model, packings[0][0].sources)
@@ -114,11 +118,44 @@ def _schedule(
 
 
 def make_loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
-    """The loss that the config asks for."""
+    """The loss that the config asks for.
+
+    Raises:
+        ConfigError: The model has fewer dimensions than asked for.
+    """
     tokens = config.batch_tokens or (_CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS)
+    dims, most = config.matryoshka_dims, model.get_embedding_dimension() or 0
+    if dims and max(dims) > most:
+        raise ConfigError(
+            f"--matryoshka-dims must be at most the {most} dimensions of the model, found "
+            f"{max(dims)}; give smaller ones"
+        )
     if config.loss == "triplet":
-        return PackedTripletLoss(model, config.triplet_margin, tokens)
-    return PackedMNRLoss(model, config.temperature, config.chunk_rows, tokens)
+        return PackedTripletLoss(model, config.triplet_margin, tokens, dims)
+    return PackedMNRLoss(
+        model,
+        config.temperature,
+        config.chunk_rows,
+        tokens,
+        symmetric=config.symmetric,
+        hard_only=config.negatives == "hard",
+        hardness=config.hardness,
+        dims=dims,
+    )
+
+
+def make_collator(
+    config: TrainConfig, model: SentenceTransformer, packings: list[list[Shard]]
+) -> PackedCollator:
+    """The collator with the roles that the loss needs."""
+    return PackedCollator(
+        [shard for packing in packings for shard in packing],
+        Tokeniser(model),
+        weight=config.weight,
+        symmetric=config.symmetric,
+        num_shared=config.shared_negatives,
+        seed=config.seed,
+    )
 
 
 def _name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:

@@ -20,7 +20,6 @@ from transformers import PrinterCallback
 
 from stx_mine.artifacts.batches import Shard
 from stx_mine.errors import ConfigError
-from stx_mine.models.tokenise import Tokeniser
 from stx_mine.train.collator import PackedCollator
 from stx_mine.train.packed_sampler import PackedBatchSampler
 from stx_mine.train.processes import average_gradients
@@ -71,6 +70,7 @@ def train(
     model: SentenceTransformer,
     loss: nn.Module,
     packings: list[list[Shard]],
+    collator: PackedCollator,
     schedule: Schedule,
     folder: Path,
     num_processes: int = 1,
@@ -85,6 +85,7 @@ def train(
         model: The model.
         loss: Takes the features and labels of `PackedCollator`.
         packings: Shards of each packing.
+        collator: Reads them.
         schedule: How long and how fast.
         folder: Where checkpoints go; only process 0 writes.
         num_processes: Processes that share every batch; their number divides the batch size.
@@ -92,14 +93,13 @@ def train(
     Returns:
         The Trainer's log, one entry a logged step; of process 0, if there are several.
     """
-    shards = [shard for packing in packings for shard in packing]
-    num_rows = sum(shard.num_batches * shard.batch_size for shard in shards)
+    num_rows = sum(one.num_batches * one.batch_size for packing in packings for one in packing)
     trainer = PackedTrainer(
         model=model,
         args=_arguments(model, packings, schedule, folder, num_processes),
         train_dataset=Dataset(pa.table({"row": np.arange(num_rows)})),
         loss=loss,
-        data_collator=PackedCollator(shards, Tokeniser(model)),
+        data_collator=collator,
     )
     # The Trainer's log dicts are for the stage to report.
     trainer.remove_callback(PrinterCallback)
