@@ -69,7 +69,7 @@ def two_processes(folder) -> Path:
 
 
 def test_the_batch_of_the_cases_has_all_that_is_hard(folder):
-    collator = PackedCollator(packed_shards(folder), lambda texts, role: {"texts": texts})
+    collator = PackedCollator(packed_shards(folder), lambda texts, role, prompt: {"texts": texts})
     label = collator.collate(collator.read(BATCH))["label"]
     assert label["ignored"].shape[1] > B
     assert label["num_anchors"] < B
@@ -168,7 +168,7 @@ def test_mini_batches_and_chunks_change_nothing(folder, name):
 def test_rareness_is_one_over_the_share_of_batches(folder):
     shards = packed_shards(folder)
     anchors, passages = text_rareness(shards)
-    collator = PackedCollator(shards, lambda texts, role: {})
+    collator = PackedCollator(shards, lambda texts, role, prompt: {})
     tables = [collator.read(n) for n in range(sum(shard.num_batches for shard in shards))]
     held = [set(slot_groups(table, 4).flatten().tolist()) for table in tables]
     asked = [set(table.column("anchor_id").to_pylist()) for table in tables]
@@ -180,7 +180,7 @@ def test_rareness_is_one_over_the_share_of_batches(folder):
 @pytest.mark.parametrize("num_shares", [2, 4, 64])
 def test_shares_have_every_text_once_and_every_row_once(folder, num_shares):
     """Less the last text, which fills up the shorter shares."""
-    collator = PackedCollator(packed_shards(folder), lambda texts, role: {"texts": texts})
+    collator = PackedCollator(packed_shards(folder), lambda texts, role, prompt: {"texts": texts})
     whole = collator(rows_of(1, 0, 1))
     parts = [collator(rows_of(1, share, num_shares)) for share in range(num_shares)]
     for role in ("anchor", "passage"):

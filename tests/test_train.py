@@ -246,11 +246,11 @@ def test_more_dimensions_than_the_model_has_are_refused(packed_run):
 
 def test_shared_passages_are_drawn_anew_for_each_batch(packed_run):
     shards = [one for packing in list_packings(packed_run / "batches") for one in packing]
-    collator = PackedCollator(shards, lambda texts, role: {}, num_shared=16, seed=1)
+    collator = PackedCollator(shards, lambda texts, role, prompt: {}, num_shared=16, seed=1)
     drawn = [collator.collate(collator.read(n))["label"]["shared"].tolist() for n in (0, 1, 0)]
     assert drawn[0] == drawn[2] != drawn[1]
     assert all(len(set(one)) == 16 for one in drawn)
-    other = PackedCollator(shards, lambda texts, role: {}, num_shared=16, seed=2)
+    other = PackedCollator(shards, lambda texts, role, prompt: {}, num_shared=16, seed=2)
     assert other.collate(other.read(0))["label"]["shared"].tolist() != drawn[0]
 
 
