@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from stx_mine.core.bounds import largest_count
 from stx_mine.core.random import mix
+from stx_mine.core.windows import count, fill_windows, lines_of, touches, window_sizes
 from stx_mine.ragged import Ragged
 
 _REPAIR_ROUNDS, _REPAIR_TRIES = 4, 64
 _MAX_COUNTERS = 1 << 26
-_WINDOW = 64
 _MAX_ROUNDS = 8
-_MAX_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,13 @@ def draw_order(
     comes_first[first] = True
     others = rows[~comes_first[rows]]
     return np.concatenate([rng.permutation(first), rng.permutation(others)]).astype(np.int64)
+
+
+def _rising(rows: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
+    """Distinct row numbers in rising order."""
+    present = np.zeros(num_rows, np.bool_)
+    present[rows] = True
+    return np.flatnonzero(present)
 
 
 def assign_merge(
@@ -104,9 +110,8 @@ def assign_strict(
 ) -> Assignment:
     """Fill batches in which no text appears twice and no row's positive is known to another.
 
-    Rows are dealt to windows of up to 64 batches, those of one query to as few as possible. A
-    window fills its batches at once: the hardest rows first, each into the next batch that takes
-    it; one bit a batch marks the texts it holds and those that its anchors forbid.
+    Rows are dealt to windows of up to 64 batches. A window fills its batches at once, the hardest
+    rows first; one bit a batch marks the texts it holds and those that its anchors forbid.
     Where not all batches of a window fill, it is filled again with fewer. What is left goes to
     the next window, then into windows of its own.
 
@@ -122,26 +127,22 @@ def assign_strict(
     batches: list[NDArray[np.int64]] = []
     left = order
     for _ in range(_MAX_ROUNDS):
-        target = min(
-            largest_count(np.bincount(groups[left]), batch_size)
-            for groups in (anchor_groups, positive_groups)
-        )
+        if len(left) < batch_size:
+            break
+        rows = _rising(left, len(query_ids))
+        rows_of = count(rows, query_ids, len(forbidden))
+        touched = touches(rows_of, forbidden.offsets, forbidden.values, num_groups)
+        target = len(left) // batch_size
+        if touched.max() > target:
+            target = min(
+                largest_count(count(rows, groups, num_groups), batch_size)
+                for groups in (anchor_groups, positive_groups)
+            )
         if target == 0:
             break
-        by_query = _group_by_query(left, query_ids)
-        touches = _touches(by_query, query_ids, forbidden.offsets, forbidden.values, num_groups)
-        full, left = _fill_windows(
-            by_query,
-            _window_sizes(target),
-            query_ids,
-            anchor_groups,
-            positive_groups,
-            forbidden.offsets,
-            forbidden.values,
-            touches,
-            _numbers_of_shared(touches),
-            batch_size,
-        )
+        texts = anchor_groups, positive_groups
+        lines = lines_of(rows, left, query_ids, *texts, forbidden, touched, target)
+        full, left = fill_windows(lines, window_sizes(target), batch_size)
         if not len(full):
             break
         batches.append(full)
@@ -257,273 +258,3 @@ def _fits(counters: Any, row: Any, batch: Any, texts: Any, seed: Any, num_batche
         if repeats > 1 and counters[_counter(text, batch, counters, seed)] >= limit:
             return False
     return True
-
-
-def _window_sizes(num_batches: int) -> NDArray[np.int64]:
-    """Batches of each window: equal numbers up to 64."""
-    num_windows = -(-num_batches // _WINDOW)
-    return np.full(num_windows, num_batches // num_windows) + (
-        np.arange(num_windows) < num_batches % num_windows
-    )
-
-
-def _numbers_of_shared(touches: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Number the texts over which rows can conflict; -1 for all others."""
-    shared = touches > 1
-    numbers = np.cumsum(shared, dtype=np.int32) - np.int32(1)
-    numbers[~shared] = -1
-    return numbers
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _group_by_query(rows: Any, query_ids: Any) -> Any:
-    """Rows in the given order, but all of a query beside its first."""
-    num_queries = 0
-    for row in rows:
-        num_queries = max(num_queries, query_ids[row] + 1)
-    starts = np.zeros(num_queries, np.int64)
-    for row in rows:
-        starts[query_ids[row]] -= 1
-    grouped = np.empty(len(rows), np.int64)
-    cursor = 0
-    for row in rows:
-        query = query_ids[row]
-        if starts[query] < 0:
-            size = -starts[query]
-            starts[query] = cursor
-            cursor += size
-        grouped[starts[query]] = row
-        starts[query] += 1
-    return grouped
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _touches(
-    by_query: Any, query_ids: Any, forbidden_offsets: Any, forbidden_values: Any, num_groups: Any
-) -> Any:
-    """How many rows hold or forbid each text."""
-    touches = np.zeros(num_groups, np.int64)
-    start = 0
-    for stop in range(1, len(by_query) + 1):
-        query = query_ids[by_query[start]]
-        if stop == len(by_query) or query_ids[by_query[stop]] != query:
-            for f in range(forbidden_offsets[query], forbidden_offsets[query + 1]):
-                touches[forbidden_values[f]] += stop - start
-            start = stop
-    return touches
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _fill_windows(
-    by_query: Any,
-    window_sizes: Any,
-    query_ids: Any,
-    anchors: Any,
-    positives: Any,
-    forbidden_offsets: Any,
-    forbidden_values: Any,
-    touches: Any,
-    numbers: Any,
-    batch_size: Any,
-) -> Any:
-    """Fill all windows, one after the other; the full batches, and the rows of none."""
-    num_windows = len(window_sizes)
-    masks = np.zeros((numbers.max() + 1, 3), np.uint64)
-    full = np.empty((window_sizes.sum(), batch_size), np.int64)
-    left = np.empty(len(by_query), np.int64)
-    carried = np.empty(0, np.int64)
-    num_full, num_left, stamp = 0, 0, 0
-    for window in range(num_windows):
-        rows = _deal_window(by_query, carried, window, num_windows)
-        rows = _hardest_first(rows, query_ids, anchors, positives, touches, window_sizes.sum())
-        slots = np.empty(len(rows), np.int8)
-        best_slots = np.full(len(rows), -1, np.int8)
-        # `low` batches fill; `high` do not.
-        guess = 0
-        low, high, num_open = 0, window_sizes[window] + 1, window_sizes[window]
-        while low + 1 < high:
-            stamp += 1
-            num_filled = _fill(
-                rows,
-                slots,
-                masks,
-                np.uint64(stamp),
-                num_open,
-                query_ids,
-                anchors,
-                positives,
-                forbidden_offsets,
-                forbidden_values,
-                numbers,
-                batch_size,
-            )
-            if num_filled > low:
-                low = num_filled
-                best_slots[:] = slots
-            if num_filled < num_open:
-                # Most often as many batches fill as the placed rows could; else bisect.
-                guess = (slots >= 0).sum() // batch_size if high > window_sizes[window] else 0
-                high = num_open
-            num_open = min(guess, high - 1) if guess > low else (low + high) // 2
-            guess = 0
-        carried = _collect(rows, best_slots, full[num_full : num_full + low])
-        num_full += low
-        # A window takes over no more rows than it has places, so that time stays linear.
-        limit = window_sizes[window] * batch_size if window + 1 < num_windows else 0
-        lost = carried[limit:]
-        left[num_left : num_left + len(lost)] = lost
-        num_left += len(lost)
-        carried = carried[:limit]
-    return full[:num_full], left[:num_left]
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _deal_window(by_query: Any, carried: Any, window: Any, num_windows: Any) -> Any:
-    """The rows of a window: those carried over, and every so many-th block of 64 rows."""
-    step = num_windows * _WINDOW
-    most = len(carried) + (len(by_query) // step + 1) * _WINDOW
-    rows = np.empty(most, np.int64)
-    rows[: len(carried)] = carried
-    size = len(carried)
-    for start in range(window * _WINDOW, len(by_query), step):
-        block = by_query[start : start + _WINDOW]
-        rows[size : size + len(block)] = block
-        size += len(block)
-    return rows[:size]
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _collect(rows: Any, slots: Any, full: Any) -> Any:
-    """Write the rows of the slots that are full to `full`; the others come back in order."""
-    num_batches, batch_size = full.shape
-    sizes = np.zeros(_WINDOW, np.int64)
-    for slot in slots:
-        if slot >= 0:
-            sizes[slot] += 1
-    batches = np.full(_WINDOW, -1, np.int64)
-    batch = 0
-    for slot in range(_WINDOW):
-        if sizes[slot] == batch_size and batch < num_batches:
-            batches[slot] = batch
-            batch += 1
-    others = np.empty(len(rows) - num_batches * batch_size, np.int64)
-    columns = np.zeros(num_batches, np.int64)
-    num_others = 0
-    for place in range(len(rows)):
-        batch = batches[slots[place]] if slots[place] >= 0 else -1
-        if batch < 0:
-            others[num_others] = rows[place]
-            num_others += 1
-        else:
-            full[batch, columns[batch]] = rows[place]
-            columns[batch] += 1
-    return others
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _hardest_first(
-    rows: Any, query_ids: Any, anchors: Any, positives: Any, touches: Any, num_batches: Any
-) -> Any:
-    """Rows by the log2 of their conflicts, a query by its worst row; else in order.
-
-    Of rows with as many conflicts as there are batches, not all may find one: these come first,
-    those that shut out the fewest others before the rest. Each other row finds one whenever it
-    comes, but for full batches: of these, the most constrained come first.
-    """
-    ranks = np.zeros(len(rows), np.int64)
-    start = 0
-    for stop in range(1, len(rows) + 1):
-        if stop == len(rows) or query_ids[rows[stop]] != query_ids[rows[start]]:
-            most = 0
-            for row in rows[start:stop]:
-                most = max(most, touches[anchors[row]] + touches[positives[row]] - 2)
-            num_bits, rest = 0, most
-            while rest > 0:
-                rest >>= 1
-                num_bits += 1
-            ranks[start:stop] = num_bits if most >= num_batches else 2 * _MAX_BITS - num_bits
-            start = stop
-    starts = np.zeros(2 * _MAX_BITS + 2, np.int64)
-    for rank in ranks:
-        starts[rank + 1] += 1
-    for place in range(1, len(starts)):
-        starts[place] += starts[place - 1]
-    ordered = np.empty(len(rows), np.int64)
-    for place in range(len(rows)):
-        ordered[starts[ranks[place]]] = rows[place]
-        starts[ranks[place]] += 1
-    return ordered
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _fill(  # noqa: C901  (one loop nest, fast as it stands)
-    rows: Any,
-    slots: Any,
-    masks: Any,
-    stamp: Any,
-    num_open: Any,
-    query_ids: Any,
-    anchors: Any,
-    positives: Any,
-    forbidden_offsets: Any,
-    forbidden_values: Any,
-    numbers: Any,
-    batch_size: Any,
-) -> Any:
-    """Give each row a batch of the window, or -1; the number of full batches comes back.
-
-    `masks` has a stamp a text, the batches that hold it, and those that forbid it; an old stamp
-    means none.
-    """
-    one, none = np.uint64(1), np.uint64(0)
-    sizes = np.zeros(num_open, np.int64)
-    closed = none if num_open == _WINDOW else ~((one << np.uint64(num_open)) - one)
-    slots[:] = -1
-    turn, start = 0, 0
-    while start < len(rows):
-        query, anchor = query_ids[rows[start]], anchors[rows[start]]
-        stop = start + 1
-        while stop < len(rows) and query_ids[rows[stop]] == query:
-            stop += 1
-        taken = none
-        for f in range(forbidden_offsets[query], forbidden_offsets[query + 1]):
-            number = numbers[forbidden_values[f]]
-            if number >= 0:
-                if masks[number, 0] != stamp:
-                    masks[number, 0], masks[number, 1], masks[number, 2] = stamp, none, none
-                taken |= masks[number, 1]
-        number = numbers[anchor]
-        if number >= 0:
-            taken |= masks[number, 2]
-        placed = none
-        for place in range(start, stop):
-            if ~(taken | placed | closed) == none:
-                break
-            number = numbers[positives[rows[place]]]
-            blocked = taken | placed | closed
-            if number >= 0:
-                blocked |= masks[number, 2]
-            if ~blocked == none:
-                continue
-            slot = turn
-            while (blocked >> np.uint64(slot)) & one:
-                slot = (slot + 1) % num_open
-            turn = (slot + 1) % num_open
-            bit = one << np.uint64(slot)
-            slots[place] = slot
-            sizes[slot] += 1
-            if sizes[slot] == batch_size:
-                closed |= bit
-            placed |= bit
-            if number >= 0:
-                masks[number, 1] |= bit
-        if placed:
-            for f in range(forbidden_offsets[query], forbidden_offsets[query + 1]):
-                number = numbers[forbidden_values[f]]
-                if number >= 0:
-                    masks[number, 2] |= placed
-            number = numbers[anchor]
-            if number >= 0:
-                masks[number, 1] |= placed
-        start = stop
-    return (sizes == batch_size).sum()

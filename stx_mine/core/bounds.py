@@ -31,16 +31,29 @@ class StrictBound:
     bottlenecks: NDArray[np.int64]
 
 
-def largest_count(sizes: NDArray[np.int64], batch_size: int) -> int:
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _how_many(sizes: Any) -> Any:
+    """int64 (largest + 1,): how many sets have each size but 0."""
+    largest = 0
+    for size in sizes:
+        largest = max(largest, size)
+    found = np.zeros(largest + 1, np.int64)
+    for size in sizes:
+        if size:
+            found[size] += 1
+    return found
+
+
+def largest_count(sizes: NDArray[Any], batch_size: int) -> int:
     """The largest p with sum over sizes of min(size, p) >= p * batch_size.
 
     Of each set of rows that conflict pairwise, p batches hold at most p.
 
     Args:
-        sizes: int64, rows of each set; zeros count nothing.
+        sizes: Whole numbers, rows of each set; zeros count nothing.
         batch_size: How many a batch takes.
     """
-    num_sets = np.bincount(sizes)
+    num_sets = _how_many(sizes)
     values = np.flatnonzero(num_sets)
     numbers = num_sets[values]
     low, high = 0, int(values @ numbers) // batch_size
