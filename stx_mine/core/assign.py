@@ -19,7 +19,7 @@ from stx_mine.core.random import mix
 from stx_mine.core.windows import count, fill_windows, lines_of, touches, window_sizes
 from stx_mine.ragged import Ragged
 
-_REPAIR_ROUNDS, _REPAIR_TRIES = 4, 64
+_REPAIR_ROUNDS, _REPAIR_TRIES = 2, 256
 _MAX_COUNTERS = 1 << 26
 _MAX_ROUNDS = 8
 
@@ -94,8 +94,7 @@ def assign_merge(
     if num_batches > 1:
         counts = anchor_counts, positive_counts
         for seed in rng.integers(1 << 62, size=_REPAIR_ROUNDS):
-            if not _spread_anchors(rows_PB, anchor_groups, positive_groups, *counts, seed):
-                break
+            _spread_anchors(rows_PB, anchor_groups, positive_groups, *counts, seed)
     return Assignment(rng.permuted(rows_PB, axis=1), np.sort(order[rows_PB.size :]))
 
 
@@ -169,23 +168,20 @@ def _spread_anchors(
     anchor_counts: Any,
     positive_counts: Any,
     seed: Any,
-) -> Any:
+) -> None:
     """Swap rows in place where their anchor is in the batch more often than ceil(m / P).
 
     How often a text is in a batch is counted by a hash of both: never too low, so that no swap
     puts a text too often into a batch. Where it is too high a swap is missed, which another seed
     finds.
-
-    Returns:
-        How many rows were too many before.
     """
     num_batches, batch_size = rows_PB.shape
     crowded = _crowded(rows_PB, anchors, anchor_counts)
     if not len(crowded):
-        return 0
+        return
     texts = (anchors, positives, anchor_counts, positive_counts)
     num_counters = 1024
-    while num_counters < min(4 * rows_PB.size, _MAX_COUNTERS):
+    while num_counters < min(16 * rows_PB.size, _MAX_COUNTERS):
         num_counters *= 2
     counters = np.zeros(num_counters, np.int32)
     for batch in range(num_batches):
@@ -207,7 +203,6 @@ def _spread_anchors(
                 _count(counters, other, batch, texts, seed, 1)
                 rows_PB[batch, column], rows_PB[other_batch, other_column] = other, row
                 break
-    return len(crowded)
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
