@@ -1,5 +1,6 @@
 """Assignment of rows to batches: whole batches, even spread, strict batches against an oracle."""
 
+import time
 from functools import cache
 from itertools import combinations
 from math import comb
@@ -13,6 +14,7 @@ from stx_mine.core.assign import assign_merge, assign_strict, draw_order
 from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
 from stx_mine.core.bounds import largest_count, strict_bound
 from stx_mine.core.forbidden import forbidden_groups
+from stx_mine.ragged import Ragged
 
 EMPTY = np.empty(0, np.int64)
 
@@ -377,6 +379,52 @@ def test_bound_negatives_keep_a_strict_batch_clean(rows, num_negatives, seed):
     if (negatives < 0).any():
         closed = set(texts).union(*(rows["forbidden"].row(query) for query in queries))
         assert closed >= set(range(num_passages))
+
+
+def test_binding_ends_soon_where_the_passages_run_out():
+    """The last clean passage of 200,000 is found, and that there is no other is soon known."""
+    num_passages, num_rows = 200_000, 4_000
+    groups = np.arange(num_passages)
+    anchors = num_passages + np.arange(num_rows)
+    closed = groups[groups != 77_777]
+    forbidden = Ragged(np.r_[0, np.full(num_rows, len(closed))], closed)
+    start = time.process_time()
+    negatives, num_random = bind_clean(
+        np.full((num_rows, 30), -1, np.int32),
+        8,
+        np.arange(num_rows),
+        anchors,
+        groups[:num_rows],
+        groups,
+        forbidden,
+        num_passages + num_rows,
+        seed=1,
+    )
+    assert time.process_time() - start < 10
+    assert negatives[negatives >= 0].tolist() == [77_777]
+    assert num_random.sum() == 1
+
+
+def test_random_negatives_are_as_likely_as_one_another():
+    num_passages, draws = 40, 4_000
+    counts = np.zeros(num_passages)
+    for seed in range(draws):
+        negatives, _ = bind_clean(
+            np.full((2, 3), -1, np.int32),
+            9,
+            np.array([0, 1]),
+            np.array([40, 41]),
+            np.array([0, 1]),
+            np.arange(num_passages),
+            Ragged(np.array([0, 2, 4]), np.array([0, 40, 1, 41])),
+            42,
+            seed,
+        )
+        counts[negatives] += 1
+    # 18 of 38 passages each time; five standard deviations.
+    expected = draws * 18 / 38
+    assert counts[:2].sum() == 0
+    assert abs(counts[2:] - expected).max() < 5 * np.sqrt(expected * (1 - 18 / 38))
 
 
 def test_merge_takes_the_top_of_the_pool():

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from stx_mine.core.random import mix
 from stx_mine.ragged import Ragged
 
-_RANDOM_TRIES = 4_096
-
 
 def bind_top(pools_BS: NDArray[np.int32], num_negatives: int) -> NDArray[np.int64]:
     """The first K of each pool; negatives may be shared by rows.
@@ -86,6 +84,24 @@ def rotated(pools_BS: NDArray[np.int32], steps: int) -> NDArray[np.int32]:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _take_all(
+    query_ids: Any,
+    anchors: Any,
+    positives: Any,
+    forbidden_offsets: Any,
+    forbidden_values: Any,
+    taken: Any,
+) -> None:
+    """Mark what no negative of the batch may be."""
+    for row in range(len(query_ids)):
+        query = query_ids[row]
+        taken[anchors[row]] = True
+        taken[positives[row]] = True
+        for f in range(forbidden_offsets[query], forbidden_offsets[query + 1]):
+            taken[forbidden_values[f]] = True
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _bind_clean(
     pools: Any,
     num_negatives: Any,
@@ -98,14 +114,12 @@ def _bind_clean(
     taken: Any,
     seed: Any,
 ) -> Any:
-    num_rows = len(query_ids)
+    num_rows, num_passages = len(query_ids), len(passage_groups)
+    # Passages are drawn from all while most are clean, then from a list of those that are.
+    clean, num_clean, num_draws = np.empty(0, np.int64), -1, 0
     negatives = np.full((num_rows, num_negatives), -1, np.int64)
     num_random = np.zeros(num_rows, np.int64)
-    for row in range(num_rows):
-        taken[anchors[row]] = True
-        taken[positives[row]] = True
-        for f in range(forbidden_offsets[query_ids[row]], forbidden_offsets[query_ids[row] + 1]):
-            taken[forbidden_values[f]] = True
+    _take_all(query_ids, anchors, positives, forbidden_offsets, forbidden_values, taken)
     for row in range(num_rows):
         bound = 0
         for passage in pools[row]:
@@ -115,10 +129,19 @@ def _bind_clean(
                 negatives[row, bound] = passage
                 taken[passage_groups[passage]] = True
                 bound += 1
-        attempt = 0
-        while bound < num_negatives and attempt < _RANDOM_TRIES:
-            passage = mix(seed, row, attempt) % np.uint64(len(passage_groups))
-            attempt += 1
+        while bound < num_negatives and num_clean != 0:
+            number = mix(seed, row, num_draws)
+            num_draws += 1
+            if num_clean < 0:
+                passage = np.int64(number % np.uint64(num_passages))
+                if num_draws > num_passages:
+                    clean = np.flatnonzero(~taken[passage_groups])
+                    num_clean = len(clean)
+            else:
+                place = np.int64(number % np.uint64(num_clean))
+                passage = clean[place]
+                num_clean -= 1
+                clean[place] = clean[num_clean]
             if not taken[passage_groups[passage]]:
                 negatives[row, bound] = passage
                 taken[passage_groups[passage]] = True
@@ -140,7 +163,8 @@ def bind_clean(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first K of each pool that keep the batch free of repeats and known positives.
 
-    Rows whose pool runs short take random passages that are clean in the batch.
+    Rows whose pool runs short take random passages that are clean in the batch, as long as there
+    are any. Time is linear in the size of the batch and, where many rows run short, of the corpus.
 
     Args:
         pools_BS: int32 (B, S) passage ids, best first; -1 pads.
