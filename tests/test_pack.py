@@ -1,5 +1,6 @@
 """The pack stage: advice, rotation, near positives."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.batches import list_packings
+from stx_mine.artifacts.batches import list_packings, write_shard
 from stx_mine.artifacts.files import read_table, write_table
 from stx_mine.artifacts.pools import pool_files
 from stx_mine.artifacts.run_dir import RunDir
@@ -309,3 +310,30 @@ def test_verify_finds_a_text_that_changed_in_the_table(run_copy):
     write_table(path, pa.table({"text": pa.array(texts, pa.large_string())}))
     with pytest.raises(ViolationError, match="a text stands under two ids"):
         verify(run_copy)
+
+
+def test_a_text_is_stored_once_a_column_chunk_however_much_text_there_is(tmp_path):
+    """Without its own limit, a dictionary of over 1 MiB would fall back to plain text."""
+    rng = np.random.default_rng(0)
+    letters = rng.integers(97, 123, (4_096, 1_000), np.uint8)
+    texts = [row.tobytes().decode() for row in letters]
+    twice = pa.array([*texts, *texts], pa.large_string())
+    # Row groups of 4,096 rows: each text stands once in two of them, twice in the other columns.
+    halves = pa.array([texts[row % 2_048] for row in range(8_192)], pa.large_string())
+    table = pa.table({"anchor": twice, "positive": halves, "row_id": np.arange(8_192)})
+    path = tmp_path / "shard.parquet"
+    write_shard(path, table, {"batch_size": 32_768})
+    found = pq.ParquetFile(path).metadata
+    assert [found.row_group(g).num_rows for g in range(found.num_row_groups)] == [4_096] * 2
+    for group in range(2):
+        sizes = [found.row_group(group).column(c).total_uncompressed_size for c in range(3)]
+        assert sizes[0] == pytest.approx(4_096 * 1_004, rel=0.01)
+        assert sizes[1] == pytest.approx(2_048 * 1_004, rel=0.01)
+        assert sizes[2] == pytest.approx(4_096 * 8, rel=0.01)
+        for column in (0, 1):
+            chunk = found.row_group(group).column(column)
+            assert chunk.has_dictionary_page
+            assert chunk.has_offset_index
+            assert chunk.compression == "ZSTD"
+    assert pq.read_table(path).equals(table)
+    assert json.loads(pq.read_schema(path).metadata[b"stx_mine"]) == {"batch_size": 32_768}
