@@ -197,25 +197,60 @@ def bind_clean(
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _ignored(
-    present: Any, query_ids: Any, positives: Any, forbidden_offsets: Any, forbidden_values: Any
+def _present_of(
+    query: Any, is_present: Any, present: Any, offsets: Any, values: Any, found: Any
 ) -> Any:
-    offsets = np.zeros(len(query_ids) + 1, np.int64)
-    total = 0
-    for row in range(len(query_ids)):
-        query = query_ids[row]
-        total += forbidden_offsets[query + 1] - forbidden_offsets[query]
-    values = np.empty(total, np.int64)
+    """Write the groups that a query forbids and that are present, rising; how many there are."""
+    first, last = offsets[query], offsets[query + 1]
     count = 0
-    for row in range(len(query_ids)):
-        query = query_ids[row]
-        for f in range(forbidden_offsets[query], forbidden_offsets[query + 1]):
-            group = forbidden_values[f]
-            if present[group] and group != positives[row]:
-                values[count] = group
+    if last - first <= len(present):
+        for f in range(first, last):
+            if is_present[values[f]]:
+                found[count] = values[f]
                 count += 1
-        offsets[row + 1] = count
-    return offsets, values[:count]
+        return count
+    forbidden = values[first:last]
+    for group in present:
+        place = np.searchsorted(forbidden, group)
+        if place < len(forbidden) and forbidden[place] == group:
+            found[count] = group
+            count += 1
+    return count
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _ignored(
+    by_query: Any,
+    query_ids: Any,
+    positives: Any,
+    is_present: Any,
+    present: Any,
+    offsets: Any,
+    values: Any,
+) -> Any:
+    """The lists of all rows. Rows come by query, so that a list is made once, not once a row."""
+    ends = np.zeros(len(query_ids) + 1, np.int64)
+    found = np.empty(len(present) + 1, np.int64)
+    ignored = np.empty(0, np.int64)
+    for is_last in (False, True):
+        query, count = -1, 0
+        for row in by_query:
+            if query_ids[row] != query:
+                query = query_ids[row]
+                count = _present_of(query, is_present, present, offsets, values, found)
+            if is_last:
+                place = ends[row]
+                for group in found[:count]:
+                    if group != positives[row]:
+                        ignored[place] = group
+                        place += 1
+            else:
+                for group in found[:count]:
+                    ends[row + 1] += group != positives[row]
+        if not is_last:
+            ends = np.cumsum(ends)
+            ignored = np.empty(ends[-1], np.int64)
+    return ends, ignored
 
 
 def ignored_groups(
@@ -237,9 +272,17 @@ def ignored_groups(
     Returns:
         Groups to mask, a row each, rising.
     """
-    present = np.zeros(num_groups, np.bool_)
-    present[positive_groups] = True
-    present[negative_groups_BK[negative_groups_BK >= 0]] = True
+    is_present = np.zeros(num_groups, np.bool_)
+    is_present[positive_groups] = True
+    is_present[negative_groups_BK[negative_groups_BK >= 0]] = True
     return Ragged(
-        *_ignored(present, query_ids, positive_groups, forbidden.offsets, forbidden.values)
+        *_ignored(
+            np.argsort(query_ids, kind="stable"),
+            query_ids,
+            positive_groups,
+            is_present,
+            np.flatnonzero(is_present),
+            forbidden.offsets,
+            forbidden.values,
+        )
     )
