@@ -140,7 +140,7 @@ def assign_strict(
         if target == 0:
             break
         texts = anchor_groups, positive_groups
-        lines = lines_of(rows, left, query_ids, *texts, forbidden, touched, target)
+        lines = lines_of(rows, left, query_ids, *texts, rows_of, forbidden, touched, target)
         full, left = fill_windows(lines, window_sizes(target), batch_size)
         if not len(full):
             break

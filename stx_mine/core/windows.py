@@ -69,9 +69,9 @@ def touches(rows_of: Any, forbidden_offsets: Any, forbidden_values: Any, num_gro
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _numbered(text: Any, touched: Any, numbers: Any, num_texts: Any) -> Any:
-    """Number a text over which rows can conflict; how many there are now."""
-    if touched[text] > 1 and numbers[text] < 0:
+def _numbered(text: Any, mine: Any, touched: Any, numbers: Any, num_texts: Any) -> Any:
+    """Number a text that more than `mine` rows touch; how many are numbered now."""
+    if touched[text] > mine and numbers[text] < 0:
         numbers[text] = num_texts
         return num_texts + 1
     return num_texts
@@ -83,6 +83,7 @@ def _describe(
     query_ids: Any,
     anchors: Any,
     positives: Any,
+    rows_of: Any,
     forbidden_offsets: Any,
     forbidden_values: Any,
     touched: Any,
@@ -106,8 +107,10 @@ def _describe(
     num_texts, end = 0, 0
     for row in rows:
         query, anchor, positive = query_ids[row], anchors[row], positives[row]
-        num_texts = _numbered(anchor, touched, numbers, num_texts)
-        num_texts = _numbered(positive, touched, numbers, num_texts)
+        # Rows of one query conflict by their anchor: other texts count where others touch them.
+        mine = rows_of[query]
+        num_texts = _numbered(anchor, 1, touched, numbers, num_texts)
+        num_texts = _numbered(positive, mine, touched, numbers, num_texts)
         first, last = forbidden_offsets[query], forbidden_offsets[query + 1]
         if last - first > 2:
             chosen = query
@@ -116,12 +119,14 @@ def _describe(
                 end += 1
                 for f in range(first, last):
                     text = forbidden_values[f]
-                    num_texts = _numbered(text, touched, numbers, num_texts)
+                    num_texts = _numbered(text, mine, touched, numbers, num_texts)
                     if text != anchor and numbers[text] >= 0:
                         most = max(most, touched[text] - 1)
                         forbids[end] = numbers[text]
                         end += 1
                 forbids[starts[query]] = end - starts[query] - 1
+                if forbids[starts[query]] == 0:
+                    starts[query], end = -1, end - 1
                 sets[query, 1] = touched[anchor] - 1 + most
             lines[row, _FORBIDS] = starts[query]
         else:
@@ -195,6 +200,7 @@ def lines_of(
     query_ids: NDArray[np.int64],
     anchors: NDArray[np.int64],
     positives: NDArray[np.int64],
+    rows_of: NDArray[np.int32],
     forbidden: Ragged,
     touched: NDArray[np.int32],
     num_batches: int,
@@ -212,12 +218,13 @@ def lines_of(
         query_ids: Query of each row.
         anchors: Group of each row's anchor.
         positives: Group of each row's positive.
+        rows_of: int32, how many of the rows each query has.
         forbidden: Forbidden groups of each query; its positives and itself are among them.
         touched: int32 (num groups,) how many rows hold or forbid each text.
         num_batches: How many batches are to be filled.
     """
     lines, sets, forbids, num_texts = _describe(
-        rows, query_ids, anchors, positives, forbidden.offsets, forbidden.values, touched
+        rows, query_ids, anchors, positives, rows_of, forbidden.offsets, forbidden.values, touched
     )
     found, num_hard = _sort(order, lines, sets, num_batches)
     return Lines(found, forbids, num_texts, num_hard)
