@@ -459,3 +459,28 @@ def test_all_rows_share_one_positive(batch_size):
     rows = make_rows(pairs, 3 + np.arange(14), 3)
     assert len(merge(rows, batch_size, 0).rows_PB) == 14 // batch_size
     assert len(strict(rows, batch_size).rows_PB) == 0
+
+
+@pytest.mark.parametrize("shared", ["positive", "anchor"])
+def test_one_text_in_a_million_rows_takes_seconds(shared):
+    """Alone it allows no strict batch; among as many other rows it stands in each once."""
+    num_rows, batch_size = 1_000_000, 1_024
+    numbers = np.arange(num_rows)
+    one = np.where(numbers < num_rows // 2, 0, numbers)
+    for repeated in (np.zeros(num_rows, np.int64), one):
+        pairs = np.stack([repeated, numbers] if shared == "anchor" else [numbers, repeated], 1)
+        rows = make_rows(pairs, num_rows + numbers, num_rows)
+        start = time.process_time()
+        most = bound(rows, batch_size)
+        assert most.cause == f"repeated {shared}s"
+        assert len(strict(rows, batch_size).rows_PB) == most.batches
+        merged = merge(rows, batch_size, 0).rows_PB
+        assert len(merged) == num_rows // batch_size
+        for batch in merged[:3]:
+            queries, positives = rows["query_ids"][batch], rows["positive_groups"][batch]
+            none = np.empty((batch_size, 0), np.int64)
+            found = ignored_groups(queries, positives, none, rows["forbidden"], rows["num_groups"])
+            assert found.lengths().max() == (
+                0 if shared == "positive" else (queries == 0).sum() - 1
+            )
+        assert time.process_time() - start < 20

@@ -18,11 +18,12 @@ from stx_mine.artifacts.pools import pool_files
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
-from stx_mine.config import MineConfig, PackConfig, TrainConfig, VerifyConfig
+from stx_mine.config import EmbedConfig, MineConfig, PackConfig, TrainConfig, VerifyConfig
 from stx_mine.core.bind import rotated
 from stx_mine.core.strata import cut_strata
 from stx_mine.errors import ConfigError, ViolationError
 from stx_mine.ragged import Ragged, ragged_union
+from stx_mine.stages.embed import run_embed
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
 from stx_mine.stages.train import run_train
@@ -337,3 +338,35 @@ def test_a_text_is_stored_once_a_column_chunk_however_much_text_there_is(tmp_pat
             assert chunk.compression == "ZSTD"
     assert pq.read_table(path).equals(table)
     assert json.loads(pq.read_schema(path).metadata[b"stx_mine"]) == {"batch_size": 32_768}
+
+
+def mined_from(pairs, folder):
+    """A run whose pairs are given as (query, passage)."""
+    queries, passages = zip(*pairs, strict=True)
+    given, corpus = str(folder / "given.parquet"), str(folder / "corpus.parquet")
+    pq.write_table(pa.table({"query": list(queries), "passage": list(passages)}), given)
+    pq.write_table(pa.table({"passage": [f"unused passage {n}" for n in range(20)]}), corpus)
+    run = folder / "run"
+    run_embed(EmbedConfig(run_dir=str(run), pairs=given, corpus=corpus, device="cpu"))
+    run_mine(MineConfig(run_dir=str(run), k=1, relative_margin=None, device="cpu"))
+    return run
+
+
+def test_one_positive_of_all_rows_is_said_before_any_work(tmp_path):
+    pairs = [(f"question {n}", "the one answer") for n in range(40)]
+    run = mined_from([*pairs, ("another", "another answer")], tmp_path)
+    with pytest.raises(ConfigError, match=r"repeated positives \(one text stands in 40 of 41 rows"):
+        pack(run, batch_size=4, k=0, policy="strict")
+    assert not (run / "batches").exists()
+    assert pack(run, batch_size=4, k=0).counts["batches"] == 10
+
+
+def test_rows_of_one_query_that_would_mask_each_other_by_the_million_are_refused(tmp_path):
+    pairs = [("the one question", f"answer number {n}") for n in range(6_000)]
+    run = mined_from([*pairs, ("another", "an answer")], tmp_path)
+    with pytest.raises(ConfigError, match=r"one query stands in 6,000 of 6,001 rows") as refused:
+        pack(run, batch_size=6_000, k=0)
+    fits = int(str(refused.value).split("--batch-size ")[1].split(" or")[0].replace(",", ""))
+    assert 5_000 < fits < 6_000
+    assert not (run / "batches").exists()
+    assert pack(run, batch_size=100, k=0, packings=1).counts["batches"] == 60

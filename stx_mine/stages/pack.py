@@ -33,6 +33,9 @@ from stx_mine.stages.packer import Packer
 from stx_mine.stages.packings import MIN_EPOCH_STEPS, assign_packings, batches_of_shards
 from stx_mine.stages.report import StageReport, make_report, share
 
+# Known positives to ignore in a batch: 8 bytes each, and a shard holds 65,536 rows of batches.
+MAX_MASKS = 1 << 25
+
 
 def run_pack(config: PackConfig) -> StageReport:
     """Write `batches/`, or on a dry run only say what it would hold.
@@ -95,6 +98,43 @@ def _refuse_sizes(packer: Packer) -> None:
             f"a strict batch of {size:,} rows with {k} negatives needs {size * (1 + k):,} distinct "
             f"passages, there are {store.num_passages:,}; give --batch-size {fits:,} or less, a "
             "smaller --k, or --policy merge"
+        )
+    if config.policy == "strict":
+        _refuse_no_batch(packer)
+    else:
+        _refuse_masks(packer)
+
+
+def _refuse_no_batch(packer: Packer) -> None:
+    """Say that there is no strict batch before one is looked for."""
+    bound = packer.bound()
+    if bound.batches:
+        return
+    rows, cause = packer.pools.rows, bound.cause
+    if len(bound.bottlenecks):
+        texts = packer.anchor_groups[rows], packer.positive_groups[rows]
+        most = max(int((groups == bound.bottlenecks[0]).sum()) for groups in texts)
+        cause += f" (one text stands in {most:,} of {len(rows):,} rows)"
+    raise ConfigError(
+        f"no strict batch of {packer.config.batch_size:,} rows can be filled, because of {cause}; "
+        "give a smaller --batch-size or --policy merge"
+    )
+
+
+def _refuse_masks(packer: Packer) -> None:
+    """Refuse batches in which the rows of one query would mask each other's positives by far.
+
+    Of the m rows of a query m B / N meet, and each ignores the positives of the others.
+    """
+    rows, size = packer.pools.rows, packer.config.batch_size
+    rows_of = np.bincount(packer.store.pair_query_ids[rows])
+    masks = int(((rows_of * (size / len(rows))) ** 2).sum())
+    if masks > MAX_MASKS:
+        fits = max(2, int(size * (MAX_MASKS / masks) ** 0.5))
+        raise ConfigError(
+            f"one query stands in {rows_of.max():,} of {len(rows):,} rows: a batch of {size:,} "
+            f"would list {masks:,} known positives to ignore, at most {MAX_MASKS:,} are written; "
+            f"give --batch-size {fits:,} or less, or fewer pairs of that query"
         )
 
 
