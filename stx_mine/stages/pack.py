@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Artifact, Manifest, require
@@ -173,10 +172,8 @@ def _write(
 
     def write(path: str) -> None:
         packing, rows_PB, first = tasks[path]
-        tables = [
-            packer.table(rows_B, packing, hash_seed(config.seed, packing, first + number))
-            for number, rows_B in enumerate(rows_PB)
-        ]
+        seeds = [hash_seed(config.seed, packing, first + number) for number in range(len(rows_PB))]
+        table = packer.table(rows_PB, packing, seeds)
         footer = {
             "batch_size": size,
             "k": packer.k,
@@ -189,7 +186,7 @@ def _write(
         }
         if store.sources is not None:
             footer["sources"] = [one.to_json() for one in store.sources.sources]
-        write_shard(artifact.folder / path, pa.concat_tables(tables), footer)
+        write_shard(artifact.folder / path, table, footer)
 
     run_tasks(artifact.pending(list(tasks)), write, "pack")
     positives = positive_groups(
@@ -280,7 +277,7 @@ def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, dict
 
 
 def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
-    negatives, _ = packer.bind(rows_B, 0, hash_seed(packer.config.seed, 0, 0))
+    negatives, _ = packer.bind(rows_B, hash_seed(packer.config.seed, 0, 0), 0)
     groups = packer.store.passage_groups[negatives[negatives >= 0]]
     return len(np.union1d(groups, packer.positive_groups[rows_B]))
 

@@ -141,7 +141,7 @@ class Packer:
         )
 
     def bind(
-        self, rows_B: NDArray[np.int64], packing: int, seed: int
+        self, rows_B: NDArray[np.int64], seed: int, packing: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Negatives of the rows of a batch (-1 pads), and how many of them are random."""
         pools = self.pools.ids_NS[rows_B]
@@ -168,27 +168,34 @@ class Packer:
             )
         return negatives, num_random
 
-    def table(self, rows_B: NDArray[np.int64], packing: int, seed: int) -> pa.Table:
-        """One batch with its ids, and its texts where the layout has them."""
+    def table(self, rows_PB: NDArray[np.int64], packing: int, seeds: Sequence[int]) -> pa.Table:
+        """Some batches with their ids, and their texts where the layout has them.
+
+        Args:
+            rows_PB: int64 (P, B) rows of the batches.
+            packing: Number of the packing.
+            seeds: Of the random negatives, one a batch.
+        """
         store = self.store
-        queries, passages = store.pair_query_ids[rows_B], store.pair_passage_ids[rows_B]
-        negatives_BK, num_random = self.bind(rows_B, packing, seed)
-        groups = np.where(negatives_BK >= 0, store.passage_groups[negatives_BK], -1)
+        rows = rows_PB.ravel()
+        queries, passages = store.pair_query_ids[rows], store.pair_passage_ids[rows]
         positives = store.passage_groups[passages]
-        ignored = ignored_groups(queries, positives, groups, self.avoided, store.num_groups)
-        real = negatives_BK >= 0
+        bound = [self.bind(*one, packing=packing) for one in zip(rows_PB, seeds, strict=True)]
+        negatives_NK, num_random = (np.concatenate(parts) for parts in zip(*bound, strict=True))
+        real = negatives_NK >= 0
+        groups_NK = np.where(real, store.passage_groups[negatives_NK], -1)
         ids = [
-            pa.array(rows_B),
+            pa.array(rows),
             pa.array(store.query_groups[queries]),
             pa.array(positives),
-            list_column(Ragged(offsets_of(real.sum(1)), groups[real])),
-            list_column(ignored),
+            list_column(Ragged(offsets_of(real.sum(1)), groups_NK[real])),
+            list_column(self._ignored(queries, positives, groups_NK, rows_PB.shape[1])),
             pa.array(num_random),
         ]
         table = pa.table(ids, schema=id_schema())
         if store.sources is not None:
             names = pa.array(store.sources.names, pa.large_string())
-            numbers = pa.array(store.sources.numbers["pair"][rows_B])
+            numbers = pa.array(store.sources.numbers["pair"][rows])
             table = table.append_column("source", names.take(numbers))
         if self.config.layout == "ids":
             return table
@@ -196,12 +203,33 @@ class Packer:
             self.query_texts.take(pa.array(queries)),
             self.passage_texts.take(pa.array(passages)),
             *(
-                self.passage_texts.take(pa.array(negatives_BK[:, j], mask=~real[:, j]))
+                self.passage_texts.take(pa.array(negatives_NK[:, j], mask=~real[:, j]))
                 for j in range(self.k)
             ),
         ]
         names = [*text_columns(self.k), *table.column_names]
         return pa.table([*texts, *table.columns], names=names)
+
+    def _ignored(
+        self,
+        queries: NDArray[np.int64],
+        positives: NDArray[np.int64],
+        groups_NK: NDArray[np.int64],
+        batch_size: int,
+    ) -> Ragged:
+        """What each row ignores in its batch."""
+        parts = [
+            ignored_groups(
+                queries[start : start + batch_size],
+                positives[start : start + batch_size],
+                groups_NK[start : start + batch_size],
+                self.avoided,
+                self.store.num_groups,
+            )
+            for start in range(0, len(queries), batch_size)
+        ]
+        lengths = np.concatenate([part.lengths() for part in parts])
+        return Ragged(offsets_of(lengths), np.concatenate([part.values for part in parts]))
 
 
 def _contiguous(table: pa.Table) -> pa.Array:
