@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from stx_mine.core.bounds import largest_count
 from stx_mine.core.random import mix
-from stx_mine.core.windows import count, fill_windows, lines_of, touches, window_sizes
+from stx_mine.core.windows import (
+    Room,
+    count,
+    count_touches,
+    fill_windows,
+    lines_of,
+    window_sizes,
+)
 from stx_mine.ragged import Ragged
 
 _REPAIR_ROUNDS, _REPAIR_TRIES = 2, 256
@@ -124,23 +131,23 @@ def assign_strict(
         order: int64 (N,) rows by priority, which decides among rows with as many conflicts.
     """
     batches: list[NDArray[np.int64]] = []
+    texts = anchor_groups, positive_groups
+    room = Room.of(len(query_ids), num_groups, forbidden)
     left = order
     for _ in range(_MAX_ROUNDS):
         if len(left) < batch_size:
             break
         rows = _rising(left, len(query_ids))
-        rows_of = count(rows, query_ids, len(forbidden))
-        touched = touches(rows_of, forbidden.offsets, forbidden.values, num_groups)
+        count(rows, query_ids, room.rows_of)
+        count_touches(room.rows_of, forbidden.offsets, forbidden.values, room.touched)
         target = len(left) // batch_size
-        if touched.max() > target:
-            target = min(
-                largest_count(count(rows, groups, num_groups), batch_size)
-                for groups in (anchor_groups, positive_groups)
-            )
+        if room.touched.max() > target:
+            for groups in texts:
+                count(rows, groups, room.numbers)
+                target = min(target, largest_count(room.numbers, batch_size))
         if target == 0:
             break
-        texts = anchor_groups, positive_groups
-        lines = lines_of(rows, left, query_ids, *texts, rows_of, forbidden, touched, target)
+        lines = lines_of(rows, left, query_ids, *texts, forbidden, room, target)
         full, left = fill_windows(lines, window_sizes(target), batch_size)
         if not len(full):
             break

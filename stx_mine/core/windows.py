@@ -3,6 +3,7 @@
 Shape letters: N rows, T texts over which rows can conflict, W batches of a window, B rows a batch.
 """
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numba
@@ -48,31 +49,77 @@ class Lines(NamedTuple):
     num_hard: int
 
 
+class Room(NamedTuple):
+    """Arrays that making lines needs, all in one allocation.
+
+    One large allocation of NumPy lies on huge pages. With many small ones, the time of a set of
+    some 100,000 rows would be that of page faults; with small pages, that of many rows would be
+    that of finding them.
+
+    Attributes:
+        rows_of: int32 (num queries,) how many rows each query has.
+        touched: int32 (num groups,) how many rows hold or forbid each text.
+        numbers: int32 (num groups,) number of each text.
+        starts: int32 (num queries,) where each query stands in `forbids`.
+        forbids: int32, as in `Lines`.
+        sets: int32 (num groups + num queries, 2) rows of each set, and conflicts of its worst.
+        drafts: int32 (N, 4) lines by row number.
+        lines_N4: int32 (N, 4) as in `Lines`.
+    """
+
+    rows_of: NDArray[np.int32]
+    touched: NDArray[np.int32]
+    numbers: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    forbids: NDArray[np.int32]
+    sets: NDArray[np.int32]
+    drafts: NDArray[np.int32]
+    lines_N4: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, num_rows: int, num_groups: int, forbidden: Ragged) -> "Room":
+        """Room for rows whose numbers are below `num_rows`."""
+        queries, groups = (len(forbidden),), (num_groups,)
+        shapes: tuple[tuple[int, ...], ...] = (
+            queries,
+            groups,
+            groups,
+            queries,
+            (2 * len(forbidden) + len(forbidden.values),),
+            (num_groups + len(forbidden), 2),
+            (num_rows, 4),
+            (num_rows, 4),
+        )
+        ends = np.cumsum([prod(shape) for shape in shapes])
+        room = np.empty(ends[-1], np.int32)
+        parts = np.split(room, ends[:-1])
+        return cls(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
+
+
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def count(rows: Any, values: Any, size: Any) -> Any:
-    """int32 (size,): how many of the rows have each value."""
-    counts = np.zeros(size, np.int32)
+def count(rows: Any, values: Any, counts: Any) -> None:
+    """Count how many of the rows have each value."""
+    counts[:] = 0
     for row in rows:
         counts[values[row]] += 1
-    return counts
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def touches(rows_of: Any, forbidden_offsets: Any, forbidden_values: Any, num_groups: Any) -> Any:
-    """int32 (num groups,): how many rows hold or forbid each text; `rows_of` counts by query."""
-    found = np.zeros(num_groups, np.int32)
+def count_touches(rows_of: Any, forbidden_offsets: Any, forbidden_values: Any, counts: Any) -> None:
+    """Count how many rows hold or forbid each text; `rows_of` counts the rows of each query."""
+    counts[:] = 0
     for query in range(len(rows_of)):
         if rows_of[query]:
             for f in range(forbidden_offsets[query], forbidden_offsets[query + 1]):
-                found[forbidden_values[f]] += rows_of[query]
-    return found
+                counts[forbidden_values[f]] += rows_of[query]
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _numbered(text: Any, mine: Any, touched: Any, numbers: Any, num_texts: Any) -> Any:
+def _numbered(text: Any, mine: Any, room: Any, num_texts: Any) -> Any:
     """Number a text that more than `mine` rows touch; how many are numbered now."""
-    if touched[text] > mine and numbers[text] < 0:
-        numbers[text] = num_texts
+    if room.touched[text] > mine and room.numbers[text] < 0:
+        room.numbers[text] = num_texts
+        room.sets[num_texts, 0] = room.sets[num_texts, 1] = 0
         return num_texts + 1
     return num_texts
 
@@ -83,65 +130,63 @@ def _describe(
     query_ids: Any,
     anchors: Any,
     positives: Any,
-    rows_of: Any,
     forbidden_offsets: Any,
     forbidden_values: Any,
-    touched: Any,
+    room: Any,
 ) -> Any:
     """Find the sets of rows that are placed together, and number the texts that rows share.
 
     A set is all rows of a query that forbids more than one positive, else those of one positive
-    (of one anchor where no other row touches the positive).
+    (of one anchor where no other row touches the positive). Sets of a text have its number, those
+    of a query stand after the number of groups. A draft has its set (-1: no conflicts) in place
+    of the row; `forbids` has the set of each query before what lines point to.
 
     Returns:
-        By row number its set (-1: no conflicts), then the columns of its line; by set, how many
-        rows it has and the conflicts of its worst; what the lines' `forbids` point to; the number
-        of texts.
+        The number of texts, and of sets of a query.
     """
-    num_queries = len(forbidden_offsets) - 1
-    lines = np.empty((len(query_ids), 4), np.int32)
-    sets = np.zeros((num_queries + len(touched), 2), np.int32)
-    numbers = np.full(len(touched), -1, np.int32)
-    starts = np.empty(num_queries, np.int32)
-    forbids = np.empty(num_queries + len(forbidden_values), np.int32)
-    num_texts, end = 0, 0
+    touched, numbers, sets, forbids = room.touched, room.numbers, room.sets, room.forbids
+    drafts, starts = room.drafts, room.starts
+    numbers[:] = -1
+    starts[:] = -1
+    num_texts, num_queries, end = 0, 0, 0
     for row in rows:
         query, anchor, positive = query_ids[row], anchors[row], positives[row]
         # Rows of one query conflict by their anchor: other texts count where others touch them.
-        mine = rows_of[query]
-        num_texts = _numbered(anchor, 1, touched, numbers, num_texts)
-        num_texts = _numbered(positive, mine, touched, numbers, num_texts)
+        mine = room.rows_of[query]
+        num_texts = _numbered(anchor, 1, room, num_texts)
+        num_texts = _numbered(positive, mine, room, num_texts)
         first, last = forbidden_offsets[query], forbidden_offsets[query + 1]
+        points_to = -1
         if last - first > 2:
-            chosen = query
-            if sets[query, 0] == 0:
+            if starts[query] < 0:
                 starts[query], most = end, 0
-                end += 1
+                end += 2
                 for f in range(first, last):
                     text = forbidden_values[f]
-                    num_texts = _numbered(text, mine, touched, numbers, num_texts)
+                    num_texts = _numbered(text, mine, room, num_texts)
                     if text != anchor and numbers[text] >= 0:
                         most = max(most, touched[text] - 1)
                         forbids[end] = numbers[text]
                         end += 1
-                forbids[starts[query]] = end - starts[query] - 1
-                if forbids[starts[query]] == 0:
-                    starts[query], end = -1, end - 1
-                sets[query, 1] = touched[anchor] - 1 + most
-            lines[row, _FORBIDS] = starts[query]
+                chosen = len(touched) + num_queries
+                num_queries += 1
+                forbids[starts[query]] = chosen
+                forbids[starts[query] + 1] = end - starts[query] - 2
+                sets[chosen, 0], sets[chosen, 1] = 0, touched[anchor] - 1 + most
+            chosen = forbids[starts[query]]
+            if forbids[starts[query] + 1]:
+                points_to = starts[query] + 1
         else:
             chosen = numbers[positive] if numbers[positive] >= 0 else numbers[anchor]
             if chosen >= 0:
-                chosen += num_queries
-                most = touched[anchor] + touched[positive] - 2
-                sets[chosen, 1] = max(sets[chosen, 1], most)
-            lines[row, _FORBIDS] = -1
-        lines[row, _ROW] = chosen
-        lines[row, _ANCHOR] = numbers[anchor]
-        lines[row, _POSITIVE] = numbers[positive]
+                sets[chosen, 1] = max(sets[chosen, 1], touched[anchor] + touched[positive] - 2)
         if chosen >= 0:
             sets[chosen, 0] += 1
-    return lines, sets, forbids[:end].copy(), num_texts
+        drafts[row, _ROW] = chosen
+        drafts[row, _ANCHOR] = numbers[anchor]
+        drafts[row, _POSITIVE] = numbers[positive]
+        drafts[row, _FORBIDS] = points_to
+    return num_texts, num_queries
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
@@ -159,24 +204,28 @@ def _ranks(most: Any, num_batches: Any) -> Any:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _sort(order: Any, lines: Any, sets: Any, num_batches: Any) -> Any:
-    """The lines of the rows by rank of their set, sets by their first row; and how many are hard.
-
-    `sets` is used up: the second column becomes the place of the set's next row, below zero
-    -1 - rank while it has none.
-    """
+def _count_ranks(sets: Any, num_batches: Any, sizes: Any) -> None:
+    """Count the rows of each rank; the second column of each set becomes -1 - rank."""
+    if not len(sets):
+        return
     ranks = _ranks(sets[:, 1].max(), num_batches)
-    places = np.zeros(_NUM_RANKS + 1, np.int64)
     for chosen in range(len(sets)):
-        if sets[chosen, 0]:
-            rank = ranks[sets[chosen, 1]]
-            places[rank + 1] += sets[chosen, 0]
-            sets[chosen, 1] = -1 - rank
-    places = np.cumsum(places)
-    num_hard, alone = places[_NUM_RANKS // 2], places[_NUM_RANKS]
-    found = np.empty((len(order), 4), np.int32)
+        rank = ranks[sets[chosen, 1]]
+        sizes[rank] += sets[chosen, 0]
+        sets[chosen, 1] = -1 - rank
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _sort(order: Any, drafts: Any, sets: Any, sizes: Any, lines: Any) -> None:
+    """Write the lines of the rows by rank of their set, sets by their first row.
+
+    The second column of a set becomes the place of its next row once it has a first.
+    """
+    places = np.cumsum(sizes)
+    alone = places[-1]
+    places -= sizes
     for row in order:
-        chosen = lines[row, _ROW]
+        chosen = drafts[row, _ROW]
         if chosen < 0:
             place = alone
             alone += 1
@@ -187,11 +236,10 @@ def _sort(order: Any, lines: Any, sets: Any, num_batches: Any) -> Any:
                 place = places[rank]
                 places[rank] += sets[chosen, 0]
             sets[chosen, 1] = place + 1
-        found[place, _ROW] = row
-        found[place, _ANCHOR] = lines[row, _ANCHOR]
-        found[place, _POSITIVE] = lines[row, _POSITIVE]
-        found[place, _FORBIDS] = lines[row, _FORBIDS]
-    return found, num_hard
+        lines[place, _ROW] = row
+        lines[place, _ANCHOR] = drafts[row, _ANCHOR]
+        lines[place, _POSITIVE] = drafts[row, _POSITIVE]
+        lines[place, _FORBIDS] = drafts[row, _FORBIDS]
 
 
 def lines_of(
@@ -200,9 +248,8 @@ def lines_of(
     query_ids: NDArray[np.int64],
     anchors: NDArray[np.int64],
     positives: NDArray[np.int64],
-    rows_of: NDArray[np.int32],
     forbidden: Ragged,
-    touched: NDArray[np.int32],
+    room: Room,
     num_batches: int,
 ) -> Lines:
     """Sort rows by how hard they are to place.
@@ -213,21 +260,25 @@ def lines_of(
     worst of its set, all rows of a query or of a positive: they stand side by side.
 
     Args:
-        rows: int64 (N,) row numbers in rising order.
-        order: int64 (N,) the same by priority.
-        query_ids: Query of each row.
-        anchors: Group of each row's anchor.
-        positives: Group of each row's positive.
-        rows_of: int32, how many of the rows each query has.
+        rows: int64 (R,) row numbers in rising order.
+        order: int64 (R,) the same by priority.
+        query_ids: int64 (N,) query of each row.
+        anchors: int64 (N,) group of each row's anchor.
+        positives: int64 (N,) group of each row's positive.
         forbidden: Forbidden groups of each query; its positives and itself are among them.
-        touched: int32 (num groups,) how many rows hold or forbid each text.
+        room: With `rows_of` and `touched` counted; the lines lie in it.
         num_batches: How many batches are to be filled.
     """
-    lines, sets, forbids, num_texts = _describe(
-        rows, query_ids, anchors, positives, rows_of, forbidden.offsets, forbidden.values, touched
-    )
-    found, num_hard = _sort(order, lines, sets, num_batches)
-    return Lines(found, forbids, num_texts, num_hard)
+    texts = anchors, positives
+    known = forbidden.offsets, forbidden.values
+    num_texts, num_queries = _describe(rows, query_ids, *texts, *known, room)
+    sizes = np.zeros(_NUM_RANKS, np.int64)
+    first = len(room.touched)
+    for start, stop in ((0, num_texts), (first, first + num_queries)):
+        _count_ranks(room.sets[start:stop], num_batches, sizes)
+    lines_N4 = room.lines_N4[: len(order)]
+    _sort(order, room.drafts, room.sets, sizes, lines_N4)
+    return Lines(lines_N4, room.forbids, num_texts, int(sizes[: _NUM_RANKS // 2].sum()))
 
 
 def window_sizes(num_batches: int) -> NDArray[np.int64]:
@@ -238,18 +289,32 @@ def window_sizes(num_batches: int) -> NDArray[np.int64]:
     )
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def fill_windows(lines: Any, sizes: Any, batch_size: Any) -> Any:
+def fill_windows(
+    lines: Lines, sizes: NDArray[np.int64], batch_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Fill all windows, one after the other.
+
+    Args:
+        lines: The rows.
+        sizes: int64, batches of each window.
+        batch_size: B.
 
     Returns:
         int64 (P, B) the rows of the full batches, and int64 those of none.
     """
-    num_windows, num_rows = len(sizes), len(lines.lines_N4)
     masks = np.zeros((lines.num_texts + 1, 3), np.uint64)
-    full = np.empty((sizes.sum(), batch_size), np.int64)
+    full = np.empty((int(sizes.sum()), batch_size), np.int64)
     is_full = np.zeros(len(full), np.bool_)
-    left = np.empty(num_rows, np.int64)
+    left = np.empty(len(lines.lines_N4), np.int64)
+    num_left = _fill_windows(lines, sizes, masks, full, is_full, left)
+    return full if is_full.all() else full[is_full], left[:num_left]
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _fill_windows(lines: Any, sizes: Any, masks: Any, full: Any, is_full: Any, left: Any) -> Any:
+    """Write the batches that fill, which of them do, and the rows of none; how many these are."""
+    batch_size = full.shape[1]
+    num_windows, num_rows = len(sizes), len(lines.lines_N4)
     carried = np.empty(0, np.int32)
     num_left = 0
     for window in range(num_windows):
@@ -265,7 +330,7 @@ def fill_windows(lines: Any, sizes: Any, batch_size: Any) -> Any:
             left[num_left] = lines.lines_N4[place, _ROW]
             num_left += 1
         carried = carried[:limit]
-    return full if is_full.all() else full[is_full], left[:num_left]
+    return num_left
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
