@@ -69,7 +69,7 @@ def read_array(path: Path) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """A NumPy file, mapped only while rows are copied out of it.
+    """A NumPy file, mapped only while some of its rows are held.
 
     A map that stays counts as resident memory, page by page, as far as it was ever read.
 
@@ -90,8 +90,8 @@ class StoredArray:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | NDArray[np.integer[Any]]) -> NDArray[Any]:
-        """Copy of some rows."""
-        return np.array(read_array(self.path)[rows])
+        """Some rows, read-only; mapped for as long as they are held."""
+        return read_array(self.path)[rows]
 
 
 def write_table(path: Path, table: pa.Table) -> None:

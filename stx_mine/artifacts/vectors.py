@@ -20,7 +20,7 @@ def shard_names(role: str, num_texts: int, shard_size: int) -> list[str]:
 
 
 class Shard(Protocol):
-    """A NumPy array, or something that gives copies of its rows like one."""
+    """A NumPy array, or something that gives its rows like one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,11 +62,12 @@ class Vectors:
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Copy of the half-open range of rows, float32, of unit length where cosine is used."""
         size = len(self.shards[0])
-        parts = []
+        block = np.empty((max(0, min(stop, len(self)) - start), self.dim), np.float32)
         for number in range(start // size, -(-stop // size)):
-            shard, first = self.shards[number], number * size
-            parts.append(np.asarray(shard[max(start - first, 0) : stop - first], np.float32))
-        block = np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+            first = number * size
+            part = self.shards[number][max(start - first, 0) : stop - first]
+            place = max(first - start, 0)
+            block[place : place + len(part)] = part
         return prepare(block, self.similarity)
 
     def take(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:

@@ -218,10 +218,18 @@ class ExactSearcher:
             for tile in tiles
         ]
         longest = residual = 0.0
+
+        def read(first: int) -> tuple[NDArray[np.float32], Rounded]:
+            block_PD = self.passages.rows(first, min(first + corpus.block, corpus.stop))
+            return block_PD, Rounded.of(block_PD, corpus.device, corpus.precision)
+
         with own_threads() as threads:
+            upcoming = threads.submit(read, corpus.start)
             for first in range(corpus.start, corpus.stop, corpus.block):
-                block_PD = self.passages.rows(first, min(first + corpus.block, corpus.stop))
-                passages = Rounded.of(block_PD, corpus.device, corpus.precision)
+                block_PD, passages = upcoming.result()
+                if first + corpus.block < corpus.stop:
+                    # Read beside the products of this one.
+                    upcoming = threads.submit(read, first + corpus.block)
                 longest = max(longest, float(passages.norms.max()))
                 residual = max(residual, float(passages.residuals.max()))
                 bounds_Q = self._bound(queries, longest, residual)

@@ -151,23 +151,26 @@ class DenseHits:
     def _search(self, query_ids: NDArray[np.int64], depth: int) -> HitBlock:
         """Search each query to its own depth; deep ones do not deepen the others."""
         wanted = self.wanted(query_ids, depth)
-        ids: list[NDArray[Any]] = [np.empty(0)] * len(query_ids)
-        scores: list[NDArray[Any]] = [np.empty(0)] * len(query_ids)
+        lengths = np.zeros(len(query_ids), np.int64)
+        parts = []
         left = np.argsort(wanted, kind="stable")
         while len(left):
             limit = int(wanted[left[0]] * _DEPTH_STEP)
             now, left = left[wanted[left] <= limit], left[wanted[left] > limit]
             vectors = self.queries.take(query_ids[now])
             found = self._searcher.search(vectors, int(wanted[now].max()))
-            for row, query in enumerate(now):
-                kept = found.ids_QK[row, : wanted[query]]
-                real = kept >= 0
-                ids[query] = kept[real]
-                scores[query] = found.scores_QK[row, : wanted[query]][real]
-        offsets = offsets_of([len(one) for one in ids])
-        hits = Ragged(offsets, np.concatenate(ids).astype(np.int64))
-        sources = np.full(len(hits.values), Source.DENSE, np.uint8)
-        return HitBlock(query_ids, hits, np.concatenate(scores).astype(np.float32), sources)
+            ranks = np.arange(found.ids_QK.shape[1])
+            kept_QK = (ranks < wanted[now][:, None]) & (found.ids_QK >= 0)
+            lengths[now] = kept_QK.sum(1)
+            parts.append((now, found, kept_QK))
+        offsets = offsets_of(lengths)
+        ids, scores = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.float32)
+        for now, found, kept_QK in parts:
+            rows, ranks = np.nonzero(kept_QK)  # padding stands last
+            places = offsets[now][rows] + ranks
+            ids[places], scores[places] = found.ids_QK[kept_QK], found.scores_QK[kept_QK]
+        sources = np.full(len(ids), Source.DENSE, np.uint8)
+        return HitBlock(query_ids, Ragged(offsets, ids), scores, sources)
 
 
 def _index(config: MineConfig, run: RunDir) -> Manifest | None:
