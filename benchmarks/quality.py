@@ -5,6 +5,10 @@ counted) with a learning rate chosen for it on the tune split from one grid, the
 with each seed on the test split. Differences come with a paired bootstrap over queries.
 
     python -m benchmarks.quality [--quick] [--sets wordnet nl2bash] [--arms mnr ours_round2]
+    python -m benchmarks.quality --ablation [--output benchmarks/results/ablation.json]
+
+The ablation changes one setting of ours at a time, with three passes, so that three rounds can
+share them, and on a set where one rate suited every arm (WordNet) with that rate only.
 """
 
 import argparse
@@ -17,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import machine, peers
-from benchmarks.arms import ARMS, Budget, Workbench
+from benchmarks.arms import ABLATION, ARMS, Budget, Workbench
 from benchmarks.datasets import NAMES, RetrievalSet, load
 from stx_mine.cli import quiet
 
 SEEDS = (0, 1, 2)
 DEFAULT_ARMS = ("mnr", "st_ntuple", "st_triplet", "ours_round1", "ours_round2")
+ABLATION_PASSES, ABLATION_RATES = 3, {"nl2bash": (0.1, 0.2), "wordnet": (0.1,)}
 QUICK_ROWS, QUICK_BATCH = 600, 64
 BOOTSTRAPS = 1_000
 
@@ -74,18 +79,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a reduced run of about a minute")
     parser.add_argument("--model", choices=list(MODELS), default="static")
     parser.add_argument("--sets", nargs="+", choices=NAMES)
-    parser.add_argument("--arms", nargs="+", default=list(DEFAULT_ARMS), choices=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS))
+    parser.add_argument("--ablation", action="store_true", help="our settings, one at a time")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--passes", type=int)
     parser.add_argument("--output", type=Path, help="where to write the full results")
     arguments = parser.parse_args()
     setting = MODELS[arguments.model]
-    arguments.sets = arguments.sets or list(setting.sets)
-    arguments.rates = arguments.rates or list(setting.rates)
-    arguments.passes = arguments.passes or setting.passes
+    arms, sets, passes = list(DEFAULT_ARMS), list(setting.sets), setting.passes
+    if arguments.ablation:
+        arms, sets, passes = ["mnr", *ABLATION], list(ABLATION_RATES), ABLATION_PASSES
+    arguments.arms = arguments.arms or arms
+    arguments.sets = arguments.sets or sets
+    arguments.passes = arguments.passes or passes
     if arguments.quick:
-        arguments.seeds, arguments.rates, arguments.passes = [0], arguments.rates[:1], 2
+        arguments.seeds = [0]
+        arguments.passes = min(arguments.passes, passes)
     quiet()
     results = {}
     for name in arguments.sets:
@@ -111,6 +121,10 @@ def run_set(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.quick:
         set_, batch_size = reduced(set_), QUICK_BATCH
     budget = Budget(batch_size, arguments.passes, len(set_.train))
+    known = ABLATION_RATES if arguments.ablation else {}
+    rates = arguments.rates or list(known.get(name, setting.rates))
+    if arguments.quick:
+        rates = rates[:1]
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(set_, budget, Path(folder), setting.name, setting.max_length)
         untrained = peers.evaluate(bench.base_model(), set_.test, set_.corpus)
@@ -122,7 +136,7 @@ def run_set(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         }
         per_query = {"untrained": untrained["ndcg_at_10_per_query"]}
         for arm in arguments.arms:
-            arms[arm], per_query[arm] = run_arm(bench, arm, arguments.rates, arguments.seeds)
+            arms[arm], per_query[arm] = run_arm(bench, arm, rates, arguments.seeds)
             print(f"  {name} {arm}: {json.dumps(arms[arm])}", flush=True)
         lost = {fmt: mined.num_lost_rows for fmt, mined in bench.mined.items()}
     return {
