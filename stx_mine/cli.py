@@ -39,6 +39,7 @@ COMMANDS: dict[str, type[configs.StageConfig]] = {
     "export": configs.ExportConfig,
     "pack": configs.PackConfig,
     "verify": configs.VerifyConfig,
+    "estimate": configs.EstimateConfig,
     "train": configs.TrainConfig,
     "evaluate": configs.EvaluateConfig,
 }
@@ -104,7 +105,7 @@ def _command(name: str, config_type: type[configs.StageConfig]) -> Callable[...,
 
     def command(**values: Any) -> None:
         given: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+            key: _joined(v) if isinstance(v, list) else v for key, v in values.items()
         }
         started = time.monotonic()
         report = run_stage(name, config_type(**given))
@@ -116,6 +117,13 @@ def _command(name: str, config_type: type[configs.StageConfig]) -> Callable[...,
     command.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
     command.__doc__ = config_type.__doc__
     return command
+
+
+def _joined(values: list[Any]) -> tuple[Any, ...]:
+    """The values of a repeated option; one that was given as a list brings several."""
+    return tuple(
+        single for value in values for single in (value if isinstance(value, tuple) else (value,))
+    )
 
 
 def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
@@ -142,6 +150,8 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
     """What turns a word into the value of a field, where typer cannot."""
     if hint == configs.MANY_SOURCES:
         return _sources_of_file
+    if hint == list[int]:
+        return _numbers
     return _number_or_none if _can_be_switched_off(one, hint) else None
 
 
@@ -149,6 +159,11 @@ def _sources_of_file(path: str) -> tuple[configs.Source, ...]:
     from stx_mine.pipeline import load_sources
 
     return load_sources(path)
+
+
+def _numbers(words: str) -> tuple[int, ...]:
+    """Whole numbers between commas."""
+    return tuple(int(word) for word in words.split(","))
 
 
 def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:

@@ -51,12 +51,14 @@ class StageConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check ranges.
+        """Check ranges; a single string is a list of one where a list is expected.
 
         Raises:
             ConfigError: A value is below its minimum.
         """
         for one in fields(self):
+            if isinstance(one.default, tuple) and isinstance(getattr(self, one.name), str):
+                object.__setattr__(self, one.name, (getattr(self, one.name),))
             minimum, value = one.metadata.get("minimum"), getattr(self, one.name)
             if minimum is not None and value is not None and value < minimum:
                 raise ConfigError(
@@ -461,6 +463,37 @@ class VerifyConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EstimateConfig(StageConfig):
+    """What a training step will embed, score, hold and take, before anything is trained."""
+
+    batch_size: int | None = option(
+        None, "Rows a step (default: of batches/, or 2,048).", "estimates", minimum=2
+    )
+    k: int | None = option(
+        None, "Negatives a row (default: of batches/, of mine, or 8).", "estimates", minimum=0
+    )
+    epochs: int | None = option(
+        None, "Passes over the rows (default: the packings there are).", "estimates", minimum=1
+    )
+    model: str | None = option(
+        None, "The model to train (default: the one that embedded round 1).", "estimates"
+    )
+    max_length: int | None = option(
+        None, "Tokens kept of a text (default: as it was embedded).", "estimates", minimum=1
+    )
+    time: bool = option(
+        False, "Time a few mini-batches of the model, to tell seconds too.", "estimates"
+    )
+    chunk_rows: int = option(2_048, "Anchors whose logits exist at one time.", minimum=1)
+    batch_tokens: int | None = option(
+        None,
+        "Tokens that a transformer takes at one time (default: 2,048 on a CPU, 32,768 else).",
+        minimum=1,
+    )
+    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(StageConfig):
     """Train a model on the packed batches."""
 
@@ -545,20 +578,38 @@ class TrainConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(SourceFields, StageConfig):
-    """nDCG@10, MRR@10 and Recall@100 of models on held-out pairs."""
+    """nDCG@10, MRR@10 and Recall@100 of models on held-out pairs, with 95% intervals."""
 
-    data: str | None = option(
-        None, "Held-out pairs or a BEIR folder.", "evaluations", argument=True
+    data: tuple[str, ...] = option(
+        (), "Held-out pairs or BEIR folders, one or several.", "evaluations", argument=True
     )
     models: tuple[str, ...] = option(
         (), "Models to compare (default: the base model and the trained one).", "evaluations"
     )
+    dims: tuple[int, ...] = option(
+        (), "Also the first so many dimensions of the embeddings, as in 64,128.", "evaluations"
+    )
     source: str | None = option(
         None, "Source of the run whose prompts the data takes.", "evaluations"
     )
-    name: str | None = option(None, "Name of the evaluation (default: that of the data).")
+    name: str | None = option(
+        None, "Name of the evaluation, or of the overview of several (default: that of the data)."
+    )
+    seed: int = option(42, "Seed of intervals and of the paired test.", "evaluations", minimum=0)
     encode_batch_size: int = option(256, "Texts a forward pass.", minimum=1)
     device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+    def __post_init__(self) -> None:
+        """Check what one range alone cannot tell.
+
+        Raises:
+            ConfigError: No number of dimensions.
+        """
+        super().__post_init__()
+        if any(dim < 1 for dim in self.dims):
+            raise ConfigError(
+                f"--dims must be at least 1, found {min(self.dims)}; give numbers of dimensions"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ STAGES: dict[str, type[configs.StageConfig]] = {
     "export": configs.ExportConfig,
     "pack": configs.PackConfig,
     "verify": configs.VerifyConfig,
+    "estimate": configs.EstimateConfig,
     "train": configs.TrainConfig,
     "evaluate": configs.EvaluateConfig,
 }
@@ -216,6 +217,8 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
         return load_sources(value) if isinstance(value, str) else _sources(value, where)
     if isinstance(value, list):
         value = tuple(value)
+    elif get_origin(hints[name]) is tuple and value is not None:
+        value = (value,)
     if isinstance(value, str) and _takes_float(hints[name]) and _NUMBER.fullmatch(value):
         # YAML 1.1 takes 2e-5 for a string.
         value = float(value)

@@ -28,7 +28,8 @@ SCHEMAS = {
     "negatives": 2,
     "batches": 2,
     "model": 1,
-    "evaluations": 1,
+    "evaluations": 2,
+    "estimates": 1,
     "exports": 1,
 }
 

@@ -22,6 +22,7 @@ MAKERS = {
     "batches": "stx-mine pack",
     "model": "stx-mine train",
     "evaluations": "stx-mine evaluate",
+    "estimates": "stx-mine estimate",
     "exports": "stx-mine export",
 }
 # What a round (rounds/N/ of a run) reads from the run that it belongs to.

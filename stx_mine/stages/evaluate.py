@@ -1,88 +1,189 @@
-"""Evaluate: nDCG@10, MRR@10 and Recall@100 of models on held-out pairs, by exact search."""
+"""Evaluate: models on held-out pairs by exact search, with intervals and paired tests."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.artifact import MANIFEST, Artifact, read_manifest
+from stx_mine.artifacts.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
 from stx_mine.artifacts.files import read_json, write_json
 from stx_mine.artifacts.pair_source import PairSource, TextStream
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import prompts_differ, read_sources
-from stx_mine.artifacts.vectors import Vectors, prepare
+from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import DEFAULT_MODEL, EvaluateConfig, key_fields
-from stx_mine.core.metrics import METRICS, retrieval_metrics
+from stx_mine.core.metrics import retrieval_metrics
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.tokenise import Role
 from stx_mine.ragged import ragged_sets
-from stx_mine.search.exact import ExactSearcher
+from stx_mine.search.block_top import BlockTop
 from stx_mine.stages.distinct import Distinct
+from stx_mine.stages.evaluation_results import (
+    QUERIES,
+    RESULTS,
+    Scored,
+    overview_lines,
+    overview_of,
+    query_table,
+    result_lines,
+    summarise,
+    write_query_table,
+)
 from stx_mine.stages.read_pairs import Ingested, read_source
 from stx_mine.stages.report import StageReport, make_report
+from stx_mine.stages.seen import seen_queries
 
-RESULTS = "results.json"
-_ENCODE_ROWS = 65_536
-_DEPTH = 100
+_ENCODE_ROWS, _DEPTH = 65_536, 100
+_OVERVIEW = "overview"
 
 
 def run_evaluate(config: EvaluateConfig) -> StageReport:
-    """Evaluate models and write `evaluations/NAME/results.json`.
+    """Evaluate every model on every data set and write `evaluations/NAME/`.
+
+    Each data set is an artifact of its own; several have one more, their overview.
 
     Raises:
-        ConfigError: No data is named.
+        ConfigError: No data is named, two have one name, or a model has too few dimensions.
         InputError: The data is missing or malformed.
         ModelError: A model cannot be loaded.
     """
-    if config.data is None:
+    if not config.data:
         raise ConfigError("expected DATA, found none; name held-out pairs or a BEIR folder")
     run = RunDir(config.run_dir)
-    source = PairSource.open(config.data, config, "test")
+    sources = {
+        name: PairSource.open(path, config, "test") for name, path in _named_data(config).items()
+    }
     with run.lock():
         encoders = [
             SentenceTransformerEncoder.load(name, config.device, None, config.encode_batch_size)
-            for name in config.models or _default_models(run)
+            for name in dict.fromkeys(config.models or _default_models(run))
         ]
+        _refuse_dims(config.dims, encoders)
+        texts = require(run, "texts") if (run.folder("texts") / MANIFEST).exists() else None
+        prompts, warnings = _prompts(config, run, texts)
         fields = {**key_fields(config, "evaluations"), **key_fields(config, "texts")}
         fields["models"] = [[one.name, one.contract()] for one in encoders]
-        fields["content"] = source.fingerprint()
-        prompts, warnings = _prompts(config, run)
         fields["prompts"] = prompts
-        name = config.name or Path(config.data).name.split(".")[0]
-        artifact = Artifact(run, "evaluations", fields=fields, inputs={}, view=True, subfolder=name)
-        if artifact.done:
-            return _report(artifact, warnings, skipped=True)
+        reports = []
+        for path, (name, source) in zip(config.data, sources.items(), strict=True):
+            own = {**fields, "data": path, "content": source.fingerprint()}
+            inputs = {} if texts is None else {"texts": texts.digest}
+            artifact = Artifact(
+                run, "evaluations", fields=own, inputs=inputs, view=True, subfolder=name
+            )
+            skipped = artifact.done
+            if not skipped:
+                _evaluate_data(config, artifact, source, encoders, texts, prompts)
+            lines = result_lines(artifact.result)
+            reports.append(make_report(artifact, lines, warnings, skipped=skipped))
+        return reports[0] if len(reports) == 1 else _overview(config, run, list(sources), reports)
+
+
+def _named_data(config: EvaluateConfig) -> dict[str, str]:
+    """Name of the evaluation -> path of its data.
+
+    Raises:
+        ConfigError: Two evaluations have one name.
+    """
+    if len(config.data) == 1 and config.name is not None:
+        return {config.name: config.data[0]}
+    named: dict[str, str] = {}
+    taken = {config.name or _OVERVIEW} if len(config.data) > 1 else set()
+    for path in config.data:
+        name = Path(path).name.split(".")[0]
+        if name in taken:
+            raise ConfigError(
+                f"expected data sets of different names, found {name!r} twice ({path}; the "
+                f"overview of several is named {config.name or _OVERVIEW!r}); evaluate one of them "
+                "by itself with --name"
+            )
+        taken.add(name)
+        named[name] = path
+    return named
+
+
+def _refuse_dims(dims: tuple[int, ...], encoders: list[SentenceTransformerEncoder]) -> None:
+    for one in encoders:
+        most = int(one.model.get_embedding_dimension() or 0)
+        if dims and max(dims) > most:
+            raise ConfigError(
+                f"--dims must be at most the {most} dimensions of the model {one.name!r}, found "
+                f"{max(dims)}; give smaller ones, or evaluate that model by itself"
+            )
+
+
+def _evaluate_data(
+    config: EvaluateConfig,
+    artifact: Artifact,
+    source: PairSource,
+    encoders: list[SentenceTransformerEncoder],
+    texts: Manifest | None,
+    prompts: Mapping[str, str | None],
+) -> None:
+    """Make the evaluation of one data set."""
+    artifact.begin([RESULTS, QUERIES])
+    found = read_source(source)
+    by_role: dict[Role, pa.Array] = {
+        "query": _distinct_texts(source.queries(), found.queries),
+        "passage": _distinct_texts(source.passages(), found.passages),
+    }
+    scored = [
+        Scored(one.name, dims, metrics)
+        for one in encoders
+        for dims, metrics in evaluate_dims(
+            one, by_role, found, config.device, prompts, config.dims
+        ).items()
+    ]
+    seen = None if texts is None else seen_queries(TextStore.open(texts), found)
+    write_json(artifact.folder / RESULTS, summarise(scored, seen, config.seed))
+    asked = np.unique(found.pairs[:, 0])
+    originals = found.queries.original_ids.filter(pa.array(found.queries.first_rows()))
+    table = query_table(scored, asked, originals.take(pa.array(asked)), seen)
+    write_query_table(artifact.folder / QUERIES, table)
+    artifact.finish([RESULTS, QUERIES], config=asdict(config), counts=found.counts)
+
+
+def _overview(
+    config: EvaluateConfig, run: RunDir, names: list[str], parts: list[StageReport]
+) -> StageReport:
+    """Bring the results of several data sets together."""
+    manifests = [require(run, "evaluations", name) for name in names]
+    artifact = Artifact(
+        run,
+        "evaluations",
+        fields={"data": names},
+        inputs={
+            f"evaluations/{name}": one.digest for name, one in zip(names, manifests, strict=True)
+        },
+        view=True,
+        subfolder=config.name or _OVERVIEW,
+    )
+    skipped = artifact.done
+    if not skipped:
         artifact.begin([RESULTS])
-        found = read_source(source)
-        texts: dict[Role, pa.Array] = {
-            "query": _distinct_texts(source.queries(), found.queries),
-            "passage": _distinct_texts(source.passages(), found.passages),
-        }
         results = {
-            one.name: {
-                metric: float(values.mean())
-                for metric, values in evaluate(one, texts, found, config.device, prompts).items()
-            }
-            for one in encoders
+            name: read_json(one.folder / RESULTS)
+            for name, one in zip(names, manifests, strict=True)
         }
-        write_json(artifact.folder / RESULTS, {"metrics": list(METRICS), "models": results})
-        artifact.finish([RESULTS], config=asdict(config), counts=found.counts)
-        return _report(artifact, warnings)
+        write_json(artifact.folder / RESULTS, overview_of(results))
+        artifact.finish([RESULTS], config=asdict(config), counts={"data": len(names)})
+    lines = overview_lines(read_json(artifact.result.folder / RESULTS))
+    return make_report(artifact, lines, parts=tuple(parts), skipped=skipped)
 
 
-def _prompts(config: EvaluateConfig, run: RunDir) -> tuple[dict[str, str | None], list[str]]:
+def _prompts(
+    config: EvaluateConfig, run: RunDir, texts: Manifest | None
+) -> tuple[dict[str, str | None], list[str]]:
     """Role -> prompt of the source of the data, and a warning where it is not known.
 
     Raises:
         ConfigError: The run has no such source.
     """
-    made = (run.folder("texts") / MANIFEST).exists()
-    sources = read_sources(read_manifest(run.folder("texts"))) if made else ()
+    sources = () if texts is None else read_sources(texts)
     names = ", ".join(one.name for one in sources)
     if config.source is not None:
         chosen = [one for one in sources if one.name == config.source]
@@ -120,35 +221,49 @@ def evaluate(
     Returns:
         Metric -> float64 (queries with a relevant passage,).
     """
-    similarity = encoder.similarity()
-    prompts = prompts or {}
-    passages = Vectors((_encode(encoder, texts, "passage", prompts),), similarity)
+    return evaluate_dims(encoder, texts, found, device, prompts)[None]
+
+
+def evaluate_dims(
+    encoder: SentenceTransformerEncoder,
+    texts: dict[Role, pa.Array],
+    found: Ingested,
+    device: str | None = None,
+    prompts: Mapping[str, str | None] | None = None,
+    dims: Sequence[int] = (),
+) -> dict[int | None, dict[str, NDArray[np.float64]]]:
+    """Per-query metrics of one model, and of the first dimensions of its embeddings.
+
+    Every text is encoded once. Passages are encoded and searched a block at a time, so that memory
+    follows the block, the queries and the texts.
+
+    Args:
+        encoder: The model.
+        texts: Distinct texts of each role, by id.
+        found: The pairs that are relevant.
+        device: Where the search runs.
+        prompts: Role -> prompt; the model's own where there is none.
+        dims: Numbers of first dimensions; for cosine what is left is of unit length again.
+
+    Returns:
+        Number of dimensions (None: all) -> metric -> float64 (queries with a relevant passage,).
+    """
     asked, rows = np.unique(found.pairs[:, 0], return_inverse=True)
-    queries = prepare(_encode(encoder, texts, "query", prompts)[asked], similarity)
-    searcher = ExactSearcher(passages, device=device)
-    hits = np.concatenate(
-        [
-            searcher.search(queries[start : start + 4_096], _DEPTH).ids_QK
-            for start in range(0, len(queries), 4_096)
-        ]
-    )
-    return retrieval_metrics(hits, ragged_sets(rows, found.pairs[:, 1], len(asked)))
+    relevant = ragged_sets(rows, found.pairs[:, 1], len(asked))
+    prompts, similarity = prompts or {}, encoder.similarity()
+    asked_texts = texts["query"].take(pa.array(asked))
+    queries_QD = np.concatenate([*_encoded(encoder, asked_texts, "query", prompts)])
+    tops = {dim: BlockTop(queries_QD[:, :dim], _DEPTH, similarity, device) for dim in (None, *dims)}
+    for block_PD in _encoded(encoder, texts["passage"], "passage", prompts):
+        for dim, top in tops.items():
+            top.offer(block_PD[:, :dim])
+    return {dim: retrieval_metrics(top.ids_QK, relevant) for dim, top in tops.items()}
 
 
 def read_results(run: RunDir, name: str) -> dict[str, dict[str, float]]:
-    """Model -> metric -> mean, of a finished evaluation."""
+    """Model -> metric -> mean, of a finished evaluation; of an overview over its data sets."""
     results = read_json(run.folder("evaluations") / name / RESULTS)
     return dict(results["models"])
-
-
-def metrics_table(results: dict[str, dict[str, float]]) -> list[str]:
-    """Lines of a plain table, a model each."""
-    width = max(len(name) for name in [*results, "model"])
-    lines = [f"{'model':<{width}}  " + "  ".join(f"{metric:>10}" for metric in METRICS)]
-    for name, values in results.items():
-        cells = "  ".join(f"{values[metric]:>10.4f}" for metric in METRICS)
-        lines.append(f"{name:<{width}}  {cells}")
-    return lines
 
 
 def _default_models(run: RunDir) -> list[str]:
@@ -169,28 +284,13 @@ def _distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.large_string())
 
 
-def _encode(
+def _encoded(
     encoder: SentenceTransformerEncoder,
-    texts: dict[Role, Any],
+    texts: pa.ChunkedArray,
     role: Role,
     prompts: Mapping[str, str | None],
-) -> NDArray[np.float32]:
-    rows = texts[role]
-    return np.concatenate(
-        [
-            encoder.encode(rows.slice(start, _ENCODE_ROWS).to_pylist(), role, prompts.get(role))
-            for start in range(0, len(rows), _ENCODE_ROWS)
-        ]
-    )
-
-
-def _report(artifact: Artifact, warnings: list[str], skipped: bool = False) -> StageReport:
-    counts = artifact.result.counts
-    results = dict(read_json(artifact.result.folder / RESULTS)["models"])
-    lines = [
-        f"{counts['queries']:,} queries against {counts['passages']:,} passages",
-        *metrics_table(results),
-    ]
-    if (source := artifact.result.fields["source"]) is not None:
-        lines[0] += f", with the prompts of source {source}"
-    return make_report(artifact, lines, warnings, skipped=skipped)
+) -> Iterator[NDArray[np.float32]]:
+    """Vectors of texts, a block of them at a time."""
+    for start in range(0, len(texts), _ENCODE_ROWS):
+        block = texts.slice(start, _ENCODE_ROWS).to_pylist()
+        yield encoder.encode(block, role, prompts.get(role))

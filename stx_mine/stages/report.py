@@ -56,3 +56,13 @@ def share(part: int, whole: int) -> str:
 def listed(counts: dict[str, int]) -> str:
     """The counts above zero with their names; empty where there are none."""
     return ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)
+
+
+def plain_table(rows: list[list[str]]) -> list[str]:
+    """Lines with columns of equal width; the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return lines

@@ -19,6 +19,7 @@ from stx_mine.config import TrainConfig, key_fields
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.load import is_static
+from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
@@ -28,8 +29,6 @@ from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss
 from stx_mine.train.processes import Processes, joined
 from stx_mine.train.trainer import Schedule, check_num_processes, count_parameters, train
 
-# Tokens of a mini-batch: on a CPU more than a cache holds gains nothing (1,024 to 4,096 tie).
-_CPU_TOKENS, _GPU_TOKENS = 2_048, 32_768
 _CHECKPOINTS, _SAVING, _LOG = "checkpoints", "saving", "training_log.jsonl"
 
 
@@ -123,7 +122,7 @@ def make_loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
     Raises:
         ConfigError: The model has fewer dimensions than asked for.
     """
-    tokens = config.batch_tokens or (_CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS)
+    tokens = config.batch_tokens or default_tokens(model.device.type)
     dims, most = config.matryoshka_dims, model.get_embedding_dimension() or 0
     if dims and max(dims) > most:
         raise ConfigError(

@@ -1,0 +1,157 @@
+"""What one training step costs: distinct texts, scores, memory; arithmetic on counts.
+
+Shape letters: B rows, A distinct anchors, M distinct passages, K negatives a row.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bytes of float32 values: a parameter has its weight, its gradient and two moments of Adam.
+_FLOAT, _PARAMETER, _TOKEN_ID = 4, 16, 8
+# Matrices of the shape of the embeddings that are alive at the end of the loss: as embedded, of
+# unit length, gathered or transposed, and the gradients of these three.
+_EMBEDDING_COPIES = 6
+# Bytes that a layer keeps for its gradient a token and hidden unit (Korthikanti et al. 2022 have 34
+# in half precision with masks of one byte), and a token, head and other token where attention
+# weights are kept.
+_LAYER, _ATTENTION = 66, 9
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that one step embeds; a text that is anchor and passage is embedded in both roles.
+
+    Attributes:
+        anchors: A.
+        passages: M.
+        slots: Anchors, positives and negatives of all rows, repeats counted: what is embedded by a
+            trainer that shares nothing.
+    """
+
+    anchors: float
+    passages: float
+    slots: float
+
+    @property
+    def distinct(self) -> float:
+        """Texts embedded where repeats are shared."""
+        return self.anchors + self.passages
+
+
+def texts_by_k(
+    anchors_B: NDArray[np.int64], positives_B: NDArray[np.int64], negatives_BK: NDArray[np.int64]
+) -> list[Texts]:
+    """The texts of a batch with its first 0, 1, ... K negatives a row.
+
+    Args:
+        anchors_B: int64 (B,) groups.
+        positives_B: int64 (B,) groups.
+        negatives_BK: int64 (B, K) groups, best first; -1 where there is none.
+
+    Returns:
+        K + 1 counts.
+    """
+    num_rows, num_negatives = negatives_BK.shape
+    slots_BS = np.concatenate([positives_B[:, None], negatives_BK], axis=1)
+    filled_S = (slots_BS >= 0).sum(0)
+    # The first slot that a passage stands in is the least k that needs it.
+    keys = (slots_BS * (num_negatives + 1) + np.arange(num_negatives + 1))[slots_BS >= 0]
+    groups, slots = np.divmod(np.sort(keys), num_negatives + 1)
+    new = np.ones(len(groups), bool)
+    new[1:] = groups[1:] != groups[:-1]
+    passages_S = np.cumsum(np.bincount(slots[new], minlength=num_negatives + 1))
+    num_anchors = len(np.unique(anchors_B))
+    return [
+        Texts(num_anchors, int(passages), num_rows + int(filled))
+        for passages, filled in zip(passages_S, np.cumsum(filled_S), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What memory depends on.
+
+    Attributes:
+        parameters: That are trained.
+        dim: Dimensions of an embedding.
+        query_tokens: Mean tokens of a query.
+        passage_tokens: Mean tokens of a passage.
+        longest_tokens: Most tokens of a text.
+        layers: Of the network; 0 for a static model.
+        hidden: Hidden units of a layer.
+        heads: Attention heads whose weights are kept for the gradient; 0 where they are not.
+    """
+
+    parameters: int
+    dim: int
+    query_tokens: float
+    passage_tokens: float
+    longest_tokens: int
+    layers: int = 0
+    hidden: int = 0
+    heads: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one step, in float32, beside inputs, code and what allocators keep.
+
+    Attributes:
+        parameters: Weights, gradients and two moments: 16 a parameter.
+        embeddings: 6 copies of all embeddings of the step: 24 x dim x texts.
+        activations: Transformers: 66 x hidden x layers a token of a mini-batch, and where attention
+            weights are kept 9 x heads x layers x its longest text a token; static models: 8 a
+            token of the step.
+        scores: Of a chunk of rows.
+    """
+
+    parameters: int
+    embeddings: int
+    activations: int
+    scores: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(asdict(self).values())
+
+
+def step_memory(
+    texts: Texts,
+    model: ModelShape,
+    num_rows: int,
+    num_negatives: int,
+    *,
+    in_batch: bool,
+    chunk_rows: int,
+    batch_tokens: int,
+) -> Memory:
+    """Estimated memory of one step of `stx-mine train`.
+
+    Args:
+        texts: That the step embeds.
+        model: The model.
+        num_rows: B.
+        num_negatives: K.
+        in_batch: Whether rows are scored against all passages, or their own alone.
+        chunk_rows: Rows whose scores exist at one time.
+        batch_tokens: Tokens that go through a network at one time.
+    """
+    chunk = min(chunk_rows, num_rows)
+    tokens = texts.anchors * model.query_tokens + texts.passages * model.passage_tokens
+    if model.layers:
+        taken = max(min(batch_tokens, tokens), model.longest_tokens)
+        a_token = _LAYER * model.hidden + _ATTENTION * model.heads * model.longest_tokens
+        activations = taken * model.layers * a_token
+    else:
+        activations = _TOKEN_ID * tokens
+    # Own passages are gathered for every row of the chunk, forwards and for the gradient.
+    own = 2 * (1 + num_negatives) * model.dim
+    return Memory(
+        parameters=_PARAMETER * model.parameters,
+        embeddings=round(_EMBEDDING_COPIES * _FLOAT * model.dim * texts.distinct),
+        activations=round(activations),
+        scores=round(_FLOAT * chunk * (texts.passages if in_batch else own)),
+    )
