@@ -5,6 +5,7 @@ A field declares its help text and the artifacts that it affects. Fields that af
 """
 
 from dataclasses import Field, dataclass, field, fields
+from shlex import quote
 from typing import Any, Literal, TypeVar
 
 from stx_mine.errors import ConfigError
@@ -325,6 +326,16 @@ class MineConfig(StageConfig):
         return tuple(name.strip() for name in self.sources.split(","))
 
 
+_PAIRS, _LABELS, _FILE = "--layout inline or ids", "--layout labels", "--labeled"
+# Option of pack -> what heeds it.
+_LAYOUT_OPTIONS = {
+    **dict.fromkeys(("policy", "k", "near_positive_margin", "rotate", "order", "cluster"), _PAIRS),
+    "scores": _PAIRS,
+    **dict.fromkeys(("labeled", "texts_per_label"), _LABELS),
+    **dict.fromkeys(("text_column", "label_column"), _FILE),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackConfig(StageConfig):
     """Bind negatives and write batches into Parquet shards, one packing per epoch."""
@@ -383,6 +394,9 @@ class PackConfig(StageConfig):
         "batches",
         minimum=0.01,
     )
+    scores: bool = option(
+        False, "Store the scores of each row by the model that mined, to be distilled.", "batches"
+    )
     dry_run: bool = option(False, "Write nothing; say what each policy would give, and advise.")
     packings: int | None = option(
         None, "Different packings (default: 2, or as many as make 12 steps).", "batches", minimum=1
@@ -414,19 +428,13 @@ class PackConfig(StageConfig):
         Raises:
             ConfigError: There is one, or batches would not hold whole groups of texts.
         """
-        pairs, labels, file = "--layout inline or ids", "--layout labels", "--labeled"
-        uses = dict.fromkeys(
-            ("policy", "k", "near_positive_margin", "rotate", "order", "cluster"), pairs
-        )
-        uses |= dict.fromkeys(("labeled", "texts_per_label"), labels)
-        uses |= dict.fromkeys(("text_column", "label_column"), file)
-        heeded = {labels if self.layout == "labels" else pairs, file if self.labeled else ""}
+        heeded = {_LABELS if self.layout == "labels" else _PAIRS, _FILE if self.labeled else ""}
         for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name in uses and uses[one.name] not in heeded and value != one.default:
+            value, needs = getattr(self, one.name), _LAYOUT_OPTIONS.get(one.name)
+            if needs is not None and needs not in heeded and value != one.default:
                 raise ConfigError(
-                    f"{flag(one)} {value} needs {uses[one.name]}, found --layout {self.layout}"
-                    f"{f' and {file} {self.labeled}' if self.labeled else ''}; leave out one of "
+                    f"{flag(one)} {value} needs {needs}, found --layout {self.layout}"
+                    f"{f' and {_FILE} {self.labeled}' if self.labeled else ''}; leave out one of "
                     "them"
                 )
         if self.layout == "labels" and self.batch_size % self.texts_per_label:
@@ -436,6 +444,19 @@ class PackConfig(StageConfig):
                 f"found {self.batch_size}; give {lower or self.texts_per_label} or "
                 f"{lower + self.texts_per_label}"
             )
+
+    def with_layout(self, layout: Literal["inline", "labels"]) -> "PackConfig":
+        """The same packing in another layout, without what that layout would not heed."""
+        kept: dict[str, Any] = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in _LAYOUT_OPTIONS
+        }
+        kept["layout"] = layout
+        if layout == "labels":
+            each = PackConfig.texts_per_label
+            kept["batch_size"] = max(each, self.batch_size // each * each)
+        return PackConfig(**kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -460,6 +481,44 @@ class VerifyConfig(StageConfig):
         (), "Column of their negatives, repeatable (default: negative*, or all that are left)."
     )
     max_violations: int = option(10, "Violations to name before stopping.", minimum=1)
+
+
+@dataclass(frozen=True)
+class LossKind:
+    """What a loss of `train` reads.
+
+    Attributes:
+        options: Names of the options that decide its value; another loss's options are refused.
+        labels: Whether it reads (text, label) batches.
+        negatives: Whether rows without any negative teach it nothing.
+        scores: Whether it reads the scores of the model that mined.
+        rows: Whether it is the library's and takes the rows as they stand: it needs a transformer,
+            batches of the policy strict, and one process.
+    """
+
+    options: tuple[str, ...]
+    labels: bool = False
+    negatives: bool = False
+    scores: bool = False
+    rows: bool = False
+
+
+_OWN_BATCH = ("symmetric", "negatives", "shared_negatives", "hardness", "weight")
+_GUIDE, _MARGIN = ("guide", "guide_margin"), ("metric", "triplet_margin")
+LOSSES = {
+    "mnr": LossKind(("temperature", *_OWN_BATCH, *_GUIDE, "matryoshka_dims")),
+    "triplet": LossKind((*_MARGIN, "matryoshka_dims"), negatives=True),
+    "margin-mse": LossKind(("matryoshka_dims",), negatives=True, scores=True),
+    "kl": LossKind(("temperature", "matryoshka_dims"), negatives=True, scores=True),
+    "cached-mnr": LossKind(("temperature",), rows=True),
+    "gist": LossKind(("temperature", *_GUIDE), rows=True),
+    "batch-all": LossKind((*_MARGIN, "matryoshka_dims"), labels=True),
+    "batch-hard": LossKind((*_MARGIN, "matryoshka_dims"), labels=True),
+    "batch-semi-hard": LossKind((*_MARGIN, "matryoshka_dims"), labels=True),
+    "batch-hard-soft-margin": LossKind(("metric", "matryoshka_dims"), labels=True),
+}
+# Triplet margins that suit a distance: of sentence-transformers for Euclidean.
+_TRIPLET_MARGINS = {"cosine": 0.3, "euclidean": 5.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -500,8 +559,22 @@ class TrainConfig(StageConfig):
     model: str | None = option(
         None, "The model to train (default: the one that embedded round 1).", "model"
     )
-    loss: Literal["mnr", "triplet"] = option(
-        "mnr", "mnr: softmax over all passages of the batch; triplet: own negatives only.", "model"
+    loss: Literal[
+        "mnr",
+        "triplet",
+        "margin-mse",
+        "kl",
+        "cached-mnr",
+        "gist",
+        "batch-all",
+        "batch-hard",
+        "batch-semi-hard",
+        "batch-hard-soft-margin",
+    ] = option(
+        "mnr",
+        "mnr: softmax over all passages of the batch; triplet: own negatives only; margin-mse, kl: "
+        "scores of the miner; cached-mnr, gist: the library's, on rows; batch-*: on labels.",
+        "model",
     )
     epochs: int | None = option(
         None, "Passes over the rows (default: the packings there are).", "model", minimum=1
@@ -510,7 +583,15 @@ class TrainConfig(StageConfig):
         None, "Peak rate (default: by kind of model and batch size).", "model", minimum=0
     )
     warmup: float = option(0.1, "Share of the steps that warm up.", "model", minimum=0)
-    temperature: float = option(0.05, "Softmax temperature of mnr.", "model", minimum=1e-6)
+    temperature: float = option(
+        0.05, "Softmax temperature of mnr, kl, cached-mnr and gist.", "model", minimum=1e-6
+    )
+    guide: str | None = option(
+        None, "A frozen model; a passage that it scores above the positive is masked.", "model"
+    )
+    guide_margin: float = option(
+        0.0, "With --guide: mask above its score (cosine) of the positive - margin.", "model"
+    )
     symmetric: bool = option(
         False, "Also rank the anchors of the batch for each positive; the mean of both.", "model"
     )
@@ -531,7 +612,12 @@ class TrainConfig(StageConfig):
     matryoshka_dims: tuple[int, ...] = option(
         (), "Sum the loss over the first so many dimensions; repeatable.", "model"
     )
-    triplet_margin: float = option(0.3, "Margin of triplet, in cosine.", "model", minimum=0)
+    metric: Literal["cosine", "euclidean"] = option(
+        "cosine", "Distance of triplet and batch-*.", "model"
+    )
+    triplet_margin: float | None = option(
+        None, "Its margin (default: 0.3 for cosine, 5 for euclidean).", "model", minimum=0
+    )
     max_length: int | None = option(
         None, "Tokens kept of a text (default: as it was embedded).", "model", minimum=1
     )
@@ -557,6 +643,7 @@ class TrainConfig(StageConfig):
                 f"--matryoshka-dims must be at least 1, found {min(self.matryoshka_dims)}; "
                 "give numbers of dimensions"
             )
+        self._check_loss()
         hard = self.negatives == "hard"
         clashes = {
             "--symmetric": self.symmetric and hard,
@@ -568,12 +655,35 @@ class TrainConfig(StageConfig):
                 raise ConfigError(
                     f"{words} does not fit --negatives {self.negatives}; leave one of them out"
                 )
-        plain = (self.symmetric, self.hardness, self.weight, hard) == (False, 0.0, "one", False)
-        if self.loss == "triplet" and not plain:
-            raise ConfigError(
-                "--symmetric, --hardness, --weight and --negatives are options of --loss mnr, "
-                "found --loss triplet; leave them out"
-            )
+        if self.guide is None and (self.guide_margin or self.loss == "gist"):
+            needs = f"--guide-margin {self.guide_margin:g}" if self.guide_margin else "--loss gist"
+            raise ConfigError(f"{needs} needs --guide MODEL, found none; give one")
+
+    def _check_loss(self) -> None:
+        """Refuse options that the loss would not heed.
+
+        Raises:
+            ConfigError: There is one; the message names the losses that read it.
+        """
+        for one in fields(self):
+            readers = [name for name, kind in LOSSES.items() if one.name in kind.options]
+            value = getattr(self, one.name)
+            if readers and self.loss not in readers and value != one.default:
+                raise ConfigError(
+                    f"{_said(one, value)} is an option of --loss {', '.join(readers)}, found "
+                    f"--loss {self.loss}; leave it out"
+                )
+
+    @property
+    def kind(self) -> LossKind:
+        """What the loss reads."""
+        return LOSSES[self.loss]
+
+    @property
+    def margin(self) -> float:
+        """The margin of a triplet loss, in its distance."""
+        default = _TRIPLET_MARGINS[self.metric]
+        return default if self.triplet_margin is None else self.triplet_margin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -651,6 +761,23 @@ def _names(config_type: type) -> list[str]:
 def flag(one: "Field[Any]") -> str:
     """The CLI spelling of a field."""
     return one.name.upper() if one.metadata.get("argument") else "--" + one.name.replace("_", "-")
+
+
+def spelt(command: str, config: StageConfig) -> str:
+    """The command line of a config: what is not at its default."""
+    words = ["stx-mine", command]
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if value == one.default:
+            continue
+        words.append(quote(str(value)) if one.metadata["argument"] else _said(one, value))
+    return " ".join(words)
+
+
+def _said(one: "Field[Any]", value: Any) -> str:
+    """An option with its value or values, as one would write it."""
+    values = value if isinstance(value, tuple) else (value,)
+    return flag(one) if value is True else " ".join(f"{flag(one)} {quote(str(v))}" for v in values)
 
 
 def key_fields(config: StageConfig | SourceFields, artifact: str) -> dict[str, Any]:

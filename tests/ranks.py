@@ -21,12 +21,14 @@ from tokenizers import Tokenizer
 from stx_mine.artifacts.batches import Shard, list_packings
 from stx_mine.config import TrainConfig
 from stx_mine.models.load import load_model
-from stx_mine.stages.train import make_collator, make_loss, run_train
+from stx_mine.stages.train import run_train
+from stx_mine.train.choice import make_collator, make_loss
 from stx_mine.train.collator import PackedCollator
 from stx_mine.train.processes import Processes, average_gradients, joined
 
 CACHED, WHOLE = 512, 1_000_000
 BATCH = 1
+GUIDE = "the other kind of model"
 LOSSES: dict[str, dict[str, object]] = {
     "mnr": {"chunk_rows": 7},
     "triplet": {"loss": "triplet", "triplet_margin": 0.9},
@@ -37,6 +39,15 @@ LOSSES: dict[str, dict[str, object]] = {
     "shared": {"chunk_rows": 7, "negatives": "hard", "shared_negatives": 20},
     "matryoshka": {"chunk_rows": 7, "matryoshka_dims": (4, 10)},
     "matryoshka triplet": {"loss": "triplet", "matryoshka_dims": (4, 10)},
+    "euclidean": {"loss": "triplet", "metric": "euclidean", "chunk_rows": 7},
+    "margin-mse": {"loss": "margin-mse", "chunk_rows": 7},
+    "kl": {"loss": "kl", "chunk_rows": 7, "matryoshka_dims": (4, 10)},
+    "guide": {"chunk_rows": 7, "symmetric": True, "guide": GUIDE},
+    "guide hard": {"chunk_rows": 7, "negatives": "hard", "shared_negatives": 20, "guide": GUIDE},
+    "batch-all": {"loss": "batch-all"},
+    "batch-hard": {"loss": "batch-hard", "metric": "euclidean"},
+    "batch-semi-hard": {"loss": "batch-semi-hard", "matryoshka_dims": (4, 10)},
+    "batch-hard-soft-margin": {"loss": "batch-hard-soft-margin"},
 }
 CASES = [
     (kind, name, tokens)
@@ -90,13 +101,17 @@ def step(
     kind, name, tokens = case
     model = double_model(folder, kind)
     config = TrainConfig(**{"batch_tokens": tokens, **LOSSES[name], **changes})  # type: ignore[arg-type]
-    collator = make_collator(config, model, list_packings(folder / "run/batches"))
+    guide = None
+    if config.guide is not None:
+        guide = double_model(folder, "static" if kind == "transformer" else "transformer")
+    run = folder / ("labels" if config.kind.labels else "run")
+    collator = make_collator(config, model, list_packings(run / "batches"), guide)
     batch = collator.collate(collator.read(BATCH), processes.rank, processes.size)
     features = [
         {key.removeprefix(part): value for key, value in batch.items() if key.startswith(part)}
-        for part in ("anchor_", "passage_")
+        for part in ("anchor_", "passage_", "guide_anchor_", "guide_passage_", "text_")
     ]
-    loss = make_loss(config, model)(features, batch["label"])
+    loss = make_loss(config, model, guide)([one for one in features if one], batch["label"])
     loss.backward()
     average_gradients(model.parameters())
     found = {key: one.grad for key, one in model.named_parameters() if one.grad is not None}
@@ -127,8 +142,8 @@ def training(run_dir: Path, log: Path, kill_after: int, settings: str) -> None:
         rows.append(inputs[1]["rows"].tolist())
         log.with_name(f"{log.name}-{os.environ['RANK']}").write_text(json.dumps(rows))
 
-    def watched(config: TrainConfig, model: SentenceTransformer) -> torch.nn.Module:
-        loss = make_loss(config, model)
+    def watched(config: TrainConfig, *models: SentenceTransformer) -> torch.nn.Module:
+        loss = make_loss(config, *models)
         loss.register_forward_pre_hook(watch)
         return loss
 

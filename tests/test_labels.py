@@ -717,8 +717,9 @@ def test_advice_on_the_batch_size_can_be_followed(tmp_path):
 
 
 def test_train_names_the_pack_that_it_needs(packed):
-    with pytest.raises(ConfigError, match="run `stx-mine pack --layout inline --overwrite`"):
+    with pytest.raises(ConfigError, match="needs rows of pairs, found") as e:
         run_train(TrainConfig(run_dir=str(packed)))
+    assert f"run `stx-mine pack --run-dir {packed} --overwrite --batch-size" in str(e.value)
 
 
 def test_other_commands_do_not_mind(run_copy):

@@ -17,13 +17,19 @@ from stx_mine.models.token_batches import token_batches
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.train.cross_entropy import masked_cross_entropy, own_cross_entropy
 from stx_mine.train.embedding import embed
-from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss
+from stx_mine.train.guide import Guidance
+from stx_mine.train.loss import PackedMNRLoss
+from stx_mine.train.own_losses import PackedTripletLoss
 
 
-def naive(anchors, passages, targets, ignored, scale, weights=None, hardness=0.0):
+def naive(anchors, passages, targets, ignored, scale, weights=None, hardness=0.0, guidance=None):
     losses = []
     for row in range(len(anchors)):
         hidden = set(ignored[1][ignored[0] == row].tolist())
+        if guidance is not None:
+            scores = guidance.candidates_MD @ guidance.rows_BD[row]
+            limit = scores[targets[row]] - guidance.margin
+            hidden |= {m for m in range(len(passages)) if scores[m] > limit} - {int(targets[row])}
         logits = []
         for m in set(range(len(passages))) - hidden:
             score = anchors[row] @ passages[m]
@@ -32,6 +38,16 @@ def naive(anchors, passages, targets, ignored, scale, weights=None, hardness=0.0
         target = scale * anchors[row] @ passages[targets[row]]
         losses.append(torch.logsumexp(torch.stack(logits), 0) - target)
     return torch.stack(losses).mean()
+
+
+def guidance_of(generator, num_rows, num_passages, margin):
+    """Random unit vectors of another number of dimensions; None without a margin."""
+    if margin is None:
+        return None
+    double = {"dtype": torch.float64, "generator": generator}
+    rows, candidates = torch.randn(num_rows, 3, **double), torch.randn(num_passages, 3, **double)
+    unit = torch.nn.functional.normalize
+    return Guidance(unit(rows, dim=1), unit(candidates, dim=1), margin, torch.zeros(2).long())
 
 
 @settings(deadline=None, max_examples=50)
@@ -44,9 +60,10 @@ def naive(anchors, passages, targets, ignored, scale, weights=None, hardness=0.0
     st.floats(0, 0.6),
     st.sampled_from([0.0, 4.0]),
     st.booleans(),
+    st.sampled_from([None, -0.5, 0.0, 0.5]),
 )
 def test_the_chunked_loss_is_the_naive_one_in_value_and_gradient(
-    seed, num_rows, num_passages, scale, chunk_rows, share, hardness, weighted
+    seed, num_rows, num_passages, scale, chunk_rows, share, hardness, weighted, margin
 ):
     generator = torch.Generator().manual_seed(seed)
     double = {"dtype": torch.float64, "generator": generator}
@@ -58,11 +75,12 @@ def test_the_chunked_loss_is_the_naive_one_in_value_and_gradient(
     ignored = mask.nonzero().T
     weights = 0.1 + 5 * torch.rand(num_passages, **double) if weighted else None
     logs = None if weights is None else weights.log()
+    guidance = guidance_of(generator, num_rows, num_passages, margin)
     fast = masked_cross_entropy(
-        anchors, passages, targets, ignored, scale, chunk_rows, logs, hardness
+        anchors, passages, targets, ignored, scale, chunk_rows, logs, hardness, guidance
     )
     found = torch.autograd.grad(3 * fast, (anchors, passages))
-    slow = naive(anchors, passages, targets, ignored, scale, weights, hardness)
+    slow = naive(anchors, passages, targets, ignored, scale, weights, hardness, guidance)
     expected = torch.autograd.grad(3 * slow, (anchors, passages))
     torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-9)
     for one, two in zip(found, expected, strict=True):
@@ -70,8 +88,16 @@ def test_the_chunked_loss_is_the_naive_one_in_value_and_gradient(
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 9), st.integers(0, 5))
-def test_the_loss_of_own_negatives_is_the_naive_one(seed, num_rows, num_passages, num_shared):
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 6),
+    st.integers(1, 9),
+    st.integers(0, 5),
+    st.sampled_from([None, 0.0, 0.5]),
+)
+def test_the_loss_of_own_negatives_is_the_naive_one(
+    seed, num_rows, num_passages, num_shared, margin
+):
     """The naive loss with every passage hidden that is neither the row's own nor shared."""
     generator = torch.Generator().manual_seed(seed)
     double = {"dtype": torch.float64, "generator": generator}
@@ -91,9 +117,13 @@ def test_the_loss_of_own_negatives_is_the_naive_one(seed, num_rows, num_passages
         hidden[row, own] = unseen[row, own] = False
         hidden[row, targets[row]] = unseen[row, targets[row]] = False
     ignored = hidden.nonzero().T
-    fast = own_cross_entropy(anchors, passages, targets, negatives, shared, ignored, 3.0, 4, 2.0)
+    guidance = guidance_of(generator, num_rows, num_passages, margin)
+    fast = own_cross_entropy(
+        anchors, passages, targets, negatives, shared, ignored, 3.0, 4, 2.0, guidance
+    )
     found = torch.autograd.grad(fast, (anchors, passages))
-    slow = naive(anchors, passages, targets, unseen.nonzero().T, 3.0, hardness=2.0)
+    unseen = unseen.nonzero().T
+    slow = naive(anchors, passages, targets, unseen, 3.0, hardness=2.0, guidance=guidance)
     expected = torch.autograd.grad(slow, (anchors, passages))
     torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-9)
     for one, two in zip(found, expected, strict=True):
@@ -216,29 +246,6 @@ def test_rows_may_share_an_anchor(model):
     torch.testing.assert_close(found, sum(singles) / 2)
 
 
-def test_triplet_is_the_mean_over_rows_and_their_own_negatives(model):
-    negatives = torch.tensor([[3, 4], [5, -1], [-1, -1]])
-    features, labels = packed(model, ANCHORS, TEXTS, negatives=negatives)
-    found = PackedTripletLoss(model, margin=0.9, batch_tokens=64)(features, labels)
-    embed = torch.nn.functional.normalize
-    anchors, passages = (
-        embed(torch.as_tensor(model.encode(one)), dim=1) for one in (ANCHORS, TEXTS)
-    )
-    cosine = anchors @ passages.T
-    terms = [
-        torch.relu(cosine[row, negative] - cosine[row, row] + 0.9)
-        for row, negative in ((0, 3), (0, 4), (1, 5))
-    ]
-    torch.testing.assert_close(found, torch.stack(terms).mean(), atol=1e-6, rtol=1e-6)
-    assert found > 0
-
-
-def test_triplet_without_negatives_has_a_zero_gradient(model):
-    loss = PackedTripletLoss(model, margin=0.3, batch_tokens=64)(*packed(model, ANCHORS, POSITIVES))
-    assert loss == 0
-    assert not gradient(model, loss).any()
-
-
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 100))
 def test_token_batches_hold_every_text_once_within_the_budget(lengths, budget):
     batches = token_batches(np.array(lengths), budget)
@@ -269,7 +276,8 @@ def test_gradient_caching_is_one_forward_pass_in_float64(transformer):
     negatives = torch.tensor([[3, 4], [5, -1], [3, 5]])
     features, labels = packed(model, ANCHORS, TEXTS, negatives=negatives)
     assert features[1]["attention_mask"].shape[1] > 20
-    for loss in (partial(PackedMNRLoss, model, 0.05, 2), partial(PackedTripletLoss, model, 0.9)):
+    triplet = partial(PackedTripletLoss, model, 0.9, "cosine", 2)
+    for loss in (partial(PackedMNRLoss, model, 0.05, 2), triplet):
         whole = loss(batch_tokens=10_000)(features, labels)
         expected = gradients(model, whole)
         cached = loss(batch_tokens=40)(features, labels)

@@ -42,7 +42,10 @@ B = 64
 
 @pytest.fixture(scope="module")
 def folder(small_input, tiny_transformer, tmp_path_factory) -> Path:
-    """`run`: packed batches of many rows to a query and to a passage; `tiny`: a transformer."""
+    """`run`: packed batches of many rows to a query and to a passage; `tiny`: a transformer.
+
+    `labels`: batches of (text, label) rows.
+    """
     folder = tmp_path_factory.mktemp("processes")
     shutil.copytree(tiny_transformer, folder / "tiny")
     texts = pq.read_table(small_input / "pairs.parquet")
@@ -57,7 +60,11 @@ def folder(small_input, tiny_transformer, tmp_path_factory) -> Path:
         )
     )
     run_mine(MineConfig(k=4, relative_margin=None, min_score=0.15, **run))
-    run_pack(PackConfig(run_dir=run["run_dir"], batch_size=B))
+    run_pack(PackConfig(run_dir=run["run_dir"], batch_size=B, scores=True))
+    rows = {"text": texts.column(1), "label": np.arange(len(texts)) % 40}
+    pq.write_table(pa.table(rows), folder / "labels.parquet")
+    labels = {"layout": "labels", "labeled": str(folder / "labels.parquet")}
+    run_pack(PackConfig(run_dir=str(folder / "labels"), batch_size=B, **labels))
     return folder
 
 
@@ -85,7 +92,8 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(two_processes, num
     found = [load_file(two_processes / f"{number}-{rank}.safetensors") for rank in range(2)]
     losses = [one.pop("loss").item() for one in found]
     loss, expected = step(two_processes, CASES[number], Processes())
-    assert losses[0] != losses[1]
+    # Over labels each has the loss of the whole batch.
+    assert (losses[0] == losses[1]) == CASES[number][1].startswith("batch-")
     assert sum(losses) / 2 == pytest.approx(loss, abs=1e-9)
     assert any(one.abs().max() > 1e-4 for one in expected.values())
     for one in found:

@@ -18,6 +18,7 @@ from stx_mine.errors import InputError
 from stx_mine.ragged import Ragged
 
 POSITIVES, TEXTS, CARD = "positives.parquet", "texts.arrow", "README.md"
+SCORES = "scores"
 FOOTER_KEY = b"stx_mine"
 _DICTIONARY_BYTES = 1 << 28
 _MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
@@ -119,6 +120,7 @@ class Shard:
         texts: The table of texts that its ids stand for; None where it holds texts itself.
         texts_per_label: Texts that a label has in a batch at most; None for rows of pairs.
         sources: What its column `source` names; empty where there is no such column.
+        has_scores: Whether it stores `scores`: of the positive, then of each negative of a row.
     """
 
     path: Path
@@ -129,6 +131,7 @@ class Shard:
     texts: Path | None = None
     texts_per_label: int | None = None
     sources: tuple[SourceInfo, ...] = ()
+    has_scores: bool = False
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
@@ -156,7 +159,10 @@ class Shard:
         texts = path.parent.parent / TEXTS if footer["layout"] == "ids" else None
         sources = tuple(map(SourceInfo.from_json, footer.get("sources", ())))
         k, policy = int(footer["k"]), footer["policy"]
-        return cls(path, size, rows // size, k, policy, texts, sources=sources)
+        has_scores = SCORES in parquet.schema_arrow.names
+        return cls(
+            path, size, rows // size, k, policy, texts, sources=sources, has_scores=has_scores
+        )
 
     def batch(self, number: int) -> pa.Table:
         """Read one batch, texts included; only the row groups that hold it."""
@@ -232,12 +238,27 @@ def ragged_column(table: pa.Table, name: str) -> Ragged:
     return Ragged(offsets - offsets[0], values)
 
 
+def score_column(offsets: NDArray[np.int64], scores: NDArray[np.float32]) -> pa.Array:
+    """Scores of each row as an Arrow column; `ragged_scores` reads it back."""
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(scores, pa.float32()))
+
+
+def ragged_scores(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Offsets (B + 1,) and values of the scores of each row: its positive, then its negatives."""
+    column = table.column(SCORES).combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.to_numpy()[offsets[0] : offsets[-1]]
+    return offsets - offsets[0], values
+
+
 def dataset_card(facts: dict[str, Any]) -> str:
     """The README.md of the shards: configs for `datasets.load_dataset`, and what is inside.
 
     Args:
         facts: batch_size, policy, layout, k, seed, packings, batches, rows, model, columns (those
-            without nulls in the first packing), sources (their counts by name; empty for none).
+            without nulls in the first packing), sources (their counts by name; empty for none),
+            scores (whether they are stored).
     """
     texts = (
         ""
@@ -250,6 +271,12 @@ def dataset_card(facts: dict[str, Any]) -> str:
         for name, one in facts["sources"].items()
     )
     sources = f"\n- `source` names where a row is from:{sources}" if sources else ""
+    scores = (
+        f"\n- `{SCORES}` holds the scores of each row by the model that mined: of the positive,\n"
+        "  then of each negative."
+        if facts["scores"]
+        else ""
+    )
     columns = "".join(f"\n  - {name}" for name in facts["columns"])
     return f"""---
 configs:
@@ -282,5 +309,5 @@ packings (`epoch-NNN/`), policy `{facts["policy"]}`, {facts["k"]} negatives a ro
 - Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`
   (`stx-mine train`); policy `strict` has no repeated text and fits any trainer.
 - `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing
-  else.{sources}
+  else.{sources}{scores}
 """

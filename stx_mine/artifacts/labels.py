@@ -141,6 +141,7 @@ These batches are for the losses of sentence-transformers that make triplets of 
 labels: `BatchAllTripletLoss`, `BatchHardTripletLoss`, `BatchHardSoftMarginTripletLoss`,
 `BatchSemiHardTripletLoss`. They are not for MultipleNegativesRankingLoss.
 
+- `stx-mine train --loss batch-all` (or another) trains on them.
 - `load_dataset(DIR, split="train")` gives the first packing with `text` and `label` (a number).
 - `load_dataset(DIR, "full")` gives every packing, and `text_id`: texts that count as the same text
   share one. `load_dataset(DIR, "labels")` gives the name and all texts of each label.

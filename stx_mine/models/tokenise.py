@@ -6,14 +6,20 @@ from typing import Any, Literal
 from sentence_transformers import SentenceTransformer
 
 Role = Literal["query", "passage"]
+# What (text, label) rows hold: no role, as in `encode`.
+AnyRole = Role | Literal["text"]
 # The prompt names that sentence-transformers looks for, in its order.
-_PROMPT_NAMES = {"query": ("query",), "passage": ("document", "passage", "corpus")}
-_TASKS = {"query": "query", "passage": "document"}
+_PROMPT_NAMES: dict[AnyRole, tuple[str, ...]] = {
+    "query": ("query",),
+    "passage": ("document", "passage", "corpus"),
+    "text": (),
+}
+_TASKS: dict[AnyRole, str | None] = {"query": "query", "passage": "document", "text": None}
 
 
 @dataclass(frozen=True)
 class Tokeniser:
-    """Tokenises texts as `encode_query` and `encode_document` of the model do.
+    """Tokenises texts as `encode_query`, `encode_document` and `encode` of the model do.
 
     Attributes:
         model: The model.
@@ -21,13 +27,15 @@ class Tokeniser:
 
     model: SentenceTransformer
 
-    def __call__(self, texts: list[str], role: Role, prompt: str | None = None) -> dict[str, Any]:
+    def __call__(
+        self, texts: list[str], role: AnyRole, prompt: str | None = None
+    ) -> dict[str, Any]:
         """Model inputs of texts; `prompt` None takes the model's own, an empty one is none."""
         prompt = role_prompt(self.model, role) if prompt is None else prompt or None
         return dict(self.model.preprocess(texts, prompt=prompt, task=_TASKS[role]))
 
 
-def role_prompt(model: SentenceTransformer, role: Role) -> str | None:
+def role_prompt(model: SentenceTransformer, role: AnyRole) -> str | None:
     """The prompt that the model puts before texts of a role; None for none."""
     names = [*_PROMPT_NAMES[role], model.default_prompt_name]
     for name in names:

@@ -10,6 +10,7 @@ from stx_mine.artifacts.artifact import Artifact, Manifest, require
 from stx_mine.artifacts.batches import (
     CARD,
     POSITIVES,
+    SCORES,
     TEXTS,
     dataset_card,
     text_columns,
@@ -61,7 +62,11 @@ def run_pack(config: PackConfig) -> StageReport:
             run,
             "batches",
             fields=fields,
-            inputs={"texts": texts.digest, "negatives": negatives.digest},
+            inputs={
+                "texts": texts.digest,
+                "negatives": negatives.digest,
+                **({"embeddings": embeddings.digest} if config.scores else {}),
+            },
             overwrite=config.overwrite,
         )
         if artifact.done:
@@ -195,6 +200,8 @@ def _write(
     write_positives(artifact.folder / POSITIVES, store.query_groups, positives, packer.near)
     counts = _counts(packer, packings)
     columns = text_columns(counts["k_of_every_row"])
+    if config.scores and counts["k_of_every_row"] == packer.k:
+        columns.append(SCORES)
     if config.layout == "ids":
         write_group_texts(artifact.folder / TEXTS, [store.passages, store.queries])
         columns = ["anchor_id", "positive_id", "negative_ids"]
@@ -211,6 +218,7 @@ def _write(
             "model": embeddings.extra["model"],
             "columns": columns,
             "sources": counts["sources"],
+            "scores": config.scores,
         }
     )
     with atomic(artifact.folder / CARD) as path:

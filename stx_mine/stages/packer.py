@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
-from stx_mine.artifacts.batches import id_schema, list_column, text_columns
+from stx_mine.artifacts.batches import SCORES, id_schema, list_column, score_column, text_columns
 from stx_mine.artifacts.pools import Pools, near_positives
 from stx_mine.artifacts.texts import TextStore
+from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import PackConfig
 from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
 from stx_mine.core.bind import bind_clean, bind_top, ignored_groups, pools_without, rotated
@@ -19,8 +20,11 @@ from stx_mine.core.bounds import StrictBound, strict_bound
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.errors import ConfigError
 from stx_mine.ragged import Ragged, offsets_of, ragged_union
+from stx_mine.search.score import score_hits
 from stx_mine.stages.composition import Composition
 from stx_mine.stages.packings import left_out_last
+
+_ROWS_SCORED = 4_096
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Packer:
         composition: Decides which rows may meet, and the order of the batches.
         query_texts: All query texts.
         passage_texts: All passage texts.
+        vectors: Of queries and passages, where their scores are stored; else None.
     """
 
     config: PackConfig
@@ -49,6 +54,7 @@ class Packer:
     composition: Composition
     query_texts: pa.Array
     passage_texts: pa.Array
+    vectors: tuple[Vectors, Vectors] | None = None
 
     @classmethod
     def open(
@@ -76,7 +82,10 @@ class Packer:
             pools = replace(pools, ids_NS=ids_NS)
         texts = (_contiguous(store.queries), _contiguous(store.passages))
         composition = Composition.open(config, store, negatives, embeddings)
-        return cls(config, k, store, pools, near, avoided, composition, *texts)
+        vectors = None
+        if config.scores:
+            vectors = Vectors.open(embeddings, "queries"), Vectors.open(embeddings, "passages")
+        return cls(config, k, store, pools, near, avoided, composition, *texts, vectors)
 
     @cached_property
     def anchor_groups(self) -> NDArray[np.int64]:
@@ -197,6 +206,9 @@ class Packer:
             names = pa.array(store.sources.names, pa.large_string())
             numbers = pa.array(store.sources.numbers["pair"][rows])
             table = table.append_column("source", names.take(numbers))
+        if self.vectors is not None:
+            slots_NS = np.concatenate([passages[:, None], negatives_NK], axis=1)
+            table = table.append_column(SCORES, self._scores(queries, slots_NS, *self.vectors))
         if self.config.layout == "ids":
             return table
         texts = [
@@ -209,6 +221,27 @@ class Packer:
         ]
         names = [*text_columns(self.k), *table.column_names]
         return pa.table([*texts, *table.columns], names=names)
+
+    @staticmethod
+    def _scores(
+        query_ids: NDArray[np.int64],
+        slots_NS: NDArray[np.int64],
+        queries: Vectors,
+        passages: Vectors,
+    ) -> pa.Array:
+        """Scores of each row with the passages in its slots (-1 for none)."""
+        parts = []
+        for start in range(0, len(query_ids), _ROWS_SCORED):
+            slots = slots_NS[start : start + _ROWS_SCORED]
+            real = slots >= 0
+            ids, numbers = np.unique(slots[real], return_inverse=True)
+            rows = np.full(slots.shape, -1, np.int64)
+            rows[real] = numbers
+            asked = queries.take(query_ids[start : start + _ROWS_SCORED])
+            scores = score_hits(asked, passages.take(ids), rows, passages.similarity)
+            parts.append(scores[real])
+        lengths = (slots_NS >= 0).sum(1)
+        return score_column(offsets_of(lengths), np.concatenate(parts))
 
     def _ignored(
         self,

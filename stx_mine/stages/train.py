@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
-from torch import nn
 
-from stx_mine.artifacts.artifact import Artifact, read_manifest, require
-from stx_mine.artifacts.batches import CARD, Shard, list_packings
+from stx_mine.artifacts.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
+from stx_mine.artifacts.batches import Shard, list_packings
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import SourceInfo, prompts_differ
 from stx_mine.config import TrainConfig, key_fields
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.load import is_static
-from stx_mine.models.token_batches import default_tokens
-from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
-from stx_mine.train.collator import PackedCollator
+from stx_mine.train.choice import (
+    check_batches,
+    check_model,
+    loss_counts,
+    make_collator,
+    make_loss,
+)
 from stx_mine.train.learning_rate import default_learning_rate
-from stx_mine.train.loss import PackedMNRLoss, PackedTripletLoss
 from stx_mine.train.processes import Processes, joined
 from stx_mine.train.trainer import Schedule, check_num_processes, count_parameters, train
 
@@ -39,8 +41,8 @@ def run_train(config: TrainConfig) -> StageReport:
     writes, and all return the same report.
 
     Raises:
-        ConfigError: The batches are of (text, label) rows; the processes cannot share a batch
-            equally, or lack GPUs.
+        ConfigError: The loss cannot read the batches or use the model; the processes cannot share
+            a batch equally, or lack GPUs.
         ModelError: The model cannot be loaded.
         ArtifactError: Batches are missing, or another model is in the way.
     """
@@ -49,22 +51,22 @@ def run_train(config: TrainConfig) -> StageReport:
         with processes.first_goes_ahead():
             if processes.is_first:
                 held.enter_context(run.lock())
-            student, artifact = _open(config, run, processes)
+            student, guide, artifact = _open(config, run, processes)
             if processes.is_first and not artifact.done:
                 artifact.begin(["modules.json"])
         if artifact.done:
             return _report(artifact, skipped=True)
         packings = list_packings(run.folder("batches"))
         schedule, reason = _schedule(config, student.model, packings)
-        loss = make_loss(config, student.model)
+        loss = make_loss(config, student.model, guide)
         checkpoints = artifact.folder / _CHECKPOINTS
-        collator = make_collator(config, student.model, packings)
+        collator = make_collator(config, student.model, packings, guide)
         log = train(student.model, loss, packings, collator, schedule, checkpoints, processes.size)
         with processes.first_goes_ahead():
             if processes.is_first:
                 _name_prompts(student.model, packings[0][0].sources)
                 files = _publish(student.model, artifact.folder, log)
-                counts = _counts(packings, schedule, log, processes.size)
+                counts = _counts(packings, schedule, log, processes.size) | loss_counts(loss)
                 extra = {"base_model": student.name, "learning_rate_reason": reason}
                 artifact.finish(files, config=asdict(config), counts=counts, extra=extra)
                 shutil.rmtree(checkpoints, ignore_errors=True)
@@ -75,28 +77,49 @@ def run_train(config: TrainConfig) -> StageReport:
 
 def _open(
     config: TrainConfig, run: RunDir, processes: Processes
-) -> tuple[SentenceTransformerEncoder, Artifact]:
-    """The model to train and the artifact to make; reads only, so that every process may."""
+) -> tuple[SentenceTransformerEncoder, SentenceTransformer | None, Artifact]:
+    """The model to train, its guide and the artifact to make; reads only: every process may."""
     batches = require(run, "batches")
-    if batches.fields["layout"] == "labels":
-        raise ConfigError(
-            f"{batches.folder}/ holds (text, label) batches, which --loss {config.loss} cannot "
-            "read; run `stx-mine pack --layout inline --overwrite`, or train on them as "
-            f"{batches.folder / CARD} says"
-        )
-    embedded = require(run.first_round, "embeddings")
+    check_batches(config, list_packings(batches.folder)[0][0], batches.content["config"])
     check_num_processes(processes.size, int(batches.fields["batch_size"]))
-    name = config.model or embedded.extra["model"]
-    max_length = config.max_length or embedded.fields["max_length"]
+    name, max_length = _base_model(config, run, batches)
     student = SentenceTransformerEncoder.load(name, processes.device, max_length, 1)
+    check_model(config, student.model, processes.size)
+    fields, guide = {**key_fields(config, "model"), "model": student.contract()}, None
+    if config.guide is not None:
+        guiding = SentenceTransformerEncoder.load(config.guide, str(student.model.device), None, 1)
+        fields["guide"], guide = guiding.contract(), guiding.model.requires_grad_(False)
     artifact = Artifact(
         run,
         "model",
-        fields={**key_fields(config, "model"), "model": student.contract()},
+        fields=fields,
         inputs={"batches": batches.digest},
         overwrite=config.overwrite,
     )
-    return student, artifact
+    return student, guide, artifact
+
+
+def _base_model(config: TrainConfig, run: RunDir, batches: Manifest) -> tuple[str, int | None]:
+    """Name of the model to train, and its length limit.
+
+    Raises:
+        ConfigError: (text, label) batches of a file are all there is, and no model is named.
+        ArtifactError: There are no embeddings.
+    """
+    first = run.first_round
+    if (
+        batches.fields["layout"] == "labels"
+        and not (first.folder("embeddings") / MANIFEST).exists()
+    ):
+        if config.model is None:
+            raise ConfigError(
+                f"expected --model, found none and no model that embedded {first.path}/; give "
+                "--model package:wordllama or another"
+            )
+        return config.model, config.max_length
+    embedded = require(first, "embeddings")
+    name = config.model or embedded.extra["model"]
+    return name, config.max_length or embedded.fields["max_length"]
 
 
 def _schedule(
@@ -114,47 +137,6 @@ def _schedule(
         checkpoint_steps=config.checkpoint_steps,
     )
     return schedule, reason
-
-
-def make_loss(config: TrainConfig, model: SentenceTransformer) -> nn.Module:
-    """The loss that the config asks for.
-
-    Raises:
-        ConfigError: The model has fewer dimensions than asked for.
-    """
-    tokens = config.batch_tokens or default_tokens(model.device.type)
-    dims, most = config.matryoshka_dims, model.get_embedding_dimension() or 0
-    if dims and max(dims) > most:
-        raise ConfigError(
-            f"--matryoshka-dims must be at most the {most} dimensions of the model, found "
-            f"{max(dims)}; give smaller ones"
-        )
-    if config.loss == "triplet":
-        return PackedTripletLoss(model, config.triplet_margin, tokens, dims)
-    return PackedMNRLoss(
-        model,
-        config.temperature,
-        config.chunk_rows,
-        tokens,
-        symmetric=config.symmetric,
-        hard_only=config.negatives == "hard",
-        hardness=config.hardness,
-        dims=dims,
-    )
-
-
-def make_collator(
-    config: TrainConfig, model: SentenceTransformer, packings: list[list[Shard]]
-) -> PackedCollator:
-    """The collator with the roles that the loss needs."""
-    return PackedCollator(
-        [shard for packing in packings for shard in packing],
-        Tokeniser(model),
-        weight=config.weight,
-        symmetric=config.symmetric,
-        num_shared=config.shared_negatives,
-        seed=config.seed,
-    )
 
 
 def _name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:
@@ -217,6 +199,10 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
         "data in training, so no early stopping: judge with `stx-mine evaluate`",
         f'load it with SentenceTransformer("{manifest.folder}")',
     ]
+    if "masked_by_guide" in counts:
+        lines.append(
+            f"the guide masked {counts['masked_by_guide']:.2%} of all (row, passage) of the batches"
+        )
     warnings = []
     if counts["steps"] < MIN_STEPS:
         warnings.append(

@@ -19,6 +19,7 @@ from stx_mine.artifacts.batches import (
     Shard,
     list_packings,
     ragged_column,
+    ragged_scores,
     text_columns,
 )
 from stx_mine.artifacts.files import checksum, read_json
@@ -171,6 +172,17 @@ def _check_batch(
         yield from check_strict(batch, shard.num_negatives)
     yield from _check_sources(shard, table)
     yield from _check_slots(shard, table, batch)
+    if shard.has_scores:
+        yield from _check_scores(table, batch)
+
+
+def _check_scores(table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
+    """A score for the positive and for each negative, all of them numbers."""
+    offsets, scores = ragged_scores(table)
+    wrong = np.diff(offsets) != 1 + batch.negatives.lengths()
+    wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~np.isfinite(scores)]] = True
+    for row in np.flatnonzero(wrong):
+        yield Violation(int(row), "scores are no number each for its positive and negatives", ())
 
 
 def _check_sources(shard: Shard, table: pa.Table) -> Iterator[Violation]:

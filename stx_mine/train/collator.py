@@ -5,7 +5,7 @@ Where several processes train, each gets the features of its share of the batch'
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,71 +13,64 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.batches import Shard, negative_columns, ragged_column, slot_groups
+from stx_mine.artifacts.batches import (
+    Shard,
+    negative_columns,
+    ragged_column,
+    ragged_scores,
+    slot_groups,
+)
 from stx_mine.models.tokenise import Role, Tokeniser
 from stx_mine.ragged import Ragged
+from stx_mine.train.batch_collator import BatchCollator, share_of
 
 Weight = Literal["one", "count", "logq"]
+_ROLES: dict[str, Role] = {"anchor": "query", "passage": "passage"}
 
 
 @dataclass
-class PackedCollator:
+class PackedCollator(BatchCollator):
     """Reads a packed batch and tokenises each distinct text once.
 
     Attributes:
-        shards: Shards of all packings, in order.
-        tokenise: Turns texts of a role into model inputs.
         weight: How much a text of the batch counts: `one`; `count`: as often as it stands there;
             `logq`: by the inverse of the share of batches that it stands in (Yi et al. 2019).
         symmetric: Whether the roles tell which anchors are right for each positive.
         num_shared: Random distinct passages of the batch that all rows share.
         seed: Seed of what is shared.
-        valid_label_columns: sentence-transformers asks every collator for it.
+        guide: Tokenises for the model that guides the loss, if one does.
+        scores: Whether the scores of the model that mined are wanted.
     """
 
-    shards: list[Shard]
-    tokenise: Tokeniser
     weight: Weight = "one"
     symmetric: bool = False
     num_shared: int = 0
     seed: int = 0
-    valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
+    guide: Tokeniser | None = None
+    scores: bool = False
 
     def __post_init__(self) -> None:
-        self._first_batches = np.cumsum([0, *(shard.num_batches for shard in self.shards)])
+        super().__post_init__()
         self._rareness = text_rareness(self.shards) if self.weight == "logq" else None
 
-    def __call__(self, features: list[dict[str, int]]) -> dict[str, Any]:
-        """Features of one packed batch, or of an equal part of it.
-
-        Args:
-            features: `{"row": number}` of B / W rows of one packed batch, in order; slice r of W.
+    def collate(self, table: pa.Table, share: int = 0, num_shares: int = 1) -> dict[str, Any]:
+        """Model inputs and roles of share `share` of `num_shares` of a batch.
 
         Returns:
             `anchor_*` and `passage_*` (model inputs of share r of the distinct texts; their
-            numbers differ), and `label`: a dict of int64 tensors for the B / W rows:
+            numbers differ), `guide_anchor_*` and `guide_passage_*` where there is a guide, and
+            `label`: a dict of int64 tensors for the B / W rows:
             `anchors` (B / W,) row -> distinct anchor; `targets` (B / W,) row -> distinct passage;
             `negatives` (B / W, K) distinct passages, -1 pads; `ignored` (2, n) pairs of a row
             (from 0) and a distinct passage that the row must not see;
             and for the whole batch, each (): `num_rows`, `num_anchors` and `num_passages`
-            (distinct), `num_negatives` (of all rows); `shared` (S,) distinct passages.
+            (distinct), `num_negatives` (of all rows), `num_rows_with_negatives`; `shared` (S,)
+            distinct passages.
             Where `symmetric`: `ignored_anchors` (2, n) pairs of a row and another distinct anchor
             for which the row's positive is right too. Where `weight` is not `one`:
-            `anchor_log_weights`, `passage_log_weights` (float32) of the distinct texts.
+            `anchor_log_weights`, `passage_log_weights` (float32) of the distinct texts. Where
+            `scores`: `scores` (B / W, 1 + K) float32 of the positive and the negatives, 0 pads.
         """
-        size, num_rows = self.shards[0].batch_size, len(features)
-        batch, first = divmod(features[0]["row"], size)
-        assert first % num_rows == size % num_rows == 0, "no equal part of a packed batch"
-        assert features[-1]["row"] == batch * size + first + num_rows - 1
-        return self.collate(self.read(batch), first // num_rows, size // num_rows)
-
-    def read(self, batch: int) -> pa.Table:
-        """A batch by its number over all packings."""
-        shard = int(np.searchsorted(self._first_batches, batch, side="right")) - 1
-        return self.shards[shard].batch(batch - int(self._first_batches[shard]))
-
-    def collate(self, table: pa.Table, share: int = 0, num_shares: int = 1) -> dict[str, Any]:
-        """Model inputs and roles of share `share` of `num_shares` of a batch."""
         num_negatives = self.shards[0].num_negatives
         anchors, anchor_texts = distinct(
             table.column("anchor_id").to_numpy()[None], [table.column("anchor")]
@@ -85,16 +78,11 @@ class PackedCollator:
         slots = slot_groups(table, num_negatives)
         names = ["positive", *negative_columns(num_negatives)]
         passages, passage_texts = distinct(slots, [table.column(name) for name in names])
-        batch: dict[str, Any] = {}
-        roles: dict[str, tuple[pa.ChunkedArray, Role]] = {
-            "anchor": (anchor_texts, "query"),
-            "passage": (passage_texts, "passage"),
+        own_texts = {
+            "anchor": anchor_texts.take(share_of(len(anchor_texts), share, num_shares)),
+            "passage": passage_texts.take(share_of(len(passage_texts), share, num_shares)),
         }
-        prompts = self._prompts(table)
-        for prefix, (texts, role) in roles.items():
-            own_texts = texts.take(_share(len(texts), share, num_shares)).to_pylist()
-            for name, value in self.tokenise(own_texts, role, prompts.get(role)).items():
-                batch[f"{prefix}_{name}"] = value
+        batch = self._inputs(own_texts, self.prompts(table))
         ids = np.unique(slots[slots >= 0])
         ignored = _ignored(table, ids)
         num_rows = table.num_rows // num_shares
@@ -108,6 +96,7 @@ class PackedCollator:
             "num_anchors": len(anchor_texts),
             "num_passages": len(passage_texts),
             "num_negatives": int((passages[1:] >= 0).sum()),
+            "num_rows_with_negatives": int((passages[1:] >= 0).any(0).sum()),
             "shared": self._shared(table, len(ids)),
         }
         if self.symmetric:
@@ -116,13 +105,23 @@ class PackedCollator:
             anchor_ids = np.unique(table.column("anchor_id").to_numpy())
             labels["anchor_log_weights"] = self._log_weights(anchors, anchor_ids, 0)
             labels["passage_log_weights"] = self._log_weights(passages, ids, 1)
+        if self.scores:
+            labels["scores"] = padded_scores(table, 1 + num_negatives)[own]
         batch["label"] = {name: torch.tensor(value) for name, value in labels.items()}
         return batch
 
-    def _prompts(self, table: pa.Table) -> dict[str, str | None]:
-        """Role -> prompt of a batch: its rows are of one source, or of sources of equal prompts."""
-        by_name = {one.name: one.prompts for one in self.shards[0].sources}
-        return by_name[table.column("source")[0].as_py()] if by_name else {}
+    def _inputs(
+        self, texts: dict[str, pa.ChunkedArray], prompts: dict[str, str | None]
+    ) -> dict[str, Any]:
+        """Inputs of the model, then those of the guide with its own prompts."""
+        inputs, guiding = {}, {}
+        for prefix, some in texts.items():
+            words, role = some.to_pylist(), _ROLES[prefix]
+            for name, value in self.tokenise(words, role, prompts.get(role)).items():
+                inputs[f"{prefix}_{name}"] = value
+            for name, value in self.guide(words, role).items() if self.guide else ():
+                guiding[f"guide_{prefix}_{name}"] = value
+        return inputs | guiding
 
     def _shared(self, table: pa.Table, num_passages: int) -> NDArray[np.int64]:
         generator = np.random.default_rng((self.seed, table.column("row_id")[0].as_py()))
@@ -215,9 +214,12 @@ def distinct(
     return numbers.reshape(ids_SB.shape), texts
 
 
-def _share(num_texts: int, share: int, num_shares: int) -> NDArray[np.int64]:
-    """Texts of a share. All shares are of one length: the last text fills up the shorter ones."""
-    return np.minimum(np.arange(share, share + num_texts, num_shares), num_texts - 1)
+def padded_scores(table: pa.Table, num_slots: int) -> NDArray[np.float32]:
+    """float32 (B, num_slots): scores of the positive and the negatives of each row; 0 pads."""
+    offsets, scores = ragged_scores(table)
+    padded = np.zeros((table.num_rows, num_slots), np.float32)
+    padded[np.arange(num_slots) < np.diff(offsets)[:, None]] = scores
+    return padded
 
 
 def _ignored(table: pa.Table, ids: NDArray[np.int64]) -> NDArray[np.int64]:

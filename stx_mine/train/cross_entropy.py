@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from stx_mine.train.guide import Guidance
+
 
 class _MaskedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
     """Mean cross-entropy of anchors against all passages, a chunk of rows at a time.
@@ -29,6 +31,7 @@ class _MaskedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
         chunk_rows: int,
         log_weights_M: Tensor | None,
         hardness: float,
+        guidance: Guidance | None,
     ) -> Tensor:
         num_rows = len(anchors_BD)
         grad_anchors, grad_passages = torch.zeros_like(anchors_BD), torch.zeros_like(passages_MD)
@@ -53,6 +56,9 @@ class _MaskedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
                 logits_CM.add_(log_weights_M)
             mask = ignored[:, cuts[number] : cuts[number + 1]]
             logits_CM[mask[0] - start, mask[1]] = -torch.inf
+            if guidance is not None:
+                part = guidance.of_rows(slice(start, start + chunk_rows))
+                logits_CM.masked_fill_(part.hides(targets_C), -torch.inf)
             highest_C = logits_CM.amax(1)
             exponentials_CM = logits_CM.sub_(highest_C[:, None]).exp_()
             sums_C = exponentials_CM.sum(1)
@@ -68,7 +74,7 @@ class _MaskedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_anchors, grad_passages = ctx.saved_tensors
-        return grad * grad_anchors, grad * grad_passages, *[None] * 6
+        return grad * grad_anchors, grad * grad_passages, *[None] * 7
 
 
 def masked_cross_entropy(
@@ -80,6 +86,7 @@ def masked_cross_entropy(
     chunk_rows: int,
     log_weights_M: Tensor | None = None,
     hardness: float = 0.0,
+    guidance: Guidance | None = None,
 ) -> Tensor:
     """Mean over rows of log(sum of weight x exp(logit)) - logit of the target, some masked.
 
@@ -96,6 +103,7 @@ def masked_cross_entropy(
         log_weights_M: (M,) logarithm of how much each passage counts; None: each counts once.
         hardness: Added to the logit of a negative, times its score, without a gradient of its
             own: harder negatives count more (Lan et al. 2025).
+        guidance: Masks more, by the scores of another model; made a chunk at a time.
 
     Returns:
         A scalar.
@@ -103,7 +111,15 @@ def masked_cross_entropy(
     if log_weights_M is not None:
         log_weights_M = log_weights_M.to(passages_MD.dtype)
     loss: Tensor = _MaskedCrossEntropy.apply(
-        anchors_BD, passages_MD, targets_B, ignored, scale, chunk_rows, log_weights_M, hardness
+        anchors_BD,
+        passages_MD,
+        targets_B,
+        ignored,
+        scale,
+        chunk_rows,
+        log_weights_M,
+        hardness,
+        guidance,
     )
     return loss
 
@@ -118,6 +134,7 @@ def own_cross_entropy(
     scale: float,
     chunk_rows: int,
     hardness: float = 0.0,
+    guidance: Guidance | None = None,
 ) -> Tensor:
     """The same over each row's own passages and some that all rows share.
 
@@ -131,6 +148,7 @@ def own_cross_entropy(
         scale: Inverse temperature.
         chunk_rows: Rows whose logits exist at one time; they are computed again backwards.
         hardness: As in `masked_cross_entropy`.
+        guidance: As in `masked_cross_entropy`; also of a row's own negatives.
 
     Returns:
         A scalar.
@@ -143,6 +161,9 @@ def own_cross_entropy(
         seen_CS = ~torch.isin(rows_C[:, None] * num_passages + shared_S, hidden)
         seen_CS &= (own_CN[:, :, None] != shared_S).all(1)
         all_CN = torch.cat([own_CN, torch.where(seen_CS, shared_S, -1)], 1)
+        if guidance is not None:
+            part = guidance.of_rows(slice(start, start + len(own_CN)))
+            all_CN = all_CN.masked_fill(part.hides_of(all_CN.clamp(min=0)), -1)
         scores_CN = torch.einsum("cd,cnd->cn", chunk_CD, passages_MD[all_CN.clamp(min=0)])
         harder_CN = hardness * scores_CN.detach()
         harder_CN[:, 0] = 0

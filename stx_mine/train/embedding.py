@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stx_mine.models.token_batches import token_batches
+from stx_mine.train.processes import gather_shares
 
 Features = dict[str, Tensor]
 
@@ -39,6 +40,20 @@ def embed(model: nn.Module, features: Features, batch_tokens: int) -> Tensor:
             parts.append(checkpoint(_forward, model, mini_batch, use_reentrant=False))
         order.append(rows)
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+
+def embed_distinct(
+    model: nn.Module, features: list[Features], labels: dict[str, Tensor], batch_tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of the distinct anchors (A, D) and passages (M, D).
+
+    Each process embeds its share, and all of them have all.
+    """
+    anchors, passages = (embed(model, one, batch_tokens) for one in features)
+    return (
+        gather_shares(anchors, int(labels["num_anchors"])),
+        gather_shares(passages, int(labels["num_passages"])),
+    )
 
 
 def _forward(model: nn.Module, features: Features) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stx_mine.train.cross_entropy import masked_cross_entropy, own_cross_entropy
-from stx_mine.train.embedding import Features, embed
-from stx_mine.train.processes import gather_shares
+from stx_mine.train.embedding import Features, embed_distinct
+from stx_mine.train.guide import Guidance, Guide
 
 
 class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
@@ -43,7 +43,8 @@ class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
 
     def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one packed batch, or of this process's rows, as `PackedCollator` gives it."""
-        anchors_AD, passages_MD = embed_distinct(self.model, features, labels, self.batch_tokens)
+        model, tokens = self.model, self.batch_tokens
+        anchors_AD, passages_MD = embed_distinct(model, features[:2], labels, tokens)
         losses = [
             self.score(self._first(anchors_AD, dim), self._first(passages_MD, dim), labels)
             for dim in self.dims or (None,)
@@ -77,6 +78,7 @@ class PackedMNRLoss(PackedLoss):
         symmetric: bool = False,
         hard_only: bool = False,
         hardness: float = 0.0,
+        guide: Guide | None = None,
         dims: tuple[int, ...] = (),
     ) -> None:
         """Wrap a model.
@@ -89,15 +91,25 @@ class PackedMNRLoss(PackedLoss):
             symmetric: Take the mean with the loss of each positive against all anchors.
             hard_only: A row sees its own negatives and what the batch shares, no other passage.
             hardness: How much more harder negatives count; 0: not at all.
+            guide: Says which passages are probably right for a row; its inputs follow ours.
             dims: As in `PackedLoss`.
         """
         super().__init__(model, batch_tokens, str(model.similarity_fn_name) == "cosine", dims)
         self.scale, self.chunk_rows = 1 / temperature, chunk_rows
         self.symmetric, self.hard_only, self.hardness = symmetric, hard_only, hardness
+        self.guide = guide
+
+    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
+        """As in `PackedLoss`; where there is a guide, its inputs follow those of the model."""
+        if self.guide is not None:
+            anchors, passages = self.guide.embed(features[2:], labels)
+            labels = {**labels, "guide_anchors": anchors, "guide_passages": passages}
+        return super().forward(features, labels)
 
     def score(self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Rows against passages, and where asked positives against anchors."""
         anchors_BD = anchors_AD[labels["anchors"]]
+        guidance, backwards = self._guidance(labels)
         if self.hard_only:
             return own_cross_entropy(
                 anchors_BD,
@@ -109,6 +121,7 @@ class PackedMNRLoss(PackedLoss):
                 self.scale,
                 self.chunk_rows,
                 self.hardness,
+                guidance,
             )
         forward = masked_cross_entropy(
             anchors_BD,
@@ -119,6 +132,7 @@ class PackedMNRLoss(PackedLoss):
             self.chunk_rows,
             labels.get("passage_log_weights"),
             self.hardness,
+            guidance,
         )
         if not self.symmetric:
             return forward
@@ -130,57 +144,16 @@ class PackedMNRLoss(PackedLoss):
             self.scale,
             self.chunk_rows,
             labels.get("anchor_log_weights"),
+            guidance=backwards,
         )
         return (forward + backward) / 2
 
-
-class PackedTripletLoss(PackedLoss):
-    """Triplet loss of each row with its own negatives, in cosine distance.
-
-    Source: Schroff et al. 2015, with distance 1 - cosine; averaged over all (row, negative).
-    """
-
-    def __init__(
-        self,
-        model: SentenceTransformer,
-        margin: float,
-        batch_tokens: int,
-        dims: tuple[int, ...] = (),
-    ) -> None:
-        """Wrap a model.
-
-        Args:
-            model: The model to train.
-            margin: How much closer the positive must be, in cosine.
-            batch_tokens: Tokens that go through the network at one time.
-            dims: As in `PackedLoss`.
-        """
-        super().__init__(model, batch_tokens, cosine=True, dims=dims)
-        self.margin = margin
-
-    def score(self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Rows against their own negatives."""
-        rows, slots = torch.nonzero(labels["negatives"] >= 0, as_tuple=True)
-        anchors_BD = anchors_AD[labels["anchors"]]
-        positive_B = (anchors_BD * passages_MD[labels["targets"]]).sum(1)
-        negative = (anchors_BD[rows] * passages_MD[labels["negatives"][rows, slots]]).sum(1)
-        # The mean over processes of what they return is the mean over all negatives of the batch.
-        # A batch without any negative teaches nothing, yet its loss must have a gradient.
-        num_processes = int(labels["num_rows"]) / len(anchors_BD)
-        mean_negatives = max(1, int(labels["num_negatives"])) / num_processes
-        losses = functional.relu(negative - positive_B[rows] + self.margin)
-        return losses.sum() / mean_negatives + 0 * positive_B.sum()
-
-
-def embed_distinct(
-    model: nn.Module, features: list[Features], labels: dict[str, Tensor], batch_tokens: int
-) -> tuple[Tensor, Tensor]:
-    """Embeddings of the distinct anchors (A, D) and passages (M, D).
-
-    Each process embeds its share, and all of them have all.
-    """
-    anchors, passages = (embed(model, one, batch_tokens) for one in features)
-    return (
-        gather_shares(anchors, int(labels["num_anchors"])),
-        gather_shares(passages, int(labels["num_passages"])),
-    )
+    def _guidance(self, labels: dict[str, Tensor]) -> tuple[Guidance | None, Guidance | None]:
+        """What the guide says of passages for the rows, and of anchors for their positives."""
+        if self.guide is None:
+            return None, None
+        anchors_AD, passages_MD = labels["guide_anchors"], labels["guide_passages"]
+        return (
+            self.guide.of(anchors_AD[labels["anchors"]], passages_MD),
+            self.guide.of(passages_MD[labels["targets"]], anchors_AD),
+        )

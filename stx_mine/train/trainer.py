@@ -20,7 +20,7 @@ from transformers import PrinterCallback
 
 from stx_mine.artifacts.batches import Shard
 from stx_mine.errors import ConfigError
-from stx_mine.train.collator import PackedCollator
+from stx_mine.train.batch_collator import BatchCollator
 from stx_mine.train.packed_sampler import PackedBatchSampler
 from stx_mine.train.processes import average_gradients
 
@@ -70,7 +70,7 @@ def train(
     model: SentenceTransformer,
     loss: nn.Module,
     packings: list[list[Shard]],
-    collator: PackedCollator,
+    collator: BatchCollator,
     schedule: Schedule,
     folder: Path,
     num_processes: int = 1,
@@ -83,7 +83,7 @@ def train(
 
     Args:
         model: The model.
-        loss: Takes the features and labels of `PackedCollator`.
+        loss: Takes the features and labels that the collator gives.
         packings: Shards of each packing.
         collator: Reads them.
         schedule: How long and how fast.
