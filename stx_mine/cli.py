@@ -11,14 +11,15 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import Field, fields
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from stx_mine import __version__
 from stx_mine import config as configs
-from stx_mine.errors import StxMineError
+from stx_mine.errors import ConfigError, StxMineError
 
 if TYPE_CHECKING:
     from stx_mine.stages.report import StageReport
@@ -143,6 +144,7 @@ def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
         )
         # What a parser makes of a word is its own affair.
         hint = str | None if hint == configs.MANY_SOURCES else hint
+        hint = str if _words(hint) else hint
     return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
 
 
@@ -152,7 +154,28 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
         return _sources_of_file
     if hint == list[int]:
         return _numbers
+    if words := _words(hint):
+        return partial(_number_or_word, words=words)
     return _number_or_none if _can_be_switched_off(one, hint) else None
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    """The words that may stand for a number, as in `Literal["auto"] | float`."""
+    parts = get_args(hint)
+    return sum(
+        (get_args(one) for one in parts if get_origin(one) is Literal and float in parts), ()
+    )
+
+
+def _number_or_word(word: str | float, words: tuple[str, ...]) -> str | float:
+    """A number, or one of some words."""
+    if word in words:
+        return word
+    try:
+        return float(word)
+    except ValueError as error:
+        expected = f"{', '.join(words)} or a number"
+        raise ConfigError(f"expected {expected}, found {word!r}; give one of them") from error
 
 
 def _sources_of_file(path: str) -> tuple[configs.Source, ...]:

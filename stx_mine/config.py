@@ -61,7 +61,8 @@ class StageConfig:
             if isinstance(one.default, tuple) and isinstance(getattr(self, one.name), str):
                 object.__setattr__(self, one.name, (getattr(self, one.name),))
             minimum, value = one.metadata.get("minimum"), getattr(self, one.name)
-            if minimum is not None and value is not None and value < minimum:
+            is_number = isinstance(value, int | float)
+            if minimum is not None and is_number and value < minimum:
                 raise ConfigError(
                     f"{flag(one)} must be at least {minimum:g}, found {value}; give a larger value"
                 )
@@ -503,6 +504,7 @@ class LossKind:
     rows: bool = False
 
 
+REPORTERS = ("tensorboard", "wandb")
 _OWN_BATCH = ("symmetric", "negatives", "shared_negatives", "hardness", "weight")
 _GUIDE, _MARGIN = ("guide", "guide_margin"), ("metric", "triplet_margin")
 LOSSES = {
@@ -579,10 +581,43 @@ class TrainConfig(StageConfig):
     epochs: int | None = option(
         None, "Passes over the rows (default: the packings there are).", "model", minimum=1
     )
-    learning_rate: float | None = option(
-        None, "Peak rate (default: by kind of model and batch size).", "model", minimum=0
+    learning_rate: Literal["auto", "probe"] | float = option(
+        "auto",
+        "Peak rate: auto (by kind of model and batch size), probe (the best of three), a number.",
+        "model",
+        minimum=0,
     )
     warmup: float = option(0.1, "Share of the steps that warm up.", "model", minimum=0)
+    schedule: Literal["linear", "cosine", "constant"] = option(
+        "linear", "How the rate falls after warming up.", "model"
+    )
+    floor: float = option(
+        0.0, "Where linear and cosine end, as a share of the peak rate.", "model", minimum=0
+    )
+    evaluation: tuple[str, ...] = option(
+        (),
+        "Held-out pairs or a BEIR folder to evaluate on while training; repeatable.",
+        "model",
+    )
+    evaluation_split: str | None = option(
+        None, "Which qrels of BEIR folders (default: dev, or the only one).", "model"
+    )
+    evaluation_corpus: str | None = option(
+        None, "A file of passages to search beside those of held-out pairs.", "model"
+    )
+    evaluation_steps: int | None = option(
+        None, "Steps between evaluations (default: 20 evaluations a run).", "model", minimum=1
+    )
+    patience: int = option(
+        5, "Evaluations without a new best before training stops; 0: never.", "model", minimum=0
+    )
+    validation_share: float = option(
+        0.0,
+        "Share of the batches that are never trained on, to watch the loss.",
+        "model",
+        minimum=0,
+    )
+    report_to: tuple[str, ...] = option((), "Where else to log: tensorboard or wandb; repeatable.")
     temperature: float = option(
         0.05, "Softmax temperature of mnr, kl, cached-mnr and gist.", "model", minimum=1e-6
     )
@@ -658,6 +693,7 @@ class TrainConfig(StageConfig):
         if self.guide is None and (self.guide_margin or self.loss == "gist"):
             needs = f"--guide-margin {self.guide_margin:g}" if self.guide_margin else "--loss gist"
             raise ConfigError(f"{needs} needs --guide MODEL, found none; give one")
+        self._check_schedule()
 
     def _check_loss(self) -> None:
         """Refuse options that the loss would not heed.
@@ -684,6 +720,42 @@ class TrainConfig(StageConfig):
         """The margin of a triplet loss, in its distance."""
         default = _TRIPLET_MARGINS[self.metric]
         return default if self.triplet_margin is None else self.triplet_margin
+
+    def _check_schedule(self) -> None:
+        """Refuse what makes no schedule, or would not be heeded.
+
+        Raises:
+            ConfigError: There is such an option.
+        """
+        if isinstance(self.learning_rate, str) and self.learning_rate not in ("auto", "probe"):
+            raise ConfigError(
+                f"--learning-rate must be auto, probe or a number, found {self.learning_rate!r}; "
+                "give one of them"
+            )
+        for name, limit in (("warmup", 1.0), ("floor", 1.0), ("validation_share", 0.5)):
+            if getattr(self, name) > limit:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} must be at most {limit:g}, found "
+                    f"{getattr(self, name):g}; give a smaller share"
+                )
+        if self.floor and self.schedule == "constant":
+            raise ConfigError(
+                f"--floor {self.floor:g} does not fit --schedule constant, which stays at the peak "
+                "rate; leave one of them out"
+            )
+        unknown = set(self.report_to) - set(REPORTERS)
+        if unknown:
+            raise ConfigError(
+                f"--report-to must be {' or '.join(REPORTERS)}, found "
+                f"{', '.join(sorted(unknown))}; training_log.jsonl is always written"
+            )
+        for one in fields(self):
+            needs = one.name in ("evaluation_split", "evaluation_corpus", "patience")
+            if needs and not self.evaluation and getattr(self, one.name) != one.default:
+                raise ConfigError(
+                    f"{flag(one)} {getattr(self, one.name)} needs --evaluation, found none; name "
+                    "held-out pairs or a BEIR folder, or leave it out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -230,7 +230,7 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
 
 def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
-    if origin is UnionType:
+    if origin in (UnionType, Union):
         return any(_fits(value, one) for one in get_args(hint))
     if origin is Literal:
         return value in get_args(hint)

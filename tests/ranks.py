@@ -137,6 +137,9 @@ def training(run_dir: Path, log: Path, kill_after: int, settings: str) -> None:
         return batch
 
     def watch(_module: object, inputs: tuple[object, dict[str, torch.Tensor]]) -> None:
+        if "rows" not in inputs[1]:
+            # A batch that is held back: it is looked at, not trained on.
+            return
         if len(rows) == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         rows.append(inputs[1]["rows"].tolist())
@@ -149,7 +152,9 @@ def training(run_dir: Path, log: Path, kill_after: int, settings: str) -> None:
 
     PackedCollator.__call__ = noting  # type: ignore[method-assign]
     run_train.__globals__["make_loss"] = watched
-    run_train(TrainConfig(run_dir=str(run_dir), device="cpu", **json.loads(settings)))
+    values = json.loads(settings)
+    values["evaluation"] = tuple(values.get("evaluation", ()))
+    run_train(TrainConfig(run_dir=str(run_dir), device="cpu", **values))
 
 
 if __name__ == "__main__":

@@ -303,6 +303,8 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "estimate_lines",
         "step_texts",
         "step_time",
+        "evaluation_sets",
+        "training",
         "read_pairs",
         "verify_rows",
         "verify_labels",
@@ -328,6 +330,7 @@ def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConf
         "passage_block",
         "chunk_rows",
         "checkpoint_steps",
+        "report_to",
     }
     for one in fields(config_type):
         if one.name in execution:

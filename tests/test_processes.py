@@ -27,15 +27,17 @@ from ranks import (
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from stx_mine.artifacts.batches import slot_groups
+from stx_mine.artifacts.batches import list_packings, slot_groups
 from stx_mine.config import EmbedConfig, MineConfig, PackConfig, TrainConfig
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.embed import run_embed
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
 from stx_mine.train.collator import PackedCollator, text_rareness
+from stx_mine.train.probe import plan_probe
 from stx_mine.train.processes import Processes
 from stx_mine.train.trainer import last_checkpoint
+from stx_mine.train.training_log import TRAINING_LOG, read_log
 
 B = 64
 
@@ -256,6 +258,69 @@ def test_a_killed_run_goes_on_with_the_very_next_batch(folder, tmp_path, kind):
         assert seen(log, 1) == expected[4:]
         for key, one in weights(tmp_path / "alone").items():
             torch.testing.assert_close(one, whole[key], atol=1e-4, rtol=1e-3)
+
+
+WATCHED = {
+    "epochs": 4,
+    "evaluation_steps": 2,
+    "patience": 4,
+    "checkpoint_steps": 4,
+    "learning_rate": "probe",
+    "validation_share": 0.2,
+}
+TIMED = ("seconds", "samples_per_second", "eta_seconds", "peak_rss_bytes")
+
+
+def untimed_log(run: Path) -> list[dict[str, object]]:
+    return [
+        {key: value for key, value in line.items() if key not in TIMED}
+        for line in read_log(run / "model" / TRAINING_LOG)
+    ]
+
+
+def assert_alike(one: object, other: object, rel: float) -> None:
+    """Numbers within dicts and lists are as good as equal."""
+    if isinstance(one, dict):
+        assert isinstance(other, dict)
+        assert set(one) == set(other)
+        for key, value in one.items():
+            assert_alike(value, other[key], rel)
+    else:
+        assert other == pytest.approx(one, rel=rel, abs=rel)
+
+
+def test_a_watched_run_that_is_killed_is_the_whole_one(folder, small_input, tmp_path):
+    """Two processes that probe, hold back, evaluate and stop early, killed after step 7."""
+    how = json.dumps({**WATCHED, "evaluation": [str(small_input / "pairs.parquet")]})
+    log = tmp_path / "log"
+    for name in ("whole", "broken", "alone"):
+        shutil.copytree(folder / "run", tmp_path / name)
+    run_ranks(2, "training", tmp_path / "whole", log, -1, how)
+    # The probe's steps come first: three rates of as many steps.
+    probed = 3 * plan_probe(list_packings(folder / "run/batches"), 0).num_steps
+    killed = run_ranks(2, "training", tmp_path / "broken", log, probed + 7, how, check=False)
+    assert killed == [-signal.SIGKILL] * 2
+    live = untimed_log(tmp_path / "broken")
+    assert [one["step"] for one in live] == list(range(8))
+    plan = json.loads((tmp_path / "broken/model/plan.json").read_text())
+    run_ranks(2, "training", tmp_path / "broken", log, -1, how)
+    expected = untimed_log(tmp_path / "whole")
+    assert untimed_log(tmp_path / "broken") == expected
+    assert live == expected[:8]
+    whole = weights(tmp_path / "whole")
+    assert all(torch.equal(one, whole[name]) for name, one in weights(tmp_path / "broken").items())
+    # One process finds the same, but for rounding and the texts that fill up a share.
+    run_ranks(1, "training", tmp_path / "alone", log, -1, how)
+    alone = untimed_log(tmp_path / "alone")
+    rates = [
+        json.loads((tmp_path / name / "model/plan.json").read_text())["choices"]
+        for name in ("whole", "alone")
+    ]
+    assert rates[0]["learning_rate"] == rates[1]["learning_rate"]
+    assert plan["choices"] == rates[0]
+    assert_alike(
+        {key: value for key, value in alone[0].items() if key != "tokens"}, expected[0], 1e-5
+    )
 
 
 def test_torchrun_speaks_with_one_voice(folder, tmp_path, cli_here: Cli):

@@ -139,6 +139,11 @@ class Artifact:
         if not (self.folder / PLAN).exists():
             write_json(self.folder / PLAN, {**self.plan, "tasks": tasks, "choices": choices or {}})
 
+    def choices(self) -> dict[str, Any]:
+        """What was tuned by itself when this very plan was begun; empty if it was not begun."""
+        path = self.folder / PLAN
+        return {} if self._replace or not path.exists() else dict(read_json(path)["choices"])
+
     def pending(self, tasks: list[str]) -> list[str]:
         """The tasks whose file is not there yet."""
         return [task for task in tasks if self._replace or not (self.folder / task).exists()]

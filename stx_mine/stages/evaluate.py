@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
 from stx_mine.artifacts.files import read_json, write_json
-from stx_mine.artifacts.pair_source import PairSource, TextStream
+from stx_mine.artifacts.pair_source import PairSource
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import prompts_differ, read_sources
 from stx_mine.artifacts.texts import TextStore
@@ -21,7 +21,6 @@ from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.tokenise import Role
 from stx_mine.ragged import ragged_sets
 from stx_mine.search.block_top import BlockTop
-from stx_mine.stages.distinct import Distinct
 from stx_mine.stages.evaluation_results import (
     QUERIES,
     RESULTS,
@@ -33,7 +32,8 @@ from stx_mine.stages.evaluation_results import (
     summarise,
     write_query_table,
 )
-from stx_mine.stages.read_pairs import Ingested, read_source
+from stx_mine.stages.evaluation_sets import read_evaluation_set
+from stx_mine.stages.read_pairs import Ingested
 from stx_mine.stages.report import StageReport, make_report
 from stx_mine.stages.seen import seen_queries
 
@@ -126,16 +126,13 @@ def _evaluate_data(
 ) -> None:
     """Make the evaluation of one data set."""
     artifact.begin([RESULTS, QUERIES])
-    found = read_source(source)
-    by_role: dict[Role, pa.Array] = {
-        "query": _distinct_texts(source.queries(), found.queries),
-        "passage": _distinct_texts(source.passages(), found.passages),
-    }
+    data = read_evaluation_set(artifact.folder.name, source)
+    found = data.found
     scored = [
         Scored(one.name, dims, metrics)
         for one in encoders
         for dims, metrics in evaluate_dims(
-            one, by_role, found, config.device, prompts, config.dims
+            one, data.texts, found, config.device, prompts, config.dims
         ).items()
     ]
     seen = None if texts is None else seen_queries(TextStore.open(texts), found)
@@ -274,14 +271,6 @@ def _default_models(run: RunDir) -> list[str]:
         base = read_manifest(embedded.parent).extra["model"]
     trained = run.folder("model")
     return [base, str(trained)] if (trained / MANIFEST).exists() else [base]
-
-
-def _distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
-    first, start, chunks = distinct.first_rows(), 0, []
-    for texts, _ in stream:
-        chunks.append(texts.filter(pa.array(first[start : start + len(texts)])))
-        start += len(texts)
-    return pa.chunked_array(chunks, pa.large_string())
 
 
 def _encoded(

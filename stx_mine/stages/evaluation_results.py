@@ -63,7 +63,7 @@ def summarise(
         gaps = [one.values()[rows] - other.values()[rows] for one, other in pairs]
         # One pass of draws for all: a pair's gap and its means are of the same draws.
         ends = bootstrap_intervals(np.concatenate([*means, *gaps], axis=1), seed)
-        cells = [
+        cells: list[dict[str, Any]] = [
             {metric: {"mean": mean, "low": low, "high": high} for metric, mean, low, high in one}
             for one in _cells([*means, *gaps], ends)
         ]

@@ -1,6 +1,5 @@
 """Train: a model on the packed batches of the run, published into `model/`."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,15 +10,25 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 from stx_mine.artifacts.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
-from stx_mine.artifacts.batches import Shard, list_packings
+from stx_mine.artifacts.batches import list_packings
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import SourceInfo, prompts_differ
 from stx_mine.config import TrainConfig, key_fields
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
-from stx_mine.models.load import is_static
+from stx_mine.models.token_batches import default_tokens
+from stx_mine.stages.evaluation_sets import open_evaluation_sets
 from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
+from stx_mine.stages.training import (
+    choose_rate,
+    how_evaluated,
+    kept_best,
+    make_looks,
+    make_schedule,
+    warn_of_evaluation,
+)
+from stx_mine.train.callbacks import check_reporters
 from stx_mine.train.choice import (
     check_batches,
     check_model,
@@ -27,11 +36,13 @@ from stx_mine.train.choice import (
     make_collator,
     make_loss,
 )
-from stx_mine.train.learning_rate import default_learning_rate
+from stx_mine.train.held_back import HeldBack, hold_back
 from stx_mine.train.processes import Processes, joined
-from stx_mine.train.trainer import Schedule, check_num_processes, count_parameters, train
+from stx_mine.train.schedule import Schedule
+from stx_mine.train.trainer import Trained, check_num_processes, count_steps, train
+from stx_mine.train.training_log import TRAINING_LOG, read_log
 
-_CHECKPOINTS, _SAVING, _LOG = "checkpoints", "saving", "training_log.jsonl"
+_CHECKPOINTS, _SAVING = "checkpoints", "saving"
 
 
 def run_train(config: TrainConfig) -> StageReport:
@@ -52,23 +63,41 @@ def run_train(config: TrainConfig) -> StageReport:
             if processes.is_first:
                 held.enter_context(run.lock())
             student, guide, artifact = _open(config, run, processes)
-            if processes.is_first and not artifact.done:
-                artifact.begin(["modules.json"])
         if artifact.done:
             return _report(artifact, skipped=True)
-        packings = list_packings(run.folder("batches"))
-        schedule, reason = _schedule(config, student.model, packings)
+        kept = hold_back(
+            list_packings(run.folder("batches")), config.validation_share, processes.size
+        )
+        packings = kept.packings
         loss = make_loss(config, student.model, guide)
-        checkpoints = artifact.folder / _CHECKPOINTS
         collator = make_collator(config, student.model, packings, guide)
-        log = train(student.model, loss, packings, collator, schedule, checkpoints, processes.size)
+        choices = artifact.choices() or choose_rate(
+            config, student.model, loss, packings, collator, processes
+        )
+        with processes.first_goes_ahead():
+            if processes.is_first:
+                artifact.begin(["modules.json"], choices)
+        schedule = make_schedule(config, packings, choices["learning_rate"])
+        tokens = config.batch_tokens or default_tokens(student.model.device.type)
+        looks = make_looks(
+            config, student.model, kept, schedule, artifact.folder, tokens, processes
+        )
+        checkpoints = artifact.folder / _CHECKPOINTS
+        trained = train(
+            student.model, loss, packings, collator, schedule, checkpoints, processes.size, looks
+        )
         with processes.first_goes_ahead():
             if processes.is_first:
                 _name_prompts(student.model, packings[0][0].sources)
-                files = _publish(student.model, artifact.folder, log)
-                counts = _counts(packings, schedule, log, processes.size) | loss_counts(loss)
-                extra = {"base_model": student.name, "learning_rate_reason": reason}
-                artifact.finish(files, config=asdict(config), counts=counts, extra=extra)
+                files = [*_publish(student.model, artifact.folder), TRAINING_LOG]
+                log = read_log(artifact.folder / TRAINING_LOG)
+                counts = _counts(kept, schedule, trained, log, processes.size) | loss_counts(loss)
+                extra = {
+                    "base_model": student.name,
+                    "learning_rate_reason": choices["learning_rate_reason"],
+                    "evaluation": kept_best(log, trained.best_step),
+                }
+                artifact.finish(sorted(files), config=asdict(config), counts=counts, extra=extra)
                 shutil.rmtree(checkpoints, ignore_errors=True)
             else:
                 artifact.manifest = read_manifest(artifact.folder)
@@ -79,13 +108,16 @@ def _open(
     config: TrainConfig, run: RunDir, processes: Processes
 ) -> tuple[SentenceTransformerEncoder, SentenceTransformer | None, Artifact]:
     """The model to train, its guide and the artifact to make; reads only: every process may."""
+    check_reporters(config.report_to)
     batches = require(run, "batches")
     check_batches(config, list_packings(batches.folder)[0][0], batches.content["config"])
     check_num_processes(processes.size, int(batches.fields["batch_size"]))
+    evaluation = open_evaluation_sets(config)
     name, max_length = _base_model(config, run, batches)
     student = SentenceTransformerEncoder.load(name, processes.device, max_length, 1)
     check_model(config, student.model, processes.size)
     fields, guide = {**key_fields(config, "model"), "model": student.contract()}, None
+    fields["evaluation_content"] = [one.fingerprint() for one in evaluation.values()]
     if config.guide is not None:
         guiding = SentenceTransformerEncoder.load(config.guide, str(student.model.device), None, 1)
         fields["guide"], guide = guiding.contract(), guiding.model.requires_grad_(False)
@@ -122,23 +154,6 @@ def _base_model(config: TrainConfig, run: RunDir, batches: Manifest) -> tuple[st
     return name, config.max_length or embedded.fields["max_length"]
 
 
-def _schedule(
-    config: TrainConfig, model: SentenceTransformer, packings: list[list[Shard]]
-) -> tuple[Schedule, str]:
-    size = packings[0][0].batch_size
-    rate, reason = default_learning_rate(size, count_parameters(model), is_static(model))
-    if config.learning_rate is not None:
-        rate, reason = config.learning_rate, "as asked"
-    schedule = Schedule(
-        num_passes=config.epochs or len(packings),
-        learning_rate=rate,
-        warmup=config.warmup,
-        seed=config.seed,
-        checkpoint_steps=config.checkpoint_steps,
-    )
-    return schedule, reason
-
-
 def _name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:
     """Leave the prompts of the sources in the model: its own where they agree, else by name."""
     agree = not prompts_differ(sources)
@@ -149,13 +164,11 @@ def _name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> 
                 model.prompts[name if agree else f"{one.name}-{name}"] = prompt
 
 
-def _publish(model: SentenceTransformer, folder: Path, log: list[dict[str, Any]]) -> list[str]:
+def _publish(model: SentenceTransformer, folder: Path) -> list[str]:
     """Save beside, then move every file into its place."""
     saving = folder / _SAVING
     shutil.rmtree(saving, ignore_errors=True)
     model.save_pretrained(str(saving))
-    lines = "".join(json.dumps(entry) + "\n" for entry in log)
-    (saving / _LOG).write_text(lines, "utf-8")
     files = sorted(
         path.relative_to(saving).as_posix() for path in saving.rglob("*") if path.is_file()
     )
@@ -167,23 +180,26 @@ def _publish(model: SentenceTransformer, folder: Path, log: list[dict[str, Any]]
 
 
 def _counts(
-    packings: list[list[Shard]], schedule: Schedule, log: list[dict[str, Any]], num_processes: int
+    kept: HeldBack,
+    schedule: Schedule,
+    trained: Trained,
+    log: list[dict[str, Any]],
+    num_processes: int,
 ) -> dict[str, Any]:
-    size = packings[0][0].batch_size
-    batches = sum(shard.num_batches for shard in packings[0])
-    losses = [entry["loss"] for entry in log if "loss" in entry]
-    seconds = next((entry["train_runtime"] for entry in log if "train_runtime" in entry), 0.0)
+    losses = [one["loss"] for one in log if "loss" in one]
     return {
-        "steps": batches * schedule.num_passes,
-        "packings": len(packings),
+        "steps": trained.steps,
+        "steps_planned": count_steps(kept.packings, schedule.num_passes),
+        "packings": len(kept.packings),
         "passes": schedule.num_passes,
-        "batch_size": size,
+        "batch_size": kept.packings[0][0].batch_size,
         "processes": num_processes,
-        "rows_seen": batches * schedule.num_passes * size,
+        "rows_seen": kept.rows_of_steps(trained.steps, schedule.num_passes, schedule.seed),
+        "rows_held_back": kept.num_rows,
         "learning_rate": schedule.learning_rate,
-        "first_loss": losses[0] if losses else None,
-        "last_loss": losses[-1] if losses else None,
-        "seconds": seconds,
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "seconds": log[-1]["seconds"],
     }
 
 
@@ -195,8 +211,9 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
         f"passes through {counts['packings']} packings, {counts['seconds']:.0f} s, processes: "
         f"{counts['processes']}",
         f"learning rate {counts['learning_rate']:.3g} ({extra['learning_rate_reason']})",
-        f"training loss {counts['first_loss']:.4f} -> {counts['last_loss']:.4f}; no evaluation "
-        "data in training, so no early stopping: judge with `stx-mine evaluate`",
+        f"training loss {counts['first_loss']:.4f} -> {counts['last_loss']:.4f}"
+        f"{how_evaluated(extra['evaluation'], counts)}",
+        f"how it went is in {manifest.folder / TRAINING_LOG}",
         f'load it with SentenceTransformer("{manifest.folder}")',
     ]
     if "masked_by_guide" in counts:
@@ -209,4 +226,5 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
             f"{counts['steps']} steps are few; a smaller `pack --batch-size` or `--epochs "
             f"{-(-MIN_STEPS * counts['passes'] // counts['steps'])}` would make {MIN_STEPS} or more"
         )
+    warnings += warn_of_evaluation(extra["evaluation"])
     return make_report(artifact, lines, warnings, skipped=skipped)

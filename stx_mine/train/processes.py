@@ -4,12 +4,15 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from stx_mine.errors import ConfigError, StxMineError
+
+_PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def joined(device: str | None) -> Iterator[Processes]:
             )
         kind = f"cuda:{local}"
         torch.cuda.set_device(local)
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    # The others wait while the first evaluates, perhaps for longer than the ten minutes of nccl.
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     yield Processes(distributed.get_rank(), size, kind)
     # Not after an error: it would wait for processes that wait for this one.
     distributed.destroy_process_group()
@@ -125,6 +129,25 @@ def gather_shares(own_ND: Tensor, num_rows: int) -> Tensor:
         return own_ND
     rows_WND: Tensor = _Gather.apply(own_ND)
     return rows_WND.transpose(0, 1).flatten(0, 1)[:num_rows]
+
+
+def mean_over_processes(value: float, device: torch.device) -> float:
+    """The mean of what each process has; the same in all of them."""
+    if not distributed.is_initialized():
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    distributed.all_reduce(total)
+    return float(total.item()) / float(distributed.get_world_size())
+
+
+def of_first(value: float | None, device: torch.device) -> float:
+    """What process 0 has; the others give None."""
+    if not distributed.is_initialized():
+        assert value is not None
+        return value
+    word = torch.tensor(value or 0.0, dtype=torch.float64, device=device)
+    distributed.broadcast(word, src=0)
+    return float(word)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
@@ -16,34 +18,24 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from torch import Tensor, nn
-from transformers import PrinterCallback
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from stx_mine.artifacts.batches import Shard
 from stx_mine.errors import ConfigError
 from stx_mine.train.batch_collator import BatchCollator
+from stx_mine.train.callbacks import KeepBest, LogWhatIsSaved, reporters
 from stx_mine.train.packed_sampler import PackedBatchSampler
-from stx_mine.train.processes import average_gradients
+from stx_mine.train.processes import average_gradients, mean_over_processes
+from stx_mine.train.schedule import Schedule, steps_between_lines
+from stx_mine.train.watch import BEST, Looks, Watch, step_facts
 
-_STATE = "trainer_state.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast.
-
-    Attributes:
-        num_passes: Packings read, cycling.
-        learning_rate: Peak rate.
-        warmup: Share of the steps that warm up.
-        seed: Seed of batch order and dropout.
-        checkpoint_steps: Steps between checkpoints.
-    """
-
-    num_passes: int
-    learning_rate: float
-    warmup: float
-    seed: int
-    checkpoint_steps: int
+_STATE, _TENSORBOARD = "trainer_state.json", "tensorboard"
 
 
 class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
@@ -53,17 +45,95 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
     pass for it; a packed batch takes several, some of them repeated within the backward pass.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, watch: Watch, **kwargs: Any) -> None:
+        super().__init__(evaluator=watch, **kwargs)
+        self.watch = watch
+        self._facts: dict[str, Tensor | int] = {}
+        self.control: TrainerControl
         self.accelerator.prepare_model = partial(
             self.accelerator.prepare_model, evaluation_mode=True
         )
 
-    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
         """One forward and backward pass; every process ends with the same gradients."""
-        loss: Tensor = super().training_step(model, *args, **kwargs)
+        self._facts = step_facts(inputs)
+        loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
         average_gradients(model.parameters())
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a training step with what its batch held; anything else as it is."""
+        if "loss" in logs:
+            facts = {name: int(value) for name, value in self._facts.items()}
+            mean = mean_over_processes(facts["tokens"], self.args.device)
+            facts["tokens"] = round(mean * self.args.world_size)
+            logs = {**logs, **facts}
+            self.watch.logged(self.state.global_step, logs, self.control.should_evaluate)
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Look at the model, and let the callbacks judge; draws no random number."""
+        metrics = self.look()
+        handler = self.callback_handler
+        self.control = handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def look(self) -> dict[str, float]:
+        """Measure the model as it is, and log what is found."""
+        self.model.eval()
+        held_back = self.watch.looks.held_back
+        loss = self.loss_of(held_back) if held_back else None
+        metrics = self.watch(self.model, steps=self.state.global_step, validation_loss=loss)
+        self.log(metrics)
+        return metrics
+
+    def loss_of(self, batches: Sequence[tuple[Shard, int]]) -> float:
+        """The mean loss of whole batches, which the processes share.
+
+        Args:
+            batches: (shard, number within it) of each.
+        """
+        rank, size = self.args.process_index, self.args.world_size
+        losses = []
+        with torch.no_grad():
+            for shard, number in batches:
+                inputs = self.watch.collator.collate(shard.batch(number), rank, size)
+                loss = self.compute_loss(self.model, self._prepare_inputs(inputs))
+                losses.append(mean_over_processes(loss.item(), self.args.device))
+        return sum(losses) / len(losses)
+
+    def _load_best_model(self) -> None:
+        # Theirs logs an error where that fails, and goes on with the last weights.
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+
+class LookFirst(TrainerCallback):  # type: ignore[misc]
+    """Look at the model before the first step."""
+
+    def __init__(self, trainer: PackedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """Look, unless training goes on from a checkpoint."""
+        if state.global_step == 0:
+            self.trainer.look()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended.
+
+    Attributes:
+        steps: Steps that were trained.
+        best_step: The step whose weights the model has, if the best are kept; else None.
+    """
+
+    steps: int
+    best_step: int | None
 
 
 def train(
@@ -74,12 +144,14 @@ def train(
     schedule: Schedule,
     folder: Path,
     num_processes: int = 1,
-) -> list[dict[str, Any]]:
+    looks: Looks | None = None,
+) -> Trained:
     """Train a model in place; go on from the last checkpoint in `folder` if there is one.
 
     To the Trainer the whole run is one epoch: the sampler walks through all passes, so that a
     resumed run goes on with the very next batch whatever wraps the sampler. Several processes
-    share every batch, so that their number may change in between.
+    share every batch, so that their number may change in between. Where there are evaluation
+    sets, the weights of the best evaluation are those that the model has at the end.
 
     Args:
         model: The model.
@@ -89,23 +161,46 @@ def train(
         schedule: How long and how fast.
         folder: Where checkpoints go; only process 0 writes.
         num_processes: Processes that share every batch; their number divides the batch size.
-
-    Returns:
-        The Trainer's log, one entry a logged step; of process 0, if there are several.
+        looks: What to look at while it trains; None: nothing.
     """
-    num_rows = sum(one.num_batches * one.batch_size for packing in packings for one in packing)
+    looks = looks or Looks()
+    watch = Watch(looks, collator)
+    checkpoint = last_checkpoint(folder)
+    steps_done = _steps_done(Path(checkpoint) / _STATE) if checkpoint else 0
+    num_steps = count_steps(packings, schedule.num_passes)
+    callbacks: list[TrainerCallback] = [LogWhatIsSaved()]
+    callbacks += reporters(looks.reporters, folder.parent / _TENSORBOARD, steps_done)
+    if looks.evaluates:
+        callbacks.append(KeepBest(schedule.patience or num_steps + 1))
     trainer = PackedTrainer(
+        watch=watch,
         model=model,
-        args=_arguments(model, packings, schedule, folder, num_processes),
-        train_dataset=Dataset(pa.table({"row": np.arange(num_rows)})),
+        args=_arguments(model, packings, schedule, folder, num_processes, looks.evaluates),
+        train_dataset=rows_of(packings),
         loss=loss,
         data_collator=collator,
+        callbacks=callbacks,
     )
     # The Trainer's log dicts are for the stage to report.
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    trainer.add_callback(LookFirst(trainer))
+    watch.begin(steps_done, num_steps)
+    trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
-    return list(trainer.state.log_history)
+    state = trainer.state
+    best = state.best_global_step if state.best_model_checkpoint else None
+    return Trained(state.global_step, best)
+
+
+def rows_of(packings: list[list[Shard]]) -> Dataset:
+    """The numbers of all rows, by which a sampler asks a collator for batches."""
+    num_rows = sum(one.num_batches * one.batch_size for packing in packings for one in packing)
+    return Dataset(pa.table({"row": np.arange(num_rows)}))
+
+
+def count_steps(packings: list[list[Shard]], num_passes: int) -> int:
+    """Steps of a run that reads so many packings."""
+    return sum(shard.num_batches for shard in packings[0]) * num_passes
 
 
 def _arguments(
@@ -114,16 +209,45 @@ def _arguments(
     schedule: Schedule,
     folder: Path,
     num_processes: int,
+    keeps_best: bool,
 ) -> SentenceTransformerTrainingArguments:
-    size = packings[0][0].batch_size
-    steps = sum(shard.num_batches for shard in packings[0]) * schedule.num_passes
-    arguments = SentenceTransformerTrainingArguments(
+    steps = count_steps(packings, schedule.num_passes)
+    return trainer_arguments(
+        model,
+        packings,
+        schedule,
+        num_processes,
         output_dir=str(folder),
         num_train_epochs=1,
+        warmup_steps=round(schedule.warmup * steps),
+        save_strategy="steps",
+        save_steps=schedule.saves(steps, keeps_best),
+        save_total_limit=1,
+        logging_steps=steps_between_lines(steps),
+        eval_strategy="steps",
+        eval_steps=schedule.steps_between_evaluations(steps),
+        load_best_model_at_end=keeps_best,
+        metric_for_best_model=BEST if keeps_best else None,
+        restore_callback_states_from_checkpoint=True,
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+
+
+def trainer_arguments(
+    model: SentenceTransformer,
+    packings: list[list[Shard]],
+    schedule: Schedule,
+    num_processes: int,
+    **others: Any,
+) -> SentenceTransformerTrainingArguments:
+    """Arguments of every Trainer that reads packed batches; `others` say how long and how often."""
+    size = packings[0][0].batch_size
+    scheduler, details = schedule.scheduler()
+    arguments = SentenceTransformerTrainingArguments(
         per_device_train_batch_size=size // num_processes,
         learning_rate=schedule.learning_rate,
-        warmup_steps=round(schedule.warmup * steps),
-        lr_scheduler_type="linear",
+        lr_scheduler_type=scheduler,
+        lr_scheduler_kwargs=details,
         weight_decay=0.0,
         seed=schedule.seed,
         data_seed=schedule.seed,
@@ -133,15 +257,13 @@ def _arguments(
             num_packings=len(packings),
             num_passes=schedule.num_passes,
         ),
-        save_strategy="steps",
-        save_steps=schedule.checkpoint_steps,
-        save_total_limit=1,
-        logging_steps=max(1, steps // 20),
+        # A loss that is not finite has to be seen, and looking costs a wait a step.
+        logging_nan_inf_filter=False,
         report_to="none",
-        disable_tqdm=not sys.stderr.isatty(),
         use_cpu=model.device.type == "cpu",
         dataloader_drop_last=True,
         dataloader_pin_memory=model.device.type == "cuda",
+        **others,
     )
     # One process uses one GPU: the Trainer would cut batches into pieces for all that it sees.
     if arguments.n_gpu > 1:

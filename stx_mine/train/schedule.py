@@ -1,0 +1,57 @@
+"""The schedule of a run: how many steps, how fast, how often it is looked at and saved."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+_EVALUATIONS, _LOG_LINES = 20, 100
+Shape = Literal["linear", "cosine", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        num_passes: Packings read, cycling.
+        learning_rate: Peak rate.
+        warmup: Share of the steps that warm up.
+        seed: Seed of batch order and dropout.
+        checkpoint_steps: Steps between checkpoints.
+        shape: How the rate falls from its peak, which warming up reaches.
+        floor: Where it ends, as a share of the peak; not for `constant`.
+        evaluation_steps: Steps between evaluations; None: 20 evaluations a run.
+        patience: Evaluations without a new best before training stops; 0: it never does.
+    """
+
+    num_passes: int
+    learning_rate: float
+    warmup: float
+    seed: int
+    checkpoint_steps: int
+    shape: Shape = "linear"
+    floor: float = 0.0
+    evaluation_steps: int | None = None
+    patience: int = 0
+
+    def scheduler(self) -> tuple[str, dict[str, Any]]:
+        """Name and arguments of the scheduler of `transformers` that does it."""
+        if self.shape == "constant":
+            return "constant_with_warmup", {}
+        if self.shape == "cosine":
+            return "cosine_with_min_lr", {"min_lr_rate": self.floor}
+        lowest = self.floor * self.learning_rate
+        return ("polynomial", {"lr_end": lowest}) if lowest else ("linear", {})
+
+    def steps_between_evaluations(self, num_steps: int) -> int:
+        """Steps from one evaluation to the next in a run of `num_steps`."""
+        return self.evaluation_steps or -(-num_steps // _EVALUATIONS)
+
+    def saves(self, num_steps: int, keeps_best: bool) -> int:
+        """Steps between checkpoints; where the best is kept, each follows an evaluation."""
+        each = self.steps_between_evaluations(num_steps) if keeps_best else 1
+        return -(-self.checkpoint_steps // each) * each
+
+
+def steps_between_lines(num_steps: int) -> int:
+    """Steps from one line of the training log to the next in a run of `num_steps`."""
+    return -(-num_steps // _LOG_LINES)
