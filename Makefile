@@ -36,12 +36,14 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.mine --quick
 	$(BIN)/python -m benchmarks.false_negatives --quick
 	$(BIN)/python -m benchmarks.pack --quick
+	$(BIN)/python -m benchmarks.losses --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
 	$(BIN)/python -m benchmarks.pack
+	$(BIN)/python -m benchmarks.losses
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

@@ -33,7 +33,7 @@ from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.pack import run_pack
 from stx_mine.stages.train import run_train
 from stx_mine.stages.verify import run_verify
-from stx_mine.train.choice import make_collator, make_loss
+from stx_mine.train.choice import check_model, make_collator, make_loss
 from stx_mine.train.collator import PackedCollator
 from stx_mine.train.guide import Guide
 from stx_mine.train.loss import PackedMNRLoss
@@ -154,11 +154,13 @@ def scored(small_run, tmp_path_factory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("policy", ["merge", "strict"])
-def test_scores_are_those_of_the_texts_beside_them(run_copy, policy):
+@pytest.mark.parametrize(
+    ("policy", "layout"), [("merge", "inline"), ("merge", "ids"), ("strict", "inline")]
+)
+def test_scores_are_those_of_the_texts_beside_them(run_copy, policy, layout):
     k = 2 if policy == "strict" else 4
-    config = PackConfig(run_dir=str(run_copy), batch_size=32, k=k, policy=policy, scores=True)
-    run_pack(config)
+    how = {"policy": policy, "layout": layout, "k": k, "scores": True}
+    run_pack(PackConfig(run_dir=str(run_copy), batch_size=32, **how))
     model = load_model("package:wordllama", "cpu")
     table = list_packings(run_copy / "batches")[0][0].batch(1)
     offsets, scores = ragged_scores(table)
@@ -336,6 +338,15 @@ def test_losses_over_rows_train(strict, tmp_path, tiny_transformer, name):
     )
     counts = run_train(config).counts
     assert counts["last_loss"] < counts["first_loss"] - 0.1
+
+
+def test_losses_over_rows_are_of_one_process(tiny_transformer):
+    model = load_model(str(tiny_transformer), "cpu")
+    gist = TrainConfig(loss="gist", guide="other")
+    check_model(gist, model, 1)
+    with pytest.raises(ConfigError, match="--loss gist works in one process, found 2; give --loss"):
+        check_model(gist, model, 2)
+    check_model(TrainConfig(loss="batch-all"), model, 2)
 
 
 # --- losses over labels ---
