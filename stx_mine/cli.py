@@ -19,7 +19,7 @@ import typer
 
 from stx_mine import __version__
 from stx_mine import config as configs
-from stx_mine.errors import ConfigError, StxMineError
+from stx_mine.errors import ConfigError, SharesLeftError, StxMineError
 
 if TYPE_CHECKING:
     from stx_mine.stages.report import StageReport
@@ -50,6 +50,8 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one line on stderr."""
     try:
         app()
+    except SharesLeftError as left:
+        typer.echo(f"stx-mine: {left}")
     except StxMineError as error:
         if _speaks():
             sys.stderr.write(f"stx-mine: error: {error}\n")
@@ -82,8 +84,10 @@ def quiet() -> None:
 
 
 def _speaks() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this call does work of its own: not where torchrun's first process speaks for all."""
+    command = COMMANDS.get(" ".join(sys.argv[1:2]))
+    shares = command is not None and issubclass(command, configs.EngineConfig)
+    return shares or os.environ.get("RANK", "0") == "0"
 
 
 def show(report: "StageReport", seconds: float | None = None) -> None:

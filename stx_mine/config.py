@@ -175,7 +175,48 @@ class IngestConfig(SourceFields, StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedConfig(IngestConfig):
+class EngineConfig(StageConfig):
+    """Where the tasks of a stage run; shared by the stages that have many."""
+
+    engine: Literal["local", "ray"] = option(
+        "local", "Where tasks run: local (this process), or ray (needs stx-mine[ray])."
+    )
+    ray_address: str | None = option(
+        None, "Address of a Ray cluster (default: Ray is started on this machine)."
+    )
+    workers: int | None = option(
+        None, "Ray actors at work at a time (default: one a GPU, else one a core).", minimum=1
+    )
+    worker_gpus: float | None = option(
+        None, "GPUs of a Ray actor (default: 1 where Ray has any and the task gains).", minimum=0
+    )
+    task: str | None = option(
+        None,
+        "Do share i (from 0) of n of the tasks, as i/n (default: of a Slurm array or torchrun).",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse options that the engine would not heed.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        super().__post_init__()
+        for one in ("ray_address", "workers", "worker_gpus"):
+            value = getattr(self, one)
+            if value is not None and self.engine != "ray":
+                raise ConfigError(
+                    f"--{one.replace('_', '-')} {value} needs --engine ray, found --engine "
+                    f"{self.engine}; leave it out"
+                )
+        if self.task is not None and self.engine == "ray":
+            raise ConfigError(
+                f"--task {self.task} and --engine ray both divide the tasks; leave one of them out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(EngineConfig, IngestConfig):
     """Ingest PAIRS or sources where given, then embed every distinct text once."""
 
     model: str = option(DEFAULT_MODEL, "A hub id, a local folder, or package:NAME.", "embeddings")
@@ -212,7 +253,7 @@ SOURCES = ("dense", "bm25")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MineConfig(StageConfig):
+class MineConfig(EngineConfig):
     """Search deeply, filter, keep an ordered pool of negatives a pair."""
 
     k: int = option(8, "Negatives a row that pack will bind.", "negatives", minimum=1)
@@ -331,14 +372,14 @@ _PAIRS, _LABELS, _FILE = "--layout inline or ids", "--layout labels", "--labeled
 # Option of pack -> what heeds it.
 _LAYOUT_OPTIONS = {
     **dict.fromkeys(("policy", "k", "near_positive_margin", "rotate", "order", "cluster"), _PAIRS),
-    "scores": _PAIRS,
+    **dict.fromkeys(("scores", "engine", "task"), _PAIRS),
     **dict.fromkeys(("labeled", "texts_per_label"), _LABELS),
     **dict.fromkeys(("text_column", "label_column"), _FILE),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackConfig(StageConfig):
+class PackConfig(EngineConfig):
     """Bind negatives and write batches into Parquet shards, one packing per epoch."""
 
     batch_size: int = option(2_048, "Rows that one optimizer step sees.", "batches", minimum=2)

@@ -30,6 +30,16 @@ class LockedError(StxMineError):
     """Another command is at work in the same run directory."""
 
 
+class TaskError(StxMineError):
+    """A task failed again and again; files of others stay."""
+
+
+class SharesLeftError(StxMineError):
+    """No mistake: the share of this call is done, the tasks of others are not."""
+
+    exit_code = 0
+
+
 class ViolationError(StxMineError):
     """`verify` found batches that break an invariant."""
 

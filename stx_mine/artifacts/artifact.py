@@ -120,6 +120,11 @@ class Artifact:
         return self.manifest is not None
 
     @property
+    def key(self) -> str:
+        """What decides the bytes, as a digest."""
+        return str(self.plan["key"])
+
+    @property
     def result(self) -> Manifest:
         """The manifest of the finished artifact."""
         assert self.manifest is not None, f"{self.name} is not finished"
@@ -132,12 +137,22 @@ class Artifact:
             tasks: The files to make, one task each.
             choices: What was tuned by itself, kept for a resumed plan.
         """
-        if self._replace:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with self.run.exclusive():
+            # Another share may have begun it since.
+            if self._replace and (self._swap or self.choices is None):
+                shutil.rmtree(self.folder, ignore_errors=True)
             self._replace = False
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / PLAN).exists():
-            write_json(self.folder / PLAN, {**self.plan, "tasks": tasks, "choices": choices or {}})
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / PLAN).exists():
+                content = {**self.plan, "tasks": tasks, "choices": choices or {}}
+                write_json(self.folder / PLAN, content)
+
+    @property
+    def choices(self) -> dict[str, Any] | None:
+        """What `begin` was given when this very artifact was begun; None where it was not."""
+        path = self.folder / PLAN
+        plan = read_json(path) if path.exists() else {}
+        return plan.get("choices") if plan.get("key") == self.plan["key"] else None
 
     def choices(self) -> dict[str, Any]:
         """What was tuned by itself when this very plan was begun; empty if it was not begun."""
@@ -167,6 +182,24 @@ class Artifact:
         Returns:
             The manifest of the finished artifact.
         """
+        with self.run.exclusive():
+            # Another share may have finished it at the same time.
+            found = None if self.grows or self._swap else self._finished()
+            self.manifest = found or self._publish(files, config, counts, extra or {})
+        return self.manifest
+
+    def reload(self) -> bool:
+        """Take in what another share has published since; whether that is the artifact."""
+        self.manifest = self._finished()
+        return self.done
+
+    def _publish(
+        self,
+        files: list[str],
+        config: dict[str, Any],
+        counts: dict[str, Any],
+        extra: dict[str, Any],
+    ) -> Manifest:
         listed = [
             {
                 "file": name,
@@ -180,7 +213,7 @@ class Artifact:
             **self.plan,
             "digest": self.plan["key"] if self.grows else digest,
             "counts": counts,
-            "extra": extra or {},
+            "extra": extra,
             "config": config,
             "files": listed,
             "stx_mine": __version__,
@@ -190,12 +223,13 @@ class Artifact:
         if self._swap:
             publish_directory(self.folder, self.target)
             self.folder = self.target
-        self.manifest = Manifest(self.folder, content)
-        return self.manifest
+        return Manifest(self.folder, content)
 
     def _finished(self) -> Manifest | None:
-        path = self.target / MANIFEST
-        return read_manifest(self.target) if path.exists() else None
+        if not (self.target / MANIFEST).exists():
+            return None
+        found = read_manifest(self.target)
+        return found if found.content["key"] == self.plan["key"] else None
 
 
 def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:

@@ -34,6 +34,42 @@ def block_names(stem: str, num_blocks: int) -> list[str]:
 
 
 @dataclass(frozen=True)
+class LayerFile:
+    """A file of one layer of `hits/dense/`.
+
+    Attributes:
+        layer: Number of the layer.
+        block: Number of the block of queries.
+        num_blocks: Blocks of queries in all.
+    """
+
+    layer: int
+    block: int
+    num_blocks: int
+
+    @property
+    def stem(self) -> str:
+        """What the names of all files of the layer begin with."""
+        return f"layer-{self.layer:03d}"
+
+    @property
+    def plan(self) -> str:
+        """Name of the layer's list of searches: int64 (2, M), query ids and hits wanted."""
+        return f"{self.stem}-queries.npy"
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return f"{self.stem}-{self.block:05d}-of-{self.num_blocks:05d}.arrow"
+
+    @classmethod
+    def parse(cls, name: str) -> "LayerFile":
+        """Back from `name`."""
+        numbers = [int(word) for word in name.removesuffix(".arrow").split("-") if word.isdigit()]
+        return cls(*numbers)
+
+
+@dataclass(frozen=True)
 class HitBlock:
     """The hits of some queries.
 

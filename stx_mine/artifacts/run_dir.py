@@ -1,16 +1,9 @@
-"""The run directory: where each artifact lies, who makes it, and the lock."""
+"""The run directory: where each artifact lies, who makes it."""
 
-import json
-import os
-import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from stx_mine.errors import ArtifactError, LockedError
+from stx_mine.artifacts.lock import RunLock, Share
 
 # Artifact -> the command that makes or renews it.
 MAKERS = {
@@ -34,6 +27,7 @@ class RunDir:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock = RunLock(self.path)
 
     @property
     def is_round(self) -> bool:
@@ -55,49 +49,19 @@ class RunDir:
         """The run directory of round `number` (1 is this one)."""
         return self if number == 1 else RunDir(self.path / "rounds" / str(number))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory for one command.
+    def lock(self, share: Share | None = None) -> AbstractContextManager[None]:
+        """Hold the directory for one command, or for one share of it.
+
+        Raises:
+            LockedError: Another command holds it, or this very share is at work.
+            ArtifactError: The directory cannot be written.
+        """
+        return self._lock.hold(share)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other shares of the plan out; a plain command has the directory anyway.
 
         Raises:
             LockedError: Another command holds it.
-            ArtifactError: The directory cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
-            holder = self.path / ".lock.json"
-            with lock:
-                holder.write_text(
-                    json.dumps(
-                        {
-                            "pid": os.getpid(),
-                            "host": socket.gethostname(),
-                            "command": Path(sys.argv[0]).name + " " + " ".join(sys.argv[1:2]),
-                        }
-                    )
-                )
-                yield
-                holder.unlink(missing_ok=True)
-        except Timeout as error:
-            raise LockedError(
-                f"{self.path} is in use by {self._holder()}; wait for it, or give another --run-dir"
-            ) from error
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise ArtifactError(
-                f"cannot write to the run directory {self.path} ({error.strerror}); "
-                "give another --run-dir or mend its permissions"
-            ) from error
-        except OSError as error:
-            if error.filename is None or not str(error.filename).startswith(str(self.path)):
-                raise
-            raise ArtifactError(
-                f"cannot write {error.filename} ({error.strerror}); give another --run-dir"
-            ) from error
-
-    def _holder(self) -> str:
-        try:
-            found = json.loads((self.path / ".lock.json").read_text())
-            return f"process {found['pid']} on {found['host']} ({found['command']})"
-        except (OSError, ValueError, KeyError):
-            return "another process"
+        return self._lock.exclusive()

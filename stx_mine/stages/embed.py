@@ -1,20 +1,24 @@
 """Embed: every distinct text once, in shards that map into memory."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.artifact import Artifact, require
+from stx_mine.artifacts.artifact import Artifact, read_manifest, require
 from stx_mine.artifacts.files import read_array, write_array
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import SourceTable, read_sources
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import shard_names
 from stx_mine.config import DEFAULT_MODEL, EmbedConfig, key_fields
-from stx_mine.engine.local import run_tasks
+from stx_mine.engine.run import make_files
+from stx_mine.engine.shares import share_of
+from stx_mine.engine.tasks import Worker
 from stx_mine.errors import InputError
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.tokenise import Role
@@ -31,16 +35,17 @@ def run_embed(config: EmbedConfig) -> StageReport:
         ModelError: The model cannot be loaded.
         ArtifactError: There are no texts, or other embeddings are in the way.
         InputError: The model gives vectors that are not finite.
+        SharesLeftError: This call did its share, and others are at it.
     """
     given = config.pairs is not None or config.sources is not None
     parts = (run_ingest(config),) if given else ()
-    run = RunDir(config.run_dir)
-    with run.lock():
+    run, share = RunDir(config.run_dir), share_of(config)
+    with run.lock(share):
         texts_manifest = require(run, "texts")
-        encoder = SentenceTransformerEncoder.load(
-            config.model, config.device, config.max_length, config.encode_batch_size
+        worker = ShardEmbedder(
+            config, texts_manifest.folder.absolute(), run.folder("embeddings").absolute()
         )
-        contract = encoder.contract()
+        contract = worker.encoder.contract()
         if sources := read_sources(texts_manifest):
             contract["source_prompts"] = {one.name: one.prompts for one in sources}
         fields = {**key_fields(config, "embeddings"), "model": contract}
@@ -50,31 +55,75 @@ def run_embed(config: EmbedConfig) -> StageReport:
         )
         if artifact.done:
             return _report(artifact, config, parts, skipped=True)
-        store = TextStore.open(texts_manifest)
-        tables = {"queries": store.queries, "passages": store.passages}
-        tasks = {
-            name: (role, start * config.shard_size)
-            for role in ROLES
-            for start, name in enumerate(shard_names(role, len(tables[role]), config.shard_size))
-        }
-        artifact.begin(list(tasks))
-
-        def embed(name: str) -> None:
-            role, start = tasks[name]
-            texts = tables[role].column("text").slice(start, config.shard_size)
-            vectors = _encode(encoder, texts, ROLES[role], store.sources, start)
-            _refuse_infinite(vectors, texts, role, start)
-            write_array(artifact.folder / name, vectors.astype(config.dtype))
-
-        run_tasks(artifact.pending(list(tasks)), embed, "embed")
+        artifact.begin(list(worker.shards))
+        make_files(artifact, list(worker.shards), worker, config, "embed", share)
         counts = {
-            "queries": len(store.queries),
-            "passages": len(store.passages),
-            "zero_vectors": _zero_vectors(artifact, tasks),
+            "queries": len(worker.store.queries),
+            "passages": len(worker.store.passages),
+            "zero_vectors": _zero_vectors(artifact, worker.shards),
         }
         extra = {"contract": contract, "model": config.model}
-        artifact.finish(list(tasks), config=asdict(config), counts=counts, extra=extra)
+        artifact.finish(list(worker.shards), config=asdict(config), counts=counts, extra=extra)
         return _report(artifact, config, parts)
+
+
+@dataclass(frozen=True)
+class ShardEmbedder(Worker):
+    """Embeds the texts of a shard.
+
+    Attributes:
+        config: The config.
+        texts: Folder of the texts.
+        folder: Folder of the shards.
+    """
+
+    config: EmbedConfig
+    texts: Path
+    folder: Path
+
+    @cached_property
+    def encoder(self) -> SentenceTransformerEncoder:
+        """The model."""
+        config = self.config
+        return SentenceTransformerEncoder.load(
+            config.model, config.device, config.max_length, config.encode_batch_size
+        )
+
+    @cached_property
+    def store(self) -> TextStore:
+        """The texts."""
+        return TextStore.open(read_manifest(self.texts))
+
+    @cached_property
+    def shards(self) -> dict[str, tuple[str, int]]:
+        """Role and first id of each shard, by its name."""
+        size, tables = self.config.shard_size, self._tables
+        return {
+            name: (role, number * size)
+            for role in ROLES
+            for number, name in enumerate(shard_names(role, len(tables[role]), size))
+        }
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Unless another device is named."""
+        return (self.config.device or "cuda").startswith("cuda")
+
+    def __call__(self, name: str) -> None:
+        """Embed one shard.
+
+        Raises:
+            InputError: A vector is not finite.
+        """
+        role, start = self.shards[name]
+        texts = self._tables[role].column("text").slice(start, self.config.shard_size)
+        vectors = _encode(self.encoder, texts, ROLES[role], self.store.sources, start)
+        _refuse_infinite(vectors, texts, role, start)
+        write_array(self.folder / name, vectors.astype(self.config.dtype))
+
+    @property
+    def _tables(self) -> dict[str, pa.Table]:
+        return {"queries": self.store.queries, "passages": self.store.passages}
 
 
 def _encode(

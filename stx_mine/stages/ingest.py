@@ -25,6 +25,7 @@ from stx_mine.artifacts.texts import (
     write_texts,
 )
 from stx_mine.config import IngestConfig, key_fields
+from stx_mine.engine.shares import share_of
 from stx_mine.errors import ConfigError
 from stx_mine.stages.distinct import Distinct
 from stx_mine.stages.read_pairs import Ingested, named_reasons, read_sources
@@ -49,7 +50,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
     else:
         opened = [PairSource.open(one.path, one, "train") for one in config.sources or ()]
     run = RunDir(config.run_dir)
-    with run.lock():
+    with run.lock(share_of(config)), run.exclusive():
         artifact = Artifact(
             run, "texts", fields=_key(config, opened), inputs={}, overwrite=config.overwrite
         )

@@ -17,6 +17,7 @@ from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.select import UseLimits, Verdict
 from stx_mine.core.uses import UseCounter
 from stx_mine.engine.local import run_tasks
+from stx_mine.engine.shares import share_of
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.search.product import own_threads
 from stx_mine.stages.dense_hits import DenseHits
@@ -47,9 +48,10 @@ def run_mine(config: MineConfig) -> StageReport:
         ConfigError: k does not fit the corpus, or no index is there to search.
         InputError: No candidate is left for any query, or --candidates cannot be read.
         ArtifactError: Embeddings are missing, or other hits are in the way.
+        SharesLeftError: This call did its share of a search, and others are at it.
     """
-    run = RunDir(config.run_dir)
-    with run.lock():
+    run, own_share = RunDir(config.run_dir), share_of(config)
+    with run.lock(own_share):
         texts = require(run, "texts")
         store = TextStore.open(texts)
         if config.k >= store.num_passages:
@@ -61,14 +63,14 @@ def run_mine(config: MineConfig) -> StageReport:
         forbidden = forbidden_groups(
             store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
         )
-        dense = DenseHits(config, run, embeddings, forbidden)
+        dense = DenseHits(config, run, embeddings, forbidden, own_share)
         others: dict[Source, Manifest] = {}
         if "bm25" in config.source_names:
-            others[Source.BM25] = bm25_hits(config, run, store, embeddings, dense)
+            others[Source.BM25] = bm25_hits(config, run, texts, embeddings, own_share)
         if (texts.folder / NEGATIVES).exists():
-            others[Source.KNOWN] = known_hits(config, run, texts, embeddings, dense)
+            others[Source.KNOWN] = known_hits(config, run, texts, embeddings, own_share)
         if config.candidates is not None:
-            others[Source.CANDIDATES] = candidate_hits(config, run, store, embeddings, dense)
+            others[Source.CANDIDATES] = candidate_hits(config, run, texts, embeddings, own_share)
         artifact = Artifact(
             run,
             "negatives",
@@ -85,7 +87,12 @@ def run_mine(config: MineConfig) -> StageReport:
             return _report(artifact, config, dense.how, skipped=True)
         judge = Judge(config, store, dense.queries, dense.passages, forbidden)
         depths = _search(judge, dense)
-        _select(artifact, judge, AllHits(dense, others, depths))
+        with run.exclusive():
+            if own_share is not None:
+                artifact.reload()
+            # Selecting is quick: the share that ends last does all of it.
+            if not artifact.done:
+                _select(artifact, judge, AllHits(dense, others, depths))
         return _report(artifact, config, dense.how)
 
 

@@ -16,22 +16,30 @@ from stx_mine.artifacts.batches import (
     text_columns,
     write_group_texts,
     write_positives,
-    write_shard,
 )
 from stx_mine.artifacts.files import atomic
+from stx_mine.artifacts.lock import Share
 from stx_mine.artifacts.pools import negatives_a_row
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig, key_fields
 from stx_mine.core.assign import Assignment
 from stx_mine.core.forbidden import positive_groups
-from stx_mine.engine.local import run_tasks
+from stx_mine.engine.run import make_files
+from stx_mine.engine.shares import share_of
 from stx_mine.errors import ConfigError
 from stx_mine.stages.advice import advise
 from stx_mine.stages.label_packer import pack_labels
 from stx_mine.stages.packer import Packer
 from stx_mine.stages.packings import MIN_EPOCH_STEPS, assign_packings, batches_of_shards
 from stx_mine.stages.report import StageReport, make_report, share
+from stx_mine.stages.shard_writer import (
+    ShardWriter,
+    hash_seed,
+    read_assignments,
+    remove_assignments,
+    write_assignments,
+)
 
 # Known positives to ignore in a batch: 8 bytes each, and a shard holds 65,536 rows of batches.
 MAX_MASKS = 1 << 25
@@ -43,11 +51,13 @@ def run_pack(config: PackConfig) -> StageReport:
     Raises:
         ConfigError: The batch is larger than the rows or than the clean texts there are.
         ArtifactError: Negatives are missing, or other batches are in the way.
+        SharesLeftError: This call did its share, and others are at it.
     """
     run = RunDir(config.run_dir)
     if config.layout == "labels":
         return pack_labels(config, run)
-    with run.lock():
+    own_share = share_of(config)
+    with run.lock(own_share):
         texts, negatives = require(run, "texts"), require(run, "negatives")
         embeddings = require(run, "embeddings")
         k = negatives_a_row(negatives, config.k)
@@ -73,8 +83,7 @@ def run_pack(config: PackConfig) -> StageReport:
             return _report(artifact, config, skipped=True)
         packer = Packer.open(config, k, store, negatives, embeddings)
         _refuse_sizes(packer)
-        packings = _assign_packings(packer)
-        _write(artifact, packer, packings, embeddings)
+        _write(artifact, packer, embeddings, own_share)
         return _report(artifact, config)
 
 
@@ -164,36 +173,44 @@ def _assign_packings(packer: Packer) -> list[Assignment]:
     return packings
 
 
+def _begin(artifact: Artifact, packer: Packer) -> list[Assignment]:
+    """Assign every packing, unless another share or a killed call did."""
+    begun = artifact.choices or {"packings": 0}
+    packings = read_assignments(artifact.folder, begun["packings"])
+    if not packings:
+        packings = _assign_packings(packer)
+    choices = {"packings": len(packings), "batches": len(packings[0].rows_PB)}
+    artifact.begin(_files(packer.config, packings), choices)
+    write_assignments(artifact.folder, packings)
+    return packings
+
+
+def _files(config: PackConfig, packings: list[Assignment]) -> list[str]:
+    shards = batches_of_shards(config, packings)
+    return [*shards, POSITIVES, CARD, *([TEXTS] if config.layout == "ids" else [])]
+
+
 def _write(
+    artifact: Artifact, packer: Packer, embeddings: Manifest, own_share: Share | None
+) -> None:
+    with artifact.run.exclusive():
+        if artifact.reload():
+            return
+        packings = _begin(artifact, packer)
+    config, run = packer.config, artifact.run.path.absolute()
+    worker = ShardWriter(config, packer.k, run, artifact.folder.absolute(), artifact.key)
+    shards = list(batches_of_shards(config, packings))
+    make_files(artifact, shards, worker.using(packer), config, "pack", own_share)
+    with artifact.run.exclusive():
+        if not artifact.reload():
+            _publish(artifact, packer, packings, embeddings)
+            remove_assignments(artifact.folder)
+
+
+def _publish(
     artifact: Artifact, packer: Packer, packings: list[Assignment], embeddings: Manifest
 ) -> None:
     config, store = packer.config, packer.store
-    size, num_batches = config.batch_size, len(packings[0].rows_PB)
-    tasks = batches_of_shards(config, packings)
-    files = [*tasks, POSITIVES, CARD]
-    if config.layout == "ids":
-        files.append(TEXTS)
-    artifact.begin(files, {"packings": len(packings), "batches": num_batches})
-
-    def write(path: str) -> None:
-        packing, rows_PB, first = tasks[path]
-        seeds = [hash_seed(config.seed, packing, first + number) for number in range(len(rows_PB))]
-        table = packer.table(rows_PB, packing, seeds)
-        footer = {
-            "batch_size": size,
-            "k": packer.k,
-            "policy": config.policy,
-            "layout": config.layout,
-            "seed": config.seed,
-            "epoch": packing,
-            "first_batch": first,
-            "key": artifact.plan["key"],
-        }
-        if store.sources is not None:
-            footer["sources"] = [one.to_json() for one in store.sources.sources]
-        write_shard(artifact.folder / path, table, footer)
-
-    run_tasks(artifact.pending(list(tasks)), write, "pack")
     positives = positive_groups(
         store.pair_query_ids, store.pair_passage_ids, store.passage_groups, store.num_queries
     )
@@ -207,13 +224,13 @@ def _write(
         columns = ["anchor_id", "positive_id", "negative_ids"]
     card = dataset_card(
         {
-            "batch_size": size,
+            "batch_size": config.batch_size,
             "policy": config.policy,
             "layout": config.layout,
             "k": packer.k,
             "seed": config.seed,
             "packings": len(packings),
-            "batches": num_batches,
+            "batches": counts["batches"],
             "rows": len(packer.pools.rows),
             "model": embeddings.extra["model"],
             "columns": columns,
@@ -223,12 +240,8 @@ def _write(
     )
     with atomic(artifact.folder / CARD) as path:
         path.write_text(card, "utf-8")
+    files = _files(config, packings)
     artifact.finish(files, config=asdict(config), counts=counts, extra={"k": packer.k})
-
-
-def hash_seed(seed: int, packing: int, batch: int) -> int:
-    """A seed of its own for each batch of each packing."""
-    return int(np.random.SeedSequence([seed, packing, batch]).generate_state(1)[0])
 
 
 def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:

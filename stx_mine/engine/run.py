@@ -1,0 +1,51 @@
+"""Make the files of an artifact: here or on Ray, all of them or a share."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from stx_mine.artifacts.artifact import Artifact
+from stx_mine.artifacts.lock import Share
+from stx_mine.config import EngineConfig
+from stx_mine.engine.local import run_tasks
+from stx_mine.engine.shares import own_tasks
+from stx_mine.engine.tasks import Worker, attempt
+from stx_mine.errors import SharesLeftError
+
+
+def make_files(
+    artifact: Artifact,
+    tasks: Sequence[str],
+    worker: Worker,
+    config: EngineConfig,
+    label: str,
+    share: Share | None = None,
+) -> None:
+    """Run every task whose file is missing; afterwards all files are there.
+
+    Args:
+        artifact: What the files belong to, begun.
+        tasks: Names of all files, in the same order for every share.
+        worker: Makes one file.
+        config: Says where tasks run.
+        label: What the progress line says.
+        share: What this call does of the tasks; None for all.
+
+    Raises:
+        SharesLeftError: The share is done, and files of other shares are missing.
+        TaskError: A task failed three times; finished files stay.
+    """
+    pending = artifact.pending(list(own_tasks(tasks, share)))
+    if config.engine == "ray":
+        from stx_mine.engine.on_ray import run_on_ray
+
+        run_on_ray(pending, worker, config, label)
+    else:
+        run_tasks(pending, partial(attempt, worker), label)
+    left = artifact.pending(list(tasks))
+    if left:
+        assert share is not None, f"{left[0]} was reported as made and is not there"
+        raise SharesLeftError(
+            f"share {share.number} of {share.count} of {artifact.target}/ is done ({label}); "
+            f"{len(left):,} of {len(tasks):,} files are left to other shares, and what ends last "
+            "goes on; run again those that ended already"
+        )

@@ -1,0 +1,68 @@
+"""Shares: which part of a stage's tasks this call does, where several calls do them together."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+from stx_mine.artifacts.artifact import SCHEMAS
+from stx_mine.artifacts.lock import Share
+from stx_mine.config import EngineConfig, StageConfig, key_fields
+from stx_mine.errors import ConfigError
+
+
+def share_of(config: StageConfig) -> Share | None:
+    """The share that `--task`, Slurm or torchrun give this call; None for all tasks.
+
+    Raises:
+        ConfigError: There is no such share.
+    """
+    if not isinstance(config, EngineConfig) or config.engine == "ray":
+        return None
+    found = _given(config.task) if config.task else _surrounding(os.environ)
+    if found is None or found == (0, 1):
+        return None
+    number, count = found
+    fields = {artifact: key_fields(config, artifact) for artifact in SCHEMAS}
+    content = json.dumps([type(config).__name__, count, fields], default=str)
+    return Share(number, count, hashlib.sha256(content.encode()).hexdigest()[:32])
+
+
+def own_tasks(tasks: Sequence[str], share: Share | None) -> Sequence[str]:
+    """The tasks of a share: every n-th, so that shares are of like length."""
+    return tasks if share is None else tasks[share.number :: share.count]
+
+
+def _given(word: str) -> tuple[int, int]:
+    number, slash, count = word.partition("/")
+    if not slash or not number.isdigit() or not count.isdigit() or int(number) >= int(count):
+        raise ConfigError(
+            f"--task must be i/n with i from 0 to n - 1, found {word!r}; give --task 0/1 for all "
+            "tasks"
+        )
+    return int(number), int(count)
+
+
+def _surrounding(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """What a Slurm array or torchrun says; None outside of them."""
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        return _slurm(environment)
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    return None
+
+
+def _slurm(environment: Mapping[str, str]) -> tuple[int, int]:
+    names = ("ID", "MIN", "MAX", "COUNT", "STEP")
+    defaults = {"STEP": "1"}
+    words = [environment.get(f"SLURM_ARRAY_TASK_{one}", defaults.get(one, "")) for one in names]
+    if all(word.isdigit() for word in words):
+        number, first, last, count, step = map(int, words)
+        place, beside = divmod(number - first, max(step, 1))
+        if not beside and first + (count - 1) * step == last:
+            return place, count
+    found = ", ".join(f"{name} {word!r}" for name, word in zip(names, words, strict=True))
+    raise ConfigError(
+        f"expected a Slurm array of evenly spaced numbers, found {found}; give --task i/n, or "
+        "--task 0/1 for all tasks"
+    )

@@ -1,0 +1,50 @@
+"""What engines run: a worker that does tasks, each of which makes one file."""
+
+from abc import ABC, abstractmethod
+from dataclasses import fields
+from typing import Any
+
+from stx_mine.errors import TaskError
+
+TRIES = 3
+# What may pass: disks and networks that fail for a while, memory that another process holds.
+_PASSING = (OSError, MemoryError, RuntimeError)
+GO_ON = "finished files stay, the same command goes on where it stopped"
+
+
+class Worker(ABC):
+    """Does tasks, in this process or in others.
+
+    A subclass is a frozen dataclass of settings and absolute paths. What it opens (models, mapped
+    files) is a `cached_property`: opened once in each process, never sent to another.
+    """
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is faster on a GPU."""
+        return False
+
+    @abstractmethod
+    def __call__(self, task: str) -> None:
+        """Do one task: write the file of that name, whole or not at all."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields; what has been opened stays here."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
+
+
+def attempt(worker: Worker, task: str) -> None:
+    """Do a task, up to three times where the failure may pass.
+
+    Raises:
+        TaskError: It failed three times.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return worker(task)
+        except _PASSING as error:
+            if not left:
+                raise TaskError(
+                    f"task {task} failed {TRIES} times, at last with {type(error).__name__}: "
+                    f"{' '.join(str(error).split())}; {GO_ON}"
+                ) from error
