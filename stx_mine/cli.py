@@ -43,6 +43,8 @@ COMMANDS: dict[str, type[configs.StageConfig]] = {
     "estimate": configs.EstimateConfig,
     "train": configs.TrainConfig,
     "evaluate": configs.EvaluateConfig,
+    "publish": configs.PublishConfig,
+    "fetch": configs.FetchConfig,
 }
 
 

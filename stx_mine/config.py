@@ -867,6 +867,28 @@ class ExportConfig(StageConfig):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StorageConfig(StageConfig):
+    """Which artifacts move between the run directory and a URL."""
+
+    url: str | None = option(
+        None, "Where published artifacts lie: s3://, gs://, file:// ... (fsspec).", argument=True
+    )
+    artifact: tuple[str, ...] = option(
+        (), "An artifact, as texts or hits/dense; repeatable (default: all that are finished)."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishConfig(StorageConfig):
+    """Send finished artifacts to a URL; resumable, the manifest of each last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchConfig(StorageConfig):
+    """Fetch published artifacts from a URL into the run directory; checksums are checked."""
+
+
 def _names(config_type: type) -> list[str]:
     return [one.name for one in fields(config_type)]
 

@@ -113,7 +113,7 @@ def test_the_package_itself_imports_nothing() -> None:
         (("core",), {"numpy", "numba", "stx_mine.core", "stx_mine.ragged"}),
         (("errors",), set()),
         (("config",), {"stx_mine.errors"}),
-        (("artifacts",), {"numpy", "pyarrow", "xxhash", "filelock", "stx_mine"}),
+        (("artifacts",), {"numpy", "pyarrow", "xxhash", "filelock", "fsspec", "stx_mine"}),
         (("engine",), {"tqdm", "ray", "stx_mine"}),
         (("pipeline",), {"yaml", "stx_mine"}),
         (("cli",), {"typer", "stx_mine"}),
