@@ -328,6 +328,9 @@ class MineConfig(EngineConfig):
     seed: int = option(42, "Seed of sampling.", "negatives", minimum=0)
     query_block: int = option(4_096, "Queries a search task.", "hits", minimum=1)
     passage_block: int = option(16_384, "Passages a matrix product.", minimum=1)
+    corpus_parts: int = option(
+        1, "Parts of a corpus larger than one device: searched by tasks of their own.", minimum=1
+    )
     device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
 
     def __post_init__(self) -> None:

@@ -332,6 +332,9 @@ def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConf
         "encode_batch_size",
         "passage_block",
         "chunk_rows",
+        "corpus_parts",
+        "engine",
+        "task",
         "checkpoint_steps",
         "report_to",
     }

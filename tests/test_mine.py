@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +20,22 @@ from stx_mine.artifacts.pools import Pools
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
-from stx_mine.config import EmbedConfig, ExportConfig, IngestConfig, MineConfig, PackConfig
+from stx_mine.config import (
+    EmbedConfig,
+    ExportConfig,
+    IndexConfig,
+    IngestConfig,
+    MineConfig,
+    PackConfig,
+)
 from stx_mine.core.select import Verdict
-from stx_mine.errors import ArtifactError, InputError
+from stx_mine.errors import ArtifactError, ConfigError, InputError
 from stx_mine.models.load import load_model
 from stx_mine.ragged import Ragged
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.embed import run_embed
 from stx_mine.stages.export import run_export
+from stx_mine.stages.index import run_index
 from stx_mine.stages.ingest import run_ingest
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
@@ -507,3 +516,42 @@ def test_threads_and_blocks_change_no_negative(run_copy, options):
     assert found[0][0] == found[1][0]
     np.testing.assert_array_equal(found[0][1], found[1][1])
     np.testing.assert_array_equal(found[0][2], found[1][2])
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_passages=st.integers(1, 60),
+    num_parts=st.integers(1, 7),
+    num_hits=st.integers(1, 70),
+)
+@settings(max_examples=50, deadline=None)
+def test_parts_of_the_corpus_merge_into_the_hits_of_one_pass(
+    seed, num_passages, num_parts, num_hits
+):
+    """Small whole numbers, so that most scores tie and ids decide."""
+    rng = np.random.default_rng(seed)
+    passages = Vectors((rng.integers(-1, 2, (num_passages, 3)).astype(np.float32),), "dot")
+    queries_QD = rng.integers(-1, 2, (9, 3)).astype(np.float32)
+    found = []
+    for parts in (1, num_parts):
+        edges = [part * num_passages // parts for part in range(parts + 1)]
+        blocks = []
+        for start, stop in pairwise(edges):
+            hits = ExactSearcher(passages, 7, "cpu", start=start, stop=stop).search(
+                queries_QD, num_hits
+            )
+            lengths = np.full(len(queries_QD), hits.ids_QK.shape[1])
+            ids = Ragged(np.cumsum([0, *lengths]), hits.ids_QK.ravel())
+            sources = np.full(hits.ids_QK.size, Source.DENSE, np.uint8)
+            blocks.append(HitBlock(np.arange(9), ids, hits.scores_QK.ravel(), sources))
+        merged = merge_sources(blocks)
+        found.append(merged.take(np.arange(9), np.full(9, min(num_hits, num_passages))))
+    np.testing.assert_array_equal(found[0].hits.offsets, found[1].hits.offsets)
+    np.testing.assert_array_equal(found[0].hits.values, found[1].hits.values)
+    np.testing.assert_array_equal(found[0].scores, found[1].scores)
+
+
+def test_parts_of_an_index_are_refused(run_copy):
+    run_index(IndexConfig(run_dir=str(run_copy), factory="Flat"))
+    with pytest.raises(ConfigError, match="--corpus-parts 2 divides exact search"):
+        mine(run_copy, k=4, corpus_parts=2, overwrite=True)

@@ -104,7 +104,17 @@ def test_both_engines_make_the_same_bytes(small_input: Path, tmp_path: Path) -> 
     for name, engine in (("local", {}), ("ray", {"engine": "ray", "workers": 2})):
         where = {"run_dir": str(tmp_path / name), **engine}
         run_embed(EmbedConfig(pairs=pairs, corpus=corpus, shard_size=300, device="cpu", **where))
-        run_mine(MineConfig(k=2, query_block=200, device="cpu", sources="dense,bm25", **where))
+        parts = 2 if engine else 1
+        run_mine(
+            MineConfig(
+                k=2,
+                query_block=200,
+                corpus_parts=parts,
+                device="cpu",
+                sources="dense,bm25",
+                **where,
+            )
+        )
         run_pack(PackConfig(batch_size=32, shard_rows=64, packings=2, **where))
     assert files(tmp_path / "ray") == files(tmp_path / "local")
     for name in ("embeddings", "negatives", "batches"):

@@ -154,11 +154,6 @@ class Artifact:
         plan = read_json(path) if path.exists() else {}
         return plan.get("choices") if plan.get("key") == self.plan["key"] else None
 
-    def choices(self) -> dict[str, Any]:
-        """What was tuned by itself when this very plan was begun; empty if it was not begun."""
-        path = self.folder / PLAN
-        return {} if self._replace or not path.exists() else dict(read_json(path)["choices"])
-
     def pending(self, tasks: list[str]) -> list[str]:
         """The tasks whose file is not there yet."""
         return [task for task in tasks if self._replace or not (self.folder / task).exists()]

@@ -6,9 +6,10 @@ what a reader sees never depends on which deeper layers are there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -41,11 +42,15 @@ class LayerFile:
         layer: Number of the layer.
         block: Number of the block of queries.
         num_blocks: Blocks of queries in all.
+        part: Number of the part of the corpus that was searched.
+        num_parts: Parts of the corpus in all; 1 for the file that holds the hits of all.
     """
 
     layer: int
     block: int
     num_blocks: int
+    part: int = 0
+    num_parts: int = 1
 
     @property
     def stem(self) -> str:
@@ -60,7 +65,12 @@ class LayerFile:
     @property
     def name(self) -> str:
         """Name of the file."""
-        return f"{self.stem}-{self.block:05d}-of-{self.num_blocks:05d}.arrow"
+        part = f"-part-{self.part:03d}-of-{self.num_parts:03d}" if self.num_parts > 1 else ""
+        return f"{self.stem}-{self.block:05d}-of-{self.num_blocks:05d}{part}.arrow"
+
+    def in_parts(self, num_parts: int) -> list["LayerFile"]:
+        """The files of the parts that this one is merged from."""
+        return [replace(self, part=part, num_parts=num_parts) for part in range(num_parts)]
 
     @classmethod
     def parse(cls, name: str) -> "LayerFile":
@@ -95,7 +105,12 @@ class HitBlock:
     @classmethod
     def read(cls, manifest: Manifest, name: str, source: Source) -> "HitBlock":
         """Map one file of hits."""
-        table = read_table(manifest.folder / name).combine_chunks()
+        return cls.load(manifest.folder / name, source)
+
+    @classmethod
+    def load(cls, path: Path, source: Source) -> "HitBlock":
+        """Map one file of hits, of an artifact that need not be finished."""
+        table = read_table(path).combine_chunks()
         query_ids = table.column("query_id").to_numpy()
         if not len(query_ids):
             return concatenate([])

@@ -73,6 +73,8 @@ class ExactSearcher:
             CUDA devices that are seen, else the CPU.
         precision: Of the products: float32, bfloat16, or float16 for cosine; None for the fastest.
         proposes: Whether a device only proposes; None for all but the CPU.
+        start: First id that is searched.
+        stop: Id after the last that is searched; None for all from `start` on.
     """
 
     passages: Vectors
@@ -80,6 +82,8 @@ class ExactSearcher:
     device: str | tuple[str, ...] | None = None
     precision: str | None = None
     proposes: bool | None = None
+    start: int = 0
+    stop: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a precision that cannot hold the vectors.
@@ -97,6 +101,10 @@ class ExactSearcher:
                 f"leave the range of float16; choose bfloat16 or float32"
             )
 
+    @property
+    def _end(self) -> int:
+        return len(self.passages) if self.stop is None else self.stop
+
     @cached_property
     def _slices(self) -> tuple[DeviceCorpus, ...]:
         if self.device is None:
@@ -104,7 +112,7 @@ class ExactSearcher:
             devices = tuple(f"cuda:{number}" for number in range(count)) or ("cpu",)
         else:
             devices = (self.device,) if isinstance(self.device, str) else self.device
-        edges = np.linspace(0, len(self.passages), len(devices) + 1).astype(int)
+        edges = np.linspace(self.start, self._end, len(devices) + 1).astype(int)
         return tuple(
             DeviceCorpus.of(
                 self.passages,
@@ -125,7 +133,7 @@ class ExactSearcher:
             queries_QD: float32 (Q, D), prepared as `Vectors.rows` gives them.
             num_hits: Hits a query, at least 1.
         """
-        wanted = min(num_hits, len(self.passages))
+        wanted = min(num_hits, self._end - self.start)
         if not len(queries_QD) or not wanted:
             shape = (len(queries_QD), wanted)
             return Hits(np.empty(shape, np.int64), np.empty(shape, np.float32))

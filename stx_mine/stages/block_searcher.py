@@ -1,4 +1,4 @@
-"""The search task: the queries of a block past the corpus, or past a part of it."""
+"""The search tasks: a block of queries past the corpus or a part of it, and merging the parts."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import read_manifest
 from stx_mine.artifacts.files import read_array, write_table
-from stx_mine.artifacts.hits import HitBlock, LayerFile, Source
+from stx_mine.artifacts.hits import HitBlock, LayerFile, Source, merge_sources
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import MineConfig
 from stx_mine.engine.tasks import Worker
@@ -53,11 +53,27 @@ class BlockSearcher(Worker):
         """Vectors of the passages."""
         return Vectors.open(read_manifest(self.embeddings), "passages")
 
+    def _searcher(self, part: int, num_parts: int) -> Searcher:
+        """What finds the hits in a part of the corpus; the last one stays, for it may hold much."""
+        if (part, num_parts) not in self._latest:
+            self._latest.clear()
+            self._latest[part, num_parts] = self._open(part, num_parts)
+        return self._latest[part, num_parts]
+
     @cached_property
-    def searcher(self) -> Searcher:
-        """What finds the hits."""
+    def _latest(self) -> dict[tuple[int, int], Searcher]:
+        return {}
+
+    def _open(self, part: int, num_parts: int) -> Searcher:
         if self.index is None:
-            return ExactSearcher(self.passages, self.config.passage_block, self.config.device)
+            total = len(self.passages)
+            return ExactSearcher(
+                self.passages,
+                self.config.passage_block,
+                self.config.device,
+                start=part * total // num_parts,
+                stop=(part + 1) * total // num_parts,
+            )
         extra = read_manifest(self.index).extra
         return FaissSearcher.open(
             self.index / INDEX, self.passages, extra["nprobe"], extra["refine_factor"]
@@ -66,13 +82,13 @@ class BlockSearcher(Worker):
     def __call__(self, name: str) -> None:
         """Search one block for one layer."""
         file = LayerFile.parse(name)
-        searches_2M = read_array(self.folder / file.plan)
-        first = file.block * self.config.query_block
-        edges = np.searchsorted(searches_2M[0], [first, first + self.config.query_block])
-        query_ids, wanted = np.array(searches_2M[:, edges[0] : edges[1]])
-        write_table(self.folder / name, self._search(query_ids, wanted).table())
+        query_ids, wanted = read_searches(self.folder, file, self.config.query_block)
+        searcher = self._searcher(file.part, file.num_parts)
+        write_table(self.folder / name, self._search(searcher, query_ids, wanted).table())
 
-    def _search(self, query_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> HitBlock:
+    def _search(
+        self, searcher: Searcher, query_ids: NDArray[np.int64], wanted: NDArray[np.int64]
+    ) -> HitBlock:
         """Search each query to its own depth; deep ones do not deepen the others."""
         lengths = np.zeros(len(query_ids), np.int64)
         parts = []
@@ -81,7 +97,7 @@ class BlockSearcher(Worker):
             limit = int(wanted[left[0]] * _DEPTH_STEP)
             now, left = left[wanted[left] <= limit], left[wanted[left] > limit]
             vectors = self.queries.take(query_ids[now])
-            found = self.searcher.search(vectors, int(wanted[now].max()))
+            found = searcher.search(vectors, int(wanted[now].max()))
             ranks = np.arange(found.ids_QK.shape[1])
             kept_QK = (ranks < wanted[now][:, None]) & (found.ids_QK >= 0)
             lengths[now] = kept_QK.sum(1)
@@ -94,3 +110,34 @@ class BlockSearcher(Worker):
             ids[places], scores[places] = found.ids_QK[kept_QK], found.scores_QK[kept_QK]
         sources = np.full(len(ids), Source.DENSE, np.uint8)
         return HitBlock(query_ids, Ragged(offsets, ids), scores, sources)
+
+
+@dataclass(frozen=True)
+class PartMerger(Worker):
+    """Merges the hits of the parts of the corpus: the best of all are the best of the parts' best.
+
+    Attributes:
+        folder: Folder of the hits.
+        query_block: Queries of a block.
+        num_parts: Parts of the corpus.
+    """
+
+    folder: Path
+    query_block: int
+    num_parts: int
+
+    def __call__(self, name: str) -> None:
+        """Merge the parts of one block."""
+        file = LayerFile.parse(name)
+        _, wanted = read_searches(self.folder, file, self.query_block)
+        parts = [self.folder / one.name for one in file.in_parts(self.num_parts)]
+        merged = merge_sources([HitBlock.load(path, Source.DENSE) for path in parts])
+        write_table(self.folder / name, merged.take(np.arange(len(wanted)), wanted).table())
+
+
+def read_searches(folder: Path, file: LayerFile, query_block: int) -> NDArray[np.int64]:
+    """int64 (2, Q): the queries of a block that a layer lists, and the hits wanted of each."""
+    searches_2M = read_array(folder / file.plan)
+    first = file.block * query_block
+    edges = np.searchsorted(searches_2M[0], [first, first + query_block])
+    return np.array(searches_2M[:, edges[0] : edges[1]])

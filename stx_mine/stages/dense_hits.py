@@ -1,5 +1,6 @@
 """The dense hits of a run: layers in `hits/dense/`, searched where they are missing."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,8 +15,9 @@ from stx_mine.artifacts.lock import Share
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.engine.run import make_files
+from stx_mine.errors import ConfigError
 from stx_mine.ragged import Ragged
-from stx_mine.stages.block_searcher import BlockSearcher
+from stx_mine.stages.block_searcher import BlockSearcher, PartMerger
 
 
 class DenseHits:
@@ -99,15 +101,37 @@ class DenseHits:
         if not files:
             return
         names = [file.name for file in files.values()]
-        make_files(self.artifact, names, self._worker, self.config, "search", self._share)
+        if self.config.corpus_parts == 1:
+            make_files(self.artifact, names, self._worker, self.config, "search", self._share)
+        elif self.artifact.pending(names):
+            self._search_parts(list(files.values()))
         with self.run.exclusive():
             self.artifact.reload()
+            if self.config.corpus_parts > 1:
+                make_files(self.artifact, names, self._merger, self.config, "merge")
             layers = self.artifact.result.extra["layers"]
             # Another share may have ended at the same time.
             if len(layers) == files[min(files)].layer:
                 named = {str(block): file.name for block, file in files.items()}
                 self._publish([*layers, {"depth": depth, "files": named}])
+            for part in self.artifact.folder.glob("*-part-*"):
+                part.unlink()
         self.num_searched += len(query_ids)
+
+    def _search_parts(self, files: Sequence[LayerFile]) -> None:
+        """Every block of queries past one part of the corpus, then past the next.
+
+        So that a device keeps a part for many tasks.
+        """
+        by_block = [file.in_parts(self.config.corpus_parts) for file in files]
+        names = [part.name for parts in zip(*by_block, strict=True) for part in parts]
+        make_files(self.artifact, names, self._worker, self.config, "search", self._share)
+
+    @property
+    def _merger(self) -> PartMerger:
+        config = self.config
+        folder = self.artifact.folder.absolute()
+        return PartMerger(folder, config.query_block, config.corpus_parts)
 
     def _plan_missing(self, query_ids: NDArray[np.int64], depth: int) -> dict[int, LayerFile]:
         """Plan a layer of what no layer holds; the file of each block that it has queries of."""
@@ -158,4 +182,9 @@ def _index(config: MineConfig, run: RunDir) -> Manifest | None:
         return None
     if config.search == "auto" and not (run.folder("index") / MANIFEST).exists():
         return None
+    if config.corpus_parts > 1:
+        raise ConfigError(
+            f"--corpus-parts {config.corpus_parts} divides exact search, found an index to search; "
+            "give --search exact, or leave --corpus-parts out"
+        )
     return require(run, "index")

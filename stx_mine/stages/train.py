@@ -71,7 +71,7 @@ def run_train(config: TrainConfig) -> StageReport:
         packings = kept.packings
         loss = make_loss(config, student.model, guide)
         collator = make_collator(config, student.model, packings, guide)
-        choices = artifact.choices() or choose_rate(
+        choices = artifact.choices or choose_rate(
             config, student.model, loss, packings, collator, processes
         )
         with processes.first_goes_ahead():
