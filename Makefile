@@ -37,6 +37,8 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.false_negatives --quick
 	$(BIN)/python -m benchmarks.pack --quick
 	$(BIN)/python -m benchmarks.losses --quick
+	$(BIN)/python -m benchmarks.ray_overhead --quick
+	$(BIN)/python -m benchmarks.scores --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
@@ -44,6 +46,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.false_negatives
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.losses
+	$(BIN)/python -m benchmarks.ray_overhead
+	$(BIN)/python -m benchmarks.scores
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

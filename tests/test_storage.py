@@ -156,9 +156,12 @@ def test_damage_on_either_side_is_found(run_copy, tmp_path, url) -> None:
     path = f"{Storage(url)._path('texts')}/pairs.arrow"
     good = memory.cat_file(path)
     memory.pipe_file(path, bytes([good[0] ^ 1]) + good[1:])
-    with pytest.raises(ArtifactError, match=r"pairs\.arrow is damaged.*--overwrite"):
+    with pytest.raises(ArtifactError, match=r"pairs\.arrow is damaged.*delete it there"):
         fetch(tmp_path / "other", url)
     assert not (tmp_path / "other" / "texts").exists()
+    memory.rm_file(path)
+    assert publish(run_copy, url, "texts").counts["files_moved"] == 1
+    fetch(tmp_path / "other", url)
     victim = run_copy / "embeddings" / "queries-00000-of-00001.npy"
     victim.write_bytes(victim.read_bytes()[:-1] + b"\0")
     with pytest.raises(ArtifactError, match=r"queries-00000-of-00001\.npy is damaged"):

@@ -165,7 +165,7 @@ class Storage:
             if checksum(temporary) != expected:
                 raise ArtifactError(
                     f"{self._path(name, file)} is damaged: its checksum is not that of {MANIFEST}; "
-                    f"run `stx-mine publish {self.url} --overwrite` where it was made"
+                    f"delete it there and run `stx-mine publish {self.url}` where it was made"
                 )
 
     def settle(self, name: str, content: dict[str, Any], staging: Path) -> None:
