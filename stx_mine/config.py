@@ -708,6 +708,27 @@ class TrainConfig(StageConfig):
         minimum=1,
     )
     checkpoint_steps: int = option(100, "Steps between checkpoints.", minimum=1)
+    precision: Literal["float32", "bf16", "fp16"] = option(
+        "float32", "What the network computes in; weights and loss stay float32.", "model"
+    )
+    lora_rank: int | None = option(
+        None, "Train low-rank adapters only, merged into the model at the end.", "model", minimum=1
+    )
+    lora_alpha: int | None = option(
+        None, "Adapters are scaled by alpha / rank (default: 2 x rank).", "model", minimum=1
+    )
+    trainer_option: tuple[str, ...] = option(
+        (), "NAME=VALUE for the Trainer, as in optim=adafactor; repeatable.", "model"
+    )
+    gradient_checkpointing: bool = option(
+        False, "Keep fewer values of a transformer and compute its layers again backwards."
+    )
+    compile: bool = option(False, "Compile the network (torch.compile); best with --pad-to.")
+    pad_to: int | None = option(
+        None,
+        "Pad texts to multiples of so many tokens, and fill up mini-batches: few shapes, for XLA.",
+        minimum=1,
+    )
     device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
 
     def __post_init__(self) -> None:
@@ -717,6 +738,7 @@ class TrainConfig(StageConfig):
             ConfigError: Options of one loss with another.
         """
         super().__post_init__()
+        self._check_scale()
         if any(dim < 1 for dim in self.matryoshka_dims):
             raise ConfigError(
                 f"--matryoshka-dims must be at least 1, found {min(self.matryoshka_dims)}; "
@@ -799,6 +821,22 @@ class TrainConfig(StageConfig):
                 raise ConfigError(
                     f"{flag(one)} {getattr(self, one.name)} needs --evaluation, found none; name "
                     "held-out pairs or a BEIR folder, or leave it out"
+                )
+
+    def _check_scale(self) -> None:
+        """Refuse half an option.
+
+        Raises:
+            ConfigError: A scale of adapters without adapters, or no NAME=VALUE.
+        """
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise ConfigError(
+                f"--lora-alpha {self.lora_alpha} needs --lora-rank, found none; give one"
+            )
+        for word in self.trainer_option:
+            if "=" not in word:
+                raise ConfigError(
+                    f"--trainer-option must be NAME=VALUE, found {word!r}; add =VALUE"
                 )
 
 

@@ -311,6 +311,7 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "read_pairs",
         "verify_rows",
         "verify_labels",
+        "model_card",
     }
     assert stages == set(command_line.COMMANDS)
 

@@ -14,6 +14,8 @@ _PROMPT_NAMES: dict[AnyRole, tuple[str, ...]] = {
     "passage": ("document", "passage", "corpus"),
     "text": (),
 }
+# Among model inputs: mini-batches of them shall have widths that are multiples of this.
+PAD_TO = "pad_to"
 _TASKS: dict[AnyRole, str | None] = {"query": "query", "passage": "document", "text": None}
 
 
@@ -23,16 +25,22 @@ class Tokeniser:
 
     Attributes:
         model: The model.
+        pad_to: Pad to a multiple of so many tokens; the inputs say so under `PAD_TO`.
     """
 
     model: SentenceTransformer
+    pad_to: int | None = None
 
     def __call__(
         self, texts: list[str], role: AnyRole, prompt: str | None = None
     ) -> dict[str, Any]:
         """Model inputs of texts; `prompt` None takes the model's own, an empty one is none."""
         prompt = role_prompt(self.model, role) if prompt is None else prompt or None
-        return dict(self.model.preprocess(texts, prompt=prompt, task=_TASKS[role]))
+        options: dict[str, Any] = {"prompt": prompt, "task": _TASKS[role]}
+        if self.pad_to is None:
+            return dict(self.model.preprocess(texts, **options))
+        options["processing_kwargs"] = {"text": {"pad_to_multiple_of": self.pad_to}}
+        return {**self.model.preprocess(texts, **options), PAD_TO: self.pad_to}
 
 
 def role_prompt(model: SentenceTransformer, role: AnyRole) -> str | None:

@@ -18,6 +18,7 @@ from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.stages.evaluation_sets import open_evaluation_sets
+from stx_mine.stages.model_card import write_card
 from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
 from stx_mine.stages.training import (
@@ -37,9 +38,16 @@ from stx_mine.train.choice import (
     make_loss,
 )
 from stx_mine.train.held_back import HeldBack, hold_back
+from stx_mine.train.lora import add_lora, merge_lora
 from stx_mine.train.processes import Processes, joined
 from stx_mine.train.schedule import Schedule
 from stx_mine.train.trainer import Trained, check_num_processes, count_steps, train
+from stx_mine.train.trainer_options import (
+    refuse_arguments,
+    refuse_launcher,
+    refuse_shapes,
+    trainer_arguments,
+)
 from stx_mine.train.training_log import TRAINING_LOG, read_log
 
 _CHECKPOINTS, _SAVING = "checkpoints", "saving"
@@ -57,13 +65,24 @@ def run_train(config: TrainConfig) -> StageReport:
         ModelError: The model cannot be loaded.
         ArtifactError: Batches are missing, or another model is in the way.
     """
+    refuse_launcher(config.precision)
+    options = trainer_arguments(
+        config.trainer_option, config.precision, config.gradient_checkpointing, config.compile
+    )
     with joined(config.device) as processes, ExitStack() as held:
         run = RunDir(config.run_dir)
         with processes.first_goes_ahead():
             if processes.is_first:
                 held.enter_context(run.lock())
             student, guide, artifact = _open(config, run, processes)
+            refuse_arguments(options, student.model.device.type == "cpu")
+            refuse_shapes(student.model, config.gradient_checkpointing, config.pad_to)
+            if config.lora_rank is not None and not artifact.done:
+                alpha = config.lora_alpha or 2 * config.lora_rank
+                add_lora(student.model, config.lora_rank, alpha, config.seed)
         if artifact.done:
+            if processes.is_first:
+                write_card(run)
             return _report(artifact, skipped=True)
         kept = hold_back(
             list_packings(run.folder("batches")), config.validation_share, processes.size
@@ -72,7 +91,7 @@ def run_train(config: TrainConfig) -> StageReport:
         loss = make_loss(config, student.model, guide)
         collator = make_collator(config, student.model, packings, guide)
         choices = artifact.choices or choose_rate(
-            config, student.model, loss, packings, collator, processes
+            config, student.model, loss, packings, collator, processes, options
         )
         with processes.first_goes_ahead():
             if processes.is_first:
@@ -84,10 +103,20 @@ def run_train(config: TrainConfig) -> StageReport:
         )
         checkpoints = artifact.folder / _CHECKPOINTS
         trained = train(
-            student.model, loss, packings, collator, schedule, checkpoints, processes.size, looks
+            student.model,
+            loss,
+            packings,
+            collator,
+            schedule,
+            checkpoints,
+            processes.size,
+            looks,
+            options,
         )
         with processes.first_goes_ahead():
             if processes.is_first:
+                if config.lora_rank is not None:
+                    merge_lora(student.model)
                 _name_prompts(student.model, packings[0][0].sources)
                 files = [*_publish(student.model, artifact.folder), TRAINING_LOG]
                 log = read_log(artifact.folder / TRAINING_LOG)
@@ -98,6 +127,7 @@ def run_train(config: TrainConfig) -> StageReport:
                     "evaluation": kept_best(log, trained.best_step),
                 }
                 artifact.finish(sorted(files), config=asdict(config), counts=counts, extra=extra)
+                write_card(run)
                 shutil.rmtree(checkpoints, ignore_errors=True)
             else:
                 artifact.manifest = read_manifest(artifact.folder)
@@ -168,7 +198,8 @@ def _publish(model: SentenceTransformer, folder: Path) -> list[str]:
     """Save beside, then move every file into its place."""
     saving = folder / _SAVING
     shutil.rmtree(saving, ignore_errors=True)
-    model.save_pretrained(str(saving))
+    # The library's card would describe numbers of rows.
+    model.save_pretrained(str(saving), create_model_card=False)
     files = sorted(
         path.relative_to(saving).as_posix() for path in saving.rglob("*") if path.is_file()
     )

@@ -1,5 +1,6 @@
 """How a model is trained: its learning rate and schedule, what is looked at, what is said of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def choose_rate(
     packings: list[list[Shard]],
     collator: BatchCollator,
     processes: Processes,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The peak rate and why, which the plan keeps for a run that goes on.
 
@@ -69,7 +71,9 @@ def choose_rate(
         rate, reason = config.learning_rate, "as asked"
     elif config.learning_rate == "probe":
         schedule = make_schedule(config, packings, rate)
-        rate, reason = probe(model, loss, packings, collator, schedule, processes.size).choose()
+        rate, reason = probe(
+            model, loss, packings, collator, schedule, processes.size, options
+        ).choose()
     return {"learning_rate": rate, "learning_rate_reason": reason}
 
 

@@ -143,7 +143,10 @@ def make_collator(
     guide: SentenceTransformer | None = None,
 ) -> BatchCollator:
     """The collator that gives the loss what it reads."""
-    shards, tokenise = [shard for packing in packings for shard in packing], Tokeniser(model)
+    shards, tokenise = (
+        [shard for packing in packings for shard in packing],
+        Tokeniser(model, config.pad_to),
+    )
     if config.kind.labels:
         return LabelCollator(shards, tokenise)
     if config.kind.rows:

@@ -1,13 +1,18 @@
 """Embed the distinct texts of a packed batch in mini-batches, with gradients."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stx_mine.models.token_batches import token_batches
+from stx_mine.models.tokenise import PAD_TO
 from stx_mine.train.processes import gather_shares
 
-Features = dict[str, Tensor]
+# Tensors, and facts about them.
+Features = dict[str, Any]
 
 
 def embed(model: nn.Module, features: Features, batch_tokens: int) -> Tensor:
@@ -17,6 +22,9 @@ def embed(model: nn.Module, features: Features, batch_tokens: int) -> Tensor:
     goes through the network again when its gradient is wanted (gradient caching; Gao et al.
     2021): memory follows `batch_tokens`, for a third more work. A static model keeps nothing but
     token ids, so it takes all texts at once.
+
+    Inputs that say `pad_to` make few shapes: a mini-batch has a multiple of so many tokens a text,
+    and as many texts as fit in `batch_tokens`, some of them there to fill it up.
 
     Args:
         model: A SentenceTransformer, perhaps wrapped.
@@ -28,17 +36,23 @@ def embed(model: nn.Module, features: Features, batch_tokens: int) -> Tensor:
     """
     if "attention_mask" not in features:
         return _forward(model, features)
-    mask_NL = features["attention_mask"]
-    batches = token_batches(mask_NL.sum(1).cpu().numpy(), batch_tokens)
+    mask_NL, pad_to = features["attention_mask"], features.get(PAD_TO)
+    multiple = pad_to or 1
+    widths = -(-mask_NL.sum(1).cpu().numpy() // multiple) * multiple
+    batches = token_batches(widths, batch_tokens)
     parts, order = [], []
     for batch in batches:
-        rows = torch.from_numpy(batch).to(mask_NL.device)
-        mini_batch = _take(features, rows)
+        width = int(widths[batch[0]])
+        size = len(batch) if pad_to is None else max(1, batch_tokens // width)
+        # Texts that fill up a mini-batch: what becomes of them is thrown away.
+        rows = torch.from_numpy(np.pad(batch, (0, size - len(batch)), "edge")).to(mask_NL.device)
+        mini_batch = _take(features, rows, width)
         if len(batches) == 1 or not torch.is_grad_enabled():
-            parts.append(_forward(model, mini_batch))
+            embeddings = _forward(model, mini_batch)
         else:
-            parts.append(checkpoint(_forward, model, mini_batch, use_reentrant=False))
-        order.append(rows)
+            embeddings = checkpoint(_forward, model, mini_batch, use_reentrant=False)
+        parts.append(embeddings[: len(batch)])
+        order.append(rows[: len(batch)])
     return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
 
@@ -61,14 +75,16 @@ def _forward(model: nn.Module, features: Features) -> Tensor:
     return embedding
 
 
-def _take(features: Features, rows: Tensor) -> Features:
-    """Inputs of some texts, without the columns that are padding in all of them."""
+def _take(features: Features, rows: Tensor, width: int) -> Features:
+    """Inputs of some texts, `width` columns of them, on whichever side their padding is."""
     mask_NL = features["attention_mask"]
     used = mask_NL[rows].any(0).nonzero()
-    first, last = int(used[0]), int(used[-1]) + 1
+    last = min(max(int(used[0]) + width, int(used[-1]) + 1), mask_NL.shape[1])
+    first = min(int(used[0]), last - width)
     return {
         name: value[rows, first:last]
         if isinstance(value, Tensor) and value.shape == mask_NL.shape
         else value
         for name, value in features.items()
+        if name != PAD_TO
     }

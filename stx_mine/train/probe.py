@@ -1,9 +1,10 @@
 """Probe learning rates: a few steps with each of three, judged by the loss on batches not seen."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from sentence_transformers import SentenceTransformer
 from torch import nn
@@ -12,6 +13,7 @@ from transformers import PrinterCallback
 from stx_mine.artifacts.batches import Shard
 from stx_mine.errors import ConfigError
 from stx_mine.train.batch_collator import BatchCollator
+from stx_mine.train.read_ahead import ReadAhead
 from stx_mine.train.schedule import Schedule
 from stx_mine.train.trainer import PackedTrainer, count_steps, rows_of, trainer_arguments
 from stx_mine.train.watch import Looks, Watch
@@ -82,6 +84,7 @@ def probe(
     collator: BatchCollator,
     schedule: Schedule,
     num_processes: int = 1,
+    options: Mapping[str, Any] | None = None,
 ) -> Probe:
     """Train with a third of the schedule's rate, with it and with three times it, each anew.
 
@@ -95,6 +98,7 @@ def probe(
         collator: Reads them.
         schedule: Of the run that is to come.
         num_processes: Processes that share every batch.
+        options: More keywords for the Trainer's arguments.
 
     Raises:
         ConfigError: A packing has one batch only.
@@ -102,7 +106,8 @@ def probe(
     plan = plan_probe(packings, count_steps(packings, schedule.num_passes))
     before = {name: one.detach().clone() for name, one in model.state_dict().items()}
     losses = {}
-    with TemporaryDirectory() as folder:
+    ahead = ReadAhead(collator, packings[0][0].batch_size)
+    with TemporaryDirectory() as folder, ahead:
         for factor in (0.0, *_FACTORS):
             rate = factor * schedule.learning_rate
             tried = replace(schedule, learning_rate=rate)
@@ -117,6 +122,7 @@ def probe(
                 save_strategy="no",
                 logging_strategy="no",
                 disable_tqdm=True,
+                **(options or {}),
             )
             trainer = PackedTrainer(
                 watch=Watch(Looks(), collator),
@@ -124,12 +130,13 @@ def probe(
                 args=arguments,
                 train_dataset=rows_of(packings),
                 loss=loss,
-                data_collator=collator,
+                data_collator=ahead,
             )
             trainer.remove_callback(PrinterCallback)
             if factor:
                 trainer.train()
             model.eval()
+            ahead.settle()
             losses[rate] = trainer.loss_of(plan.held_back)
             model.load_state_dict(before)
             model.zero_grad(set_to_none=True)

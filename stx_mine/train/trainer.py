@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from stx_mine.artifacts.batches import Shard
 from stx_mine.errors import ConfigError
 from stx_mine.train.batch_collator import BatchCollator
 from stx_mine.train.callbacks import KeepBest, LogWhatIsSaved, reporters
-from stx_mine.train.packed_sampler import PackedBatchSampler
 from stx_mine.train.processes import average_gradients, mean_over_processes
+from stx_mine.train.read_ahead import ForeseeingSampler, ReadAhead, Settle
 from stx_mine.train.schedule import Schedule, steps_between_lines
 from stx_mine.train.watch import BEST, Looks, Watch, step_facts
 
@@ -53,6 +53,15 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         self.accelerator.prepare_model = partial(
             self.accelerator.prepare_model, evaluation_mode=True
         )
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: its card would describe numbers of rows."""
+
+    def get_batch_sampler(self, *args: Any, **kwargs: Any) -> ForeseeingSampler:
+        """The sampler of packed batches, which tells the collator what comes next."""
+        sampler: ForeseeingSampler = super().get_batch_sampler(*args, **kwargs)
+        sampler.ahead = self.data_collator
+        return sampler
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
@@ -145,6 +154,7 @@ def train(
     folder: Path,
     num_processes: int = 1,
     looks: Looks | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train a model in place; go on from the last checkpoint in `folder` if there is one.
 
@@ -162,30 +172,36 @@ def train(
         folder: Where checkpoints go; only process 0 writes.
         num_processes: Processes that share every batch; their number divides the batch size.
         looks: What to look at while it trains; None: nothing.
+        options: More keywords for the Trainer's arguments.
     """
     looks = looks or Looks()
     watch = Watch(looks, collator)
     checkpoint = last_checkpoint(folder)
     steps_done = _steps_done(Path(checkpoint) / _STATE) if checkpoint else 0
     num_steps = count_steps(packings, schedule.num_passes)
-    callbacks: list[TrainerCallback] = [LogWhatIsSaved()]
-    callbacks += reporters(looks.reporters, folder.parent / _TENSORBOARD, steps_done)
-    if looks.evaluates:
-        callbacks.append(KeepBest(schedule.patience or num_steps + 1))
-    trainer = PackedTrainer(
-        watch=watch,
-        model=model,
-        args=_arguments(model, packings, schedule, folder, num_processes, looks.evaluates),
-        train_dataset=rows_of(packings),
-        loss=loss,
-        data_collator=collator,
-        callbacks=callbacks,
+    size = packings[0][0].batch_size
+    arguments = _arguments(
+        model, packings, schedule, folder, num_processes, looks.evaluates, options or {}
     )
-    # The Trainer's log dicts are for the stage to report.
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LookFirst(trainer))
-    watch.begin(steps_done, num_steps)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with ReadAhead(collator, size) as ahead:
+        callbacks: list[TrainerCallback] = [LogWhatIsSaved(), Settle(ahead)]
+        callbacks += reporters(looks.reporters, folder.parent / _TENSORBOARD, steps_done)
+        if looks.evaluates:
+            callbacks.append(KeepBest(schedule.patience or num_steps + 1))
+        trainer = PackedTrainer(
+            watch=watch,
+            model=model,
+            args=arguments,
+            train_dataset=rows_of(packings),
+            loss=loss,
+            data_collator=ahead,
+            callbacks=callbacks,
+        )
+        # The Trainer's log dicts are for the stage to report.
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(LookFirst(trainer))
+        watch.begin(steps_done, num_steps)
+        trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
     state = trainer.state
     best = state.best_global_step if state.best_model_checkpoint else None
@@ -210,6 +226,7 @@ def _arguments(
     folder: Path,
     num_processes: int,
     keeps_best: bool,
+    options: Mapping[str, Any],
 ) -> SentenceTransformerTrainingArguments:
     steps = count_steps(packings, schedule.num_passes)
     return trainer_arguments(
@@ -230,6 +247,7 @@ def _arguments(
         metric_for_best_model=BEST if keeps_best else None,
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=not sys.stderr.isatty(),
+        **options,
     )
 
 
@@ -248,11 +266,10 @@ def trainer_arguments(
         learning_rate=schedule.learning_rate,
         lr_scheduler_type=scheduler,
         lr_scheduler_kwargs=details,
-        weight_decay=0.0,
         seed=schedule.seed,
         data_seed=schedule.seed,
         batch_sampler=partial(
-            PackedBatchSampler,
+            ForeseeingSampler,
             packed_batch_size=size,
             num_packings=len(packings),
             num_passes=schedule.num_passes,
@@ -263,7 +280,7 @@ def trainer_arguments(
         use_cpu=model.device.type == "cpu",
         dataloader_drop_last=True,
         dataloader_pin_memory=model.device.type == "cuda",
-        **others,
+        **{"weight_decay": 0.0, **others},
     )
     # One process uses one GPU: the Trainer would cut batches into pieces for all that it sees.
     if arguments.n_gpu > 1:
