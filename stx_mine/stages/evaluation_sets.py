@@ -35,6 +35,9 @@ def open_evaluation_sets(config: TrainConfig) -> dict[str, PairSource]:
         ConfigError: Two have one name, or an option fits none of them.
         InputError: A file, column or split is missing.
     """
+    folders = [Path(path).is_dir() for path in config.evaluation]
+    _refuse_unheeded("split", config.evaluation_split, "BEIR folders", any(folders))
+    _refuse_unheeded("corpus", config.evaluation_corpus, "files of pairs", not all(folders))
     sources: dict[str, PairSource] = {}
     for path in config.evaluation:
         name = Path(path).name.split(".")[0]
@@ -54,9 +57,6 @@ def open_evaluation_sets(config: TrainConfig) -> dict[str, PairSource]:
         except InputError as error:
             # It speaks of the options of `evaluate`.
             raise InputError(str(error).replace("--split", "--evaluation-split")) from error
-    folders = [one.beir is not None for one in sources.values()]
-    _refuse_unheeded("split", config.evaluation_split, "BEIR folders", any(folders))
-    _refuse_unheeded("corpus", config.evaluation_corpus, "files of pairs", not all(folders))
     return sources
 
 
