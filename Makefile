@@ -39,6 +39,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.losses --quick
 	$(BIN)/python -m benchmarks.ray_overhead --quick
 	$(BIN)/python -m benchmarks.scores --quick
+	$(BIN)/python -m benchmarks.peak_then_fall --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
@@ -48,6 +49,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.losses
 	$(BIN)/python -m benchmarks.ray_overhead
 	$(BIN)/python -m benchmarks.scores
+	$(BIN)/python -m benchmarks.peak_then_fall
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

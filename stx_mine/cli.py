@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import Field, fields
+from enum import StrEnum
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, type[configs.StageConfig]] = {
+    "queries": configs.QueriesConfig,
     "ingest": configs.IngestConfig,
     "embed": configs.EmbedConfig,
     "index": configs.IndexConfig,
@@ -129,15 +131,30 @@ def _command(name: str, config_type: type[configs.StageConfig]) -> Callable[...,
 def _joined(values: list[Any]) -> tuple[Any, ...]:
     """The values of a repeated option; one that was given as a list brings several."""
     return tuple(
-        single for value in values for single in (value if isinstance(value, tuple) else (value,))
+        _plain(single)
+        for value in values
+        for single in (value if isinstance(value, tuple) else (value,))
     )
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def _enumeration(name: str, words: tuple[str, ...]) -> Any:
+    return StrEnum(name, [(word, word) for word in words])
 
 
 def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
     default: Any = one.default
     kind: Any = inspect.Parameter.KEYWORD_ONLY
     if get_origin(hint) is tuple:
-        hint, default = list[get_args(hint)[0]], list(one.default)  # type: ignore[misc,arg-type]
+        member, default = get_args(hint)[0], list(one.default)  # type: ignore[arg-type]
+        if get_origin(member) is Literal:
+            # typer takes no lists of literals.
+            member = _enumeration(one.name, get_args(member))
+            default = list(map(member, default))
+        hint = list[member]  # type: ignore[valid-type]
     if one.metadata["argument"]:
         info = typer.Argument(help=one.metadata["help"], show_default=False)
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stx_mine.stages.report import StageReport
 
 STAGES: dict[str, type[configs.StageConfig]] = {
+    "queries": configs.QueriesConfig,
     "embed": configs.EmbedConfig,
     "index": configs.IndexConfig,
     "mine": configs.MineConfig,
@@ -109,7 +110,7 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, configs.Stage
     base = pipeline.settings.get("embed", {}).get("model", configs.DEFAULT_MODEL)
     for number in range(1, pipeline.rounds + 1):
         for stage, values in pipeline.settings.items():
-            if stage == "evaluate":
+            if stage == "evaluate" or (stage == "queries" and number > 1):
                 continue
             values = dict(values)
             if stage == "embed" and number > 1:

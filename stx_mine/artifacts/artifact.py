@@ -21,6 +21,7 @@ from stx_mine.errors import ArtifactError
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 SCHEMAS = {
+    "queries": 1,
     "texts": 1,
     "embeddings": 1,
     "index": 1,

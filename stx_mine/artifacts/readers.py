@@ -187,18 +187,8 @@ class BeirFolder:
 
     def passages(self) -> Iterator[tuple[pa.Array, pa.Array]]:
         """Stream (text, id) of the corpus; text = title + " " + text."""
-        ids, text = self.corpus.pick("_id", 0, "id column"), self.corpus.pick("text", 1, "text")
-        if "title" not in self.corpus.columns:
-            for id_array, text_array in self.corpus.batches([ids, text]):
-                yield text_array, id_array
-            return
-        for id_array, titles, texts in self.corpus.batches([ids, "title", text]):
-            titles = pc.fill_null(titles, "")
-            space = pa.scalar(" ", pa.large_string())
-            texts = pc.fill_null(texts, "")
-            joined = pc.binary_join_element_wise(titles, texts, space)
-            with_title = pc.if_else(pc.equal(texts, ""), titles, joined)
-            yield pc.if_else(pc.equal(titles, ""), texts, with_title), id_array
+        for texts, ids, _ in beir_passages(self.corpus):
+            yield texts, ids
 
     def query_texts(self) -> Iterator[tuple[pa.Array, pa.Array]]:
         """Stream (text, id) of the queries."""
@@ -226,6 +216,33 @@ class BeirFolder:
                     f"expected a number in column {self.qrels.columns[2]!r} of {self.qrels.path}, "
                     f"found something else ({_one_line(error)}); mend that row"
                 ) from error
+
+
+def open_beir_corpus(folder: str | Path) -> ColumnFile:
+    """The corpus of a BEIR folder, which needs no qrels.
+
+    Raises:
+        InputError: There is none.
+    """
+    return ColumnFile.open(_either(Path(folder), "corpus"))
+
+
+def beir_passages(corpus: ColumnFile) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
+    """Stream (text, id, title) of a BEIR corpus; text = title + " " + text, no title is null."""
+    ids, text = corpus.pick("_id", 0, "id column"), corpus.pick("text", 1, "text")
+    if "title" not in corpus.columns:
+        for id_array, text_array in corpus.batches([ids, text]):
+            yield text_array, id_array, pa.nulls(len(id_array), pa.large_string())
+        return
+    for id_array, titles, texts in corpus.batches([ids, "title", text]):
+        titles = pc.fill_null(titles, "")
+        space = pa.scalar(" ", pa.large_string())
+        texts = pc.fill_null(texts, "")
+        joined = pc.binary_join_element_wise(titles, texts, space)
+        with_title = pc.if_else(pc.equal(texts, ""), titles, joined)
+        untitled = pc.equal(titles, "")
+        named = pc.if_else(untitled, pa.scalar(None, pa.large_string()), titles)
+        yield pc.if_else(untitled, texts, with_title), id_array, named
 
 
 def is_column_file(path: Path) -> bool:

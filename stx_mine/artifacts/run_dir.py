@@ -7,6 +7,7 @@ from stx_mine.artifacts.lock import RunLock, Share
 
 # Artifact -> the command that makes or renews it.
 MAKERS = {
+    "queries": "stx-mine queries PAIRS",
     "texts": "stx-mine embed PAIRS",
     "embeddings": "stx-mine embed",
     "index": "stx-mine index",

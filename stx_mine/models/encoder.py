@@ -1,5 +1,6 @@
 """The encoder protocol, and the one that wraps sentence-transformers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
@@ -103,8 +104,13 @@ def weights_digest(model: SentenceTransformer) -> str:
     digest = xxhash.xxh3_128()
     for module in model:
         digest.update(type(module).__name__.encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    add_weights(digest, model.state_dict())
+    return digest.hexdigest()
+
+
+def add_weights(digest: xxhash.xxh3_128, weights: Mapping[str, torch.Tensor]) -> None:
+    """Feed the names and bytes of all tensors to a digest, in the order of the names."""
+    for name, tensor in sorted(weights.items()):
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(name.encode())
         digest.update(flat.numpy())
-    return digest.hexdigest()
