@@ -349,7 +349,7 @@ def test_evaluation_sets_that_do_not_fit_are_refused_before_training(
         assert not (packed_run / "model").exists()
 
 
-def test_training_that_makes_it_worse_is_said(packed_run, small_input):
+def test_training_that_makes_it_no_better_is_said(packed_run, small_input):
     report = run_train(
         TrainConfig(
             run_dir=str(packed_run),
@@ -359,7 +359,7 @@ def test_training_that_makes_it_worse_is_said(packed_run, small_input):
             patience=2,
         )
     )
-    assert any("training made ndcg@10 worse" in one for one in report.warnings)
+    assert any("training made ndcg@10 no better" in one for one in report.warnings)
     assert any("stopped before step" in one for one in report.lines)
     assert report.counts["steps"] < report.counts["steps_planned"]
     assert report.counts["rows_seen"] == report.counts["steps"] * B

@@ -190,10 +190,10 @@ def how_evaluated(found: dict[str, Any] | None, counts: dict[str, Any]) -> str:
 
 
 def warn_of_evaluation(found: dict[str, Any] | None) -> list[str]:
-    """A warning where the best that was kept is worse than the untrained model."""
-    if found is None or found["best"] >= found["untrained"]:
+    """A warning where the best that was kept is no better than the untrained model."""
+    if found is None or found["best"] > found["untrained"]:
         return []
     return [
-        f"training made {BEST} worse: {found['best']:.4f} at its best, {found['untrained']:.4f} "
+        f"training made {BEST} no better: {found['best']:.4f} at its best, {found['untrained']:.4f} "
         "untrained; give a lower --learning-rate, or mend the data"
     ]
