@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stx_mine.artifacts.artifact import require
@@ -183,6 +184,8 @@ def test_titles_are_measured_on_the_store(small_input: Path, tmp_path: Path) -> 
     pairs.write_text("query,passage\n" + "\n".join(rows) + "\n")
     run_ingest(IngestConfig(pairs=str(pairs), run_dir=str(tmp_path / "run")))
     store = TextStore.open(require(RunDir(tmp_path / "run"), "texts"))
-    shares = measure_titles(store)
+    pairs = np.stack([store.pair_query_ids, store.pair_passage_ids], axis=1)
+    texts = store.queries.column("text"), store.passages.column("text")
+    shares = measure_titles(*texts, pairs)
     assert (shares.num_pairs, shares.prefix, shares.contained) == (40, 0.75, 0.75)
-    assert measure_titles(store, max_pairs=16).num_pairs == 16
+    assert measure_titles(*texts, pairs, max_pairs=16).num_pairs == 16

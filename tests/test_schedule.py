@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
+from stx_mine.artifacts.artifact import read_manifest
 from stx_mine.artifacts.batches import list_packings
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.config import EvaluateConfig, PackConfig, TrainConfig
@@ -364,3 +365,21 @@ def test_training_that_makes_it_no_better_is_said(packed_run, small_input):
     assert report.counts["steps"] < report.counts["steps_planned"]
     assert report.counts["rows_seen"] == report.counts["steps"] * B
     assert np.isfinite(report.counts["last_loss"])
+
+
+def test_a_run_is_diagnosed(packed_run, small_input):
+    report = run_train(
+        TrainConfig(
+            run_dir=str(packed_run),
+            device="cpu",
+            evaluation=(str(small_input / "pairs.parquet"),),
+            evaluation_steps=1,
+            learning_rate=30.0,
+            warmup=0.0,
+            patience=3,
+        )
+    )
+    assert any("ndcg@10 of pairs" in one for one in report.warnings), report.warnings
+    manifest = read_manifest(packed_run / "model")
+    assert manifest.extra["diagnoses"]
+    assert set(manifest.extra["diagnoses"]) <= set(report.warnings)

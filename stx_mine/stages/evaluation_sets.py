@@ -68,6 +68,16 @@ def _refuse_unheeded(name: str, value: str | None, what: str, heeded: bool) -> N
         )
 
 
+def read_evaluation_sets(config: TrainConfig) -> list[EvaluationSet]:
+    """Read all sets of a training into memory.
+
+    Raises:
+        InputError: No pair is left, or qrels name unknown ids.
+    """
+    sources = open_evaluation_sets(config)
+    return [read_evaluation_set(name, source) for name, source in sources.items()]
+
+
 def read_evaluation_set(name: str, source: PairSource) -> EvaluationSet:
     """Read texts and pairs into memory.
 

@@ -16,13 +16,13 @@ from stx_mine.artifacts.sources import SourceInfo, prompts_differ
 from stx_mine.config import TrainConfig, key_fields
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder
-from stx_mine.models.token_batches import default_tokens
-from stx_mine.stages.evaluation_sets import open_evaluation_sets
+from stx_mine.stages.evaluation_sets import open_evaluation_sets, read_evaluation_sets
 from stx_mine.stages.model_card import write_card
 from stx_mine.stages.packings import MIN_STEPS
 from stx_mine.stages.report import StageReport, make_report
 from stx_mine.stages.training import (
     choose_rate,
+    diagnose_run,
     how_evaluated,
     kept_best,
     make_looks,
@@ -97,10 +97,8 @@ def run_train(config: TrainConfig) -> StageReport:
             if processes.is_first:
                 artifact.begin(["modules.json"], choices)
         schedule = make_schedule(config, packings, choices["learning_rate"])
-        tokens = config.batch_tokens or default_tokens(student.model.device.type)
-        looks = make_looks(
-            config, student.model, kept, schedule, artifact.folder, tokens, processes
-        )
+        sets = read_evaluation_sets(config) if processes.is_first else []
+        looks = make_looks(config, student.model, kept, schedule, artifact.folder, sets, processes)
         checkpoints = artifact.folder / _CHECKPOINTS
         trained = train(
             student.model,
@@ -125,6 +123,7 @@ def run_train(config: TrainConfig) -> StageReport:
                     "base_model": student.name,
                     "learning_rate_reason": choices["learning_rate_reason"],
                     "evaluation": kept_best(log, trained.best_step),
+                    "diagnoses": diagnose_run(run, log, config.kind.labels, sets),
                 }
                 artifact.finish(sorted(files), config=asdict(config), counts=counts, extra=extra)
                 write_card(run)
@@ -257,5 +256,5 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
             f"{counts['steps']} steps are few; a smaller `pack --batch-size` or `--epochs "
             f"{-(-MIN_STEPS * counts['passes'] // counts['steps'])}` would make {MIN_STEPS} or more"
         )
-    warnings += warn_of_evaluation(extra["evaluation"])
+    warnings += [*warn_of_evaluation(extra["evaluation"]), *extra["diagnoses"]]
     return make_report(artifact, lines, warnings, skipped=skipped)

@@ -1,26 +1,28 @@
 """How a model is trained: its learning rate and schedule, what is looked at, what is said of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from stx_mine.artifacts.artifact import require
 from stx_mine.artifacts.batches import Shard
+from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import prompts_differ
+from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import TrainConfig
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.load import is_static
+from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.evaluate import evaluate
-from stx_mine.stages.evaluation_sets import (
-    EvaluationSet,
-    open_evaluation_sets,
-    read_evaluation_set,
-)
+from stx_mine.stages.evaluation_sets import EvaluationSet
 from stx_mine.train.batch_collator import BatchCollator
 from stx_mine.train.cosines import rows_to_sample, sample_rows
+from stx_mine.train.diagnose import diagnose, measure_titles
 from stx_mine.train.held_back import HeldBack
 from stx_mine.train.learning_rate import default_learning_rate
 from stx_mine.train.probe import probe
@@ -83,26 +85,25 @@ def make_looks(
     kept: HeldBack,
     schedule: Schedule,
     folder: Path,
-    batch_tokens: int,
+    sets: Sequence[EvaluationSet],
     processes: Processes,
 ) -> Looks:
     """What to look at while the model trains.
 
     Args:
-        config: Names the evaluation sets.
+        config: Says where else to log, and how many tokens go through the network at one time.
         model: The model.
         kept: The batches to train on, and those held back.
         schedule: How long and how often.
         folder: Where the training log goes.
-        batch_tokens: Tokens that go through the network at one time.
+        sets: The evaluation sets; empty but in the first process.
         processes: Only the first measures and writes; the loss on what is held back they share.
     """
-    held_back, sources = kept.batches, open_evaluation_sets(config)
+    held_back = kept.batches
     if not processes.is_first:
-        return Looks(held_back, bool(sources))
+        return Looks(held_back, bool(config.evaluation))
     own = kept.packings[0][0].sources
     prompts = own[0].prompts if own and not prompts_differ(own) else {}
-    sets = [read_evaluation_set(name, one) for name, one in sources.items()]
     batches = held_back or [
         (shard, number) for shard in kept.packings[0] for number in range(shard.num_batches)
     ]
@@ -116,13 +117,13 @@ def make_looks(
         # (text, label) batches have no anchors, positives and negatives.
         [] if labels else sample_rows(batches, num_rows, Tokeniser(model)),
         evaluator(model, sets, prompts) if sets else None,
-        batch_tokens,
+        config.batch_tokens or default_tokens(model.device.type),
         config.report_to,
     )
 
 
 def evaluator(
-    model: SentenceTransformer, sets: list[EvaluationSet], prompts: dict[str, str | None]
+    model: SentenceTransformer, sets: Sequence[EvaluationSet], prompts: dict[str, str | None]
 ) -> Evaluate:
     """What evaluates a model, as it is when called, on all sets.
 
@@ -186,6 +187,33 @@ def how_evaluated(found: dict[str, Any] | None, counts: dict[str, Any]) -> str:
         f"; {BEST} on {', '.join(found['sets'])}: {found['untrained']:.4f} untrained, "
         f"{found['best']:.4f} at step {found['best_step']:,} (the best, which is kept), "
         f"{found['last']:.4f} at the end{stopped}"
+    )
+
+
+def diagnose_run(
+    run: RunDir, log: list[dict[str, Any]], labels: bool, sets: Sequence[EvaluationSet]
+) -> list[str]:
+    """What the log and the texts of a finished run say.
+
+    Args:
+        run: The run.
+        log: The lines of the training log.
+        labels: Whether the batches are of (text, label) rows, which are no queries and passages.
+        sets: The evaluation sets.
+    """
+    training = None
+    if not labels:
+        store = TextStore.open(require(run, "texts"))
+        texts = store.queries.column("text"), store.passages.column("text")
+        pairs = np.stack([store.pair_query_ids, store.pair_passage_ids], axis=1)
+        training = measure_titles(*texts, pairs)
+    return diagnose(
+        log,
+        training=training,
+        evaluations={
+            one.name: measure_titles(one.texts["query"], one.texts["passage"], one.found.pairs)
+            for one in sets
+        },
     )
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from stx_mine.artifacts.texts import TextStore, take_texts
+from stx_mine.artifacts.texts import take_texts
 from stx_mine.core.metrics import METRICS
 from stx_mine.core.titles import TitleShares, title_shares
 
@@ -23,7 +25,7 @@ _MIN_LOSS_CHANGE = 0.02
 _MIN_DRIFT = 0.05
 # Title-like: so many anchors stand in their passage, and so many more than evaluation queries do.
 _MIN_CONTAINED, _MIN_EXCESS = 0.2, 0.15
-_PAIRS_AT_ONCE, _MOST_PAIRS = 4_096, 20_000
+_PAIRS_AT_ONCE, _MOST_PAIRS = 4_096, 5_000
 
 
 class Fall(NamedTuple):
@@ -213,23 +215,30 @@ def falls(log: Log) -> list[Fall]:
     return sorted(found, key=lambda one: one.last - one.peak)
 
 
-def measure_titles(store: TextStore, max_pairs: int = _MOST_PAIRS, seed: int = 42) -> TitleShares:
-    """How title-like the training pairs of a run are.
+def measure_titles(
+    queries: pa.ChunkedArray,
+    passages: pa.ChunkedArray,
+    pairs_N2: NDArray[np.integer[Any]],
+    max_pairs: int = _MOST_PAIRS,
+    seed: int = 42,
+) -> TitleShares:
+    """How title-like some pairs are.
 
     Args:
-        store: The texts of the run; some are in memory at one time.
+        queries: Texts by query_id.
+        passages: Texts by passage_id.
+        pairs_N2: (N, 2) query_id, passage_id.
         max_pairs: Of more pairs a random sample is read.
         seed: Seed of the sample.
     """
-    pairs = np.arange(store.num_pairs)
-    if len(pairs) > max_pairs:
-        pairs = np.sort(np.random.default_rng(seed).choice(len(pairs), max_pairs, replace=False))
+    if len(pairs_N2) > max_pairs:
+        chosen = np.random.default_rng(seed).choice(len(pairs_N2), max_pairs, replace=False)
+        pairs_N2 = pairs_N2[np.sort(chosen)]
 
     def texts() -> Iterator[tuple[str, str]]:
-        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            some = pairs[start : start + _PAIRS_AT_ONCE]
-            anchors = take_texts(store.queries.column("text"), store.pair_query_ids[some])
-            positives = take_texts(store.passages.column("text"), store.pair_passage_ids[some])
+        for start in range(0, len(pairs_N2), _PAIRS_AT_ONCE):
+            some = pairs_N2[start : start + _PAIRS_AT_ONCE].astype(np.int64)
+            anchors, positives = take_texts(queries, some[:, 0]), take_texts(passages, some[:, 1])
             yield from zip(anchors.to_pylist(), positives.to_pylist(), strict=True)
 
     return title_shares(texts())
