@@ -19,8 +19,10 @@ from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.pipeline import load_pipeline, pipeline_steps
 from stx_mine.stages.evaluate import read_results, run_evaluate
+from stx_mine.stages.evaluation_sets import read_evaluation_sets
 from stx_mine.stages.pack import run_pack
 from stx_mine.stages.train import run_train
+from stx_mine.stages.training import diagnose_run
 from stx_mine.train.collator import PackedCollator
 from stx_mine.train.learning_rate import default_learning_rate
 from stx_mine.train.loss import PackedMNRLoss
@@ -367,19 +369,14 @@ def test_training_that_makes_it_no_better_is_said(packed_run, small_input):
     assert np.isfinite(report.counts["last_loss"])
 
 
-def test_a_run_is_diagnosed(packed_run, small_input):
-    report = run_train(
-        TrainConfig(
-            run_dir=str(packed_run),
-            device="cpu",
-            evaluation=(str(small_input / "pairs.parquet"),),
-            evaluation_steps=1,
-            learning_rate=30.0,
-            warmup=0.0,
-            patience=3,
-        )
-    )
-    assert any("ndcg@10 of pairs" in one for one in report.warnings), report.warnings
-    manifest = read_manifest(packed_run / "model")
-    assert manifest.extra["diagnoses"]
-    assert set(manifest.extra["diagnoses"]) <= set(report.warnings)
+def test_the_log_and_the_texts_of_a_run_are_diagnosed(packed_run, small_input):
+    rates, scores = (0.0, 0.3, 0.2, 0.1, 0.0), (0.5, 0.6, 0.5, 0.4, 0.3)
+    log = [
+        {"step": step, "learning_rate": rate, "evaluations": {"pairs": {"ndcg@10": score}}}
+        for step, (rate, score) in enumerate(zip(rates, scores, strict=True))
+    ]
+    config = TrainConfig(evaluation=(str(small_input / "pairs.parquet"),))
+    found = diagnose_run(RunDir(packed_run), log, False, read_evaluation_sets(config))
+    assert [one for one in found if "probably too high: ndcg@10 of pairs" in one]
+    report = run_train(TrainConfig(run_dir=str(packed_run), device="cpu"))
+    assert set(read_manifest(packed_run / "model").extra["diagnoses"]) <= set(report.warnings)
