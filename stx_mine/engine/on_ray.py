@@ -152,7 +152,7 @@ def _start(address: str | None) -> None:
         ) from error
 
 
-def _pool(worker: Worker, config: EngineConfig, num_tasks: int) -> tuple[Any, dict[str, float]]:
+def _pool(worker: Worker, config: EngineConfig, num_tasks: int) -> tuple[Any, dict[str, Any]]:
     """The pool of actors and what each may use.
 
     Raises:
@@ -179,10 +179,13 @@ def _pool(worker: Worker, config: EngineConfig, num_tasks: int) -> tuple[Any, di
     # Cores that no other actor of the node needs.
     fewest = min(int(one.get("CPU", 1)) for one in nodes)
     cpus = max(1, fewest // -(-workers // len(nodes)))
+    # None waits behind another: it would lose a try where that one kills the worker.
     pool = ray.data.ActorPoolStrategy(
         min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
     )
-    return pool, {"num_cpus": float(cpus), "num_gpus": gpus}
+    # Ray itself sets only OMP_NUM_THREADS.
+    threads = dict.fromkeys(("RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), str(cpus))
+    return pool, {"num_cpus": cpus, "num_gpus": gpus, "runtime_env": {"env_vars": threads}}
 
 
 @contextmanager
