@@ -40,6 +40,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.ray_overhead --quick
 	$(BIN)/python -m benchmarks.scores --quick
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
+	$(BIN)/python -m benchmarks.train --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
@@ -50,6 +51,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.ray_overhead
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.peak_then_fall
+	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

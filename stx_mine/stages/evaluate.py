@@ -33,6 +33,7 @@ from stx_mine.stages.evaluation_results import (
     write_query_table,
 )
 from stx_mine.stages.evaluation_sets import read_evaluation_set
+from stx_mine.stages.model_card import renew_cards
 from stx_mine.stages.read_pairs import Ingested
 from stx_mine.stages.report import StageReport, make_report
 from stx_mine.stages.seen import seen_queries
@@ -80,6 +81,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
                 _evaluate_data(config, artifact, source, encoders, texts, prompts)
             lines = result_lines(artifact.result)
             reports.append(make_report(artifact, lines, warnings, skipped=skipped))
+        renew_cards(run)
         return reports[0] if len(reports) == 1 else _overview(config, run, list(sources), reports)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from stx_mine.artifacts.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.artifacts.files import atomic, read_json
-from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.run_dir import MAKERS, RunDir
+from stx_mine.stages.evaluation_results import RESULTS
 from stx_mine.train.training_log import TRAINING_LOG, read_log
 
 CARD = "README.md"
@@ -19,6 +20,7 @@ _SETTINGS = "config_sentence_transformers.json"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Fields of the mined negatives that say nothing of what a negative is.
 _NO_THRESHOLDS = {"pool", "seed"}
+_FINGERPRINTS = {"evaluation_content"}
 
 
 def renew_cards(run: RunDir) -> None:
@@ -61,8 +63,9 @@ def _made_of(run: RunDir, model: Manifest) -> dict[str, Manifest]:
     wanted = dict(model.content["inputs"])
     while wanted:
         name, digest = wanted.popitem()
-        folder = run.folder(name)
-        if "/" not in name and (folder / MANIFEST).exists():
+        artifact, _, subfolder = name.partition("/")
+        folder = run.folder(artifact) / subfolder if artifact in MAKERS else None
+        if folder is not None and (folder / MANIFEST).exists():
             manifest = read_manifest(folder)
             if manifest.digest == digest:
                 found[name] = manifest
@@ -152,8 +155,8 @@ def _negatives(made: Mapping[str, Manifest]) -> str:
         return ""
     counts, fields = made["negatives"].counts, made["negatives"].fields
     settings = {name: value for name, value in fields.items() if name not in _NO_THRESHOLDS}
-    if "hits" in made:
-        settings |= {name: made["hits"].fields.get(name) for name in ("search", "depth")}
+    if "hits/dense" in made:
+        settings["search"] = made["hits/dense"].fields["search"]
     if "embeddings" in made:
         settings["miner"] = made["embeddings"].extra["model"]
     return "\n".join(
@@ -181,7 +184,9 @@ def _batches(made: Mapping[str, Manifest]) -> str:
 
 def _training(model: Manifest) -> str:
     counts = model.counts
-    facts = {name: value for name, value in model.fields.items() if name != "model"}
+    facts = dict(model.fields)
+    # In the key they stand for what they are, not by their names.
+    facts |= {name: model.content["config"].get(name) for name in ("model", "guide")}
     facts |= {name: counts.get(name) for name in ("steps", "passes", "rows_seen", "processes")}
     reason = model.extra["learning_rate_reason"]
     facts["learning_rate"] = f"{counts['learning_rate']:.4g} ({reason})"
@@ -192,32 +197,31 @@ def _training(model: Manifest) -> str:
 
 def _metrics(run: RunDir, model: Manifest) -> str:
     """What evaluations say of the model and of its base, and what the training log says."""
-    parts = [_of_evaluation(path, run, model) for path in _evaluations(run, model)]
+    parts = [_of_evaluation(one, model) for one in _evaluations(run)]
     parts.append(_of_log(model))
     found = [part for part in parts if part]
     return "\n\n".join(["## Metrics", *found]) if found else ""
 
 
-def _evaluations(run: RunDir, model: Manifest) -> list[Path]:
-    """Folders of evaluations that were made after the model was finished."""
+def _evaluations(run: RunDir) -> list[Manifest]:
+    """All evaluations of the run, and of the run that a round belongs to."""
     folders = dict.fromkeys((run.folder("evaluations"), run.first_round.folder("evaluations")))
-    manifests = [path for folder in folders for path in sorted(folder.glob(f"*/{MANIFEST}"))]
-    finished = str(model.content["finished"])
-    return [
-        path.parent
-        for path in manifests
-        if str(read_manifest(path.parent).content["finished"]) >= finished
-    ]
+    paths = [path for folder in folders for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+    return [read_manifest(path.parent) for path in paths]
 
 
-def _of_evaluation(folder: Path, run: RunDir, model: Manifest) -> str:
-    results = read_json(folder / "results.json")
-    trained = run.folder("model").resolve()
-    after = [one for name, one in results["models"].items() if Path(name).resolve() == trained]
+def _of_evaluation(evaluation: Manifest, model: Manifest) -> str:
+    """The metrics of the model and of its base, which are known by their weights."""
+    results = read_json(evaluation.folder / RESULTS).get("models", {})
+    found = {
+        contract["weights"]: results.get(name)
+        for name, contract in evaluation.fields.get("models", ())
+    }
+    after = found.get(model.extra.get("weights"))
     if not after:
         return ""
-    rows = {"before": results["models"].get(str(model.extra["base_model"])), "after": after[0]}
-    return "\n".join([f"`{folder.name}`:", "", *_rows_of_metrics(rows)])
+    rows = {"before": found.get(model.fields["model"]["weights"]), "after": after}
+    return "\n".join([f"`{evaluation.folder.name}`:", "", *_rows_of_metrics(rows)])
 
 
 def _of_log(model: Manifest) -> str:
@@ -255,7 +259,7 @@ def _table(facts: Mapping[str, Any]) -> list[str]:
     rows = [
         f"| {name.replace('_', ' ')} | {_cell(value)} |"
         for name, value in facts.items()
-        if value is not None and value is not False and value != []
+        if value not in (None, False, [], ()) and name not in _FINGERPRINTS
     ]
     return ["| | |", "|---|---|", *rows]
 

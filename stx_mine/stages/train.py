@@ -15,7 +15,7 @@ from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import SourceInfo, prompts_differ
 from stx_mine.config import TrainConfig, key_fields
 from stx_mine.errors import ConfigError
-from stx_mine.models.encoder import SentenceTransformerEncoder
+from stx_mine.models.encoder import SentenceTransformerEncoder, weights_digest
 from stx_mine.stages.evaluation_sets import open_evaluation_sets, read_evaluation_sets
 from stx_mine.stages.model_card import write_card
 from stx_mine.stages.packings import MIN_STEPS
@@ -121,6 +121,7 @@ def run_train(config: TrainConfig) -> StageReport:
                 counts = _counts(kept, schedule, trained, log, processes.size) | loss_counts(loss)
                 extra = {
                     "base_model": student.name,
+                    "weights": weights_digest(student.model),
                     "learning_rate_reason": choices["learning_rate_reason"],
                     "evaluation": kept_best(log, trained.best_step),
                     "diagnoses": diagnose_run(run, log, config.kind.labels, sets),
