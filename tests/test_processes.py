@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,7 @@ from stx_mine.stages.embed import run_embed
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
 from stx_mine.train.collator import PackedCollator, text_rareness
+from stx_mine.train.held_back import hold_back
 from stx_mine.train.probe import plan_probe
 from stx_mine.train.processes import Processes
 from stx_mine.train.trainer import last_checkpoint
@@ -230,37 +232,7 @@ def seen(log: Path, num_processes: int) -> list[list[int]]:
     return [[row for rows in step for row in rows] for step in zip(*ranks, strict=True)]
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return dict(SentenceTransformer(str(run / "model"), device="cpu").state_dict())
-
-
-@pytest.mark.parametrize("kind", ["static", pytest.param("transformer", marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_with_the_very_next_batch(folder, tmp_path, kind):
-    """Killed after step 6 of a run with checkpoints after every fourth."""
-    how, log = json.dumps(settings(kind, folder)), tmp_path / "log"
-    for name in ("whole", "broken"):
-        shutil.copytree(folder / "run", tmp_path / name)
-    run_ranks(2, "training", tmp_path / "whole", log, -1, how)
-    expected = seen(log, 2)
-    assert all(step == list(range(step[0], step[0] + B)) for step in expected)
-    killed = run_ranks(2, "training", tmp_path / "broken", log, 6, how, check=False)
-    assert killed == [-signal.SIGKILL] * 2
-    assert seen(log, 2) == expected[:6]
-    shutil.copytree(tmp_path / "broken", tmp_path / "alone")
-    run_ranks(2, "training", tmp_path / "broken", log, -1, how)
-    assert seen(log, 2) == expected[4:]
-    whole = weights(tmp_path / "whole")
-    resumed = weights(tmp_path / "broken")
-    assert all(torch.equal(one, resumed[name]) for name, one in whole.items())
-    if kind == "static":
-        # Without dropout another number of processes changes nothing but rounding.
-        run_ranks(1, "training", tmp_path / "alone", log, -1, how)
-        assert seen(log, 1) == expected[4:]
-        for key, one in weights(tmp_path / "alone").items():
-            torch.testing.assert_close(one, whole[key], atol=1e-4, rtol=1e-3)
-
-
-WATCHED = {
+WATCHED: dict[str, Any] = {
     "epochs": 4,
     "evaluation_steps": 2,
     "patience": 4,
@@ -289,6 +261,38 @@ def assert_alike(one: object, other: object, rel: float) -> None:
         assert other == pytest.approx(one, rel=rel, abs=rel)
 
 
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return dict(SentenceTransformer(str(run / "model"), device="cpu").state_dict())
+
+
+@pytest.mark.parametrize("kind", ["static", pytest.param("transformer", marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_with_the_very_next_batch(folder, tmp_path, kind):
+    """Killed after step 6 of a run with checkpoints after every fourth."""
+    how, log = json.dumps(settings(kind, folder)), tmp_path / "log"
+    for name in ("whole", "broken"):
+        shutil.copytree(folder / "run", tmp_path / name)
+    run_ranks(2, "training", tmp_path / "whole", log, -1, how)
+    expected = seen(log, 2)
+    assert all(step == list(range(step[0], step[0] + B)) for step in expected)
+    killed = run_ranks(2, "training", tmp_path / "broken", log, 6, how, check=False)
+    assert killed == [-signal.SIGKILL] * 2
+    assert seen(log, 2) == expected[:6]
+    shutil.copytree(tmp_path / "broken", tmp_path / "alone")
+    run_ranks(2, "training", tmp_path / "broken", log, -1, how)
+    assert seen(log, 2) == expected[4:]
+    whole = weights(tmp_path / "whole")
+    resumed = weights(tmp_path / "broken")
+    assert all(torch.equal(one, resumed[name]) for name, one in whole.items())
+    assert untimed_log(tmp_path / "broken") == untimed_log(tmp_path / "whole")
+    if kind == "static":
+        # Without dropout another number of processes changes nothing but rounding.
+        run_ranks(1, "training", tmp_path / "alone", log, -1, how)
+        assert seen(log, 1) == expected[4:]
+        for key, one in weights(tmp_path / "alone").items():
+            torch.testing.assert_close(one, whole[key], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_watched_run_that_is_killed_is_the_whole_one(folder, small_input, tmp_path):
     """Two processes that probe, hold back, evaluate and stop early, killed after step 7."""
     how = json.dumps({**WATCHED, "evaluation": [str(small_input / "pairs.parquet")]})
@@ -297,7 +301,10 @@ def test_a_watched_run_that_is_killed_is_the_whole_one(folder, small_input, tmp_
         shutil.copytree(folder / "run", tmp_path / name)
     run_ranks(2, "training", tmp_path / "whole", log, -1, how)
     # The probe's steps come first: three rates of as many steps.
-    probed = 3 * plan_probe(list_packings(folder / "run/batches"), 0).num_steps
+    packings = hold_back(
+        list_packings(folder / "run/batches"), WATCHED["validation_share"]
+    ).packings
+    probed = 3 * plan_probe(packings, 0).num_steps
     killed = run_ranks(2, "training", tmp_path / "broken", log, probed + 7, how, check=False)
     assert killed == [-signal.SIGKILL] * 2
     live = untimed_log(tmp_path / "broken")

@@ -343,7 +343,11 @@ def test_evaluation_sets_that_do_not_fit_are_refused_before_training(
         ({"evaluation": (pairs, pairs)}, ConfigError, "found 'pairs' twice"),
         ({"evaluation": (str(tmp_path / "no.parquet"),)}, InputError, "no.parquet"),
         ({"evaluation": (pairs,), "evaluation_split": "dev"}, ConfigError, "BEIR folders only"),
-        ({"evaluation": (str(folder),), "evaluation_corpus": pairs}, ConfigError, "pairs only"),
+        (
+            {"evaluation": (str(folder),), "evaluation_corpus": pairs, "evaluation_split": "test"},
+            ConfigError,
+            "pairs only",
+        ),
         ({"evaluation": (str(folder),)}, InputError, "--evaluation-split with one of: test, train"),
     ]
     for options, error, words in cases:
@@ -352,7 +356,7 @@ def test_evaluation_sets_that_do_not_fit_are_refused_before_training(
         assert not (packed_run / "model").exists()
 
 
-def test_training_that_makes_it_no_better_is_said(packed_run, small_input):
+def test_training_that_makes_nothing_better_is_said(packed_run, small_input):
     report = run_train(
         TrainConfig(
             run_dir=str(packed_run),
@@ -362,7 +366,7 @@ def test_training_that_makes_it_no_better_is_said(packed_run, small_input):
             patience=2,
         )
     )
-    assert any("training made ndcg@10 no better" in one for one in report.warnings)
+    assert any("training never made ndcg@10 better" in one for one in report.warnings)
     assert any("stopped before step" in one for one in report.lines)
     assert report.counts["steps"] < report.counts["steps_planned"]
     assert report.counts["rows_seen"] == report.counts["steps"] * B

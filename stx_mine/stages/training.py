@@ -222,6 +222,6 @@ def warn_of_evaluation(found: dict[str, Any] | None) -> list[str]:
     if found is None or found["best"] > found["untrained"]:
         return []
     return [
-        f"training made {BEST} no better: {found['best']:.4f} at its best, "
+        f"training never made {BEST} better: {found['best']:.4f} at its best, "
         f"{found['untrained']:.4f} untrained; give a lower --learning-rate, or mend the data"
     ]
