@@ -72,7 +72,7 @@ def measure(run_dir: str, batch_size: int, num_negatives: int) -> Writing:
         require(run, "negatives"),
         require(run, "embeddings"),
     )
-    rows_PB = packer.assign(0, np.empty(0, np.int64)).rows_PB[: max(1, SHARD_ROWS // batch_size)]
+    rows_PB = packer.assign().rows_PB[: max(1, SHARD_ROWS // batch_size)]
     footer = {"batch_size": batch_size}
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
