@@ -41,6 +41,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.scores --quick
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
 	$(BIN)/python -m benchmarks.train --quick
+	$(BIN)/python -m benchmarks.cost --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
@@ -52,6 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.peak_then_fall
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
+	$(BIN)/python -m benchmarks.cost
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

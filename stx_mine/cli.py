@@ -209,7 +209,12 @@ def _sources_of_file(path: str) -> tuple[configs.Source, ...]:
 
 def _numbers(words: str) -> tuple[int, ...]:
     """Whole numbers between commas."""
-    return tuple(int(word) for word in words.split(","))
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"expected whole numbers between commas, found {words!r}; give such as 64,128"
+        ) from error
 
 
 def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:

@@ -125,10 +125,10 @@ def test_strict_batches_share_nothing(run_copy, layout):
     assert cell["texts"] == cell["texts_without_sharing"] == 32 * 4
 
 
-def test_more_negatives_and_rows_cost_more(small_run, tmp_path, run_copy):
-    results = estimate(run_copy)
+def test_more_negatives_and_rows_cost_more(run_copy):
+    results = estimate(run_copy, batch_size=64)
     sizes = {one["batch_size"] for one in results["cells"]}
-    assert sizes == {64, 256}, "powers of 4 up to the 600 rows; 2,048 is more than there are"
+    assert sizes == {64, 256}, "powers of 4 up to the 600 rows"
     for size in sizes:
         cells = [cell_of(results, size, k) for k in (0, 1, 4, 8, 16, 64)]
         for key in ("texts", "texts_without_sharing"):
@@ -148,7 +148,7 @@ def test_before_mining_counts_are_bounds_and_said_to_be(small_input, tmp_path):
     before = read_json(run / "estimates/results.json")
     run_embed(EmbedConfig(run_dir=str(run), device="cpu"))
     run_mine(MineConfig(run_dir=str(run), k=4, device="cpu"))
-    after = estimate(run)
+    after = estimate(run, batch_size=64)
     for k in (0, 1, 4, 8, 16, 64):
         bound, counted = (cell_of(one, 64, k) for one in (before, after))
         assert bound["counted"] == ("at most" if k else "dry run")
@@ -215,7 +215,7 @@ def test_a_transformer_is_measured_and_remembered(run_copy, tiny_transformer, cl
 
 def test_what_cannot_be_read_is_named(run_copy):
     run_pack(PackConfig(run_dir=str(run_copy), batch_size=64))
-    run_mine(MineConfig(run_dir=str(run_copy), k=2, device="cpu"))
+    run_mine(MineConfig(run_dir=str(run_copy), k=2, relative_margin=None, device="cpu"))
     report = run_estimate(EstimateConfig(run_dir=str(run_copy), batch_size=64, device="cpu"))
     assert any("batches/ is not read" in one and "stale" in one for one in report.warnings)
     labels = {"layout": "labels", "batch_size": 64, "overwrite": True}

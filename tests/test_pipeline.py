@@ -153,7 +153,8 @@ def test_the_pipelines_of_the_repository_load(repo_root: Path, name: str) -> Non
     for stage in ("embed", "evaluate"):
         for key in ("pairs", "corpus", "data"):
             value = pipeline.settings[stage].get(key)
-            assert value is None or (repo_root / value).exists()
+            paths = value if isinstance(value, tuple) else (value,)
+            assert all(path is None or (repo_root / path).exists() for path in paths)
 
 
 def test_every_field_of_every_stage_can_be_set_in_the_file(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def summarise(
         seen: Bool (Q,): whether training knows the query; None if nobody can tell.
         seed: Seed of all resampling.
     """
-    scores, differences = [], []
+    scores: list[dict[str, Any]] = []
+    differences: list[dict[str, Any]] = []
     pairs = [(one, other) for other, one in combinations(scored, 2) if _comparable(one, other)]
     for name, rows in _parts(seen, len(scored[0].values())):
         means = [one.values()[rows] for one in scored]
