@@ -65,7 +65,7 @@ class Size:
     steps: int
 
 
-FULL, QUICK = Size(6_000, 512, 120), Size(1_200, 256, 40)
+FULL, QUICK = Size(2_000, 256, 120), Size(1_200, 256, 40)
 
 
 @dataclass(frozen=True)

@@ -254,11 +254,12 @@ class QueriesConfig(StageConfig):
                 raise ConfigError(
                     f"--{name.replace('_', '-')} must be at most 1, found {getattr(self, name):g}"
                 )
-        if self.max_words < self.min_words or self.terms < self.min_words:
-            raise ConfigError(
-                f"--max-words {self.max_words} and --terms {self.terms} must be at least "
-                f"--min-words {self.min_words}; give a smaller --min-words"
-            )
+        for name, method in (("max_words", "crop"), ("terms", "keywords")):
+            if method in self.method and getattr(self, name) < self.min_words:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} must be at least --min-words {self.min_words}, "
+                    f"found {getattr(self, name)}; give a smaller --min-words"
+                )
         self._check_methods()
 
     def _check_methods(self) -> None:

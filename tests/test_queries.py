@@ -238,7 +238,7 @@ def test_what_queries_writes_embed_reads(shared_data: Path, tmp_path: Path, cli_
         ("queries PAIRS --terms 9", ["--terms 9 needs --method keywords"]),
         ("queries PAIRS --method crop --method crop", ["each method once", "crop crop"]),
         ("queries PAIRS --remove-share 2", ["--remove-share must be at most 1", "found 2"]),
-        ("queries PAIRS --min-words 40", ["--max-words 32", "--min-words 40"]),
+        ("queries PAIRS --min-words 40", ["--max-words must be", "--min-words 40", "found 32"]),
         ("queries --corpus CORPUS --cut-titles", ["--cut-titles needs titles", "PAIRS"]),
         ("queries --corpus CORPUS --query-column x", ["--query-column needs PAIRS"]),
         ("queries PAIRS --corpus-column x", ["--corpus-column needs --corpus"]),
@@ -253,7 +253,8 @@ def test_what_queries_writes_embed_reads(shared_data: Path, tmp_path: Path, cli_
             "queries PAIRS --method generate --generator FOLDER --prompt-file PROMPT",
             ["expected {passage} in --prompt-file"],
         ),
-        ("queries PAIRS --min-words 500 --max-words 500 --terms 500", ["no query can be made"]),
+        ("queries PAIRS --min-words 500 --max-words 500", ["no query can be made", "too_short"]),
+        ("queries PAIRS --method keywords --min-words 7", ["--terms must be", "found 6"]),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -408,7 +409,7 @@ def test_the_passage_is_cut_and_the_prompt_is_not(generators: dict[str, Path]) -
 
 @pytest.mark.parametrize("kind", ["t5", "gpt2"])
 def test_generated_queries_through_the_command_line(
-    kind: str, generators: dict[str, Path], small_input: Path, tmp_path: Path, cli_here: Cli
+    kind: str, generators: dict[str, Path], small_input: Path, tmp_path: Path, cli: Cli
 ) -> None:
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("Q: {passage}\nA:")
@@ -416,14 +417,14 @@ def test_generated_queries_through_the_command_line(
     args += ["--method", "crop", "--generator", generators[kind], "--prompt-file", prompt]
     args += ["--max-new-tokens", "6", "--max-passage-tokens", "60", "--per-passage", "2"]
     args += ["--generate-batch-size", "64", "--device", "cpu", "--block-size", "200"]
-    done = cli_here(*args, run_dir=tmp_path / "run")
+    done = cli(*args, run_dir=tmp_path / "run")
     assert done.code == 0, done.stderr
     pairs = pq.read_table(tmp_path / "run/queries/pairs.parquet").to_pylist()
     written = [pair for pair in pairs if pair["method"] == "generate"]
     assert len(written) > 300
     assert all(pair["query"].strip() == pair["query"] != "" for pair in written)
     prompt.write_text("Other: {passage}")
-    error = cli_here(*args, run_dir=tmp_path / "run").error
+    error = cli(*args, run_dir=tmp_path / "run").error
     assert "generator was" in error
     manifest = json.loads((tmp_path / "run/queries/manifest.json").read_text())
     assert balanced(manifest["counts"])

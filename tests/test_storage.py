@@ -24,7 +24,9 @@ def url(tmp_path: Path):
     """A bucket in memory of one's own."""
     found = f"memory://{tmp_path.name}/run"
     yield found
-    fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+    memory = fsspec.filesystem("memory")
+    if memory.exists(f"/{tmp_path.name}"):
+        memory.rm(f"/{tmp_path.name}", recursive=True)
 
 
 def publish(run: Path, url: str, *artifacts: str, **options):

@@ -90,19 +90,20 @@ class Storage:
                 f"{self.url}/{name} holds another {name}, made with other settings or from other "
                 "inputs; give --overwrite to replace it, or another URL"
             )
+        digest = content_digest(manifest.content)
         marker = self._read_json(name, _MARKER) or {}
-        if marker.get("content") == content_digest(manifest.content):
+        if marker.get("content") == digest:
             good = set(wanted)
         else:
             before = {one["file"]: one for one in (there or {"files": []})["files"]}
             good = {file for file, one in wanted.items() if before.get(file) == one}
         kept = {file for file in good if sizes.get(file) == wanted[file]["bytes"]}
         missing = [file for file in wanted if file not in kept]
-        if there is not None and not missing and len(there["files"]) == len(wanted):
+        if there is not None and not missing and content_digest(there) == digest:
             return None
         self._remove(name, [MANIFEST] if MANIFEST in sizes else [])
         self._remove(name, [file for file in sizes if file not in {*kept, MANIFEST, _MARKER}])
-        self._write_json(name, _MARKER, {"content": content_digest(manifest.content)})
+        self._write_json(name, _MARKER, {"content": digest})
         return missing
 
     def send(self, name: str, folder: Path, file: str, expected: str) -> None:

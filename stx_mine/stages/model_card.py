@@ -32,9 +32,11 @@ def renew_cards(run: RunDir) -> None:
 
 
 def write_card(run: RunDir) -> None:
-    """Write the card of the finished model of a run, or of a round."""
-    with atomic(run.folder("model") / CARD) as path:
-        path.write_text(model_card(run), "utf-8")
+    """Write the card of the finished model of a run, or of a round, where it says anything new."""
+    card, place = model_card(run), run.folder("model") / CARD
+    if not place.exists() or place.read_text("utf-8") != card:
+        with atomic(place) as path:
+            path.write_text(card, "utf-8")
 
 
 def model_card(run: RunDir) -> str:

@@ -155,9 +155,9 @@ def step_facts(inputs: dict[str, Any]) -> dict[str, torch.Tensor | int]:
     Returns:
         `tokens` of this process; `slots` (anchors, positives and negatives of all rows) and
         `distinct` (distinct anchors and distinct passages) of the whole batch, where its label
-        tells.
+        tells (the library's losses over rows have none).
     """
-    label, tokens = inputs["label"], []
+    label, tokens = inputs.get("label"), []
     for name, value in inputs.items():
         if name.startswith("guide_"):
             continue
