@@ -42,6 +42,7 @@ COMMANDS: dict[str, type[configs.StageConfig]] = {
     "export": configs.ExportConfig,
     "pack": configs.PackConfig,
     "verify": configs.VerifyConfig,
+    "diff": configs.DiffConfig,
     "estimate": configs.EstimateConfig,
     "train": configs.TrainConfig,
     "evaluate": configs.EvaluateConfig,
@@ -98,11 +99,15 @@ def show(report: "StageReport", seconds: float | None = None) -> None:
     """Print the summary of a stage to stdout, its warnings to stderr."""
     if not _speaks():
         return
+    if report.document:
+        typer.echo(report.document)
+        return
     for part in report.parts:
         show(part)
     state = "done before, skipped" if report.skipped else "done"
     took = "" if seconds is None or report.skipped else f" in {seconds:.1f} s"
-    typer.echo(f"{report.stage}: {state}{took} -> {report.folder}/")
+    where = f" -> {report.folder}/" if report.folder else ""
+    typer.echo(f"{report.stage}: {state}{took}{where}")
     for line in report.lines:
         typer.echo(f"  {line}")
     for line in report.warnings:

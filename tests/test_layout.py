@@ -313,6 +313,9 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "verify_rows",
         "verify_labels",
         "model_card",
+        "diff_sides",
+        "diff_lines",
+        "diff_examples",
     }
     assert stages == set(command_line.COMMANDS)
 
@@ -344,7 +347,7 @@ def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConf
     for one in fields(config_type):
         if one.name in execution:
             assert one.metadata["affects"] == ()
-        elif config_type is configs.VerifyConfig:
+        elif config_type in (configs.VerifyConfig, configs.DiffConfig):
             assert one.metadata["affects"] == ()
         elif one.name in ("seed", "k", "model", "batch_size", "relative_margin"):
             assert one.metadata["affects"]

@@ -16,7 +16,9 @@ class StageReport:
         lines: Sentences for a person, in order.
         warnings: Sentences that deserve attention.
         skipped: Whether the artifact was finished before.
-        folder: Where the artifact lies.
+        folder: Where the artifact lies; empty where none is made or read.
+        parts: Reports of the stages that ran as a part of it.
+        document: Printed instead of all this where a program will read it.
     """
 
     stage: str
@@ -26,6 +28,7 @@ class StageReport:
     skipped: bool = False
     folder: str = ""
     parts: tuple["StageReport", ...] = field(default=())
+    document: str = ""
 
 
 def make_report(
