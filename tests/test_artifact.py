@@ -324,7 +324,7 @@ HOLDER = """
 import sys, time
 from stx_mine.artifacts.run_dir import RunDir
 sys.argv = ["/usr/bin/stx-mine", "mine", "--k", "4"]
-with RunDir(sys.argv_dir).lock():
+with RunDir(sys.argv_dir).lock(begins=True):
     print("held", flush=True)
     time.sleep(120)
 """
@@ -372,7 +372,7 @@ def test_the_command_line_says_who_holds_the_run(
 
 
 def test_the_lock_is_free_after_an_error(run: RunDir) -> None:
-    with pytest.raises(ZeroDivisionError), run.lock():
+    with pytest.raises(ZeroDivisionError), run.lock(begins=True):
         raise ZeroDivisionError
     with run.lock():
         pass
@@ -380,8 +380,29 @@ def test_the_lock_is_free_after_an_error(run: RunDir) -> None:
 
 
 def test_two_runs_do_not_lock_each_other(run: RunDir, tmp_path: Path) -> None:
-    with run.lock(), RunDir(tmp_path / "other").lock():
+    with run.lock(begins=True), RunDir(tmp_path / "other").lock(begins=True):
         pass
+
+
+def test_only_a_command_that_begins_a_run_makes_its_directory(run: RunDir) -> None:
+    said = r"expected a run directory at .*/run, found nothing; check the path, or begin a run with"
+    with pytest.raises(ArtifactError, match=said):
+        run.lock()
+    second = run.round_dir(2)
+    # A round begins within a run, which is looked for where a mistyped path has none.
+    for round_of_none in (False, True):
+        with pytest.raises(ArtifactError, match=r"expected a run directory at .*found nothing"):
+            second.lock(begins=round_of_none)
+    assert not run.path.exists()
+    with run.lock(begins=True):
+        pass
+    with pytest.raises(ArtifactError, match=r"at .*rounds/2, found nothing"):
+        second.lock()
+    with run.lock(), second.lock(begins=True):
+        assert second.path.is_dir()
+    run.folder("texts").write_text("")
+    with pytest.raises(ArtifactError, match=r"texts, found something else"):
+        RunDir(run.folder("texts")).lock()
 
 
 # --- the real stages ---

@@ -333,9 +333,22 @@ def test_a_run_directory_below_a_regular_file(
 def test_a_stage_too_early_names_the_one_before(
     line: str, needed: str, command: str, tmp_path: Path, cli_here: Cli
 ) -> None:
-    error = cli_here(line, run_dir=tmp_path / "run").error
+    error = cli_here(line, run_dir=tmp_path).error
     assert f"{needed}/ is missing" in error
     assert f"`{command}`" in error
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["embed", "index", "mine", "export", "pack", "pack --layout labels", "estimate", "train"],
+)
+def test_a_mistyped_run_directory_is_said_and_not_made(
+    line: str, tmp_path: Path, cli_here: Cli
+) -> None:
+    error = cli_here(*line.split(), run_dir=tmp_path / "typo").error
+    assert f"expected a run directory at {tmp_path / 'typo'}, found nothing" in error
+    assert "`stx-mine embed PAIRS --run-dir" in error
+    assert not (tmp_path / "typo").exists()
 
 
 # --- pipeline files ---

@@ -229,4 +229,4 @@ def test_sizes_that_cannot_be_filled_are_refused(run_copy, tmp_path):
     with pytest.raises(ConfigError, match=r"no batch of 601 rows .* 600 rows"):
         estimate(run_copy, batch_size=601)
     with pytest.raises(ArtifactError, match=r"texts/ is missing; run `stx-mine embed PAIRS`"):
-        estimate(tmp_path / "nothing")
+        estimate(tmp_path)

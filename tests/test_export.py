@@ -492,6 +492,7 @@ def test_missing_negatives_name_their_command(
     assert "negatives/ is missing" in error
     assert "`stx-mine mine`" in error
     assert not (embedded / "exports").exists()
+    (tmp_path / "none").mkdir()
     assert "texts/ is missing" in cli_here("export", run_dir=tmp_path / "none").error
 
 

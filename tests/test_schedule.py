@@ -120,7 +120,7 @@ def test_a_learning_rate_is_a_word_or_a_number_wherever_it_stands(tmp_path, cli_
         (config,) = [config for _, _, config in pipeline_steps(pipeline)]
         assert config.learning_rate == expected
         # The command line reads it before it looks for batches.
-        done = cli_here("train", "--learning-rate", value, run_dir=tmp_path / "none")
+        done = cli_here("train", "--learning-rate", value, run_dir=tmp_path)
         assert "batches/ is missing" in done.error
     done = cli_here("train", "--learning-rate", "fast", run_dir=tmp_path)
     assert "expected auto, probe or a number, found 'fast'" in done.error

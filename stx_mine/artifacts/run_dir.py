@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from stx_mine.artifacts.lock import RunLock, Share
+from stx_mine.errors import ArtifactError
 
 # Artifact -> the command that makes or renews it.
 MAKERS = {
@@ -50,13 +51,35 @@ class RunDir:
         """The run directory of round `number` (1 is this one)."""
         return self if number == 1 else RunDir(self.path / "rounds" / str(number))
 
-    def lock(self, share: Share | None = None) -> AbstractContextManager[None]:
+    def refuse_missing(self) -> None:
+        """Refuse a path that is no directory: most likely it is mistyped.
+
+        Raises:
+            ArtifactError: It is none.
+        """
+        if not self.path.is_dir():
+            what = "something else" if self.path.exists() else "nothing"
+            raise ArtifactError(
+                f"expected a run directory at {self.path}, found {what}; check the path, or begin "
+                f"a run with `{MAKERS['texts']} --run-dir {self.path}`"
+            )
+
+    def lock(
+        self, share: Share | None = None, *, begins: bool = False
+    ) -> AbstractContextManager[None]:
         """Hold the directory for one command, or for one share of it.
+
+        Args:
+            share: Which share; None for a whole command.
+            begins: The command may be the first of a run, so that the directory is made where it
+                is missing. A later round begins within a run that is there.
 
         Raises:
             LockedError: Another command holds it, or this very share is at work.
-            ArtifactError: The directory cannot be written.
+            ArtifactError: The directory cannot be written, or is missing and not begun.
         """
+        if not begins or self.is_round:
+            (self.first_round if begins else self).refuse_missing()
         return self._lock.hold(share)
 
     def exclusive(self) -> AbstractContextManager[None]:

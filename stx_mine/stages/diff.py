@@ -35,9 +35,9 @@ def run_diff(config: DiffConfig) -> StageReport:
 
     Raises:
         ConfigError: Both are the same directory.
-        InputError: There is no such directory, neither run has the query, or the file is in the
-            way.
-        ArtifactError: A run has no negatives, or stale ones, or was mined again meanwhile.
+        InputError: Neither run has the query, or the file is in the way.
+        ArtifactError: There is no such directory, or a run has no negatives, or stale ones, or was
+            mined again meanwhile.
     """
     path_a, path_b = str(config.run_a), config.run_b or config.run_dir
     if Path(path_a).resolve() == Path(path_b).resolve():

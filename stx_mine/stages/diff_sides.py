@@ -43,12 +43,11 @@ class Side:
         """Open a run that was mined.
 
         Raises:
-            InputError: There is no such directory.
-            ArtifactError: Its negatives are missing, unfinished or stale.
+            ArtifactError: There is no such directory, or its negatives are missing, unfinished or
+                stale.
         """
-        if not Path(path).is_dir():
-            raise InputError(f"expected a run directory at {path}, found none; check the path")
         run = RunDir(path)
+        run.refuse_missing()
         negatives, texts = require(run, "negatives"), require(run, "texts")
         return cls(run.path, texts, negatives, TextStore.open(texts), JudgedUnits(negatives))
 

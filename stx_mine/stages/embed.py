@@ -40,7 +40,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
     given = config.pairs is not None or config.sources is not None
     parts = (run_ingest(config),) if given else ()
     run, share = RunDir(config.run_dir), share_of(config)
-    with run.lock(share):
+    with run.lock(share, begins=run.is_round):
         texts_manifest = require(run, "texts")
         worker = ShardEmbedder(
             config, texts_manifest.folder.absolute(), run.folder("embeddings").absolute()

@@ -58,7 +58,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
     sources = {
         name: PairSource.open(path, config, "test") for name, path in _named_data(config).items()
     }
-    with run.lock():
+    with run.lock(begins=True):
         encoders = [
             SentenceTransformerEncoder.load(name, config.device, None, config.encode_batch_size)
             for name in dict.fromkeys(config.models or _default_models(run))

@@ -50,7 +50,7 @@ def run_fetch(config: FetchConfig) -> StageReport:
     chosen = choose(config.artifact, storage.names(), f"at {storage.url}")
     counts = {"artifacts": len(chosen), "files": 0, "files_moved": 0, "bytes_moved": 0}
     lines = []
-    with run.lock():
+    with run.lock(begins=True):
         for name in chosen:
             files, moved = _fetch(config, storage, run, name)
             lines.append(f"{name}: {moved_words(len(moved), files, sum(moved))}")

@@ -50,7 +50,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
     else:
         opened = [PairSource.open(one.path, one, "train") for one in config.sources or ()]
     run = RunDir(config.run_dir)
-    with run.lock(share_of(config)), run.exclusive():
+    with run.lock(share_of(config), begins=True), run.exclusive():
         artifact = Artifact(
             run, "texts", fields=_key(config, opened), inputs={}, overwrite=config.overwrite
         )

@@ -40,7 +40,7 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
         ConfigError: No batch of this size can be filled.
         ArtifactError: Texts are missing, or other batches are in the way.
     """
-    with run.lock():
+    with run.lock(begins=config.labeled is not None):
         fields = key_fields(config, "batches")
         inputs = {}
         if config.labeled is None:

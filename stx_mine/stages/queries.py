@@ -57,7 +57,7 @@ def run_queries(config: QueriesConfig) -> StageReport:
         ArtifactError: `queries/` was made from something else.
     """
     source, run = PassageSource.open(config), RunDir(config.run_dir)
-    with run.lock():
+    with run.lock(begins=True):
         generator = _generator(config)
         fields = {
             key: value
