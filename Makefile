@@ -42,6 +42,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
 	$(BIN)/python -m benchmarks.train --quick
 	$(BIN)/python -m benchmarks.cost --quick
+	$(BIN)/python -m benchmarks.embed --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
@@ -54,6 +55,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.peak_then_fall
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
 	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.embed
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

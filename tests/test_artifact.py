@@ -476,7 +476,7 @@ def test_execution_fields_do_not_remake_anything(
     run_dir = tmp_path / "run"
     shutil.copytree(small_run, run_dir)
     before = snapshot(run_dir)
-    assert "skipped" in cli_here("embed", "--encode-batch-size", "7", run_dir=run_dir).stdout
+    assert "skipped" in cli_here("embed", "--embedding-cache", tmp_path, run_dir=run_dir).stdout
     mined = cli_here("mine", "--k", "4", "--passage-block", "99", run_dir=run_dir)
     assert "negatives: done before, skipped" in mined.stdout
     assert snapshot(run_dir) == before

@@ -1,11 +1,12 @@
 """Tasks and shares: tries, what travels, `--task`, the lock of shares, who publishes."""
 
+import os
 import pickle
 import signal
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -96,6 +97,68 @@ def test_what_a_worker_has_opened_does_not_travel(tmp_path: Path) -> None:
     travelled = pickle.loads(pickle.dumps(worker))
     assert travelled == worker
     assert travelled.tries == {}
+
+
+# --- several processes ---
+
+
+@dataclass(frozen=True)
+class Signing(Worker):
+    """Writes its name into a file a task; at some it is killed."""
+
+    folder: Path
+    names: tuple[str, ...]
+    deadly: tuple[str, ...] = ()
+
+    @property
+    def copies(self) -> list["Signing"]:
+        return [replace(self, names=(one,)) for one in self.names] if len(self.names) > 1 else []
+
+    def __call__(self, task: str) -> None:
+        if task in self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with atomic(self.folder / task) as path:
+            path.write_text(f"{self.names[0]} {os.getpid()}")
+
+
+def test_copies_of_a_worker_get_a_process_each(tmp_path: Path) -> None:
+    artifact = begun(RunDir(tmp_path))
+    worker = Signing(artifact.folder, ("one", "two"))
+    make_files(artifact, FILES[:-1], worker, LOCAL, "write")
+    signed = {tuple((artifact.folder / name).read_text().split()) for name in FILES[:-1]}
+    assert {name for name, _ in signed} <= {"one", "two"}
+    assert len(signed) == len({process for _, process in signed})
+    assert str(os.getpid()) not in {process for _, process in signed}
+    with pytest.raises(TaskError, match=r"one of 2 processes was killed.*the same command"):
+        make_files(artifact, FILES, replace(worker, deadly=FILES[-1:]), LOCAL, "write")
+    assert artifact.pending(FILES) == FILES[-1:]
+
+
+@dataclass(frozen=True)
+class Meeting(Worker):
+    """Does two tasks at a time; each waits for the other."""
+
+    folder: Path
+
+    @property
+    def tasks_at_once(self) -> int:
+        return 2
+
+    @cached_property
+    def barrier(self) -> threading.Barrier:
+        return threading.Barrier(2, timeout=30)
+
+    def __call__(self, task: str) -> None:
+        self.barrier.wait()
+        (self.folder / task).touch()
+
+
+def test_a_worker_may_do_two_tasks_at_a_time(tmp_path: Path) -> None:
+    artifact = begun(RunDir(tmp_path))
+    worker = Meeting(artifact.folder)
+    assert worker.barrier.parties == 2
+    make_files(artifact, FILES[:6], worker, LOCAL, "write")
+    assert artifact.pending(FILES) == FILES[6:]
 
 
 # --- which tasks ---
@@ -297,6 +360,28 @@ def test_shares_make_the_bytes_of_one_call(small_input: Path, tmp_path: Path) ->
         assert require(RunDir(shared), name).digest == require(RunDir(whole), name).digest
     # Whoever comes late finds everything done.
     assert run_pack(PackConfig(**{**vars(pack), "task": "1/3"})).skipped
+
+
+def test_shares_of_a_transformer_choose_once_and_count_together(
+    small_input: Path, tmp_path: Path, tiny_transformer: Path
+) -> None:
+    pairs = str(small_input / "pairs.parquet")
+    options = {"shard_size": 300, "max_length": 40, "precision": "bfloat16", "device": "cpu"}
+    whole, shared = (
+        EmbedConfig(
+            pairs=pairs, run_dir=str(tmp_path / one), model=str(tiny_transformer), **options
+        )
+        for one in ("whole", "shared")
+    )
+    run_embed(whole)
+    by_shares(run_embed, shared, 2, [1, 0])
+    one, other = (require(RunDir(tmp_path / name), "embeddings") for name in ("whole", "shared"))
+    assert one.digest == other.digest
+    assert one.counts == other.counts
+    assert other.counts["truncated"] > 0
+    assert other.extra["fidelity"]["precision"] == "bfloat16"
+    assert files(tmp_path / "shared") == files(tmp_path / "whole")
+    assert not list((tmp_path / "shared/embeddings").glob("*.counts.json"))
 
 
 def test_a_killed_share_is_just_run_again(small_input: Path, tmp_path: Path) -> None:

@@ -316,6 +316,10 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "diff_sides",
         "diff_lines",
         "diff_examples",
+        "shard_embedder",
+        "embed_tuning",
+        "shard_counts",
+        "given_vectors",
     }
     assert stages == set(command_line.COMMANDS)
 
@@ -335,6 +339,10 @@ def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConf
         "overwrite",
         "device",
         "encode_batch_size",
+        "batch_tokens",
+        "batches_at_once",
+        "workers",
+        "min_overlap",
         "passage_block",
         "generate_batch_size",
         "chunk_rows",

@@ -1,22 +1,25 @@
 """Ray: the bytes of the local engine, workers that are killed, tasks that fail."""
 
 import os
+import shutil
 import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_engine import FILES, Writer, begun, files
 
 from stx_mine.artifacts.artifact import require
 from stx_mine.artifacts.files import atomic
 from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.config import EmbedConfig, MineConfig, PackConfig
+from stx_mine.config import EmbedConfig, IngestConfig, MineConfig, PackConfig
 from stx_mine.engine.run import make_files
 from stx_mine.engine.tasks import TRIES, Worker
 from stx_mine.errors import ConfigError, InputError, TaskError
 from stx_mine.stages.embed import run_embed
+from stx_mine.stages.ingest import run_ingest
 from stx_mine.stages.mine import run_mine
 from stx_mine.stages.pack import run_pack
 
@@ -120,3 +123,43 @@ def test_both_engines_make_the_same_bytes(small_input: Path, tmp_path: Path) -> 
     for name in ("embeddings", "negatives", "batches"):
         digests = {require(RunDir(tmp_path / one), name).digest for one in ("local", "ray")}
         assert len(digests) == 1
+
+
+def test_both_engines_embed_alike_however_vectors_come(
+    small_input: Path, tmp_path: Path, tiny_transformer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = str(small_input / "pairs.parquet")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "counting_letters.py").write_text(
+        "import numpy as np\n"
+        "def embed(texts):\n"
+        "    return np.array([[len(one), one.count('e'), 1.0] for one in texts])\n"
+    )
+    shutil.copytree(tiny_transformer, "tiny")
+    run_ingest(IngestConfig(pairs=pairs, run_dir=str(tmp_path / "texts")))
+    counts = require(RunDir(tmp_path / "texts"), "texts").counts
+    for role in ("queries", "passages"):
+        np.save(f"{role}.npy", np.random.default_rng(0).normal(size=(counts[role], 8)))
+    ways = {
+        # Trials of half precision run where the texts will be embedded; paths are relative.
+        "model": {"model": "tiny", "precision": "bfloat16", "embedding_cache": "cache-{}"},
+        "function": {"encoder": "counting_letters:embed"},
+        "vectors": {"query_vectors": "queries.npy", "passage_vectors": "passages.npy"},
+    }
+    for name, options in ways.items():
+        found = []
+        for engine in ({"engine": "local"}, {"engine": "ray", "workers": 2}):
+            own = {k: v.format(engine["engine"]) for k, v in options.items()}
+            run = f"{name}-{engine['engine']}"
+            run_embed(EmbedConfig(pairs=pairs, run_dir=run, shard_size=400, **own, **engine))
+            found.append(require(RunDir(run), "embeddings"))
+            assert not [*Path(run).rglob("*.counts.json"), *Path(run).rglob("rows-*")]
+            assert not list(Path(run).glob("*.json"))
+        assert found[0].digest == found[1].digest
+        assert found[0].counts == found[1].counts
+        assert found[0].extra["fidelity"] == found[1].extra["fidelity"]
+
+
+def test_devices_are_given_by_ray_or_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="both give devices"):
+        EmbedConfig(engine="ray", device="cuda:0,cuda:1")

@@ -102,7 +102,7 @@ class Artifact:
             "fields": json.loads(json.dumps(fields)),
             "inputs": inputs,
         }
-        self.plan["key"] = _digest(self.plan)
+        self.plan["key"] = digest_of(self.plan)
         old_plan = self.target / PLAN
         same = old_plan.exists() and read_json(old_plan).get("key") == self.plan["key"]
         if old_plan.exists() and not same and not overwrite and not view:
@@ -204,7 +204,7 @@ class Artifact:
             }
             for name in files
         ]
-        digest = _digest([(one["file"], one["xxh3_128"]) for one in listed])
+        digest = digest_of([(one["file"], one["xxh3_128"]) for one in listed])
         content = {
             **self.plan,
             "digest": self.plan["key"] if self.grows else digest,
@@ -268,7 +268,8 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest(folder, content)
 
 
-def _digest(content: Any) -> str:
+def digest_of(content: Any) -> str:
+    """The xxh3-128 digest of something JSON-ready, in hex; the order of keys plays no part."""
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
     return xxhash.xxh3_128_hexdigest(canonical)
 

@@ -127,6 +127,18 @@ def publish_directory(staging: Path, target: Path) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
+def add_directory(staging: Path, target: Path) -> None:
+    """Give a finished folder its final name, unless another process was faster with the same."""
+    try:
+        staging.replace(target)
+    except OSError:
+        # A folder that holds files is not replaced.
+        if not target.is_dir():
+            raise
+        shutil.rmtree(staging)
+    _sync_directory(target.parent)
+
+
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:

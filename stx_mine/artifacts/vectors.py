@@ -95,8 +95,11 @@ class Vectors:
 
 def prepare(block: NDArray[np.float32], similarity: str) -> NDArray[np.float32]:
     """Scale rows to unit length for cosine; zero rows stay zero, so that they score 0."""
-    if similarity != "cosine":
-        return block
+    return unit_rows(block) if similarity == "cosine" else block
+
+
+def unit_rows(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale rows to unit length; zero rows stay zero."""
     norms = np.sqrt(np.einsum("nd,nd->n", block, block))
     norms[norms == 0] = 1
     return np.asarray(block / norms[:, None], np.float32)

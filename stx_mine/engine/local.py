@@ -1,4 +1,4 @@
-"""Run tasks in this process, with progress on stderr."""
+"""Run tasks on this machine, in this process or in several, with progress on stderr."""
 
 import sys
 from collections.abc import Callable, Sequence

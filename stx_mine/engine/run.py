@@ -1,12 +1,14 @@
-"""Make the files of an artifact: here or on Ray, all of them or a share."""
+"""Make the files of an artifact: here, in processes or on Ray, all of them or a share."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from stx_mine.artifacts.artifact import Artifact
 from stx_mine.artifacts.lock import Share
 from stx_mine.config import EngineConfig
 from stx_mine.engine.local import run_tasks
+from stx_mine.engine.processes import run_in_processes
 from stx_mine.engine.shares import own_tasks
 from stx_mine.engine.tasks import Worker, attempt
 from stx_mine.errors import SharesLeftError
@@ -34,13 +36,7 @@ def make_files(
         SharesLeftError: The share is done, and files of other shares are missing.
         TaskError: A task failed three times; finished files stay.
     """
-    pending = artifact.pending(list(own_tasks(tasks, share)))
-    if config.engine == "ray":
-        from stx_mine.engine.on_ray import run_on_ray
-
-        run_on_ray(pending, worker, config, label)
-    else:
-        run_tasks(pending, partial(attempt, worker), label)
+    run_on_engine(artifact.pending(list(own_tasks(tasks, share))), worker, config, label)
     left = artifact.pending(list(tasks))
     if left:
         assert share is not None, f"{left[0]} was reported as made and is not there"
@@ -49,3 +45,24 @@ def make_files(
             f"{len(left):,} of {len(tasks):,} files are left to other shares, and what ends last "
             "goes on; run again those that ended already"
         )
+
+
+def run_on_engine(tasks: Sequence[str], worker: Worker, config: EngineConfig, label: str) -> None:
+    """Run tasks where the config says: on Ray, in a process a device, or here.
+
+    Raises:
+        TaskError: A task failed three times; what others wrote stays.
+    """
+    if not tasks:
+        return
+    if config.engine == "ray":
+        from stx_mine.engine.on_ray import run_on_ray
+
+        run_on_ray(tasks, worker, config, label)
+    elif copies := worker.copies:
+        run_in_processes(tasks, copies, label)
+    elif worker.tasks_at_once > 1:
+        with ThreadPoolExecutor(worker.tasks_at_once) as threads:
+            run_tasks(tasks, partial(attempt, worker), label, threads)
+    else:
+        run_tasks(tasks, partial(attempt, worker), label)

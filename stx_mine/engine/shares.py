@@ -33,6 +33,12 @@ def own_tasks(tasks: Sequence[str], share: Share | None) -> Sequence[str]:
     return tasks if share is None else tasks[share.number :: share.count]
 
 
+def local_rank() -> int | None:
+    """Which process of this machine torchrun says this is; None outside of it."""
+    word = os.environ.get("LOCAL_RANK", "")
+    return int(word) if word.isdigit() else None
+
+
 def _given(word: str) -> tuple[int, int]:
     number, slash, count = word.partition("/")
     if not slash or not number.isdigit() or not count.isdigit() or int(number) >= int(count):

@@ -1,6 +1,7 @@
 """What engines run: a worker that does tasks, each of which makes one file."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -23,6 +24,16 @@ class Worker(ABC):
     def wants_gpu(self) -> bool:
         """Whether it is faster on a GPU."""
         return False
+
+    @property
+    def tasks_at_once(self) -> int:
+        """How many tasks one process of this machine does at a time, in threads."""
+        return 1
+
+    @property
+    def copies(self) -> Sequence["Worker"]:
+        """Itself for each device of this machine that gets a process; none for this process."""
+        return ()
 
     @abstractmethod
     def __call__(self, task: str) -> None:

@@ -78,25 +78,43 @@ class SentenceTransformerEncoder:
         Raises:
             ModelError: Manhattan distance, which no blocked product can search.
         """
-        name = str(self.model.similarity_fn_name)
-        if name not in ("cosine", "dot", "euclidean"):
-            raise ModelError(
-                f"the model {self.name!r} scores by {name} distance, which is not supported; set "
-                "its similarity_fn_name to cosine, dot or euclidean and save it"
-            )
-        return cast(Similarity, name)
+        return similarity_of(self.model, self.name)
 
     def contract(self) -> dict[str, Any]:
         """What decides the vectors, JSON-ready; the name is not part of it."""
-        limit = self.model.max_seq_length
-        return {
-            "weights": weights_digest(self.model),
-            "prompts": dict(self.model.prompts),
-            "default_prompt": self.model.default_prompt_name,
-            "max_length": None if limit is None or limit == float("inf") else int(limit),
-            "similarity": self.similarity(),
-            "dim": int(self.model.get_embedding_dimension() or 0),
-        }
+        return model_contract(self.model, self.name)
+
+
+def similarity_of(model: SentenceTransformer, name: str) -> Similarity:
+    """How a model compares vectors; `name` is for the message.
+
+    Raises:
+        ModelError: By Manhattan distance, which no blocked product can search.
+    """
+    found = str(model.similarity_fn_name)
+    if found not in ("cosine", "dot", "euclidean"):
+        raise ModelError(
+            f"the model {name!r} scores by {found} distance, which is not supported; set "
+            "its similarity_fn_name to cosine, dot or euclidean and save it"
+        )
+    return cast(Similarity, found)
+
+
+def model_contract(model: SentenceTransformer, name: str) -> dict[str, Any]:
+    """What decides the vectors of a model, JSON-ready; its name is not part of it.
+
+    Raises:
+        ModelError: It compares by Manhattan distance.
+    """
+    limit = model.max_seq_length
+    return {
+        "weights": weights_digest(model),
+        "prompts": dict(model.prompts),
+        "default_prompt": model.default_prompt_name,
+        "max_length": None if limit is None or limit == float("inf") else int(limit),
+        "similarity": similarity_of(model, name),
+        "dim": int(model.get_embedding_dimension() or 0),
+    }
 
 
 def weights_digest(model: SentenceTransformer) -> str:

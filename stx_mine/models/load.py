@@ -17,12 +17,12 @@ _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 
 
 def load_model(
-    name: str, device: str | None = None, max_length: int | None = None
+    name: str | None, device: str | None = None, max_length: int | None = None
 ) -> SentenceTransformer:
     """Load a model.
 
     Args:
-        name: `package:NAME`, a local folder, or a hub id.
+        name: `package:NAME`, a local folder, or a hub id; None where embeddings had no model.
         device: Where to put it; None lets sentence-transformers choose.
         max_length: Tokens kept of a text; None keeps the model's own limit.
 
@@ -32,6 +32,11 @@ def load_model(
     Raises:
         ModelError: There is no such model, or it cannot be loaded.
     """
+    if name is None:
+        raise ModelError(
+            "no model is named, and the embeddings of this run came from vectors or a function; "
+            "give --model (`evaluate`: --models)"
+        )
     try:
         model = (
             _from_package(name.removeprefix(PREFIX), device) if name.startswith(PREFIX) else None

@@ -1,192 +1,218 @@
 """Embed: every distinct text once, in shards that map into memory."""
 
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
-from stx_mine.artifacts.artifact import Artifact, read_manifest, require
-from stx_mine.artifacts.files import read_array, write_array
+from stx_mine.artifacts.artifact import Artifact, Manifest, require
+from stx_mine.artifacts.files import read_array
+from stx_mine.artifacts.lock import Share
 from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.artifacts.sources import SourceTable, read_sources
-from stx_mine.artifacts.texts import TextStore
-from stx_mine.artifacts.vectors import shard_names
+from stx_mine.artifacts.sources import read_sources
 from stx_mine.config import DEFAULT_MODEL, EmbedConfig, key_fields
 from stx_mine.engine.run import make_files
-from stx_mine.engine.shares import share_of
-from stx_mine.engine.tasks import Worker
-from stx_mine.errors import InputError
-from stx_mine.models.encoder import SentenceTransformerEncoder
-from stx_mine.models.tokenise import Role
+from stx_mine.engine.shares import local_rank, share_of
+from stx_mine.stages.embed_tuning import choose_tuning, described, refuse_overlap
+from stx_mine.stages.given_vectors import GivenVectors
 from stx_mine.stages.ingest import run_ingest
 from stx_mine.stages.report import StageReport, make_report
+from stx_mine.stages.shard_counts import ShardCounts
+from stx_mine.stages.shard_embedder import ROLES, ShardEmbedder
 
-ROLES: dict[str, Role] = {"queries": "query", "passages": "passage"}
+_VECTORS = ("query_vectors", "passage_vectors")
 
 
 def run_embed(config: EmbedConfig) -> StageReport:
     """Ingest where PAIRS or sources are given, then embed into `embeddings/`.
 
     Raises:
-        ModelError: The model cannot be loaded.
+        ModelError: The model cannot be loaded, or half precision changes too much.
         ArtifactError: There are no texts, or other embeddings are in the way.
-        InputError: The model gives vectors that are not finite.
+        InputError: The model gives vectors that are not finite, or given ones fit no texts.
         SharesLeftError: This call did its share, and others are at it.
     """
     given = config.pairs is not None or config.sources is not None
     parts = (run_ingest(config),) if given else ()
     run, share = RunDir(config.run_dir), share_of(config)
     with run.lock(share, begins=run.is_round):
-        texts_manifest = require(run, "texts")
-        worker = ShardEmbedder(
-            config, texts_manifest.folder.absolute(), run.folder("embeddings").absolute()
-        )
-        contract = worker.encoder.contract()
-        if sources := read_sources(texts_manifest):
+        texts = require(run, "texts")
+        worker = _worker(config, run, texts, share)
+        here = worker
+        if isinstance(worker, ShardEmbedder) and (config.engine == "ray" or worker.copies):
+            # Others embed; the devices are theirs.
+            here = replace(worker, devices=("cpu",))
+        contract = here.contract()
+        if sources := read_sources(texts):
             contract["source_prompts"] = {one.name: one.prompts for one in sources}
         fields = {**key_fields(config, "embeddings"), "model": contract}
-        inputs = {"texts": texts_manifest.digest}
         artifact = Artifact(
-            run, "embeddings", fields=fields, inputs=inputs, overwrite=config.overwrite
+            run,
+            "embeddings",
+            # The content of files of vectors stands in the contract.
+            fields={name: value for name, value in fields.items() if name not in _VECTORS},
+            inputs={"texts": texts.digest},
+            overwrite=config.overwrite,
         )
         if artifact.done:
+            refuse_overlap(config, artifact.result.extra["fidelity"])
             return _report(artifact, config, parts, skipped=True)
-        artifact.begin(list(worker.shards))
-        make_files(artifact, list(worker.shards), worker, config, "embed", share)
-        counts = {
-            "queries": len(worker.store.queries),
-            "passages": len(worker.store.passages),
-            "zero_vectors": _zero_vectors(artifact, worker.shards),
-        }
-        extra = {"contract": contract, "model": config.model}
-        artifact.finish(list(worker.shards), config=asdict(config), counts=counts, extra=extra)
+        names = list(worker.shards)
+        _begin(artifact, names, worker, here)
+        make_files(artifact, names, worker, config, "embed", share)
+        with run.exclusive():
+            # Another share may have ended at the same time.
+            if not artifact.reload():
+                _finish(artifact, config, worker, contract)
         return _report(artifact, config, parts)
 
 
-@dataclass(frozen=True)
-class ShardEmbedder(Worker):
-    """Embeds the texts of a shard.
-
-    Attributes:
-        config: The config.
-        texts: Folder of the texts.
-        folder: Folder of the shards.
-    """
-
-    config: EmbedConfig
-    texts: Path
-    folder: Path
-
-    @cached_property
-    def encoder(self) -> SentenceTransformerEncoder:
-        """The model."""
-        config = self.config
-        return SentenceTransformerEncoder.load(
-            config.model, config.device, config.max_length, config.encode_batch_size
-        )
-
-    @cached_property
-    def store(self) -> TextStore:
-        """The texts."""
-        return TextStore.open(read_manifest(self.texts))
-
-    @cached_property
-    def shards(self) -> dict[str, tuple[str, int]]:
-        """Role and first id of each shard, by its name."""
-        size, tables = self.config.shard_size, self._tables
-        return {
-            name: (role, number * size)
-            for role in ROLES
-            for number, name in enumerate(shard_names(role, len(tables[role]), size))
-        }
-
-    @property
-    def wants_gpu(self) -> bool:
-        """Unless another device is named."""
-        return (self.config.device or "cuda").startswith("cuda")
-
-    def __call__(self, name: str) -> None:
-        """Embed one shard.
-
-        Raises:
-            InputError: A vector is not finite.
-        """
-        role, start = self.shards[name]
-        texts = self._tables[role].column("text").slice(start, self.config.shard_size)
-        vectors = _encode(self.encoder, texts, ROLES[role], self.store.sources, start)
-        _refuse_infinite(vectors, texts, role, start)
-        write_array(self.folder / name, vectors.astype(self.config.dtype))
-
-    @property
-    def _tables(self) -> dict[str, pa.Table]:
-        return {"queries": self.store.queries, "passages": self.store.passages}
+def _worker(
+    config: EmbedConfig, run: RunDir, texts: Manifest, share: Share | None
+) -> ShardEmbedder | GivenVectors:
+    """What makes the shards, with absolute paths: it may travel."""
+    config = replace(
+        config,
+        model=_absolute(config.model) if Path(config.model).is_dir() else config.model,
+        embedding_cache=config.embedding_cache and _absolute(config.embedding_cache),
+        query_vectors=config.query_vectors and _absolute(config.query_vectors),
+        passage_vectors=config.passage_vectors and _absolute(config.passage_vectors),
+    )
+    folders = texts.folder.absolute(), run.folder("embeddings").absolute()
+    if config.query_vectors is not None:
+        return GivenVectors(config, *folders)
+    return ShardEmbedder(config, *folders, Path.cwd(), _devices(config, share))
 
 
-def _encode(
-    encoder: SentenceTransformerEncoder,
-    texts: pa.ChunkedArray,
-    role: Role,
-    sources: SourceTable | None,
-    start: int,
-) -> NDArray[np.float32]:
-    """Vectors of consecutive texts from id `start`, each with the prompt of its source."""
-    if sources is None:
-        return encoder.encode(texts.to_pylist(), role)
-    by_prompt = [one for one in sources.prompts_of(role, start, start + len(texts)) if len(one[1])]
-    vectors = [
-        encoder.encode(texts.take(pa.array(places)).to_pylist(), role, prompt)
-        for prompt, places in by_prompt
-    ]
-    return np.concatenate(vectors)[np.argsort(np.concatenate([places for _, places in by_prompt]))]
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
 
 
-def _refuse_infinite(
-    vectors: NDArray[np.float32], texts: pa.ChunkedArray, role: str, start: int
+def _devices(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
+    """A device a process: those named, else all GPUs where there are several."""
+    if config.device is not None:
+        return tuple(one.strip() for one in config.device.split(","))
+    if config.encoder is not None or config.engine == "ray":
+        return ()
+    gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    if share is not None and gpus and (rank := local_rank()) is not None:
+        return (gpus[rank % len(gpus)],)
+    return gpus if len(gpus) > 1 else ()
+
+
+def _begin(
+    artifact: Artifact,
+    names: list[str],
+    worker: ShardEmbedder | GivenVectors,
+    here: ShardEmbedder | GivenVectors,
 ) -> None:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"the model gave a vector that is not finite for {role} id {start + bad[0]} "
-            f"({texts[int(bad[0])].as_py()[:60]!r}); {len(bad)} in this shard; use another model "
-            "or --dtype float32, or remove these texts"
-        )
+    """Write the plan, with how texts go through the model; one share chooses for all."""
+    with artifact.run.exclusive():
+        # Another share may have ended in the meantime.
+        if artifact.reload():
+            return
+        if isinstance(worker, GivenVectors):
+            rows = worker.match()
+            artifact.begin(names, {"tuning": None, "reason": "given", "trials": []})
+            worker.write_rows(rows)
+            return
+        assert isinstance(here, ShardEmbedder)
+        choices = artifact.choices or choose_tuning(worker, here, artifact.run.path)
+        refuse_overlap(worker.config, choices["fidelity"])
+        artifact.begin(names, choices)
 
 
-def _zero_vectors(artifact: Artifact, tasks: dict[str, tuple[str, int]]) -> dict[str, list[int]]:
+def _finish(
+    artifact: Artifact,
+    config: EmbedConfig,
+    worker: ShardEmbedder | GivenVectors,
+    contract: dict[str, Any],
+) -> None:
+    names, choices = list(worker.shards), dict(artifact.choices or {})
+    counts = {
+        "queries": len(worker.store.queries),
+        "passages": len(worker.store.passages),
+        "zero_vectors": _zero_vectors(artifact, worker.shards),
+        **_shard_counts(artifact, names),
+    }
+    extra = {
+        "contract": contract,
+        "model": None if config.encoder or config.query_vectors else config.model,
+        "miner": _named(config),
+        "prompts": _own_prompts(config),
+        "fidelity": choices.pop("fidelity", None),
+        "tuning": choices,
+    }
+    artifact.finish(names, config=asdict(config), counts=counts, extra=extra)
+    for name in names:
+        ShardCounts.path(artifact.folder, name).unlink(missing_ok=True)
+    if isinstance(worker, GivenVectors):
+        worker.remove_rows()
+
+
+def _own_prompts(config: EmbedConfig) -> dict[str, str]:
+    """Prompts that were asked for, by the names that models have for them."""
+    asked = {"query": config.query_prompt, "document": config.passage_prompt}
+    return {name: prompt for name, prompt in asked.items() if prompt is not None}
+
+
+def _shard_counts(artifact: Artifact, names: list[str]) -> dict[str, Any]:
+    """What happened to the texts of all shards."""
+    found = sum((ShardCounts.read(artifact.folder, name) for name in names), ShardCounts())
+    return {name: count for name, count in asdict(found).items() if name != "texts"}
+
+
+def _zero_vectors(artifact: Artifact, shards: dict[str, tuple[str, int]]) -> dict[str, list[int]]:
     """Role -> ids of the texts whose vector is zero: they score 0 with everything."""
     found: dict[str, list[int]] = {role: [] for role in ROLES}
-    for name, (role, start) in tasks.items():
+    for name, (role, start) in shards.items():
         vectors = read_array(artifact.folder / name)
         found[role] += (start + np.flatnonzero(~vectors.any(axis=1))).tolist()
     return found
 
 
+def _named(config: EmbedConfig) -> str:
+    """What embeds, for people."""
+    if config.query_vectors is not None:
+        return f"{config.query_vectors} and {config.passage_vectors}"
+    return config.encoder or config.model
+
+
 def _report(
     artifact: Artifact, config: EmbedConfig, parts: tuple[StageReport, ...], skipped: bool = False
 ) -> StageReport:
-    counts, contract = artifact.result.counts, artifact.result.extra["contract"]
+    counts, extra = artifact.result.counts, artifact.result.extra
+    contract = extra["contract"]
     lines = [
         f"{counts['queries']:,} queries and {counts['passages']:,} passages embedded with "
-        f"{config.model} ({contract['dim']} dimensions, {contract['similarity']})"
+        f"{_named(config)} ({contract['dim']} dimensions, {contract['similarity']})",
+        *described(extra, counts),
     ]
     for name, prompts in contract.get("source_prompts", {}).items():
         named = ", ".join(
             f"{role} prompt {prompt!r}" for role, prompt in prompts.items() if prompt is not None
         )
         lines.append(f"source {name}: {named or 'the prompts of the model'}")
-    if torch.cuda.is_available() and config.model == DEFAULT_MODEL:
+    if torch.cuda.is_available() and extra["model"] == DEFAULT_MODEL:
         lines.append(
             "a GPU is here: a transformer, for example --model BAAI/bge-small-en-v1.5, mines "
             "better negatives than the static default"
         )
+    return make_report(artifact, lines, _warnings(counts), parts=parts, skipped=skipped)
+
+
+def _warnings(counts: dict[str, Any]) -> list[str]:
     warnings = [
         f"{len(ids):,} {role} have a zero vector (ids {', '.join(map(str, ids[:5]))}"
         f"{' ...' if len(ids) > 5 else ''}): the model knows none of their words, they score 0"
         for role, ids in counts["zero_vectors"].items()
         if ids
     ]
-    return make_report(artifact, lines, warnings, parts=parts, skipped=skipped)
+    if counts["halvings"]:
+        warnings.append(
+            f"memory ran out and the tokens of a batch were halved {counts['halvings']} times; "
+            "give a smaller --batch-tokens to begin with"
+        )
+    return warnings

@@ -266,13 +266,22 @@ def read_results(run: RunDir, name: str) -> dict[str, dict[str, float]]:
 
 
 def _default_models(run: RunDir) -> list[str]:
-    """The model that embedded round 1, and the one that this run trained."""
-    base = DEFAULT_MODEL
+    """The model that embedded round 1, if one did, and the one that this run trained.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    base, trained = DEFAULT_MODEL, run.folder("model")
     embedded = run.first_round.folder("embeddings") / MANIFEST
     if embedded.exists():
         base = read_manifest(embedded.parent).extra["model"]
-    trained = run.folder("model")
-    return [base, str(trained)] if (trained / MANIFEST).exists() else [base]
+    models = [base] if base else []
+    models += [str(trained)] if (trained / MANIFEST).exists() else []
+    if not models:
+        raise ConfigError(
+            f"expected --models, found none, and {run.path} was embedded without a model; name one"
+        )
+    return models
 
 
 def _encoded(

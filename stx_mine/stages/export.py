@@ -96,7 +96,7 @@ class _Source:
         by_query = rows[np.argsort(store.pair_query_ids[rows], kind="stable")]
         return cls(
             inputs["negatives"],
-            embeddings.extra["model"],
+            embeddings.extra["miner"],
             store,
             Vectors.open(embeddings, "queries"),
             Vectors.open(embeddings, "passages"),

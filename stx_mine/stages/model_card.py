@@ -160,7 +160,7 @@ def _negatives(made: Mapping[str, Manifest]) -> str:
     if "hits/dense" in made:
         settings["search"] = made["hits/dense"].fields["search"]
     if "embeddings" in made:
-        settings["miner"] = made["embeddings"].extra["model"]
+        settings["miner"] = made["embeddings"].extra["miner"]
     return "\n".join(
         [
             "## Hard negatives",

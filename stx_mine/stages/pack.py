@@ -232,7 +232,7 @@ def _publish(
             "packings": len(packings),
             "batches": counts["batches"],
             "rows": len(packer.pools.rows),
-            "model": embeddings.extra["model"],
+            "model": embeddings.extra["miner"],
             "columns": columns,
             "sources": counts["sources"],
             "scores": config.scores,

@@ -143,8 +143,10 @@ def _open(
     check_batches(config, list_packings(batches.folder)[0][0], batches.content["config"])
     check_num_processes(processes.size, int(batches.fields["batch_size"]))
     evaluation = open_evaluation_sets(config)
-    name, max_length = _base_model(config, run, batches)
+    name, max_length, prompts = _base_model(config, run, batches)
     student = SentenceTransformerEncoder.load(name, processes.device, max_length, 1)
+    # Prompts that `embed` was given are those of the run, in training and in the model it leaves.
+    student.model.prompts.update(prompts)
     check_model(config, student.model, processes.size)
     fields, guide = {**key_fields(config, "model"), "model": student.contract()}, None
     fields["evaluation_content"] = [one.fingerprint() for one in evaluation.values()]
@@ -161,8 +163,10 @@ def _open(
     return student, guide, artifact
 
 
-def _base_model(config: TrainConfig, run: RunDir, batches: Manifest) -> tuple[str, int | None]:
-    """Name of the model to train, and its length limit.
+def _base_model(
+    config: TrainConfig, run: RunDir, batches: Manifest
+) -> tuple[str, int | None, dict[str, str]]:
+    """Name of the model to train, its length limit, and the prompts that `embed` was given.
 
     Raises:
         ConfigError: (text, label) batches of a file are all there is, and no model is named.
@@ -178,10 +182,11 @@ def _base_model(config: TrainConfig, run: RunDir, batches: Manifest) -> tuple[st
                 f"expected --model, found none and no model that embedded {first.path}/; give "
                 "--model package:wordllama or another"
             )
-        return config.model, config.max_length
+        return config.model, config.max_length, {}
     embedded = require(first, "embeddings")
     name = config.model or embedded.extra["model"]
-    return name, config.max_length or embedded.fields["max_length"]
+    length = config.max_length or embedded.fields["max_length"]
+    return name, length, embedded.extra["prompts"]
 
 
 def _name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:
