@@ -30,6 +30,8 @@ STAGES: dict[str, type[configs.StageConfig]] = {
     "evaluate": configs.EvaluateConfig,
 }
 _TOP = ("run_dir", "rounds")
+# Ways to vectors without a model; later rounds have one, that of the round before.
+_WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 StageRunner = Callable[[str, configs.StageConfig], "StageReport"]
 
@@ -104,17 +106,20 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, configs.Stage
     """Yield (round, stage, config) in order; evaluation comes once, at the end, for all rounds.
 
     Round 1 embeds with the named model; each later round mines with the model that the round
-    before trained, and trains the first model anew unless `train.model` names another.
+    before trained, and trains the first model anew unless `train.model` names another. Where round
+    1 embeds without a model, none is evaluated as its base.
     """
     first = RunDir(pipeline.run_dir)
-    base = pipeline.settings.get("embed", {}).get("model", configs.DEFAULT_MODEL)
+    embed = pipeline.settings.get("embed", {})
+    base = () if _without_model(embed) else (embed.get("model", configs.DEFAULT_MODEL),)
     for number in range(1, pipeline.rounds + 1):
         for stage, values in pipeline.settings.items():
             if stage == "evaluate" or (stage == "queries" and number > 1):
                 continue
             values = dict(values)
             if stage == "embed" and number > 1:
-                values = {key: v for key, v in values.items() if key not in _ingest_fields()}
+                left = (*_ingest_fields(), *_WITHOUT_MODEL)
+                values = {key: v for key, v in values.items() if key not in left}
                 values["model"] = str(first.round_dir(number - 1).folder("model"))
             yield number, stage, _config(pipeline, stage, first.round_dir(number), values)
     if "evaluate" in pipeline.settings:
@@ -124,7 +129,7 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, configs.Stage
                 str(first.round_dir(number).folder("model"))
                 for number in range(1, pipeline.rounds + 1)
             ]
-            values.setdefault("models", (base, *trained))
+            values.setdefault("models", (*base, *trained))
         yield pipeline.rounds, "evaluate", _config(pipeline, "evaluate", first, values)
 
 
@@ -150,6 +155,10 @@ def _config(
 def _ingest_fields() -> set[str]:
     own = {one.name for one in fields(configs.IngestConfig)}
     return own - {one.name for one in fields(configs.StageConfig)}
+
+
+def _without_model(embed: dict[str, Any]) -> bool:
+    return any(embed.get(name) is not None for name in _WITHOUT_MODEL)
 
 
 def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override: str) -> None:

@@ -200,6 +200,22 @@ def test_two_rounds_mine_with_what_the_first_one_trained(tmp_path: Path) -> None
     assert evaluate.models == ("package:wordllama", str(run / "model"), str(second / "model"))
 
 
+def test_later_rounds_of_a_run_without_a_model_have_the_one_that_was_trained(
+    tmp_path: Path,
+) -> None:
+    way = ("encoder=some.module:embed", "similarity=dot", "query_prompt='ask: '")
+    content = EVERY_STAGE.replace("  model: package:wordllama\n  max_length: 64\n", "")
+    overrides = (*(f"embed.{one}" for one in way), "train.model=package:other", "rounds=2")
+    pipeline = load(tmp_path, content, *overrides)
+    assert config_of(pipeline, "embed").encoder == "some.module:embed"
+    second = config_of(pipeline, "embed", 2)
+    assert (second.encoder, second.similarity) == (None, None)
+    assert second.model == str(tmp_path / "run/model")
+    assert second.query_prompt == "ask: "
+    trained = [str(tmp_path / "run/model"), str(tmp_path / "run/rounds/2/model")]
+    assert list(config_of(pipeline, "evaluate").models) == trained
+
+
 def test_three_rounds_chain(tmp_path: Path) -> None:
     pipeline = load(tmp_path, EVERY_STAGE, "rounds=3", "train.model=package:other")
     third = config_of(pipeline, "embed", 3)
