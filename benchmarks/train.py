@@ -7,7 +7,7 @@ Rows are members of botocore, mined once into FOLDER with 8 negatives each; rows
 dropped, so that the library can read all of them. Every measurement has a process of its own, with
 as many threads as there are cores:
 
-    batch        texts of a batch, and seconds to make one on one core
+    batch        texts of a batch, and seconds to make each one of two epochs on one core
     static       a step against uncached MNR (the cached one cannot cut the inputs of static models)
     transformer  a step against cached MNR, both with mini-batches of 2,048 tokens
     overhead     steps of our trainer against a loop of torch alone with the same loss
@@ -148,6 +148,7 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
         "slots_over_distinct": ("batch", "slots_over_distinct"),
         "step_speedup": ("static", "speedup"),
         "collate_s": ("batch", "collate_s"),
+        "collate_first_s": ("batch", "collate_first_s"),
         "overhead": ("overhead", "overhead"),
     }
     return {name: results.get(part, {}).get(field) for name, (part, field) in wanted.items()}

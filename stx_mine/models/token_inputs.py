@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from stx_mine.models.text_tokens import TextTokenizer, TextTokens
-from stx_mine.models.tokenise import Role, Tokeniser, role_prompt
+from stx_mine.models.tokenise import AnyRole, Tokeniser, role_prompt
 
 Features = dict[str, Any]
 # Texts that the inputs of a model are compared on.
@@ -49,13 +49,13 @@ class TokenInputs:
 
     @classmethod
     def of(
-        cls, model: SentenceTransformer, role: Role, prompt: str | None, texts: pa.ChunkedArray
+        cls, model: SentenceTransformer, role: AnyRole, prompt: str | None, texts: pa.ChunkedArray
     ) -> "TokenInputs | None":
         """The inputs of a role, if token ids are all that its texts come down to.
 
         Args:
             model: The model.
-            role: query or passage.
+            role: query, passage or text.
             prompt: Put before each; None for the model's own prompt of the role, empty for none.
             texts: Texts of this role; the first, and the longest of them, are tried.
 
@@ -132,7 +132,7 @@ class TokenInputs:
         return ids_BL.astype(np.int64), used_BL.astype(np.int64)
 
 
-def _words(model: SentenceTransformer, role: Role, prompt: str | None) -> str:
+def _words(model: SentenceTransformer, role: AnyRole, prompt: str | None) -> str:
     return (role_prompt(model, role) if prompt is None else prompt) or ""
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.batches import Shard
+from stx_mine.models.known_tokens import RememberingTokeniser
 from stx_mine.models.tokenise import Tokeniser
 
 
@@ -23,7 +24,7 @@ class BatchCollator(ABC):
     """
 
     shards: list[Shard]
-    tokenise: Tokeniser
+    tokenise: Tokeniser | RememberingTokeniser
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"], kw_only=True)
 
     def __post_init__(self) -> None:

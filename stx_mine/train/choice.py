@@ -8,6 +8,7 @@ from torch import nn
 from stx_mine.artifacts.batches import Shard
 from stx_mine.config import PackConfig, TrainConfig, spelt
 from stx_mine.errors import ConfigError
+from stx_mine.models.known_tokens import RememberingTokeniser
 from stx_mine.models.load import is_static
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
@@ -145,7 +146,7 @@ def make_collator(
     """The collator that gives the loss what it reads."""
     shards, tokenise = (
         [shard for packing in packings for shard in packing],
-        Tokeniser(model, config.pad_to),
+        RememberingTokeniser(Tokeniser(model, config.pad_to)),
     )
     if config.kind.labels:
         return LabelCollator(shards, tokenise)
@@ -158,7 +159,7 @@ def make_collator(
         symmetric=config.symmetric,
         num_shared=config.shared_negatives,
         seed=config.seed,
-        guide=None if guide is None else Tokeniser(guide),
+        guide=None if guide is None else RememberingTokeniser(Tokeniser(guide)),
         scores=config.kind.scores,
     )
 

@@ -20,7 +20,8 @@ from stx_mine.artifacts.batches import (
     ragged_scores,
     slot_groups,
 )
-from stx_mine.models.tokenise import Role, Tokeniser
+from stx_mine.models.known_tokens import RememberingTokeniser
+from stx_mine.models.tokenise import Role
 from stx_mine.ragged import Ragged
 from stx_mine.train.batch_collator import BatchCollator, share_of
 
@@ -30,7 +31,7 @@ _ROLES: dict[str, Role] = {"anchor": "query", "passage": "passage"}
 
 @dataclass
 class PackedCollator(BatchCollator):
-    """Reads a packed batch and tokenises each distinct text once.
+    """Reads a packed batch and takes each distinct text once.
 
     Attributes:
         weight: How much a text of the batch counts: `one`; `count`: as often as it stands there;
@@ -46,7 +47,7 @@ class PackedCollator(BatchCollator):
     symmetric: bool = False
     num_shared: int = 0
     seed: int = 0
-    guide: Tokeniser | None = None
+    guide: RememberingTokeniser | None = None
     scores: bool = False
 
     def __post_init__(self) -> None:
