@@ -37,7 +37,6 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.false_negatives --quick
 	$(BIN)/python -m benchmarks.pack --quick
 	$(BIN)/python -m benchmarks.losses --quick
-	$(BIN)/python -m benchmarks.ray_overhead --quick
 	$(BIN)/python -m benchmarks.scores --quick
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
 	$(BIN)/python -m benchmarks.train --quick
@@ -50,7 +49,6 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.false_negatives
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.losses
-	$(BIN)/python -m benchmarks.ray_overhead
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.peak_then_fall
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json

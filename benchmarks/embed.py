@@ -3,7 +3,7 @@
 Every part runs in a fresh process with two threads, ours and the library one after the other on
 the same texts. Ratios are of medians and above 1 in our favour.
 
-    python -m benchmarks.embed [--quick] [--parts transformer static memory]
+    python -m benchmarks.embed [--quick] [--parts transformer static memory ray]
                                [--output benchmarks/results/embed.json]
 """
 
@@ -13,22 +13,27 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import machine, ray_overhead
 from benchmarks.embed_workers import STATIC
 from benchmarks.fresh import run_fresh
 
 WORKERS = "benchmarks.embed_workers"
 NUM_THREADS = 2
-PARTS = ("transformer", "static", "memory")
+PARTS = ("transformer", "static", "memory", "ray")
 # Texts and repeats of each part.
-FULL = {"transformer": (4_000, 3), "static": (120_000, 5), "memory": (1_000_000, 1)}
-QUICK = {"transformer": (300, 1), "static": (20_000, 1), "memory": (40_000, 1)}
+FULL = {
+    "transformer": (4_000, 3),
+    "static": (120_000, 5),
+    "memory": (1_000_000, 1),
+    "ray": (200_000, 3),
+}
+QUICK = {"transformer": (300, 1), "static": (20_000, 1), "memory": (40_000, 1), "ray": (20_000, 1)}
 
 
 def main() -> None:
     """Run the parts and print them; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a reduced run of under a minute")
+    parser.add_argument("--quick", action="store_true", help="a reduced run of a minute or two")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts")
     parser.add_argument("--output", type=Path, help="where to write or complete the results")
     arguments = parser.parse_args()
@@ -48,7 +53,9 @@ def main() -> None:
 
 
 def measure(part: str, num_texts: int, repeats: int) -> dict[str, Any]:
-    """One part, in a fresh process."""
+    """One part, in fresh processes."""
+    if part == "ray":
+        return ray_overhead.measure(num_texts, repeats)
     if part != "memory":
         return run_fresh(WORKERS, [part, str(num_texts), str(repeats)], NUM_THREADS)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +79,7 @@ def headline_of(content: dict[str, Any]) -> dict[str, float | None]:
         "static_speedup_best": figure("static", "speedup_best"),
         "static_tokenizer_share": figure("static", "share_of_tokenizer"),
         "rss_gb": None if rss is None else round(rss / 1e3, 3),
-        "ray_overhead": None,
+        "ray_overhead": figure("ray", "ray_overhead"),
     }
 
 

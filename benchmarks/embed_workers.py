@@ -71,7 +71,9 @@ def transformer(num_texts: int, repeats: int) -> dict[str, Any]:
         "speedup": statistics.median(theirs) / statistics.median(ours),
         "speedup_best": min(best_s, *theirs) / statistics.median(ours),
         "best_batch_size": best,
-        "share_of_matmul": flops(model, tokens.lengths) / statistics.median(ours) / matmul_rate(),
+        "share_of_matmul": flops(model, tokens.lengths)
+        / statistics.median(ours)
+        / matmul_rate(tuning.precision),
         **overlap(exact, found.vectors),
     }
 
@@ -169,9 +171,9 @@ def flops(model: Any, lengths: NDArray[np.int64]) -> float:
     return float(config.num_hidden_layers * products.sum())
 
 
-def matmul_rate() -> float:
-    """Operations a second of a large float32 product, the best of several."""
-    one = torch.randn(MATMUL_SIZE, MATMUL_SIZE)
+def matmul_rate(precision: str) -> float:
+    """Operations a second of a large product in a number format, the best of several."""
+    one = torch.randn(MATMUL_SIZE, MATMUL_SIZE).to(getattr(torch, precision))
     best = min(timed(lambda: one @ one)[0] for _ in range(MATMUL_REPEATS))
     return 2 * MATMUL_SIZE**3 / best
 

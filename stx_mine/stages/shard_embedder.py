@@ -141,7 +141,8 @@ class ShardEmbedder(Worker):
         """
         if self.config.embedding_cache is None:
             return None
-        beside = ("shard_size", "query_prompt", "passage_prompt", "model", "precision")
+        beside = {"shard_size", "query_prompt", "passage_prompt", "model", "precision"}
+        beside |= {"query_vectors", "passage_vectors"}
         space = {k: v for k, v in key_fields(self.config, "embeddings").items() if k not in beside}
         tuning = self._choices["tuning"]
         space |= {"model": self.contract(), "precision": tuning and tuning["precision"]}
