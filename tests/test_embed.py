@@ -21,6 +21,7 @@ from sentence_transformers.sentence_transformer.modules import BoW, Pooling
 
 from stx_mine.artifacts.artifact import read_manifest
 from stx_mine.artifacts.files import read_array, read_json
+from stx_mine.artifacts.lock import Share
 from stx_mine.config import EmbedConfig
 from stx_mine.core.fidelity import measure_fidelity
 from stx_mine.errors import ConfigError, ModelError
@@ -29,7 +30,7 @@ from stx_mine.models.load import load_model
 from stx_mine.models.token_encoder import TokenEncoder, Tuning
 from stx_mine.models.token_inputs import TokenInputs
 from stx_mine.models.tuning import Asked, tune
-from stx_mine.stages.embed import run_embed
+from stx_mine.stages.embed import devices_of, run_embed
 
 WORDS = "the quick brown fox jumps over 13 lazy dogs (again)".split()
 TEXTS = [" ".join(WORDS[: 1 + n % 10] * (1 + n % 3)) + f" {n}" for n in range(40)]
@@ -378,6 +379,28 @@ def test_a_killed_run_ends_with_the_same_bytes(
     assert files_of(killed) == files_of(clean)
     counts = [read_manifest(run / "embeddings").counts for run in (clean, killed)]
     assert counts[0] == counts[1]
+
+
+def test_every_gpu_gets_a_process_unless_something_else_gives_them_out(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    share = Share(1, 4, "plan")
+    assert devices_of(EmbedConfig(), None) == ("cuda:0", "cuda:1", "cuda:2")
+    assert devices_of(EmbedConfig(device="cpu, cuda:1"), None) == ("cpu", "cuda:1")
+    assert devices_of(EmbedConfig(engine="ray"), None) == ()
+    assert devices_of(EmbedConfig(encoder="a:b"), None) == ()
+    assert devices_of(EmbedConfig(), share) == ("cuda:0", "cuda:1", "cuda:2")
+    for rank, device in ((2, "cuda:2"), (4, "cuda:1")):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert devices_of(EmbedConfig(), share) == (device,)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert devices_of(EmbedConfig(), None) == ()
+
+
+def test_options_that_a_static_model_does_not_heed_are_refused(tmp_path, pairs):
+    for name, value in (("precision", "bfloat16"), ("batch_tokens", 9), ("batches_at_once", 2)):
+        with pytest.raises(ConfigError, match="does not: it is a table of token embeddings"):
+            embedded(tmp_path / "run", pairs, "package:wordllama", **{name: value})
+    assert not (tmp_path / "run/embeddings").exists()
 
 
 def test_two_processes_in_one_run_directory_do_not_disturb_each_other(

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import cli_command, cli_environment
 from hypothesis import given
@@ -19,6 +22,8 @@ from stx_mine.artifacts.artifact import MANIFEST, Artifact, require
 from stx_mine.artifacts.files import atomic, checksum
 from stx_mine.artifacts.lock import Share
 from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.artifacts.texts import TextStore
+from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import EmbedConfig, IngestConfig, MineConfig, PackConfig
 from stx_mine.engine.run import make_files
 from stx_mine.engine.shares import own_tasks, share_of
@@ -382,6 +387,28 @@ def test_shares_of_a_transformer_choose_once_and_count_together(
     assert other.extra["fidelity"]["precision"] == "bfloat16"
     assert files(tmp_path / "shared") == files(tmp_path / "whole")
     assert not list((tmp_path / "shared/embeddings").glob("*.counts.json"))
+
+
+def test_shares_copy_given_vectors_together(small_input: Path, tmp_path: Path) -> None:
+    pairs, run = str(tmp_path / "pairs.parquet"), tmp_path / "run"
+    table = pq.read_table(small_input / "pairs.parquet").slice(0, 500)
+    # Five texts stand twice, with another vector each time.
+    table = pa.concat_tables([table, table.slice(0, 5)])
+    pq.write_table(table, pairs)
+    vectors = np.random.default_rng(0).normal(size=(len(table), 4)).astype(np.float32)
+    paths = {f"{one}_vectors": str(tmp_path / f"{one}.npy") for one in ("query", "passage")}
+    for path in paths.values():
+        np.save(path, vectors)
+    config = EmbedConfig(pairs=pairs, run_dir=str(run), shard_size=200, **paths)
+    by_shares(run_embed, config, 2, [1, 0])
+    manifest = require(RunDir(run), "embeddings")
+    store = TextStore.open(require(RunDir(run), "texts"))
+    row_of = {text: row for row, text in reversed(list(enumerate(table[0].to_pylist())))}
+    rows = [row_of[text] for text in store.queries.column("text").to_pylist()]
+    found = Vectors.open(manifest, "queries")
+    np.testing.assert_array_equal(np.concatenate([one[:] for one in found.shards]), vectors[rows])
+    left = {path.name for path in manifest.folder.iterdir()}
+    assert left == {"plan.json", MANIFEST, *(one["file"] for one in manifest.content["files"])}
 
 
 def test_a_killed_share_is_just_run_again(small_input: Path, tmp_path: Path) -> None:

@@ -83,14 +83,14 @@ def _worker(
     folders = texts.folder.absolute(), run.folder("embeddings").absolute()
     if config.query_vectors is not None:
         return GivenVectors(config, *folders)
-    return ShardEmbedder(config, *folders, Path.cwd(), _devices(config, share))
+    return ShardEmbedder(config, *folders, Path.cwd(), devices_of(config, share))
 
 
 def _absolute(path: str) -> str:
     return str(Path(path).absolute())
 
 
-def _devices(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
+def devices_of(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
     """A device a process: those named, else all GPUs where there are several."""
     if config.device is not None:
         return tuple(one.strip() for one in config.device.split(","))
