@@ -41,7 +41,7 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.cli import quiet
 from stx_mine.config import EmbedConfig, MineConfig
 from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
-from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
+from stx_mine.core.bind import bind_clean, bind_top, ignored_passages
 from stx_mine.core.bounds import strict_bound
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.ragged import Ragged
@@ -263,9 +263,16 @@ def bind_merge(rows: Rows, rows_PB: NDArray[np.int64]) -> tuple[int, float, floa
     start = time.process_time()
     for batch in rows_PB:
         negatives = bind_top(rows.pools[batch], K)
-        groups = np.where(negatives >= 0, rows.passage_groups[negatives], -1)
+        # No text but itself is of a passage's group: groups are passage ids here.
         positives = rows.positive_groups[batch]
-        ignored_groups(rows.query_ids[batch], positives, groups, rows.forbidden, rows.num_groups)
+        ignored_passages(
+            rows.query_ids[batch],
+            positives,
+            negatives,
+            rows.passage_groups,
+            rows.forbidden,
+            rows.num_groups,
+        )
     return len(rows_PB), (time.process_time() - start) / len(rows_PB), 0.0
 
 
@@ -309,10 +316,11 @@ def run_peer(rows: Rows, dataset: Dataset, batch_size: int, limit_s: int) -> dic
 
 def knows_no_positive(rows: Rows, batch: NDArray[np.int64]) -> bool:
     """Whether no row of a batch meets another's positive that it knows as its own."""
-    known = ignored_groups(
+    known = ignored_passages(
         rows.query_ids[batch],
         rows.positive_groups[batch],
         np.empty((len(batch), 0), np.int64),
+        rows.passage_groups,
         rows.forbidden,
         rows.num_groups,
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.assign import assign_merge, assign_strict, draw_order
-from stx_mine.core.bind import bind_clean, bind_top, ignored_groups
+from stx_mine.core.bind import bind_clean, bind_top, ignored_passages
 from stx_mine.core.bounds import largest_count, strict_bound
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.ragged import Ragged
@@ -432,15 +432,20 @@ def test_merge_takes_the_top_of_the_pool():
     assert bind_top(pools, 2).tolist() == [[4, 3], [7, -1]]
 
 
+def ignored(rows, queries, positives, negatives):
+    names = ("passage_groups", "forbidden", "num_groups")
+    return ignored_passages(queries, positives, negatives, *(rows[name] for name in names))
+
+
 @settings(deadline=None, max_examples=100)
 @given(pair_sets(), st.integers(0, 99))
-def test_ignored_groups_are_all_other_positives_in_the_batch(rows, seed):
+def test_ignored_passages_are_all_other_positives_in_the_batch(rows, seed):
     rng = np.random.default_rng(seed)
     count = len(rows["query_ids"])
     batch = rng.permutation(count)[: max(2, count // 2)]
     negatives = rng.integers(-1, len(rows["passage_groups"]), (len(batch), 2))
     queries, positives = rows["query_ids"][batch], rows["positive_groups"][batch]
-    found = ignored_groups(queries, positives, negatives, rows["forbidden"], rows["num_groups"])
+    found = ignored(rows, queries, positives, negatives)
     present = set(positives) | set(negatives[negatives >= 0])
     for row, (query, positive) in enumerate(zip(queries, positives, strict=True)):
         expected = (set(rows["forbidden"].row(query)) & present) - {positive}
@@ -479,7 +484,7 @@ def test_one_text_in_a_million_rows_takes_seconds(shared):
         for batch in merged[:3]:
             queries, positives = rows["query_ids"][batch], rows["positive_groups"][batch]
             none = np.empty((batch_size, 0), np.int64)
-            found = ignored_groups(queries, positives, none, rows["forbidden"], rows["num_groups"])
+            found = ignored(rows, queries, positives, none)
             assert found.lengths().max() == (
                 0 if shared == "positive" else (queries == 0).sum() - 1
             )

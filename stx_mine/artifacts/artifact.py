@@ -22,12 +22,12 @@ from stx_mine.errors import ArtifactError
 PLAN, MANIFEST = "plan.json", "manifest.json"
 SCHEMAS = {
     "queries": 1,
-    "texts": 1,
+    "texts": 2,
     "embeddings": 1,
     "index": 1,
     "hits": 2,
-    "negatives": 2,
-    "batches": 2,
+    "negatives": 3,
+    "batches": 3,
     "model": 1,
     "evaluations": 2,
     "estimates": 1,

@@ -18,6 +18,7 @@ from stx_mine.errors import InputError
 from stx_mine.ragged import Ragged
 
 POSITIVES, TEXTS, CARD = "positives.parquet", "texts.arrow", "README.md"
+GROUPS = "groups.parquet"
 SCORES = "scores"
 FOOTER_KEY = b"stx_mine"
 _DICTIONARY_BYTES = 1 << 28
@@ -30,7 +31,7 @@ def text_columns(num_negatives: int) -> list[str]:
 
 
 def id_schema() -> pa.Schema:
-    """Columns beside the texts. All ids are groups, the one space over both roles."""
+    """Columns beside the texts. All ids are of texts, one space over both roles."""
     ids = pa.list_(pa.int64())
     return pa.schema(
         [
@@ -49,8 +50,8 @@ def negative_columns(num_negatives: int) -> list[str]:
     return [f"negative_{j + 1}" for j in range(num_negatives)]
 
 
-def write_group_texts(path: Path, texts: list[pa.Table]) -> None:
-    """Write the texts of all groups, for shards that hold ids alone; row number = group.
+def write_all_texts(path: Path, texts: list[pa.Table]) -> None:
+    """Write all texts, for shards that hold ids alone; row number = id.
 
     Args:
         path: The file.
@@ -100,11 +101,17 @@ def write_shard(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
 def write_positives(
     path: Path, anchor_ids: NDArray[np.int64], positives: Ragged, near: Ragged
 ) -> None:
-    """Write anchor group -> groups of all its known positives, and of near positives."""
+    """Write anchor -> groups of all its known positives, and of near positives."""
     lists = {"positive_ids": list_column(positives), "near_ids": list_column(near)}
     table = pa.table({"anchor_id": anchor_ids, **lists})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def write_groups(path: Path, texts: NDArray[np.int64], groups: NDArray[np.int64]) -> None:
+    """Write the group of each text that is of another text's group."""
+    with atomic(path) as temporary:
+        pq.write_table(pa.table({"text_id": texts, "group": groups}), temporary, compression="zstd")
 
 
 @dataclass(frozen=True)
@@ -211,7 +218,7 @@ def list_packings(folder: Path) -> list[list[Shard]]:
 
 
 def slot_groups(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
-    """int64 (1 + K, B): the group of the positive and of each negative; -1 where there is none."""
+    """int64 (1 + K, B): ids of the positive and of each negative; -1 where there is none."""
     negatives = ragged_column(table, "negative_ids")
     slots = np.full((1 + num_negatives, table.num_rows), -1, np.int64)
     slots[0] = table.column("positive_id").to_numpy()
@@ -261,9 +268,7 @@ def dataset_card(facts: dict[str, Any]) -> str:
             scores (whether they are stored).
     """
     texts = (
-        ""
-        if facts["layout"] == "inline"
-        else f" Texts are in `{TEXTS}` (Arrow): row number = group."
+        "" if facts["layout"] == "inline" else f" Texts are in `{TEXTS}` (Arrow): row number = id."
     )
     named = ", ".join(f"`{name}`" for name in facts["columns"])
     sources = "".join(
@@ -303,7 +308,8 @@ packings (`epoch-NNN/`), policy `{facts["policy"]}`, {facts["k"]} negatives a ro
 
 - `load_dataset(DIR)` gives the first packing with {named}.{texts}
 - `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
-  has fewer), and ids. All ids are groups: texts that count as the same text share one.
+  has fewer), and ids. Texts that count as the same text share one. `groups.parquet` lists those
+  that are never negatives beside one another, as the parts of one document: text, group.
 - Rows `[i * B, (i + 1) * B)` are batch i. Any shuffling of rows destroys it: train with
   `stx_mine.train.packed_sampler.PackedBatchSampler` as `batch_sampler`.
 - Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`

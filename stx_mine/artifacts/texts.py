@@ -19,6 +19,7 @@ from stx_mine.ragged import offsets_of
 QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
 NEGATIVES = "negatives.arrow"
 PAIRS, PASSAGE_GROUPS, QUERY_GROUPS = "pairs.arrow", "passage_groups.npy", "query_groups.npy"
+QUERY_TEXTS, OTHER_POSITIVES = "query_texts.npy", "other_positives.arrow"
 TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("original_id", pa.large_string())])
 PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])
 DIGEST = pa.binary(16)
@@ -98,8 +99,12 @@ class TextStore:
         passages: Table `text`, `original_id`; row number = passage_id.
         pair_query_ids: int64 (N,).
         pair_passage_ids: int64 (N,).
+        query_texts: int64 (num queries,) id of each query's text: the passage of equal text, or an
+            id after all passages. The text of a passage has its passage_id.
         query_groups: int64 (num queries,); groups below num_passages are passages.
         passage_groups: int64 (num passages,).
+        other_positives: int64 (2, M) query ids and passage ids that are known positives and no
+            pairs to train on.
         sources: Where they came from; None where there is one unnamed source.
     """
 
@@ -107,8 +112,10 @@ class TextStore:
     passages: pa.Table
     pair_query_ids: NDArray[np.int64]
     pair_passage_ids: NDArray[np.int64]
+    query_texts: NDArray[np.int64]
     query_groups: NDArray[np.int64]
     passage_groups: NDArray[np.int64]
+    other_positives: NDArray[np.int64]
     sources: SourceTable | None = None
 
     @classmethod
@@ -116,13 +123,18 @@ class TextStore:
         """Map the files of a finished `texts/`."""
         folder = manifest.folder
         pairs = read_table(folder / PAIRS)
+        others = np.empty((2, 0), np.int64)
+        if (folder / OTHER_POSITIVES).exists():
+            others = np.stack([one.to_numpy() for one in read_table(folder / OTHER_POSITIVES)])
         return cls(
             read_table(folder / QUERIES),
             read_table(folder / PASSAGES),
             pairs.column("query_id").to_numpy(),
             pairs.column("passage_id").to_numpy(),
+            read_array(folder / QUERY_TEXTS),
             read_array(folder / QUERY_GROUPS),
             read_array(folder / PASSAGE_GROUPS),
+            others,
             SourceTable.open(manifest),
         )
 
@@ -142,6 +154,15 @@ class TextStore:
         return len(self.pair_query_ids)
 
     @property
+    def known_positives(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Query and passage ids, int64 (N + M,) each: the pairs, then the other positives."""
+        queries, passages = self.other_positives
+        return (
+            np.concatenate([self.pair_query_ids, queries]),
+            np.concatenate([self.pair_passage_ids, passages]),
+        )
+
+    @property
     def num_groups(self) -> int:
-        """An upper bound of the group space: passages first, then queries."""
+        """An upper bound of the ids of texts and of groups: passages first, then queries."""
         return self.num_passages + self.num_queries

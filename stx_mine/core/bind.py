@@ -198,22 +198,22 @@ def bind_clean(
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _present_of(
-    query: Any, is_present: Any, present: Any, offsets: Any, values: Any, found: Any
+    query: Any, place_of: Any, present: Any, offsets: Any, values: Any, found: Any
 ) -> Any:
-    """Write the groups that a query forbids and that are present, rising; how many there are."""
+    """Write the places of the present groups that a query forbids, rising; how many there are."""
     first, last = offsets[query], offsets[query + 1]
     count = 0
     if last - first <= len(present):
         for f in range(first, last):
-            if is_present[values[f]]:
-                found[count] = values[f]
+            if place_of[values[f]] >= 0:
+                found[count] = place_of[values[f]]
                 count += 1
         return count
     forbidden = values[first:last]
-    for group in present:
+    for number, group in enumerate(present):
         place = np.searchsorted(forbidden, group)
         if place < len(forbidden) and forbidden[place] == group:
-            found[count] = group
+            found[count] = number
             count += 1
     return count
 
@@ -223,8 +223,9 @@ def _ignored(
     by_query: Any,
     query_ids: Any,
     positives: Any,
-    is_present: Any,
+    place_of: Any,
     present: Any,
+    members: Any,
     offsets: Any,
     values: Any,
 ) -> Any:
@@ -237,26 +238,28 @@ def _ignored(
         for row in by_query:
             if query_ids[row] != query:
                 query = query_ids[row]
-                count = _present_of(query, is_present, present, offsets, values, found)
-            if is_last:
-                place = ends[row]
-                for group in found[:count]:
-                    if group != positives[row]:
-                        ignored[place] = group
+                count = _present_of(query, place_of, present, offsets, values, found)
+            place = ends[row]
+            for number in found[:count]:
+                for text in members[1][members[0][number] : members[0][number + 1]]:
+                    if text == positives[row]:
+                        continue
+                    if is_last:
+                        ignored[place] = text
                         place += 1
-            else:
-                for group in found[:count]:
-                    ends[row + 1] += group != positives[row]
+                    else:
+                        ends[row + 1] += 1
         if not is_last:
             ends = np.cumsum(ends)
             ignored = np.empty(ends[-1], np.int64)
     return ends, ignored
 
 
-def ignored_groups(
+def ignored_passages(
     query_ids: NDArray[np.int64],
-    positive_groups: NDArray[np.int64],
-    negative_groups_BK: NDArray[np.int64],
+    positives: NDArray[np.int64],
+    negatives_BK: NDArray[np.int64],
+    passage_groups: NDArray[np.int64],
     forbidden: Ragged,
     num_groups: int,
 ) -> Ragged:
@@ -264,24 +267,29 @@ def ignored_groups(
 
     Args:
         query_ids: int64 (B,).
-        positive_groups: int64 (B,).
-        negative_groups_BK: int64 (B, K); -1 pads.
+        positives: int64 (B,) passage ids.
+        negatives_BK: int64 (B, K) passage ids; -1 pads.
+        passage_groups: int64 (num passages,).
         forbidden: Forbidden groups of each query.
         num_groups: Size of the group space.
 
     Returns:
-        Groups to mask, a row each, rising.
+        Passages to mask, a row each, by group, then rising.
     """
-    is_present = np.zeros(num_groups, np.bool_)
-    is_present[positive_groups] = True
-    is_present[negative_groups_BK[negative_groups_BK >= 0]] = True
+    passages = np.unique(np.concatenate([positives, negatives_BK[negatives_BK >= 0]]))
+    groups = passage_groups[passages]
+    order = np.argsort(groups, kind="stable")
+    present, starts = np.unique(groups[order], return_index=True)
+    place_of = np.full(num_groups, -1, np.int64)
+    place_of[present] = np.arange(len(present))
     return Ragged(
         *_ignored(
             np.argsort(query_ids, kind="stable"),
             query_ids,
-            positive_groups,
-            is_present,
-            np.flatnonzero(is_present),
+            positives,
+            place_of,
+            present,
+            (np.append(starts, len(passages)), passages[order]),
             forbidden.offsets,
             forbidden.values,
         )

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.ragged import Ragged, ragged_sets
+from stx_mine.ragged import Ragged, offsets_of, ragged_sets
 
 
 def positive_groups(
@@ -34,3 +34,19 @@ def forbidden_groups(
     rows = np.concatenate([pair_query_ids, np.arange(num_queries)])
     values = np.concatenate([passage_groups[pair_passage_ids], query_groups])
     return ragged_sets(rows, values, num_queries)
+
+
+def num_forbidden_passages(
+    forbidden: Ragged, passage_groups: NDArray[np.int64], num_groups: int
+) -> NDArray[np.int64]:
+    """int64 (num queries,): hits that search may waste on what is forbidden to each query.
+
+    Args:
+        forbidden: (num queries,) forbidden groups.
+        passage_groups: int64 (num passages,).
+        num_groups: Size of the group space.
+    """
+    sizes = np.maximum(np.bincount(passage_groups, minlength=num_groups), 1)
+    ends = offsets_of(sizes[forbidden.values])
+    found: NDArray[np.int64] = np.diff(ends[forbidden.offsets])
+    return found

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.random import mix
-from stx_mine.ragged import Ragged, offsets_of, ragged_sets
+from stx_mine.ragged import Ragged, offsets_of, ragged_sets, ragged_union
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,30 @@ def labels_of_pairs(
     )
     forbidden = _joined(texts, queries, label_Q, sets, num_groups)
     return Labels(texts, forbidden), anchors_N[np.sort(first_L)]
+
+
+def kept_apart(
+    labels: Labels, query_texts: NDArray[np.int64], known: Ragged, num_texts: int
+) -> Labels:
+    """Also keep labels apart where a text of one is known to be right for a query of the other.
+
+    That is more than pairs say where texts that are not equal are of one group.
+
+    Args:
+        labels: The labels.
+        query_texts: int64 (num queries,) id of each query's text.
+        known: (num queries,) ids of all texts that are of the group of a positive.
+        num_texts: Ids are below this.
+    """
+    query_of = np.full(num_texts, -1, np.int64)
+    query_of[query_texts] = np.arange(len(query_texts))
+    asking = query_of[labels.texts.values]
+    found, _ = known.take(asking[asking >= 0])
+    owners = np.repeat(labels.of_rows[asking >= 0], found.lengths())
+    own = labels.of_rows * num_texts + labels.texts.values
+    others = ~np.isin(owners * num_texts + found.values, own)
+    more = ragged_sets(owners[others], found.values[others], len(labels.texts))
+    return Labels(labels.texts, ragged_union(labels.forbidden, more))
 
 
 def _joined(

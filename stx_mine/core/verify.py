@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.ragged import Ragged
+from stx_mine.core.groups import Groups, members_of
+from stx_mine.ragged import Ragged, offsets_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Violation:
     Attributes:
         row: Row within the batch.
         what: What is wrong, in words.
-        ids: The groups concerned.
+        ids: The texts concerned.
     """
 
     row: int
@@ -29,15 +30,16 @@ class Violation:
 
 @dataclass(frozen=True)
 class BatchIds:
-    """The ids of one batch; all are groups.
+    """The ids of one batch, of texts but for those that are known and near.
 
     Attributes:
         anchors: int64 (B,).
         positives: int64 (B,).
         negatives: (B,) ragged.
         ignored: (B,) ragged.
-        known: (B,) ragged: all known positives of each row's anchor.
-        near: (B,) ragged: near positives of each row's anchor.
+        known: (B,) ragged: groups of all known positives of each row's anchor.
+        near: (B,) ragged: groups of the near positives of each row's anchor.
+        groups: The group of each text.
     """
 
     anchors: NDArray[np.int64]
@@ -46,10 +48,15 @@ class BatchIds:
     ignored: Ragged
     known: Ragged
     near: Ragged
+    groups: Groups
+
+    def of_negatives(self) -> Ragged:
+        """(B,) ragged: the groups of the negatives."""
+        return Ragged(self.negatives.offsets, self.groups.of(self.negatives.values))
 
 
 class _Keys:
-    """(row, group) as one number, so that sets of them compare at once."""
+    """(row, text or group) as one number, so that sets of them compare at once."""
 
     def __init__(self, batch: BatchIds) -> None:
         everything = (
@@ -66,43 +73,52 @@ class _Keys:
         rows = np.repeat(np.arange(len(ragged)), ragged.lengths())
         return rows * self._width + ragged.values
 
-    def of_column(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.arange(len(groups)) * self._width + groups
+    def of_column(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.arange(len(ids)) * self._width + ids
 
     def violations(self, keys: NDArray[np.int64], what: str) -> Iterator[Violation]:
         for key in keys:
             yield Violation(int(key // self._width), what, (int(key % self._width),))
 
-    def group(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        return keys % self._width
+    def ragged(self, keys: NDArray[np.int64], num_rows: int) -> Ragged:
+        """Back from rising keys."""
+        counts = np.bincount(keys // self._width, minlength=num_rows)
+        return Ragged(offsets_of(counts), keys % self._width)
 
 
 def check_batch(batch: BatchIds) -> Iterator[Violation]:
     """What holds under every policy: true negatives, known positives, complete ignore lists."""
     keys = _Keys(batch)
-    known, positives = keys.of(batch.known), keys.of_column(batch.positives)
-    negatives, ignored = keys.of(batch.negatives), keys.of(batch.ignored)
-    forbidden = np.union1d(known, keys.of_column(batch.anchors))
+    known, anchors = keys.of(batch.known), keys.of_column(batch.groups.of(batch.anchors))
+    positives, negatives = keys.of_column(batch.positives), keys.of(batch.negatives)
+    forbidden = np.union1d(known, anchors)
     avoided = np.union1d(forbidden, keys.of(batch.near))
-    unknown = positives[~np.isin(positives, known)]
-    yield from keys.violations(unknown, "the positive is not a known one of its anchor")
-    wrong = negatives[np.isin(negatives, forbidden)]
-    yield from keys.violations(wrong, "a negative is a known positive (or the text) of its anchor")
-    close = np.setdiff1d(negatives[np.isin(negatives, avoided)], wrong)
-    yield from keys.violations(close, "a negative is a near positive of its anchor")
-    distinct, counts = np.unique(negatives, return_counts=True)
-    yield from keys.violations(distinct[counts > 1], "a negative stands twice in its row")
+    unknown = ~np.isin(keys.of_column(batch.groups.of(batch.positives)), known)
+    yield from keys.violations(positives[unknown], "the positive is not a known one of its anchor")
+    of_negatives = keys.of(batch.of_negatives())
+    wrong = np.isin(of_negatives, forbidden)
+    yield from keys.violations(
+        negatives[wrong], "a negative is a known positive (or the text) of its anchor"
+    )
+    close = np.isin(of_negatives, avoided) & ~wrong
+    yield from keys.violations(negatives[close], "a negative is a near positive of its anchor")
+    _, first, counts = np.unique(of_negatives, return_index=True, return_counts=True)
+    yield from keys.violations(negatives[first[counts > 1]], "a negative stands twice in its row")
     present = np.union1d(batch.positives, batch.negatives.values)
-    # The positive's own group never counts against itself.
-    expected = np.setdiff1d(avoided[np.isin(keys.group(avoided), present)], positives)
+    to_ignore = members_of(
+        keys.ragged(avoided, len(batch.anchors)), present, batch.groups.of(present)
+    )
+    # The positive itself never counts against itself.
+    expected, ignored = np.setdiff1d(keys.of(to_ignore), positives), keys.of(batch.ignored)
     missing, extra = np.setdiff1d(expected, ignored), np.setdiff1d(ignored, expected)
     yield from keys.violations(missing, "ignore_ids misses a known or near positive of its anchor")
     yield from keys.violations(extra, "ignore_ids holds what is no other known or near positive")
 
 
 def check_strict(batch: BatchIds, num_negatives: int) -> Iterator[Violation]:
-    """What `strict` adds: no text twice in any role, nothing to ignore, full rows."""
-    groups = np.concatenate([batch.anchors, batch.positives, batch.negatives.values])
+    """What `strict` adds: no group twice in any role, nothing to ignore, full rows."""
+    texts = np.concatenate([batch.anchors, batch.positives, batch.negatives.values])
+    groups = batch.groups.of(texts)
     rows = np.concatenate(
         [
             np.arange(len(batch.anchors)),
@@ -114,7 +130,7 @@ def check_strict(batch: BatchIds, num_negatives: int) -> Iterator[Violation]:
     twice = np.flatnonzero(groups[order][1:] == groups[order][:-1]) + 1
     for place in order[twice]:
         what = "a text stands twice in a strict batch"
-        yield Violation(int(rows[place]), what, (int(groups[place]),))
+        yield Violation(int(rows[place]), what, (int(texts[place]),))
     for row in np.flatnonzero(batch.ignored.lengths() > 0):
         ids = tuple(map(int, batch.ignored.row(int(row))))
         yield Violation(int(row), "a known or near positive is in a strict batch", ids)

@@ -16,7 +16,6 @@ from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.config import MineConfig, key_fields
 from stx_mine.engine.run import make_files
 from stx_mine.errors import ConfigError
-from stx_mine.ragged import Ragged
 from stx_mine.stages.block_searcher import BlockSearcher, PartMerger
 
 
@@ -28,15 +27,23 @@ class DenseHits:
         config: MineConfig,
         run: RunDir,
         embeddings: Manifest,
-        forbidden: Ragged,
+        num_forbidden: NDArray[np.int64],
         share: Share | None = None,
     ) -> None:
         """Open or begin `hits/dense/`.
 
+        Args:
+            config: The config.
+            run: The run directory.
+            embeddings: The vectors.
+            num_forbidden: int64 (num queries,) passages that are no candidates of each query.
+            share: Which share of the tasks is done here.
+
         Raises:
             ArtifactError: Hits of other embeddings or another search are in the way.
         """
-        self.config, self.run, self.forbidden, self._share = config, run, forbidden, share
+        self.config, self.run, self._share = config, run, share
+        self.num_forbidden = num_forbidden
         self.index = _index(config, run)
         inputs = {"embeddings": embeddings.digest}
         if self.index:
@@ -77,7 +84,7 @@ class DenseHits:
 
     def wanted(self, query_ids: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
         """Hits that leave `depth` candidates beyond what is forbidden to each query."""
-        return np.minimum(depth + self.forbidden.lengths()[query_ids], len(self.passages))
+        return np.minimum(depth + self.num_forbidden[query_ids], len(self.passages))
 
     def read(self, block: int, query_ids: NDArray[np.int64], depth: int) -> HitBlock:
         """The hits of some queries of a block, at a depth that `ensure` was called with."""

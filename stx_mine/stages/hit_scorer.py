@@ -14,7 +14,7 @@ from stx_mine.artifacts.hits import HitBlock, Source, block_names
 from stx_mine.artifacts.texts import NEGATIVES, TextStore
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import MineConfig
-from stx_mine.core.forbidden import forbidden_groups
+from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
 from stx_mine.engine.tasks import Worker
 from stx_mine.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.search.bm25 import Bm25Searcher
@@ -100,9 +100,10 @@ class HitScorer(Worker):
     @cached_property
     def _num_forbidden(self) -> NDArray[np.int64]:
         store = self.store
-        return forbidden_groups(
-            store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
-        ).lengths()
+        forbidden = forbidden_groups(
+            *store.known_positives, store.query_groups, store.passage_groups
+        )
+        return num_forbidden_passages(forbidden, store.passage_groups, store.num_groups)
 
     @cached_property
     def _listed(self) -> Ragged:

@@ -22,6 +22,7 @@ from stx_mine.artifacts.texts import (
     PASSAGES,
     QUERIES,
     QUERY_GROUPS,
+    QUERY_TEXTS,
     write_texts,
 )
 from stx_mine.config import IngestConfig, key_fields
@@ -77,7 +78,7 @@ def _key(config: IngestConfig, opened: list[PairSource]) -> dict[str, Any]:
 def _write(
     artifact: Artifact, config: IngestConfig, opened: list[PairSource], found: Ingested
 ) -> None:
-    files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS]
+    files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS, QUERY_TEXTS]
     files += [NEGATIVES] if any(source.negative_columns for source in opened) else []
     files += SOURCE_FILES if config.sources else []
     artifact.begin(files)
@@ -91,6 +92,7 @@ def _write(
             write_table(folder / name, pa.table([ids[:, 0], ids[:, 1]], schema=PAIR_SCHEMA))
     write_array(folder / PASSAGE_GROUPS, np.arange(len(found.passages.digests)))
     write_array(folder / QUERY_GROUPS, found.query_groups)
+    write_array(folder / QUERY_TEXTS, found.query_groups)
     counts, extra = dict(found.counts), dict[str, Any]()
     if config.sources:
         infos = [SourceInfo(one.name, *one.prompts) for one in config.sources]

@@ -11,7 +11,8 @@ from stx_mine.artifacts.labels import SHARD_COLUMNS, LabeledFile
 from stx_mine.artifacts.texts import TextStore, take_texts
 from stx_mine.config import PackConfig
 from stx_mine.core.forbidden import positive_groups
-from stx_mine.core.labels import Labels, labels_of_pairs, labels_of_rows
+from stx_mine.core.groups import members_of
+from stx_mine.core.labels import Labels, kept_apart, labels_of_pairs, labels_of_rows
 from stx_mine.errors import InputError
 from stx_mine.ragged import Ragged
 from stx_mine.stages.report import listed
@@ -73,10 +74,9 @@ class LabelSource:
     @classmethod
     def of_pairs(cls, store: TextStore) -> "LabelSource":
         """Queries that have the same positives are a label, together with those positives."""
-        anchors = store.query_groups[store.pair_query_ids]
-        passages = store.passage_groups[store.pair_passage_ids]
-        labels, heads = labels_of_pairs(anchors, passages, store.num_groups)
-        # Row number = group.
+        anchors = store.query_texts[store.pair_query_ids]
+        labels, heads = labels_of_pairs(anchors, store.pair_passage_ids, store.num_groups)
+        # Row number = id of the text.
         texts = pa.chunked_array(
             [
                 *store.passages.column("text").chunks,
@@ -93,11 +93,12 @@ class LabelSource:
             "contradictory_texts": 0,
             "labels_dropped": 0,
         }
-        positives = positive_groups(
-            store.pair_query_ids, store.pair_passage_ids, store.passage_groups, store.num_queries
-        )
+        groups = positive_groups(*store.known_positives, store.passage_groups, store.num_queries)
+        passages = np.arange(store.num_passages)
+        known = members_of(groups, passages, store.passage_groups)
+        labels = kept_apart(labels, store.query_texts, known, store.num_groups)
         names = take_texts(texts, heads).dictionary_decode()
-        return cls(labels, names, texts, counts, store.query_groups, positives)
+        return cls(labels, names, texts, counts, store.query_texts, known)
 
     def table(self, rows: NDArray[np.int64]) -> pa.Table:
         """(text, label) rows with the ids of their texts."""

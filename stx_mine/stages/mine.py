@@ -13,7 +13,7 @@ from stx_mine.artifacts.pools import DROPPED_PAIRS
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import NEGATIVES, TextStore
 from stx_mine.config import MineConfig, key_fields
-from stx_mine.core.forbidden import forbidden_groups
+from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
 from stx_mine.core.select import UseLimits, Verdict
 from stx_mine.core.uses import UseCounter
 from stx_mine.engine.local import run_tasks
@@ -61,9 +61,10 @@ def run_mine(config: MineConfig) -> StageReport:
             )
         embeddings = require(run, "embeddings")
         forbidden = forbidden_groups(
-            store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
+            *store.known_positives, store.query_groups, store.passage_groups
         )
-        dense = DenseHits(config, run, embeddings, forbidden, own_share)
+        wasted = num_forbidden_passages(forbidden, store.passage_groups, store.num_groups)
+        dense = DenseHits(config, run, embeddings, wasted, own_share)
         others: dict[Source, Manifest] = {}
         if "bm25" in config.source_names:
             others[Source.BM25] = bm25_hits(config, run, texts, embeddings, own_share)

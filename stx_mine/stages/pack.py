@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from stx_mine.artifacts.artifact import Artifact, Manifest, require
 from stx_mine.artifacts.batches import (
     CARD,
+    GROUPS,
     POSITIVES,
     SCORES,
     TEXTS,
     dataset_card,
     text_columns,
-    write_group_texts,
+    write_all_texts,
+    write_groups,
     write_positives,
 )
 from stx_mine.artifacts.files import atomic
@@ -25,6 +27,7 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.config import PackConfig, key_fields
 from stx_mine.core.assign import Assignment
 from stx_mine.core.forbidden import positive_groups
+from stx_mine.core.groups import Groups
 from stx_mine.engine.run import make_files
 from stx_mine.engine.shares import share_of
 from stx_mine.errors import ConfigError
@@ -187,7 +190,7 @@ def _begin(artifact: Artifact, packer: Packer) -> list[Assignment]:
 
 def _files(config: PackConfig, packings: list[Assignment]) -> list[str]:
     shards = batches_of_shards(config, packings)
-    return [*shards, POSITIVES, CARD, *([TEXTS] if config.layout == "ids" else [])]
+    return [*shards, POSITIVES, GROUPS, CARD, *([TEXTS] if config.layout == "ids" else [])]
 
 
 def _write(
@@ -211,16 +214,16 @@ def _publish(
     artifact: Artifact, packer: Packer, packings: list[Assignment], embeddings: Manifest
 ) -> None:
     config, store = packer.config, packer.store
-    positives = positive_groups(
-        store.pair_query_ids, store.pair_passage_ids, store.passage_groups, store.num_queries
-    )
-    write_positives(artifact.folder / POSITIVES, store.query_groups, positives, packer.near)
+    positives = positive_groups(*store.known_positives, store.passage_groups, store.num_queries)
+    write_positives(artifact.folder / POSITIVES, store.query_texts, positives, packer.near)
+    groups = Groups.of_passages(store.passage_groups)
+    write_groups(artifact.folder / GROUPS, groups.texts, groups.groups)
     counts = _counts(packer, packings)
     columns = text_columns(counts["k_of_every_row"])
     if config.scores and counts["k_of_every_row"] == packer.k:
         columns.append(SCORES)
     if config.layout == "ids":
-        write_group_texts(artifact.folder / TEXTS, [store.passages, store.queries])
+        write_all_texts(artifact.folder / TEXTS, [store.passages, store.queries])
         columns = ["anchor_id", "positive_id", "negative_ids"]
     card = dataset_card(
         {
@@ -299,8 +302,8 @@ def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, dict
 
 def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
     negatives, _ = packer.bind(rows_B, hash_seed(packer.config.seed, 0, 0), 0)
-    groups = packer.store.passage_groups[negatives[negatives >= 0]]
-    return len(np.union1d(groups, packer.positive_groups[rows_B]))
+    positives = packer.store.pair_passage_ids[rows_B]
+    return len(np.union1d(negatives[negatives >= 0], positives))
 
 
 def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> StageReport:

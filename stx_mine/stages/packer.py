@@ -15,7 +15,7 @@ from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
 from stx_mine.config import PackConfig
 from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
-from stx_mine.core.bind import bind_clean, bind_top, ignored_groups, pools_without, rotated
+from stx_mine.core.bind import bind_clean, bind_top, ignored_passages, pools_without, rotated
 from stx_mine.core.bounds import StrictBound, strict_bound
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.errors import ConfigError
@@ -67,9 +67,7 @@ class Packer:
     ) -> "Packer":
         """Read pools, what each query avoids, and what its batches are composed by."""
         pools = Pools.open(negatives, store.pair_query_ids)
-        avoided = forbidden_groups(
-            store.pair_query_ids, store.pair_passage_ids, store.query_groups, store.passage_groups
-        )
+        avoided = forbidden_groups(*store.known_positives, store.query_groups, store.passage_groups)
         near = Ragged(np.zeros(store.num_queries + 1, np.int64), np.empty(0, np.int64))
         if config.near_positive_margin is not None:
             near = near_positives(
@@ -188,17 +186,15 @@ class Packer:
         store = self.store
         rows = rows_PB.ravel()
         queries, passages = store.pair_query_ids[rows], store.pair_passage_ids[rows]
-        positives = store.passage_groups[passages]
         bound = [self.bind(*one, packing=packing) for one in zip(rows_PB, seeds, strict=True)]
         negatives_NK, num_random = (np.concatenate(parts) for parts in zip(*bound, strict=True))
         real = negatives_NK >= 0
-        groups_NK = np.where(real, store.passage_groups[negatives_NK], -1)
         ids = [
             pa.array(rows),
-            pa.array(store.query_groups[queries]),
-            pa.array(positives),
-            list_column(Ragged(offsets_of(real.sum(1)), groups_NK[real])),
-            list_column(self._ignored(queries, positives, groups_NK, rows_PB.shape[1])),
+            pa.array(store.query_texts[queries]),
+            pa.array(passages),
+            list_column(Ragged(offsets_of(real.sum(1)), negatives_NK[real])),
+            list_column(self._ignored(queries, passages, negatives_NK, rows_PB.shape[1])),
             pa.array(num_random),
         ]
         table = pa.table(ids, schema=id_schema())
@@ -247,15 +243,16 @@ class Packer:
         self,
         queries: NDArray[np.int64],
         positives: NDArray[np.int64],
-        groups_NK: NDArray[np.int64],
+        negatives_NK: NDArray[np.int64],
         batch_size: int,
     ) -> Ragged:
         """What each row ignores in its batch."""
         parts = [
-            ignored_groups(
+            ignored_passages(
                 queries[start : start + batch_size],
                 positives[start : start + batch_size],
-                groups_NK[start : start + batch_size],
+                negatives_NK[start : start + batch_size],
+                self.store.passage_groups,
                 self.avoided,
                 self.store.num_groups,
             )

@@ -127,9 +127,9 @@ class DryRun:
         store = self.store
         pools_BK = self.pools_NS[rows_B, : max(ks)]
         counts = texts_by_k(
-            store.query_groups[store.pair_query_ids[rows_B]],
-            store.passage_groups[store.pair_passage_ids[rows_B]],
-            np.where(pools_BK >= 0, store.passage_groups[pools_BK], -1),
+            store.query_texts[store.pair_query_ids[rows_B]],
+            store.pair_passage_ids[rows_B],
+            pools_BK.astype(np.int64),
         )
         if self.packer is not None:
             return [counts[k] for k in ks]

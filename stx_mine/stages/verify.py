@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import MANIFEST
 from stx_mine.artifacts.batches import (
+    GROUPS,
     POSITIVES,
     Shard,
     list_packings,
@@ -26,6 +27,7 @@ from stx_mine.artifacts.files import checksum, read_json
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import text_digests
 from stx_mine.config import VerifyConfig
+from stx_mine.core.groups import Groups
 from stx_mine.core.verify import BatchIds, Violation, check_batch, check_strict, check_texts
 from stx_mine.errors import ConfigError, InputError, ViolationError
 from stx_mine.ragged import Ragged, offsets_of
@@ -112,13 +114,14 @@ def _check_content(folder: Path) -> Iterator[str]:
 
 def _check_pair_packings(folder: Path, packings: list[list[Shard]]) -> Iterator[str]:
     known, near = _ByAnchor.open(folder)
+    groups = _groups(folder)
     for shards in packings:
         seen: list[NDArray[np.int64]] = []
         for shard in shards:
             for number in range(shard.num_batches):
                 table = shard.batch(number)
                 seen.append(table.column("row_id").to_numpy())
-                for violation in _check_batch(shard, table, known, near):
+                for violation in _check_batch(shard, table, known, near, groups):
                     yield _sentence(folder, shard, number, table, violation)
         row_ids, counts = np.unique(np.concatenate(seen), return_counts=True)
         for row_id in row_ids[counts > 1]:
@@ -126,7 +129,7 @@ def _check_pair_packings(folder: Path, packings: list[list[Shard]]) -> Iterator[
 
 
 class _ByAnchor:
-    """Groups by anchor group: its known positives, or its near ones."""
+    """Groups by anchor: of its known positives, or of its near ones."""
 
     def __init__(self, anchor_ids: NDArray[np.int64], groups: Ragged) -> None:
         self._order = np.argsort(anchor_ids)
@@ -155,8 +158,16 @@ class _ByAnchor:
         return Ragged(offsets, np.concatenate([np.asarray(row, np.int64) for row in rows]))
 
 
+def _groups(folder: Path) -> Groups:
+    path = folder / GROUPS
+    if not path.exists():
+        raise InputError(f"expected {GROUPS} in {folder}, found none; pack again")
+    table = pq.read_table(path)
+    return Groups(table.column("text_id").to_numpy(), table.column("group").to_numpy())
+
+
 def _check_batch(
-    shard: Shard, table: pa.Table, known: _ByAnchor, near: _ByAnchor
+    shard: Shard, table: pa.Table, known: _ByAnchor, near: _ByAnchor, groups: Groups
 ) -> Iterator[Violation]:
     anchors = table.column("anchor_id").to_numpy()
     batch = BatchIds(
@@ -166,6 +177,7 @@ def _check_batch(
         ragged_column(table, "ignore_ids"),
         known.of(anchors),
         near.of(anchors),
+        groups,
     )
     yield from check_batch(batch)
     if shard.policy == "strict":
@@ -231,22 +243,22 @@ def _sentence(
     )
 
 
-def _named(shard: Shard, table: pa.Table, group: int) -> str:
-    """A group, its text, and the rows of the batch that hold it."""
+def _named(shard: Shard, table: pa.Table, text_id: int) -> str:
+    """An id, its text, and the rows of the batch that hold it."""
     negatives = ragged_column(table, "negative_ids")
     rows, text = [], ""
     for slot, name in enumerate(text_columns(shard.num_negatives)):
         if slot < 2:
-            holders = np.flatnonzero(table.column(f"{name}_id").to_numpy() == group)
+            holders = np.flatnonzero(table.column(f"{name}_id").to_numpy() == text_id)
         else:
             filled = np.flatnonzero(negatives.lengths() > slot - 2)
             ids = negatives.values[negatives.offsets[filled] + slot - 2]
-            holders = filled[ids == group]
+            holders = filled[ids == text_id]
         if len(holders):
             rows += holders.tolist()
             text = text or table.column(name)[rows[-1]].as_py() or ""
     if not rows:
-        return str(group)
+        return str(text_id)
     shown = sorted(set(rows))
     more = " ..." if len(shown) > _SHOWN_ROWS else ""
-    return f"{group} {text[:SHOWN_TEXT]!r} row {', '.join(map(str, shown[:_SHOWN_ROWS]))}{more}"
+    return f"{text_id} {text[:SHOWN_TEXT]!r} row {', '.join(map(str, shown[:_SHOWN_ROWS]))}{more}"
