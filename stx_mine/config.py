@@ -134,7 +134,62 @@ MANY_SOURCES = tuple[Source, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestConfig(SourceFields, StageConfig):
+class ChunkFields:
+    """How long passages are cut."""
+
+    chunk: tuple[int, ...] = option(
+        (),
+        "Cut longer passages into chunks of so many tokens, of which the next repeats so many, as "
+        "TOKENS,OVERLAP.",
+        "texts",
+    )
+    title: Literal["every", "first", "none"] = option(
+        "every",
+        "Titles of a BEIR corpus stand before every chunk, the first, or are left out (none).",
+        "texts",
+    )
+    positive_chunk: Literal["best", "first", "all"] = option(
+        "best",
+        "The positive among the chunks of a positive passage: the best by the words of the query, "
+        "the first, or all, a row each.",
+        "texts",
+    )
+    tokenizer: str | None = option(
+        None, "Model whose tokens --chunk counts (default: the --model of embed).", "texts"
+    )
+
+    def check_chunk(self, model: str | None) -> None:
+        """Check the options of chunks.
+
+        Args:
+            model: The model to embed with, if that is known.
+
+        Raises:
+            ConfigError: A value is out of range, missing, or needs `chunk`.
+        """
+        for name in ("positive_chunk", "tokenizer"):
+            value = getattr(self, name)
+            if not self.chunk and value not in (None, "best"):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} {value} needs --chunk TOKENS,OVERLAP, found none; "
+                    "leave it out"
+                )
+        if not self.chunk:
+            return
+        if len(self.chunk) != 2 or not 0 <= self.chunk[1] < self.chunk[0]:
+            raise ConfigError(
+                "--chunk must be TOKENS,OVERLAP with an overlap from 0 to below the tokens, found "
+                f"{','.join(map(str, self.chunk))}; give such as 256,32"
+            )
+        if self.tokenizer is None and model is None:
+            raise ConfigError(
+                f"--chunk {','.join(map(str, self.chunk))} counts tokens of a model, found none; "
+                "give --tokenizer MODEL, or use embed, which takes that of its --model"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig(ChunkFields, SourceFields, StageConfig):
     """Read pairs and a corpus, count what is dropped, merge exact duplicates."""
 
     pairs: str | None = option(
@@ -156,9 +211,14 @@ class IngestConfig(SourceFields, StageConfig):
             ConfigError: PAIRS or its options stand beside sources, or a name stands twice.
         """
         super().__post_init__()
+        self.check_chunk(self.embedding_model)
+        if self.chunk and self.pairs is None and self.sources is None:
+            raise ConfigError(
+                "--chunk cuts the passages of PAIRS or --sources, found neither; name them"
+            )
         if self.sources is None:
             return
-        beside = [one for one in ("pairs", *_names(SourceFields)) if getattr(self, one)]
+        beside = [one for one in ("pairs", *names_of(SourceFields)) if getattr(self, one)]
         if beside:
             named = "PAIRS" if beside[0] == "pairs" else "--" + beside[0].replace("_", "-")
             raise ConfigError(
@@ -172,6 +232,16 @@ class IngestConfig(SourceFields, StageConfig):
                 f"expected sources of different names, found {', '.join(twice) or 'none'}"
                 f"{' more than once' if twice else ''}; mend --sources"
             )
+
+    @property
+    def embedding_model(self) -> str | None:
+        """The model that will embed, where that is known."""
+        return None
+
+    @property
+    def kept_tokens(self) -> int | None:
+        """Tokens of a text that will be embedded; None for what the model reads."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,6 +524,16 @@ class EmbedConfig(EngineConfig, IngestConfig):
                     f"{flag(one)} does not fit {given}, which leaves nothing to it; leave out one "
                     "of them"
                 )
+
+    @property
+    def embedding_model(self) -> str | None:
+        """The model that embeds."""
+        return self.model
+
+    @property
+    def kept_tokens(self) -> int | None:
+        """Tokens of a text that are embedded; None for what the model reads."""
+        return self.max_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1191,7 +1271,8 @@ class FetchConfig(StorageConfig):
     """Fetch published artifacts from a URL into the run directory; checksums are checked."""
 
 
-def _names(config_type: type) -> list[str]:
+def names_of(config_type: type) -> list[str]:
+    """Names of the fields of a config, in the order of declaration."""
     return [one.name for one in fields(config_type)]
 
 

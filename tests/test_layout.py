@@ -320,6 +320,8 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "embed_tuning",
         "shard_counts",
         "given_vectors",
+        "chunking",
+        "numbered",
     }
     assert stages == set(command_line.COMMANDS)
 

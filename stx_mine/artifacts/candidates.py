@@ -53,7 +53,7 @@ class CandidateFile:
         return checksum(self.path)
 
     def pairs(self, store: TextStore) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Candidates by the ids of a run.
+        """Candidates by the ids of a run; a document that was cut stands for all of its chunks.
 
         Returns:
             query_ids and passage_ids, int64 (C,) each, and the number of lines that name a query
@@ -65,8 +65,15 @@ class CandidateFile:
         query_keys, passage_keys = self._keys(store, "queries"), self._keys(store, "passages")
         queries, passages = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for query_column, passage_column in self._lines():
-            queries.append(_find(query_column, query_keys))
-            passages.append(_find(passage_column, passage_keys))
+            found = _find(passage_column, passage_keys)
+            rows, chunks = np.empty(0, np.int64), np.empty(0, np.int64)
+            if store.documents is not None:
+                by_digest = self.columns is not None
+                rows, chunks = store.documents.chunks_named(passage_column, by_digest)
+            whole = np.setdiff1d(np.arange(len(found)), rows)
+            asking = _find(query_column, query_keys)
+            queries += [asking[whole], asking[rows]]
+            passages += [found[whole], chunks]
         query_ids, passage_ids = np.concatenate(queries), np.concatenate(passages)
         known = (query_ids >= 0) & (passage_ids >= 0)
         if not known.any():

@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from stx_mine.artifacts.files import checksum
-from stx_mine.artifacts.readers import BeirFolder, ColumnFile
+from stx_mine.artifacts.readers import BeirFolder, ColumnFile, beir_passages
 from stx_mine.config import SourceFields
 from stx_mine.errors import ConfigError
 
 TextStream = Iterator[tuple[pa.Array, pa.Array]]
+TitledStream = Iterator[tuple[pa.Array, pa.Array, pa.Array]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PairSource:
         negative_columns: Its columns of known negatives.
         corpus: The corpus file, if there is one.
         corpus_column: Its column of passages.
+        titles: Whether the titles of a folder are a part of its passages.
     """
 
     beir: BeirFolder | None = None
@@ -37,6 +39,7 @@ class PairSource:
     negative_columns: tuple[str, ...] = ()
     corpus: ColumnFile | None = None
     corpus_column: str = ""
+    titles: bool = True
 
     @classmethod
     def open(cls, path: str, fields: SourceFields, prefer_split: str) -> "PairSource":
@@ -101,9 +104,18 @@ class PairSource:
 
         The corpus comes first, then the positives of all pairs, then each column of negatives.
         """
+        for texts, ids, _ in self.titled_passages():
+            yield texts, ids
+
+    def titled_passages(self) -> TitledStream:
+        """Stream (text, original id, title) as `passages` does; a text begins with its title."""
         if self.beir:
-            yield from self.beir.passages()
+            yield from beir_passages(self.beir.corpus, self.titles)
             return
+        for texts, ids in self._passages_of_files():
+            yield texts, ids, pa.nulls(len(texts), pa.large_string())
+
+    def _passages_of_files(self) -> TextStream:
         if self.corpus:
             for (texts,) in self.corpus.batches([self.corpus_column]):
                 yield texts, pa.nulls(len(texts), pa.large_string())

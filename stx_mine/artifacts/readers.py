@@ -185,11 +185,6 @@ class BeirFolder:
             chosen,
         )
 
-    def passages(self) -> Iterator[tuple[pa.Array, pa.Array]]:
-        """Stream (text, id) of the corpus; text = title + " " + text."""
-        for texts, ids, _ in beir_passages(self.corpus):
-            yield texts, ids
-
     def query_texts(self) -> Iterator[tuple[pa.Array, pa.Array]]:
         """Stream (text, id) of the queries."""
         ids, text = self.queries.pick("_id", 0, "id column"), self.queries.pick("text", 1, "text")
@@ -227,10 +222,17 @@ def open_beir_corpus(folder: str | Path) -> ColumnFile:
     return ColumnFile.open(_either(Path(folder), "corpus"))
 
 
-def beir_passages(corpus: ColumnFile) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
-    """Stream (text, id, title) of a BEIR corpus; text = title + " " + text, no title is null."""
+def beir_passages(
+    corpus: ColumnFile, titles: bool = True
+) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
+    """Stream (text, id, title) of a BEIR corpus; text = title + " " + text, no title is null.
+
+    Args:
+        corpus: The file.
+        titles: Whether to read its titles.
+    """
     ids, text = corpus.pick("_id", 0, "id column"), corpus.pick("text", 1, "text")
-    if "title" not in corpus.columns:
+    if "title" not in corpus.columns or not titles:
         for id_array, text_array in corpus.batches([ids, text]):
             yield text_array, id_array, pa.nulls(len(id_array), pa.large_string())
         return

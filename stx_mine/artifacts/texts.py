@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
+from stx_mine.artifacts.documents import Documents
 from stx_mine.artifacts.files import atomic, read_array, read_table
 from stx_mine.artifacts.sources import SourceTable
 from stx_mine.ragged import offsets_of
@@ -106,6 +107,7 @@ class TextStore:
         other_positives: int64 (2, M) query ids and passage ids that are known positives and no
             pairs to train on.
         sources: Where they came from; None where there is one unnamed source.
+        documents: Those that were cut into chunks; None where nothing was to be cut.
     """
 
     queries: pa.Table
@@ -117,6 +119,7 @@ class TextStore:
     passage_groups: NDArray[np.int64]
     other_positives: NDArray[np.int64]
     sources: SourceTable | None = None
+    documents: Documents | None = None
 
     @classmethod
     def open(cls, manifest: Manifest) -> "TextStore":
@@ -136,6 +139,7 @@ class TextStore:
             read_array(folder / PASSAGE_GROUPS),
             others,
             SourceTable.open(manifest),
+            Documents.open(folder),
         )
 
     @property

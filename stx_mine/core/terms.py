@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Half-open places in a text.
 Span = tuple[int, int]
 
@@ -113,6 +116,24 @@ def same_text(one: str, other: str) -> bool:
     """Whether two texts are equal after NFKC, white space collapsed."""
     left, right = (" ".join(unicodedata.normalize("NFKC", it).split()) for it in (one, other))
     return left == right
+
+
+def unspaced_places(text: str) -> NDArray[np.bool_]:
+    """Bool (len(text),): where a text may be cut before or after a character without spaces.
+
+    Not before a mark that belongs to the character before it, nor before punctuation.
+    """
+    found = np.zeros(len(text), np.bool_)
+    for match in _unspaced_runs().finditer(text):
+        start, end = match.span()
+        found[start:end] = [unicodedata.category(one)[0] in "LN" for one in text[start:end]]
+        found[end : end + 1] = text[end : end + 1].isalnum()
+    return found
+
+
+@cache
+def _unspaced_runs() -> re.Pattern[str]:
+    return re.compile(f"[{_UNSPACED}]+[{_STOPS}{_CLOSERS}，、；：]*")
 
 
 @cache

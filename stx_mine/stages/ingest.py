@@ -1,8 +1,9 @@
 """Ingest: files in, distinct texts with ids, pairs and groups out; every dropped row counted."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Artifact
-from stx_mine.artifacts.files import write_array, write_table
-from stx_mine.artifacts.pair_source import PairSource, TextStream
+from stx_mine.artifacts.documents import DOCUMENTS
+from stx_mine.artifacts.files import read_table, write_array, write_table
+from stx_mine.artifacts.pair_source import PairSource, TextStream, TitledStream
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import SOURCE_FILES, SourceInfo, write_sources
 from stx_mine.artifacts.texts import (
     NEGATIVES,
+    OTHER_POSITIVES,
     PAIR_SCHEMA,
     PAIRS,
     PASSAGE_GROUPS,
@@ -25,10 +28,13 @@ from stx_mine.artifacts.texts import (
     QUERY_TEXTS,
     write_texts,
 )
-from stx_mine.config import IngestConfig, key_fields
+from stx_mine.config import ChunkFields, IngestConfig, key_fields, names_of
 from stx_mine.engine.shares import share_of
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ConfigError, InputError
+from stx_mine.models.chunker import Chunker
+from stx_mine.stages.chunking import DocumentStream, choose_positives, write_chunks
 from stx_mine.stages.distinct import Distinct
+from stx_mine.stages.numbered import Numbered
 from stx_mine.stages.read_pairs import Ingested, named_reasons, read_sources
 from stx_mine.stages.report import StageReport, make_report, share
 
@@ -50,23 +56,43 @@ def run_ingest(config: IngestConfig) -> StageReport:
         opened = [PairSource.open(config.pairs, config, "train")]
     else:
         opened = [PairSource.open(one.path, one, "train") for one in config.sources or ()]
+    opened = [replace(one, titles=config.title != "none") for one in opened]
+    chunker = _chunker(config)
     run = RunDir(config.run_dir)
     with run.lock(share_of(config), begins=True), run.exclusive():
         artifact = Artifact(
-            run, "texts", fields=_key(config, opened), inputs={}, overwrite=config.overwrite
+            run,
+            "texts",
+            fields=_key(config, opened, chunker),
+            inputs={},
+            overwrite=config.overwrite,
         )
         if artifact.done:
             return _report(artifact, skipped=True)
-        _write(artifact, config, opened, read_sources(opened))
+        _write(artifact, config, opened, read_sources(opened), chunker)
         return _report(artifact)
 
 
-def _key(config: IngestConfig, opened: list[PairSource]) -> dict[str, Any]:
-    """The settings that decide `texts/`; a file counts by its content, not by its path."""
+def _chunker(config: IngestConfig) -> Chunker | None:
+    """What cuts long passages, if they are to be cut."""
+    name = config.tokenizer or config.embedding_model
+    if not config.chunk or name is None:
+        return None
+    prompts = [one.passage_prompt for one in config.sources or ()] or [None]
+    tokens, overlap = config.chunk
+    return Chunker.load(name, tokens, overlap, prompts, config.kept_tokens)
+
+
+def _key(config: IngestConfig, opened: list[PairSource], chunker: Chunker | None) -> dict[str, Any]:
+    """The settings that decide `texts/`; a file or a tokenizer counts by its content."""
+    given = key_fields(config, "texts")
+    if chunker is not None:
+        given["tokenizer"] = chunker.digest()
     if config.sources is None:
-        found = {**key_fields(config, "texts"), "content": opened[0].fingerprint()}
+        found = {**given, "content": opened[0].fingerprint()}
         return {name: v for name, v in found.items() if name not in ("pairs", "corpus", "sources")}
-    found = {"sources": [one.name for one in config.sources]}
+    found = {name: given[name] for name in names_of(ChunkFields)}
+    found |= {"sources": [one.name for one in config.sources]}
     for one, source in zip(config.sources, opened, strict=True):
         of_source = {**key_fields(one, "texts"), "content": source.fingerprint()}
         for name, value in of_source.items():
@@ -76,36 +102,78 @@ def _key(config: IngestConfig, opened: list[PairSource]) -> dict[str, Any]:
 
 
 def _write(
-    artifact: Artifact, config: IngestConfig, opened: list[PairSource], found: Ingested
+    artifact: Artifact,
+    config: IngestConfig,
+    opened: list[PairSource],
+    found: Ingested,
+    chunker: Chunker | None,
 ) -> None:
     files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS, QUERY_TEXTS]
     files += [NEGATIVES] if any(source.negative_columns for source in opened) else []
     files += SOURCE_FILES if config.sources else []
+    files += [DOCUMENTS, OTHER_POSITIVES] if chunker else []
     artifact.begin(files)
     folder = artifact.folder
-    passages = chain.from_iterable(source.passages() for source in opened)
     queries = chain.from_iterable(source.queries() for source in opened)
-    write_texts(folder / PASSAGES, _kept(passages, found.passages))
     write_texts(folder / QUERIES, _kept(queries, found.queries))
-    for name, ids in ((PAIRS, found.pairs), (NEGATIVES, found.negatives)):
+    numbered = _write_passages(folder, config, opened, found, chunker)
+    for name, ids in (
+        (PAIRS, numbered.pairs),
+        (NEGATIVES, numbered.negatives),
+        (OTHER_POSITIVES, numbered.other_positives),
+    ):
         if name in files:
             write_table(folder / name, pa.table([ids[:, 0], ids[:, 1]], schema=PAIR_SCHEMA))
-    write_array(folder / PASSAGE_GROUPS, np.arange(len(found.passages.digests)))
-    write_array(folder / QUERY_GROUPS, found.query_groups)
-    write_array(folder / QUERY_TEXTS, found.query_groups)
-    counts, extra = dict(found.counts), dict[str, Any]()
+    write_array(folder / PASSAGE_GROUPS, numbered.passage_groups)
+    write_array(folder / QUERY_GROUPS, numbered.query_groups)
+    write_array(folder / QUERY_TEXTS, numbered.query_texts)
+    counts, extra = dict(numbered.counts), dict[str, Any]()
     if config.sources:
         infos = [SourceInfo(one.name, *one.prompts) for one in config.sources]
-        numbers = {role: _first_sources(ids) for role, ids in found.texts_of.items()}
-        write_sources(folder, infos, {"pair": found.pair_sources, **numbers})
+        texts_of = {"query": found.texts_of["query"], "passage": numbered.passages_of}
+        numbers = {role: _first_sources(ids) for role, ids in texts_of.items()}
+        write_sources(folder, infos, {"pair": numbered.pair_sources, **numbers})
         extra["weights"] = [one.weight for one in config.sources]
-        by_source = zip(config.sources, found.counts_by_source, strict=True)
+        by_source = zip(config.sources, numbered.counts_by_source, strict=True)
         counts["sources"] = {one.name: of_source for one, of_source in by_source}
         counts["texts_with_two_prompts"] = {
             role: _num_with_two_prompts(ids, [one.prompts[role] for one in infos])
-            for role, ids in found.texts_of.items()
+            for role, ids in texts_of.items()
         }
     artifact.finish(files, config=asdict(config), counts=counts, extra=extra)
+
+
+def _write_passages(
+    folder: Path,
+    config: IngestConfig,
+    opened: list[PairSource],
+    found: Ingested,
+    chunker: Chunker | None,
+) -> Numbered:
+    """Write the passages, whole or cut."""
+    passages = chain.from_iterable(source.titled_passages() for source in opened)
+    if chunker is None:
+        whole = ((texts, ids) for texts, ids, _ in passages)
+        write_texts(folder / PASSAGES, _kept(whole, found.passages))
+        return Numbered.whole(found)
+    documents = _with_first(passages, found.passages)
+    chunked = write_chunks(folder, PASSAGES, documents, chunker, config.title == "every")
+    texts = read_table(folder / QUERIES), read_table(folder / PASSAGES)
+    positives = choose_positives(found.pairs, chunked, config.positive_chunk, *texts)
+    numbered = Numbered.cut(found, chunked, positives)
+    if not len(numbered.pairs):
+        raise InputError(
+            f"no usable pair is left ({named_reasons(numbered.counts['pairs_dropped'])}); check "
+            "the columns"
+        )
+    return numbered
+
+
+def _with_first(stream: TitledStream, distinct: Distinct) -> DocumentStream:
+    first, start = distinct.first_rows(), 0
+    for texts, original_ids, titles in stream:
+        yield texts, original_ids, titles, first[start : start + len(texts)]
+        start += len(texts)
 
 
 def _kept(
@@ -137,12 +205,35 @@ def _num_with_two_prompts(texts_of: list[NDArray[np.int64]], prompts: list[str |
     return int((np.bincount(np.concatenate(by_prompt)) > 1).sum())
 
 
+def _chunk_lines(artifact: Artifact) -> list[str]:
+    """What was cut, what would have been lost, and which chunks are positives."""
+    counts, fields = artifact.result.counts, artifact.result.content["config"]
+    tokens, lost = counts["document_tokens"], counts["tokens_lost_otherwise"]
+    lines = [
+        f"chunks of at most {fields['chunk'][0]:,} tokens: "
+        f"{share(counts['documents_cut'], counts['documents'])} of these passages cut into "
+        f"{counts['chunks']:,}, {counts['passages']:,} in all; the model would not have read "
+        f"{share(lost, tokens)} of {tokens:,} tokens, of "
+        f"{counts['documents_truncated_otherwise']:,} passages"
+    ]
+    if counts["positives_by_words"] or counts["positives_without_words"]:
+        lines.append(
+            f"positives of several chunks: {counts['positives_by_words']:,} are the chunk that "
+            f"shares most with their query by words, {counts['positives_without_words']:,} share "
+            "no word with it and are the first chunk"
+        )
+    if counts["pair_rows"] > counts["pairs_kept"]:
+        lines.append(f"{counts['pair_rows']:,} pairs to train on, one a chunk of each positive")
+    return lines
+
+
 def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
     counts = artifact.result.counts
+    given = counts.get("documents", counts["passages"])
     lines = [
         f"pairs: {counts['pairs_in']:,} read, {share(counts['pairs_kept'], counts['pairs_in'])} "
         f"kept, dropped: {named_reasons(counts['pairs_dropped'])}",
-        f"texts: {counts['queries']:,} distinct queries, {counts['passages']:,} distinct passages "
+        f"texts: {counts['queries']:,} distinct queries, {given:,} distinct passages "
         f"({counts['passages_only_in_pairs']:,} of them only in pairs)",
     ]
     for name, one in counts.get("sources", {}).items():
@@ -150,6 +241,7 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
             f"source {name}: {one['pairs_in']:,} pairs read, {one['pairs_kept']:,} kept, dropped: "
             f"{named_reasons(one['pairs_dropped'])}"
         )
+    lines += _chunk_lines(artifact) if "documents_cut" in counts else []
     for role, number in counts.get("texts_with_two_prompts", {}).items():
         if number:
             lines.append(

@@ -222,12 +222,23 @@ def _drop_reasons(
     itself = query_groups[pairs[whole, 0]] == pairs[whole, 1]
     reasons[whole[itself]] = 3
     whole = whole[~itself]
-    _, first, place = np.unique(pairs[whole], axis=0, return_index=True, return_inverse=True)
-    first_rows = whole[first[place.reshape(-1)]]
-    repeated = first_rows != whole
-    elsewhere = sources[first_rows] < sources[whole]
+    repeated, elsewhere = repetitions(pairs[whole], sources[whole])
     reasons[whole[repeated]] = np.where(elsewhere[repeated], 5, 4)
     return reasons
+
+
+def repetitions(
+    pairs: NDArray[np.int64], sources: NDArray[Any]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which pairs stand before, and which of them stand first in another source.
+
+    Args:
+        pairs: int64 (N, 2).
+        sources: Whole numbers (N,), rising.
+    """
+    _, first, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    first_rows = first[place.reshape(-1)]
+    return first_rows != np.arange(len(pairs)), sources[first_rows] < sources
 
 
 def _known_negatives(

@@ -32,7 +32,10 @@ def seen_queries(store: TextStore, found: Ingested) -> NDArray[np.bool_]:
 
 
 def _groups(store: TextStore, digests: pa.Array) -> NDArray[np.int64]:
-    """int64: the group in the run of each text; -1 for a text that the run does not have."""
+    """int64: the group in the run of each text; -1 for a text that the run does not have.
+
+    A passage that the run has cut has the group of its chunks.
+    """
     groups = np.full(len(digests), -1, np.int64)
     for table, of_ids in (
         (store.queries, store.query_groups),
@@ -44,4 +47,8 @@ def _groups(store: TextStore, digests: pa.Array) -> NDArray[np.int64]:
             here = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
             groups[places.drop_null().to_numpy()] = of_ids[start + here]
             start += batch.num_rows
+    if store.documents is not None:
+        rows, chunks = store.documents.chunks_named(digests, by_digest=True)
+        # What a document shares with earlier ones is of their groups, whose names are smaller.
+        np.maximum.at(groups, rows, store.passage_groups[chunks])
     return groups
