@@ -96,7 +96,22 @@ class SourceFields:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(SourceFields):
+class LanguageFields:
+    """What languages the texts of an input are in."""
+
+    language_column: str | None = option(
+        None,
+        "Column of languages, of any file of the input; NAME with query_ or passage_ before it is "
+        "for one role (default: language, where there is one).",
+        "texts",
+    )
+    language: str | None = option(
+        None, "Language of the texts for which no column names one.", "texts"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(LanguageFields, SourceFields):
     """One of several sources of pairs: an entry of `--sources`, and of the YAML key `sources`."""
 
     name: str = option("", "Name of the source, in reports and shards.", "texts")
@@ -189,7 +204,7 @@ class ChunkFields:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestConfig(ChunkFields, SourceFields, StageConfig):
+class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
     """Read pairs and a corpus, count what is dropped, merge exact duplicates."""
 
     pairs: str | None = option(
@@ -218,7 +233,8 @@ class IngestConfig(ChunkFields, SourceFields, StageConfig):
             )
         if self.sources is None:
             return
-        beside = [one for one in ("pairs", *names_of(SourceFields)) if getattr(self, one)]
+        of_source = (*names_of(SourceFields), *names_of(LanguageFields))
+        beside = [one for one in ("pairs", *of_source) if getattr(self, one)]
         if beside:
             named = "PAIRS" if beside[0] == "pairs" else "--" + beside[0].replace("_", "-")
             raise ConfigError(
@@ -580,6 +596,12 @@ class MineConfig(EngineConfig):
     )
     candidates: str | None = option(
         None, "Candidates of another retriever: a TREC run, or a file of query and passage texts."
+    )
+    negative_language: Literal["any", "same", "cross"] = option(
+        "any",
+        "Negatives in the language of their query (same), in others (cross), or in any; what is "
+        "unknown is kept.",
+        "negatives",
     )
     range_min: int = option(
         0, "First rank that may be a negative (0-based).", "negatives", minimum=0

@@ -31,7 +31,9 @@ def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
         seen.add(group)
         low = -np.inf if rules.min_score is None else np.float32(rules.min_score)
         high = np.inf if rules.max_score is None else np.float32(rules.max_score)
-        if rank < rules.range_min or (rules.range_max is not None and rank >= rules.range_max):
+        if case["wrong_language"][start + place]:
+            verdict = Verdict.LANGUAGE
+        elif rank < rules.range_min or (rules.range_max is not None and rank >= rules.range_max):
             verdict = Verdict.RANK_WINDOW
         elif not low <= score <= high:
             verdict = Verdict.SCORE_WINDOW
@@ -77,6 +79,7 @@ def cases(draw):
     }
     return {
         "uses": uses,
+        "wrong_language": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.4])),
         "too_close": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.3])),
         "unit_queries": np.arange(num_queries),
         "positive_scores": rng.uniform(-1, 1, num_queries).astype(np.float32),
@@ -119,6 +122,7 @@ def run(case, rules, units=slice(None)):
         passage_groups=case["passage_groups"],
         forbidden=case["forbidden"],
         rules=rules,
+        wrong_language=case["wrong_language"],
         too_close=case["too_close"],
         uses=uses,
     )

@@ -20,6 +20,7 @@ from stx_mine.ragged import Ragged
 POSITIVES, TEXTS, CARD = "positives.parquet", "texts.arrow", "README.md"
 GROUPS = "groups.parquet"
 SCORES = "scores"
+LANGUAGE, PASSAGE_LANGUAGES = "language", "passage_languages"
 FOOTER_KEY = b"stx_mine"
 _DICTIONARY_BYTES = 1 << 28
 _MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
@@ -265,7 +266,7 @@ def dataset_card(facts: dict[str, Any]) -> str:
     Args:
         facts: batch_size, policy, layout, k, seed, packings, batches, rows, model, columns (those
             without nulls in the first packing), sources (their counts by name; empty for none),
-            scores (whether they are stored).
+            scores and languages (whether they are stored).
     """
     texts = (
         "" if facts["layout"] == "inline" else f" Texts are in `{TEXTS}` (Arrow): row number = id."
@@ -280,6 +281,12 @@ def dataset_card(facts: dict[str, Any]) -> str:
         f"\n- `{SCORES}` holds the scores of each row by the model that mined: of the positive,\n"
         "  then of each negative."
         if facts["scores"]
+        else ""
+    )
+    languages = (
+        f"\n- `{LANGUAGE}` is that of the anchor, `{PASSAGE_LANGUAGES}` those of the positive,\n"
+        "  then of each negative; null where the input names none."
+        if facts["languages"]
         else ""
     )
     columns = "".join(f"\n  - {name}" for name in facts["columns"])
@@ -315,5 +322,5 @@ packings (`epoch-NNN/`), policy `{facts["policy"]}`, {facts["k"]} negatives a ro
 - Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`
   (`stx-mine train`); policy `strict` has no repeated text and fits any trainer.
 - `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing
-  else.{sources}{scores}
+  else.{sources}{scores}{languages}
 """

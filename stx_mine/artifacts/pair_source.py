@@ -1,15 +1,16 @@
 """Where pairs and texts come from, whatever their layout: streams of (text, original id)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stx_mine.artifacts.files import checksum
 from stx_mine.artifacts.readers import BeirFolder, ColumnFile, beir_passages
-from stx_mine.config import SourceFields
-from stx_mine.errors import ConfigError
+from stx_mine.config import LanguageFields, SourceFields
+from stx_mine.errors import ConfigError, InputError
 
 TextStream = Iterator[tuple[pa.Array, pa.Array]]
 TitledStream = Iterator[tuple[pa.Array, pa.Array, pa.Array]]
@@ -29,6 +30,8 @@ class PairSource:
         corpus: The corpus file, if there is one.
         corpus_column: Its column of passages.
         titles: Whether the titles of a folder are a part of its passages.
+        language_column: Column of languages; None for `language` where there is one.
+        language: Language of the texts for which no column names one.
     """
 
     beir: BeirFolder | None = None
@@ -40,6 +43,8 @@ class PairSource:
     corpus: ColumnFile | None = None
     corpus_column: str = ""
     titles: bool = True
+    language_column: str | None = None
+    language: str | None = None
 
     @classmethod
     def open(cls, path: str, fields: SourceFields, prefer_split: str) -> "PairSource":
@@ -89,6 +94,64 @@ class PairSource:
             corpus=corpus,
             corpus_column=corpus.pick(text_column, 0, "--corpus-column") if corpus else "",
         )
+
+    def with_languages(self, fields: LanguageFields) -> "PairSource":
+        """The same source, whose languages are read as the fields say.
+
+        Raises:
+            InputError: No file has the column that is named.
+        """
+        found = replace(self, language_column=fields.language_column, language=fields.language)
+        if fields.language_column is not None and not any(
+            column for _, column in found._language_columns()
+        ):
+            files = {str(file.path): file.columns for file, _ in found._language_columns()}
+            listed = "; ".join(f"{path}: {', '.join(names)}" for path, names in files.items())
+            raise InputError(
+                f"--language-column {fields.language_column!r} is a column of no file of this "
+                f"input ({listed}); name one of theirs"
+            )
+        return found
+
+    def _language_columns(
+        self, roles: tuple[str, ...] = ("query", "passage")
+    ) -> list[tuple[ColumnFile, str | None]]:
+        """The files of texts, in the order of their streams, and their columns of languages."""
+        name = self.language_column or "language"
+        found = []
+        for role in roles:
+            of_role = [f"{role}_{name}", name]
+            for file in self._files(role):
+                column = next((one for one in of_role if one in file.columns), None)
+                found.append((file, column))
+        return found
+
+    def _files(self, role: str) -> list[ColumnFile]:
+        """The files that the texts of a role come from, in the order of their stream."""
+        if self.beir:
+            return [self.beir.queries if role == "query" else self.beir.corpus]
+        assert self.pairs is not None
+        if role == "query":
+            return [self.pairs]
+        times = 1 + len(self.negative_columns)
+        return [*([self.corpus] if self.corpus else []), *([self.pairs] * times)]
+
+    @property
+    def names_languages(self) -> bool:
+        """Whether there is a column of languages, or one language for all."""
+        return self.language is not None or any(one for _, one in self._language_columns())
+
+    def languages(self, role: str) -> Iterator[pa.Array]:
+        """Stream the languages of the rows of `queries()` or `passages()`; null for unknown.
+
+        Known negatives of a row are in the language of its passage.
+        """
+        otherwise = pa.scalar(self.language, pa.large_string())
+        for file, column in self._language_columns((role,)):
+            for (values,) in file.batches([column or file.columns[0]]):
+                blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
+                unknown = pa.array([True] * len(values)) if column is None else blank
+                yield pc.if_else(unknown, otherwise, values)
 
     def fingerprint(self) -> dict[str, str]:
         """Checksums of the files, by role."""

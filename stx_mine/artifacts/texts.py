@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stx_mine.artifacts.artifact import Manifest
 from stx_mine.artifacts.documents import Documents
 from stx_mine.artifacts.files import atomic, read_array, read_table
+from stx_mine.artifacts.languages import LanguageTable
 from stx_mine.artifacts.sources import SourceTable
 from stx_mine.ragged import offsets_of
 
@@ -107,6 +108,7 @@ class TextStore:
         other_positives: int64 (2, M) query ids and passage ids that are known positives and no
             pairs to train on.
         sources: Where they came from; None where there is one unnamed source.
+        languages: Of the texts; None where the input names none.
         documents: Those that were cut into chunks; None where nothing was to be cut.
     """
 
@@ -119,6 +121,7 @@ class TextStore:
     passage_groups: NDArray[np.int64]
     other_positives: NDArray[np.int64]
     sources: SourceTable | None = None
+    languages: LanguageTable | None = None
     documents: Documents | None = None
 
     @classmethod
@@ -139,6 +142,7 @@ class TextStore:
             read_array(folder / PASSAGE_GROUPS),
             others,
             SourceTable.open(manifest),
+            LanguageTable.open(folder),
             Documents.open(folder),
         )
 

@@ -28,14 +28,15 @@ class Verdict(IntEnum):
     OWN_TEXT = 1
     KNOWN_POSITIVE = 2
     DUPLICATE_GROUP = 3
-    RANK_WINDOW = 4
-    SCORE_WINDOW = 5
-    ABSOLUTE_MARGIN = 6
-    RELATIVE_MARGIN = 7
-    UPPER_MARGIN = 8
-    CLOSE_TO_POSITIVE = 9
-    MAX_USES = 10
-    BEYOND_POOL = 11
+    LANGUAGE = 4
+    RANK_WINDOW = 5
+    SCORE_WINDOW = 6
+    ABSOLUTE_MARGIN = 7
+    RELATIVE_MARGIN = 8
+    UPPER_MARGIN = 9
+    CLOSE_TO_POSITIVE = 10
+    MAX_USES = 11
+    BEYOND_POOL = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ def _select(
     draw: Any,
 ) -> Any:
     unit_ids, unit_queries, positive_scores = units
-    hit_offsets, hit_ids, hit_scores, too_close = hits
+    hit_offsets, hit_ids, hit_scores, wrong_language, too_close = hits
     query_groups, passage_groups = groups
     num_units = len(unit_queries)
     ids = np.full((num_units, pool), -1, np.int64)
@@ -132,8 +133,7 @@ def _select(
     for unit in range(num_units):
         query = unit_queries[unit]
         first, last = hit_offsets[unit], hit_offsets[unit + 1]
-        for f in range(forbidden[0][query], forbidden[0][query + 1]):
-            forbidden_by[forbidden[1][f]] = unit
+        forbidden_by[forbidden[1][forbidden[0][query] : forbidden[0][query + 1]]] = unit
         rank = 0
         eligible = np.empty(last - first, np.int64)
         eligible_ranks = np.empty(last - first, np.int32)
@@ -146,12 +146,15 @@ def _select(
             )
             if not verdict:
                 seen_by[group] = unit
-                verdict = _threshold(rank, hit_scores[hit], positive_scores[unit], limits)
+                if _holds(wrong_language, hit):
+                    verdict = 4
+                else:
+                    verdict = _threshold(rank, hit_scores[hit], positive_scores[unit], limits)
                 rank += 1
-                if not verdict and len(too_close) and too_close[hit]:
-                    verdict = 9
-                if not verdict and _used_up(passage, hit_scores[hit], unit_ids[unit], uses):
+                if not verdict and _holds(too_close, hit):
                     verdict = 10
+                if not verdict and _used_up(passage, hit_scores[hit], unit_ids[unit], uses):
+                    verdict = 11
                 if not verdict:
                     eligible[num_eligible] = hit
                     eligible_ranks[num_eligible] = rank - 1
@@ -165,8 +168,14 @@ def _select(
                 ranks[unit, slot] = eligible_ranks[order[slot]]
                 scores[unit, slot] = hit_scores[hit]
             else:
-                verdicts[hit] = 11
+                verdicts[hit] = 12
     return ids, ranks, scores, verdicts
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _holds(flags: Any, hit: Any) -> Any:
+    """Whether a rule that is on has marked a hit."""
+    return len(flags) > 0 and flags[hit]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -181,17 +190,17 @@ def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any) -> A
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _threshold(rank: Any, score: Any, positive: Any, limits: Any) -> Any:
-    """Verdict codes 4 to 8 of a candidate; 0 if it passes all."""
+    """Verdict codes 5 to 9 of a candidate; 0 if it passes all."""
     ranks_allowed, scores_allowed, absolute_margin, relative_margin, upper_margin = limits
     if rank < ranks_allowed[0] or rank >= ranks_allowed[1]:
-        return 4
-    if score < scores_allowed[0] or score > scores_allowed[1]:
         return 5
-    if score > positive - absolute_margin:
+    if score < scores_allowed[0] or score > scores_allowed[1]:
         return 6
-    if score > positive - abs(positive) * relative_margin:
+    if score > positive - absolute_margin:
         return 7
-    return 8 if score < positive - upper_margin else 0
+    if score > positive - abs(positive) * relative_margin:
+        return 8
+    return 9 if score < positive - upper_margin else 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -232,6 +241,7 @@ def select_negatives(
     passage_groups: NDArray[np.int64],
     forbidden: Ragged,
     rules: Rules,
+    wrong_language: NDArray[np.bool_] | None = None,
     too_close: NDArray[np.bool_] | None = None,
     uses: UseLimits | None = None,
 ) -> Selection:
@@ -247,6 +257,8 @@ def select_negatives(
         passage_groups: int64 (num passages,).
         forbidden: (num queries,) forbidden groups.
         rules: The thresholds. A comparison with them is made in float32.
+        wrong_language: bool (H,) hits that do not have the language that is wanted. They are
+            candidates, and so count in ranks.
         too_close: bool (H,) hits that lie too close to the unit's positive.
         uses: The last use that each passage keeps.
 
@@ -262,6 +274,7 @@ def select_negatives(
             hits.offsets,
             hits.values,
             hit_scores,
+            np.empty(0, np.bool_) if wrong_language is None else wrong_language,
             np.empty(0, np.bool_) if too_close is None else too_close,
         ),
         (query_groups, passage_groups),

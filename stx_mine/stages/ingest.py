@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 from stx_mine.artifacts.artifact import Artifact
 from stx_mine.artifacts.documents import DOCUMENTS
 from stx_mine.artifacts.files import read_table, write_array, write_table
+from stx_mine.artifacts.languages import (
+    LANGUAGE_FILES,
+    LANGUAGES,
+    LanguageTable,
+    first_languages,
+    number_languages,
+)
 from stx_mine.artifacts.pair_source import PairSource, TextStream, TitledStream
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import SOURCE_FILES, SourceInfo, write_sources
@@ -53,9 +60,12 @@ def run_ingest(config: IngestConfig) -> StageReport:
             "a YAML list of sources"
         )
     if config.pairs is not None:
-        opened = [PairSource.open(config.pairs, config, "train")]
+        opened = [PairSource.open(config.pairs, config, "train").with_languages(config)]
     else:
-        opened = [PairSource.open(one.path, one, "train") for one in config.sources or ()]
+        opened = [
+            PairSource.open(one.path, one, "train").with_languages(one)
+            for one in config.sources or ()
+        ]
     opened = [replace(one, titles=config.title != "none") for one in opened]
     chunker = _chunker(config)
     run = RunDir(config.run_dir)
@@ -111,6 +121,7 @@ def _write(
     files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS, QUERY_TEXTS]
     files += [NEGATIVES] if any(source.negative_columns for source in opened) else []
     files += SOURCE_FILES if config.sources else []
+    files += LANGUAGE_FILES if any(one.names_languages for one in opened) else []
     files += [DOCUMENTS, OTHER_POSITIVES] if chunker else []
     artifact.begin(files)
     folder = artifact.folder
@@ -128,6 +139,8 @@ def _write(
     write_array(folder / QUERY_GROUPS, numbered.query_groups)
     write_array(folder / QUERY_TEXTS, numbered.query_texts)
     counts, extra = dict(numbered.counts), dict[str, Any]()
+    if LANGUAGES in files:
+        counts |= _write_languages(folder, opened, found, numbered)
     if config.sources:
         infos = [SourceInfo(one.name, *one.prompts) for one in config.sources]
         texts_of = {"query": found.texts_of["query"], "passage": numbered.passages_of}
@@ -167,6 +180,25 @@ def _write_passages(
             "the columns"
         )
     return numbered
+
+
+def _write_languages(
+    folder: Path, opened: list[PairSource], found: Ingested, numbered: Numbered
+) -> dict[str, Any]:
+    """Write the language of each text; returns what there is to count."""
+    columns = {
+        role: list(chain.from_iterable(one.languages(role) for one in opened))
+        for role in ("query", "passage")
+    }
+    names, numbers = number_languages([*columns["query"], *columns["passage"]])
+    border = sum(map(len, columns["query"]))
+    queries, two = first_languages(found.queries.ids, numbers[:border], len(found.queries.digests))
+    documents, more = first_languages(
+        found.passages.ids, numbers[border:], len(found.passages.digests)
+    )
+    table = LanguageTable(names, queries, documents[numbered.first_documents])
+    table.write(folder)
+    return {"languages": table.counts(), "texts_with_two_languages": two + more}
 
 
 def _with_first(stream: TitledStream, distinct: Distinct) -> DocumentStream:
@@ -240,6 +272,14 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
         lines.append(
             f"source {name}: {one['pairs_in']:,} pairs read, {one['pairs_kept']:,} kept, dropped: "
             f"{named_reasons(one['pairs_dropped'])}"
+        )
+    for role, of_role in counts.get("languages", {}).items():
+        named = sorted(of_role.items(), key=lambda one: -one[1])
+        lines.append(f"languages of {role}: {', '.join(f'{name} {n:,}' for name, n in named if n)}")
+    if counts.get("texts_with_two_languages"):
+        lines.append(
+            f"{counts['texts_with_two_languages']:,} texts stand under several languages, "
+            "the first of which counts"
         )
     lines += _chunk_lines(artifact) if "documents_cut" in counts else []
     for role, number in counts.get("texts_with_two_prompts", {}).items():

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.artifacts.batches import LANGUAGE
 from stx_mine.artifacts.labels import SHARD_COLUMNS, LabeledFile
 from stx_mine.artifacts.texts import TextStore, take_texts
 from stx_mine.config import PackConfig
@@ -32,6 +33,7 @@ class LabelSource:
         positives: Ids of the known positives of each of them.
         counts: What came in, was kept, was dropped.
         example: A text that stood under several labels, and the labels; empty if there is none.
+        languages: The language of each id; None where the input names none.
     """
 
     labels: Labels
@@ -43,6 +45,7 @@ class LabelSource:
         default_factory=lambda: Ragged(np.zeros(1, np.int64), np.empty(0, np.int64))
     )
     example: str = ""
+    languages: pa.Array | None = None
 
     @classmethod
     def of_file(cls, config: PackConfig) -> "LabelSource":
@@ -98,14 +101,20 @@ class LabelSource:
         known = members_of(groups, passages, store.passage_groups)
         labels = kept_apart(labels, store.query_texts, known, store.num_groups)
         names = take_texts(texts, heads).dictionary_decode()
-        return cls(labels, names, texts, counts, store.query_texts, known)
+        languages = store.languages
+        if languages is not None:
+            languages = languages.named(np.concatenate([languages.passages, languages.queries]))
+        return cls(labels, names, texts, counts, store.query_texts, known, languages=languages)
 
     def table(self, rows: NDArray[np.int64]) -> pa.Table:
         """(text, label) rows with the ids of their texts."""
         ids = self.labels.texts.values[rows]
         texts = take_texts(self.texts, ids).dictionary_decode()
         columns = [texts, pa.array(self.labels.of_rows[rows]), pa.array(ids)]
-        return pa.table(columns, names=list(SHARD_COLUMNS))
+        table = pa.table(columns, names=list(SHARD_COLUMNS))
+        if self.languages is None:
+            return table
+        return table.append_column(LANGUAGE, self.languages.take(pa.array(ids)))
 
 
 def _example(file: LabeledFile, contradictory: NDArray[np.int64]) -> str:

@@ -30,6 +30,7 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     "own_text": (),
     "known_positive": (),
     "duplicate_group": (),
+    "language": ("negative_language",),
     "rank_window": ("range_min", "range_max"),
     "score_window": ("min_score", "max_score"),
     "absolute_margin": ("absolute_margin",),
@@ -37,6 +38,8 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     "upper_margin": ("upper_margin",),
     "close_to_positive": ("closeness",),
 }
+# What turns a rule off, where it is not None.
+_OFF: dict[str, Any] = {"range_min": 0, "negative_language": "any"}
 # How much deeper a query is searched where it lacks negatives.
 _DEEPER = 4
 
@@ -58,6 +61,12 @@ def run_mine(config: MineConfig) -> StageReport:
             raise ConfigError(
                 f"--k {config.k} needs more than {config.k} passages, the corpus has "
                 f"{store.num_passages}; give a smaller k or a larger --corpus"
+            )
+        if config.negative_language != "any" and store.languages is None:
+            raise ConfigError(
+                f"--negative-language {config.negative_language} needs the languages of the texts, "
+                "the input of this run names none; give it a column `language`, or ingest with "
+                "--language-column or --language, or leave the option out"
             )
         embeddings = require(run, "embeddings")
         forbidden = forbidden_groups(
@@ -189,7 +198,16 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
         for one in run_tasks(range(len(names)), select, "select", threads):
             tally.merge(one)
     write_array(artifact.folder / DROPPED_PAIRS, tally.dropped_pairs())
-    counts = {**tally.counts(), "queries_deepened": int((hits.depths > config.depth).sum())}
+    languages = judge.store.languages
+    counts = {
+        **tally.counts(),
+        "queries_deepened": int((hits.depths > config.depth).sum()),
+        "unknown_languages": {
+            role: of_role["unknown"] for role, of_role in languages.counts().items()
+        }
+        if languages
+        else {},
+    }
     _refuse_empty(counts, judge, hits)
     extra = {"slots": judge.slots, "k": config.k, "per_pair": config.positive_score == "pair"}
     artifact.finish([*names, DROPPED_PAIRS], config=asdict(config), counts=counts, extra=extra)
@@ -236,7 +254,7 @@ def _refuse_empty(counts: dict[str, Any], judge: Judge, hits: AllHits) -> None:
 
 def _left_without(rule: str, judge: Judge, hits: AllHits) -> int:
     """Hits that no other rule drops."""
-    off: dict[str, Any] = {name: 0 if name == "range_min" else None for name in _FIELDS_OF[rule]}
+    off: dict[str, Any] = {name: _OFF.get(name) for name in _FIELDS_OF[rule]}
     freer = replace(judge, config=replace(judge.config, **off))
 
     def left(block: int) -> int:
@@ -272,6 +290,12 @@ def _report(
         lines.append(
             f"{counts['queries_deepened']:,} queries with fewer than {config.k} negatives were "
             f"searched deeper, up to {config.max_depth}"
+        )
+    if counts["unknown_languages"] and config.negative_language != "any":
+        unknown = counts["unknown_languages"]
+        lines.append(
+            f"the language of {unknown['queries']:,} queries and {unknown['passages']:,} passages "
+            "is unknown: no hit with one of them is dropped because of it"
         )
     if counts["pairs_suspect"]:
         lines.append(

@@ -239,6 +239,7 @@ def _publish(
             "columns": columns,
             "sources": counts["sources"],
             "scores": config.scores,
+            "languages": store.languages is not None,
         }
     )
     with atomic(artifact.folder / CARD) as path:

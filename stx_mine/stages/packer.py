@@ -9,7 +9,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest
-from stx_mine.artifacts.batches import SCORES, id_schema, list_column, score_column, text_columns
+from stx_mine.artifacts.batches import (
+    LANGUAGE,
+    PASSAGE_LANGUAGES,
+    SCORES,
+    id_schema,
+    list_column,
+    score_column,
+    text_columns,
+)
+from stx_mine.artifacts.languages import LanguageTable
 from stx_mine.artifacts.pools import Pools, near_positives
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors
@@ -202,6 +211,11 @@ class Packer:
             names = pa.array(store.sources.names, pa.large_string())
             numbers = pa.array(store.sources.numbers["pair"][rows])
             table = table.append_column("source", names.take(numbers))
+        if store.languages is not None:
+            spoken = store.languages.named(store.languages.queries[queries])
+            table = table.append_column(LANGUAGE, spoken)
+            lists = _languages(store.languages, passages, negatives_NK)
+            table = table.append_column(PASSAGE_LANGUAGES, lists)
         if self.vectors is not None:
             slots_NS = np.concatenate([passages[:, None], negatives_NK], axis=1)
             table = table.append_column(SCORES, self._scores(queries, slots_NS, *self.vectors))
@@ -260,6 +274,17 @@ class Packer:
         ]
         lengths = np.concatenate([part.lengths() for part in parts])
         return Ragged(offsets_of(lengths), np.concatenate([part.values for part in parts]))
+
+
+def _languages(
+    languages: LanguageTable, passages: NDArray[np.int64], negatives_NK: NDArray[np.int64]
+) -> pa.Array:
+    """Of each row: the language of its positive, then of its negatives."""
+    slots_NS = np.concatenate([passages[:, None], negatives_NK], axis=1)
+    real = slots_NS >= 0
+    offsets = pa.array(offsets_of(real.sum(1)), pa.int32())
+    named = languages.named(languages.passages[slots_NS[real]])
+    return pa.ListArray.from_arrays(offsets, named)
 
 
 def _contiguous(table: pa.Table) -> pa.Array:

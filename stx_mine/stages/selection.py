@@ -12,6 +12,7 @@ from stx_mine.artifacts.hits import HitBlock
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import Vectors, prepare
 from stx_mine.config import MineConfig
+from stx_mine.core.languages import wrong_language
 from stx_mine.core.select import Rules, Selection, UseLimits, Verdict, select_negatives
 from stx_mine.ragged import Ragged, offsets_of
 from stx_mine.search.closeness import close_to_positive
@@ -181,6 +182,15 @@ class Judge:
             self.config.closeness,
         )
 
+    def _wrong_language(self, units: Units) -> NDArray[np.bool_] | None:
+        """Hits that do not have the language that negatives shall have."""
+        languages, wanted = self.store.languages, self.config.negative_language
+        if languages is None or wanted == "any":
+            return None
+        rows = np.repeat(units.query_ids, units.hits.hits.lengths())
+        passages = languages.passages[units.hits.hits.values]
+        return wrong_language(languages.queries[rows], passages, wanted)
+
     def select(self, units: Units, uses: UseLimits | None = None) -> Selection:
         """Pools and verdicts of units."""
         return select_negatives(
@@ -193,6 +203,7 @@ class Judge:
             passage_groups=self.store.passage_groups,
             forbidden=self.forbidden,
             rules=self.rules,
+            wrong_language=self._wrong_language(units),
             too_close=self._too_close(units),
             uses=uses,
         )

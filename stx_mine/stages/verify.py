@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stx_mine.artifacts.artifact import MANIFEST
 from stx_mine.artifacts.batches import (
     GROUPS,
+    PASSAGE_LANGUAGES,
     POSITIVES,
     Shard,
     list_packings,
@@ -184,6 +185,8 @@ def _check_batch(
         yield from check_strict(batch, shard.num_negatives)
     yield from _check_sources(shard, table)
     yield from _check_slots(shard, table, batch)
+    if PASSAGE_LANGUAGES in table.column_names:
+        yield from _check_languages(table, batch)
     if shard.has_scores:
         yield from _check_scores(table, batch)
 
@@ -195,6 +198,14 @@ def _check_scores(table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
     wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~np.isfinite(scores)]] = True
     for row in np.flatnonzero(wrong):
         yield Violation(int(row), "scores are no number each for its positive and negatives", ())
+
+
+def _check_languages(table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
+    """A language, or null, for the positive and for each negative."""
+    lengths = pc.list_value_length(table.column(PASSAGE_LANGUAGES)).to_numpy()
+    for row in np.flatnonzero(lengths != 1 + batch.negatives.lengths()):
+        what = f"{PASSAGE_LANGUAGES} is not one each for its positive and negatives"
+        yield Violation(int(row), what, ())
 
 
 def _check_sources(shard: Shard, table: pa.Table) -> Iterator[Violation]:
