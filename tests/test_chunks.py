@@ -131,7 +131,9 @@ def test_chunks_are_slices_of_the_text_and_fit_by_the_tokenizer(
     if whole <= chunker.limit:
         assert chunks == [title + text]
         return
-    prefix, spans = chunker.spans(title + text, title)
+    prefix, spans = chunker.spans(
+        title + text, title, chunker.tokenizer.encode(title + text, add_special_tokens=False)
+    )
     assert prefix == (title if int(chunker.count([title])[0]) <= chunker.limit // 2 else "")
     assert chunks == [prefix + (title + text)[first:last] for first, last in spans]
     covered, last_end = len(prefix), 0

@@ -120,19 +120,23 @@ class Chunker:
             prefixes: With what each begins that shall stand before all of its chunks; may be empty.
                 A prefix that would take more than half of a chunk stands in the first alone.
         """
-        counts = self.count(texts)
-        chunks = [
-            [text] if count <= self.limit else self._chunks(text, prefix)
-            for text, prefix, count in zip(texts, prefixes, counts, strict=True)
-        ]
-        return Pieces(chunks, counts.tolist())
+        chunks, counts = [], []
+        for text, prefix, encoding in zip(texts, prefixes, self._encode(texts), strict=True):
+            counts.append(len(encoding))
+            if len(encoding) <= self.limit:
+                chunks.append([text])
+            else:
+                before, spans = self.spans(text, prefix, encoding)
+                chunks.append([before + text[first:last] for first, last in spans])
+        return Pieces(chunks, counts)
 
-    def spans(self, text: str, prefix: str) -> tuple[str, list[Span]]:
+    def spans(self, text: str, prefix: str, encoding: Encoding) -> tuple[str, list[Span]]:
         """Where the chunks of one text stand in it, without the white space around them.
 
         Args:
             text: The text.
             prefix: What it begins with that shall stand before all of its chunks.
+            encoding: Its tokens.
 
         Returns:
             What stands before each chunk (the prefix, or nothing), and the places of the chunks
@@ -142,8 +146,8 @@ class Chunker:
         if in_prefix > self.limit // 2:
             prefix, in_prefix = "", 0
         body = text[len(prefix) :]
-        (encoding,) = self._encode([body])
-        starts, breaks = _breaks(body, encoding)
+        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2) - len(prefix)
+        starts, breaks = _breaks(body, np.maximum(offsets[offsets[:, 1] > 0], 0))
         room = self.limit - in_prefix
         while True:
             spans = _bare(body, starts, cut(breaks, room, min(self.overlap, room - 1)))
@@ -153,10 +157,6 @@ class Chunker:
             if excess <= 0 or room == 1:
                 return prefix, [(len(prefix) + one, len(prefix) + two) for one, two in spans]
             room = max(1, room - excess)
-
-    def _chunks(self, text: str, prefix: str) -> list[str]:
-        before, spans = self.spans(text, prefix)
-        return [before + text[first:last] for first, last in spans]
 
     def _encode(self, texts: Sequence[str]) -> list[Encoding]:
         return self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -175,12 +175,15 @@ def _bare(text: str, starts: NDArray[np.int64], chunks: NDArray[np.int64]) -> li
     return found
 
 
-def _breaks(text: str, encoding: Encoding) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+def _breaks(text: str, offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     """Where each token begins in the text, and what begins with it.
 
     A word is what stands between white space, or a character of a script without spaces.
+
+    Args:
+        text: The text.
+        offsets: int64 (T, 2) place of each token in it.
     """
-    offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
     starts, before = offsets[:, 0], np.append(-1, offsets[:-1, 0])
     ends = np.append(0, np.maximum.accumulate(offsets[:-1, 1]))
     breaks = np.where((starts > before) & (starts >= ends), CHARACTER, INSIDE).astype(np.int8)

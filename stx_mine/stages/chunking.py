@@ -20,7 +20,7 @@ from stx_mine.stages.distinct import Distinct
 
 # Chunks before the equal ones among them are known; gone when `texts/` is finished.
 _CHUNKS = "chunks.arrow"
-_BLOCK_CHARACTERS, _DOCUMENTS_AT_ONCE = 1 << 22, 1_024
+_BLOCK_CHARACTERS, _DOCUMENTS_AT_ONCE = 1 << 20, 1_024
 
 # (texts, original ids, titles, whether the row is the first of its text)
 DocumentStream = Iterator[tuple[pa.Array, pa.Array, pa.Array, NDArray[np.bool_]]]
