@@ -184,7 +184,7 @@ def test_another_schema_is_named(run: RunDir) -> None:
     make(run, "texts", SEED_1, {}, "v1")
     path = run.folder("texts") / PLAN
     write_json(path, {**read_json(path), "schema": 0, "key": "another"})
-    with pytest.raises(ArtifactError, match="schema was 0 and is 1 now"):
+    with pytest.raises(ArtifactError, match="schema was 0 and is 2 now"):
         Artifact(run, "texts", fields=SEED_1, inputs={})
 
 

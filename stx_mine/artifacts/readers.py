@@ -185,6 +185,11 @@ class BeirFolder:
             chosen,
         )
 
+    def passages(self) -> Iterator[tuple[pa.Array, pa.Array]]:
+        """Stream (text, id) of the corpus; text = title + " " + text."""
+        for texts, ids, _ in beir_passages(self.corpus):
+            yield texts, ids
+
     def query_texts(self) -> Iterator[tuple[pa.Array, pa.Array]]:
         """Stream (text, id) of the queries."""
         ids, text = self.queries.pick("_id", 0, "id column"), self.queries.pick("text", 1, "text")
