@@ -24,6 +24,7 @@ from stx_mine.config import (
     IngestConfig,
     MineConfig,
     PackConfig,
+    Source,
     SourceFields,
     VerifyConfig,
 )
@@ -369,6 +370,56 @@ def test_titles_stand_where_asked(title, tmp_path, tiny_transformer):
         assert titled == [True, *[False] * (len(passages) - 2), True]
     else:
         assert titled == [title == "every"] * len(passages)
+
+
+@pytest.mark.parametrize("how", ["best", "all"])
+def test_chunks_of_several_sources_keep_their_source(how, tmp_path, tiny_transformer):
+    sources = []
+    for name in ("one", "two"):
+        pairs = [
+            {"q": f"{name} {n}", "p": long_text(f"{name}{'abcdefgh'[n]}"), "n": long_text("x")}
+            for n in range(8)
+        ]
+        # The second source repeats a pair of the first.
+        pairs += [{"q": "one 3", "p": long_text("oned"), "n": ""}] if name == "two" else []
+        sources.append(
+            Source(
+                name=name,
+                path=write_jsonl(tmp_path / f"{name}.jsonl", pairs),
+                negative_column=("n",),
+                passage_prompt="a long prompt: " if name == "two" else "",
+            )
+        )
+    config = IngestConfig(
+        sources=tuple(sources), chunk=(100, 10), positive_chunk=how,
+        tokenizer=str(tiny_transformer), run_dir=str(tmp_path / how),
+    )  # fmt: skip
+    counts = run_ingest(config).counts
+    assert counts["pairs_in"] == counts["pairs_kept"] + sum(counts["pairs_dropped"].values()) == 17
+    assert counts["pairs_dropped"]["in_an_earlier_source"] == 1
+    for name, one in counts["sources"].items():
+        assert one["pairs_in"] == one["pairs_kept"] + sum(one["pairs_dropped"].values())
+        assert one["pairs_kept"] == 8, name
+    manifest = require(RunDir(config.run_dir), "texts")
+    store = TextStore.open(manifest)
+    assert store.sources is not None
+    queries, passages = (
+        table.column("text").to_pylist() for table in (store.queries, store.passages)
+    )
+    of_pairs = store.sources.numbers["pair"].tolist()
+    assert len(of_pairs) == store.num_pairs
+    for query, source in zip(store.pair_query_ids.tolist(), of_pairs, strict=True):
+        assert queries[query].startswith(("one", "two")[source])
+    for text, source in zip(passages, store.sources.numbers["passage"].tolist(), strict=True):
+        if text.startswith(("one", "two")):
+            assert text.startswith(("one", "two")[source])
+    # A known negative stands for all chunks of its document.
+    assert store.documents is not None
+    known = pa.ipc.open_file(manifest.folder / "negatives.arrow").read_all()
+    listed = [set(store.documents.passage_ids.row(n).tolist()) for n in range(17)]
+    rejected = next(one for one in listed if any(passages[p].startswith("x0") for p in one))
+    assert set(known.column("passage_id").to_pylist()) == rejected
+    assert known.num_rows == 16 * len(rejected)
 
 
 def test_labels_keep_chunks_of_one_document_apart(runs, tmp_path):
