@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stx_mine.artifacts.artifact import read_manifest
 from stx_mine.artifacts.files import read_array
+from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vector_cache import VectorCache, text_keys
 from stx_mine.config import EmbedConfig, MineConfig
 from stx_mine.errors import ArtifactError, ConfigError, InputError, ModelError
@@ -236,6 +237,25 @@ def test_vectors_that_do_not_fit_say_what_was_expected(data):
     (data / "text.npy").write_text("no array")
     with pytest.raises(InputError, match="cannot read"):
         embed(data, "other", query_vectors=str(data / "text.npy"), passage_vectors=wide)
+
+
+def test_vectors_of_chunks_come_in_the_order_of_texts_only(data):
+    cut = {"chunk": (14, 0), "tokenizer": "package:wordllama"}
+    rows = [f"{one}, and a word or two on what cats do in the night" for one in PASSAGES]
+    pq.write_table(pa.table({"q": QUERIES, "p": rows}), data / "pairs.parquet")
+    by_row = {
+        "query_vectors": saved(data / "q.npy", QUERIES),
+        "passage_vectors": saved(data / "p.npy", rows),
+    }
+    with pytest.raises(InputError, match="which are chunks, so that rows of the input say nothing"):
+        embed(data, "run", **cut, **by_row)
+    store = TextStore.open(read_manifest(data / "run/texts"))
+    chunks = store.passages.column("text").to_pylist()
+    assert len(chunks) > len(PASSAGES)
+    by_text = {**by_row, "passage_vectors": saved(data / "c.npy", chunks)}
+    embed(data, "run", pairs=None, **by_text)
+    expected = np.array([vector_of(text[::-1], 4) for text in chunks])
+    np.testing.assert_array_equal(vectors_of(data / "run", "passages"), expected)
 
 
 def test_options_that_vectors_or_functions_do_not_heed_are_refused(data):

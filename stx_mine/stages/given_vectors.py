@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import read_manifest
+from stx_mine.artifacts.documents import Documents
 from stx_mine.artifacts.files import StoredArray, checksum, read_array, write_array, write_json
-from stx_mine.artifacts.pair_source import PairSource
 from stx_mine.artifacts.texts import TextStore
 from stx_mine.artifacts.vectors import unit_rows
 from stx_mine.config import EmbedConfig
 from stx_mine.engine.tasks import Worker
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.stages.distinct import Distinct
+from stx_mine.stages.ingest import open_input
 from stx_mine.stages.read_pairs import Ingested, read_sources
 from stx_mine.stages.shard_counts import ShardCounts, shards_of
 
@@ -72,6 +73,11 @@ class GivenVectors(Worker):
                 f"found {config.truncate_dim}; give fewer, or leave it out"
             )
         return found
+
+    @cached_property
+    def _cut(self) -> bool:
+        """Whether passages were cut into chunks, which no row of the input is."""
+        return Documents.open(self.texts) is not None
 
     def match(self) -> dict[str, NDArray[np.int64]]:
         """Role -> int64 (texts,): the row of its file that each text takes.
@@ -133,13 +139,9 @@ class GivenVectors(Worker):
         write_array(self.folder / name, vectors)
 
     def _ingested(self) -> Ingested | None:
-        """The input, read again for the id of each row; None where it is not named."""
-        config = self.config
-        if config.pairs is not None:
-            return read_sources([PairSource.open(config.pairs, config, "train")])
-        if config.sources is not None:
-            return read_sources([PairSource.open(s.path, s, "train") for s in config.sources])
-        return None
+        """The input, read again for the id of each row; None where it is not named, or was cut."""
+        opened = [] if self._cut else open_input(self.config)
+        return read_sources(opened) if opened else None
 
     def _rows(self, role: str, ingested: Ingested | None) -> NDArray[np.int64]:
         """Which row each text takes; of equal texts the first.
@@ -165,6 +167,8 @@ class GivenVectors(Worker):
                 missing = int((first < 0).sum())
                 also = f", which lacks {missing:,} passages of the pairs" if missing else ""
                 counts.append(f"{corpus:,} (rows of the corpus{also})")
+        elif self._cut:
+            counts.append("which are chunks, so that rows of the input say nothing")
         else:
             counts.append("or name PAIRS too, for vectors in the order of its rows")
         raise InputError(

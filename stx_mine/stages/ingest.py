@@ -59,14 +59,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
             "expected PAIRS or --sources, found neither; name a file of pairs, a BEIR folder, or "
             "a YAML list of sources"
         )
-    if config.pairs is not None:
-        opened = [PairSource.open(config.pairs, config, "train").with_languages(config)]
-    else:
-        opened = [
-            PairSource.open(one.path, one, "train").with_languages(one)
-            for one in config.sources or ()
-        ]
-    opened = [replace(one, titles=config.title != "none") for one in opened]
+    opened = open_input(config)
     chunker = _chunker(config)
     run = RunDir(config.run_dir)
     with run.lock(share_of(config), begins=True), run.exclusive():
@@ -81,6 +74,22 @@ def run_ingest(config: IngestConfig) -> StageReport:
             return _report(artifact, skipped=True)
         _write(artifact, config, opened, read_sources(opened), chunker)
         return _report(artifact)
+
+
+def open_input(config: IngestConfig) -> list[PairSource]:
+    """PAIRS, or the sources, in their order; nothing where neither is named.
+
+    Raises:
+        InputError: An input is missing or malformed.
+    """
+    if config.pairs is not None:
+        opened = [PairSource.open(config.pairs, config, "train").with_languages(config)]
+    else:
+        opened = [
+            PairSource.open(one.path, one, "train").with_languages(one)
+            for one in config.sources or ()
+        ]
+    return [replace(one, titles=config.title != "none") for one in opened]
 
 
 def _chunker(config: IngestConfig) -> Chunker | None:
