@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
+TEST_PROCESSES ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 
@@ -17,7 +18,7 @@ minilm: $(READY)
 	$(BIN)/stx-mine run pipelines/minilm.yaml
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

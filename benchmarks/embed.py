@@ -3,7 +3,7 @@
 Every part runs in a fresh process with two threads, ours and the library one after the other on
 the same texts. Ratios are of medians and above 1 in our favour.
 
-    python -m benchmarks.embed [--quick] [--parts transformer static memory ray]
+    python -m benchmarks.embed [--quick] [--parts transformer static memory cache ray]
                                [--output benchmarks/results/embed.json]
 """
 
@@ -19,15 +19,22 @@ from benchmarks.fresh import run_fresh
 
 WORKERS = "benchmarks.embed_workers"
 NUM_THREADS = 2
-PARTS = ("transformer", "static", "memory", "ray")
+PARTS = ("transformer", "static", "memory", "cache", "ray")
 # Texts and repeats of each part.
 FULL = {
     "transformer": (4_000, 3),
     "static": (120_000, 5),
     "memory": (1_000_000, 1),
+    "cache": (4_000, 1),
     "ray": (200_000, 3),
 }
-QUICK = {"transformer": (300, 1), "static": (20_000, 1), "memory": (40_000, 1), "ray": (20_000, 1)}
+QUICK = {
+    "transformer": (300, 1),
+    "static": (20_000, 1),
+    "memory": (40_000, 1),
+    "cache": (300, 1),
+    "ray": (20_000, 1),
+}
 
 
 def main() -> None:
@@ -56,9 +63,11 @@ def measure(part: str, num_texts: int, repeats: int) -> dict[str, Any]:
     """One part, in fresh processes."""
     if part == "ray":
         return ray_overhead.measure(num_texts, repeats)
-    if part != "memory":
+    if part in ("transformer", "static"):
         return run_fresh(WORKERS, [part, str(num_texts), str(repeats)], NUM_THREADS)
     with tempfile.TemporaryDirectory() as folder:
+        if part == "cache":
+            return run_fresh(WORKERS, [part, folder, str(num_texts)], NUM_THREADS)
         prepared = run_fresh(WORKERS, ["prepare", folder, str(num_texts)], NUM_THREADS)
         return {**prepared, **run_fresh(WORKERS, ["memory", folder, STATIC], NUM_THREADS)}
 
@@ -79,6 +88,7 @@ def headline_of(content: dict[str, Any]) -> dict[str, float | None]:
         "static_speedup_best": figure("static", "speedup_best"),
         "static_tokenizer_share": figure("static", "share_of_tokenizer"),
         "rss_gb": None if rss is None else round(rss / 1e3, 3),
+        "one_percent_more": figure("cache", "share"),
         "ray_overhead": figure("ray", "ray_overhead"),
     }
 

@@ -1,6 +1,6 @@
 """What the embedding benchmark measures, each in a fresh process: one JSON object on stdout.
 
-python -m benchmarks.embed_workers {transformer,static,prepare,memory} WORKPLACE ARGUMENTS...
+python -m benchmarks.embed_workers {transformer,static,prepare,memory,cache} ARGUMENTS...
 """
 
 import json
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import members
+from benchmarks.datasets import write_pairs
 from benchmarks.fresh import PeakMemory
 from stx_mine.config import EmbedConfig, IngestConfig
 from stx_mine.core.fidelity import measure_fidelity
@@ -147,6 +148,26 @@ def memory(place: Path, model: str) -> dict[str, Any]:
     }
 
 
+def cache(place: Path, num_pairs: int) -> dict[str, Any]:
+    """Seconds of the stage with an empty cache, with 1% of new pairs, with nothing new."""
+    from stx_mine.stages.embed import run_embed
+
+    seconds, pairs = {}, list(dict.fromkeys(members.load().pairs))
+    for name, number in (("first", 1.0), ("one_percent_more", 1.01), ("nothing_new", 1.01)):
+        some = pairs[: int(num_pairs * number)]
+        write_pairs(some, place / f"{name}.parquet")
+        config = EmbedConfig(
+            pairs=str(place / f"{name}.parquet"),
+            run_dir=str(place / name),
+            model=TRANSFORMER,
+            device="cpu",
+            embedding_cache=str(place / "cache"),
+        )
+        seconds[name], _ = timed(lambda config=config: run_embed(config))
+    added = seconds["one_percent_more"] - seconds["nothing_new"]
+    return {"pairs": num_pairs, "seconds": seconds, "share": added / seconds["first"]}
+
+
 def sample(texts: Sequence[str], number: int) -> tuple[list[str], pa.ChunkedArray]:
     """Distinct texts drawn evenly, in random order, as a list and as Arrow holds them."""
     distinct = sorted(set(texts))
@@ -191,6 +212,8 @@ def main() -> None:
     if name in ("transformer", "static"):
         run = {"transformer": transformer, "static": static}[name]
         result = run(*map(int, arguments))
+    elif name == "cache":
+        result = cache(Path(arguments[0]), int(arguments[1]))
     elif name == "prepare":
         result = prepare(Path(arguments[0]), int(arguments[1]))
     else:

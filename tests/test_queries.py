@@ -407,7 +407,7 @@ def test_the_passage_is_cut_and_the_prompt_is_not(generators: dict[str, Path]) -
         long.generate(["x" * 390], [1], 1)
 
 
-@pytest.mark.parametrize("kind", ["t5", "gpt2"])
+@pytest.mark.parametrize("kind", ["t5", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_generated_queries_through_the_command_line(
     kind: str, generators: dict[str, Path], small_input: Path, tmp_path: Path, cli: Cli
 ) -> None:

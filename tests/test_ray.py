@@ -67,6 +67,7 @@ def test_a_killed_worker_costs_a_try_of_its_task(tmp_path: Path) -> None:
     assert len(list(artifact.folder.glob("*.death-*"))) == 2 * (TRIES - 1)
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_worker_three_times_is_named(tmp_path: Path) -> None:
     artifact = begun(RunDir(tmp_path))
     worker = Dying(artifact.folder, (FILES[4],), times=99)
@@ -86,6 +87,7 @@ def test_a_task_that_fails_three_times_is_named_and_finished_files_stay(tmp_path
     assert artifact.pending(FILES) == FILES[-1:]
 
 
+@pytest.mark.slow
 def test_a_mistake_of_the_user_comes_back_as_such_and_a_bug_with_its_trace(tmp_path: Path) -> None:
     artifact = begun(RunDir(tmp_path))
     mistake = Writer(artifact.folder, failing=tuple(FILES), times=1, error=InputError)
@@ -125,6 +127,7 @@ def test_both_engines_make_the_same_bytes(small_input: Path, tmp_path: Path) -> 
         assert len(digests) == 1
 
 
+@pytest.mark.slow
 def test_both_engines_embed_alike_however_vectors_come(
     small_input: Path, tmp_path: Path, tiny_transformer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

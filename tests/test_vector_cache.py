@@ -339,6 +339,7 @@ def test_a_function_that_cannot_embed_is_named(data, encoder_module, name, words
         embed(data, "run", encoder=name.replace("MODULE", encoder_module))
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_bytes_of_one(data, tiny_transformer):
     command = ["embed", data / "pairs.parquet", "--model", tiny_transformer, "--shard-size", "4"]
     command += ["--batches-at-once", "1", "--embedding-cache"]
