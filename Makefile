@@ -18,7 +18,7 @@ minilm: $(READY)
 	$(BIN)/stx-mine run pipelines/minilm.yaml
 
 test: $(READY) lint
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
