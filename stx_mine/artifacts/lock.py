@@ -100,8 +100,10 @@ class RunLock:
         self._acquire(self._main, patience_s)
         try:
             self._say_who(_LOCK)
-            yield
-            self._who(_LOCK).unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                self._who(_LOCK).unlink(missing_ok=True)
         finally:
             self._main.release()
 
