@@ -15,7 +15,7 @@ from stx_mine.artifacts.files import atomic, read_table, write_table
 from stx_mine.artifacts.sources import SourceInfo
 from stx_mine.artifacts.texts import take_texts
 from stx_mine.errors import InputError
-from stx_mine.ragged import Ragged
+from stx_mine.ragged import Ragged, places_of
 
 POSITIVES, TEXTS, CARD = "positives.parquet", "texts.arrow", "README.md"
 GROUPS = "groups.parquet"
@@ -225,7 +225,7 @@ def slot_groups(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
     slots[0] = table.column("positive_id").to_numpy()
     lengths = negatives.lengths()
     rows = np.repeat(np.arange(table.num_rows), lengths)
-    places = np.arange(len(rows)) - np.repeat(negatives.offsets[:-1], lengths)
+    places = places_of(np.zeros_like(lengths), lengths)
     slots[1 + places, rows] = negatives.values
     return slots
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from stx_mine.artifacts.columns import find_rows
 from stx_mine.artifacts.files import checksum
 from stx_mine.artifacts.readers import ColumnFile
 from stx_mine.artifacts.texts import TextStore, text_digests
@@ -65,13 +65,13 @@ class CandidateFile:
         query_keys, passage_keys = self._keys(store, "queries"), self._keys(store, "passages")
         queries, passages = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for query_column, passage_column in self._lines():
-            found = _find(passage_column, passage_keys)
+            found = find_rows(passage_column, passage_keys)
             rows, chunks = np.empty(0, np.int64), np.empty(0, np.int64)
             if store.documents is not None:
                 by_digest = self.columns is not None
                 rows, chunks = store.documents.chunks_named(passage_column, by_digest)
             whole = np.setdiff1d(np.arange(len(found)), rows)
-            asking = _find(query_column, query_keys)
+            asking = find_rows(query_column, query_keys)
             queries += [asking[whole], asking[rows]]
             passages += [found[whole], chunks]
         query_ids, passage_ids = np.concatenate(queries), np.concatenate(passages)
@@ -118,10 +118,3 @@ class CandidateFile:
                 f"expected a TREC run (query Q0 passage rank score tag) in {self.path}, found "
                 f"something else ({' '.join(str(error).split())}); mend that line"
             ) from error
-
-
-def _find(wanted: pa.Array, keys: pa.Array) -> NDArray[np.int64]:
-    """Row of each wanted key; -1 where there is none, or where it is null."""
-    found = pc.index_in(wanted, value_set=keys, skip_nulls=True)
-    ids: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    return ids.astype(np.int64)

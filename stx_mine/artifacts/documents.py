@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stx_mine.artifacts.columns import find_rows
 from stx_mine.artifacts.files import read_table, write_table
 from stx_mine.ragged import Ragged
 
@@ -55,8 +55,7 @@ class Documents:
             int64 (M,) row of `wanted`, rising, and int64 (M,) passage ids.
         """
         keys = self.digests if by_digest else self.original_ids
-        found = pc.index_in(wanted, value_set=keys, skip_nulls=True)
-        numbers = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        numbers = find_rows(wanted, keys)
         rows = np.flatnonzero(numbers >= 0)
         chunks, _ = self.passage_ids.take(numbers[rows])
         return np.repeat(rows, chunks.lengths()), chunks.values

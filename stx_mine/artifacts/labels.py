@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.batches import list_column, ragged_column
+from stx_mine.artifacts.columns import number_values
 from stx_mine.artifacts.files import atomic
 from stx_mine.artifacts.readers import ColumnFile
 from stx_mine.artifacts.texts import DIGEST, text_digests
@@ -65,19 +66,12 @@ class LabeledFile:
             texts.append(some_texts)
             digests.append(text_digests(some_texts))
             labels.append(pc.utf8_trim_whitespace(some_labels))
-        text_ids, _ = _numbers(pa.chunked_array(digests, DIGEST))
+        text_ids, _ = number_values(pa.chunked_array(digests, DIGEST))
         named = pa.chunked_array(labels, pa.large_string())
-        label_ids, names = _numbers(pc.if_else(pc.equal(named, ""), None, named))
+        label_ids, names = number_values(pc.if_else(pc.equal(named, ""), None, named))
         firsts = np.unique(text_ids, return_index=True)[1][int((text_ids < 0).any()) :]
         raw = pa.chunked_array(texts, pa.large_string()).take(pa.array(firsts))
         return cls(text_ids, label_ids, raw, names)
-
-
-def _numbers(values: pa.ChunkedArray) -> tuple[NDArray[np.int64], pa.Array]:
-    """Number distinct values in the order of their first rows; -1 for null."""
-    encoded = values.combine_chunks().dictionary_encode()
-    numbers = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    return numbers.astype(np.int64), encoded.dictionary
 
 
 def write_labels(path: Path, names: pa.Array, texts: Ragged) -> None:

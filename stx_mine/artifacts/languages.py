@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stx_mine.artifacts.columns import number_values
 from stx_mine.artifacts.files import read_array, read_json, write_array, write_json
 
 LANGUAGES = "languages.json"
@@ -91,6 +92,5 @@ def number_languages(columns: list[pa.Array]) -> tuple[tuple[str, ...], NDArray[
     values = pa.chunked_array(columns, pa.large_string()).combine_chunks()
     values = pc.utf8_trim_whitespace(values)
     values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.large_string()), values)
-    encoded = values.dictionary_encode()
-    numbers = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    return tuple(encoded.dictionary.to_pylist()), numbers.astype(np.int64)
+    numbers, names = number_values(values)
+    return tuple(names.to_pylist()), numbers

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.ragged import Ragged, offsets_of
+from stx_mine.ragged import Ragged, offsets_of, places_of
 
 
 def _none() -> NDArray[np.int64]:
@@ -64,5 +64,4 @@ def members_of(groups: Ragged, texts: NDArray[np.int64], groups_of: NDArray[np.i
     )
     lengths = last - first
     ends = offsets_of(lengths)
-    places = np.repeat(first - ends[:-1], lengths) + np.arange(ends[-1])
-    return Ragged(ends[groups.offsets], texts[order][places])
+    return Ragged(ends[groups.offsets], texts[order][places_of(first, lengths)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.assign import Assignment, draw_order
 from stx_mine.core.labels import Labels
-from stx_mine.ragged import Ragged, offsets_of
+from stx_mine.ragged import Ragged, offsets_of, places_of
 
 _MAX_ROUNDS = 8
 # Turns that do not fit into the rest of a batch, before one may leave a single text of its label
@@ -121,7 +121,7 @@ def _turns(
     """int64 (T,) the label of each turn, and int64 (L,) turns of each label."""
     num_turns = -(-limits // texts_per_label)
     owners = np.repeat(np.arange(len(limits)), num_turns)
-    numbers = np.arange(len(owners)) - np.repeat(offsets_of(num_turns)[:-1], num_turns)
+    numbers = places_of(np.zeros_like(num_turns), num_turns)
     # One in each equal part of the packing, at random: other labels meet each time.
     places = (numbers + rng.random(len(owners))) / num_turns[owners]
     places[(numbers == 0) & waiting[owners]] = 0

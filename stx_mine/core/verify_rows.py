@@ -7,7 +7,7 @@ U distinct anchors. A text is a number: equal texts have equal ones, and -1 is a
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.ragged import Ragged, offsets_of
+from stx_mine.ragged import Ragged, offsets_of, places_of
 
 MISSING, OWN_TEXT, KNOWN_POSITIVE = "missing", "own_text", "known_positive"
 REPEATED, POSITIVE_ELSEWHERE = "repeated", "positive_elsewhere"
@@ -60,9 +60,8 @@ class KnownPairs:
         places, width = _places(self._anchors, anchors_U), len(self._positives)
         starts = np.searchsorted(self._keys, places * width)
         lengths = np.searchsorted(self._keys, (places + 1) * width) - starts
-        offsets = offsets_of(lengths)
-        taken = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Ragged(offsets, self._positives[self._keys[taken] % max(1, width)])
+        keys = self._keys[places_of(starts, lengths)]
+        return Ragged(offsets_of(lengths), self._positives[keys % max(1, width)])
 
 
 def broken_rules(ids_BC: NDArray[np.int64], known: KnownPairs) -> dict[str, NDArray[np.bool_]]:

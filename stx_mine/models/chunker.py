@@ -11,6 +11,7 @@ from tokenizers import Encoding, Tokenizer
 from stx_mine.core.chunks import CHARACTER, INSIDE, SENTENCE, WORD, cut
 from stx_mine.core.terms import Span, sentences, unspaced_places
 from stx_mine.errors import ConfigError, ModelError
+from stx_mine.models.encoder import token_limit
 from stx_mine.models.load import is_static, load_model
 from stx_mine.models.tokenise import role_prompt
 
@@ -87,8 +88,7 @@ class Chunker:
         encoded = [len(tokenizer.encode(one or "", add_special_tokens=False)) for one in before]
         special = 0 if static else tokenizer.num_special_tokens_to_add(is_pair=False)
         around = special + max(encoded)
-        length = model.max_seq_length
-        limit = None if static or length is None or length == float("inf") else int(length)
+        limit = None if static else token_limit(model)
         if limit is not None and tokens > limit:
             raise ConfigError(
                 f"--chunk {tokens},{overlap} makes chunks of {tokens} tokens, the model {name!r} "

@@ -106,15 +106,20 @@ def model_contract(model: SentenceTransformer, name: str) -> dict[str, Any]:
     Raises:
         ModelError: It compares by Manhattan distance.
     """
-    limit = model.max_seq_length
     return {
         "weights": weights_digest(model),
         "prompts": dict(model.prompts),
         "default_prompt": model.default_prompt_name,
-        "max_length": None if limit is None or limit == float("inf") else int(limit),
+        "max_length": token_limit(model),
         "similarity": similarity_of(model, name),
         "dim": int(model.get_embedding_dimension() or 0),
     }
+
+
+def token_limit(model: SentenceTransformer) -> int | None:
+    """Tokens of a text that a model reads, special ones included; None for all."""
+    limit = model.max_seq_length
+    return None if limit is None or limit == float("inf") else int(limit)
 
 
 def weights_digest(model: SentenceTransformer) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from stx_mine.models.ahead import ahead
-from stx_mine.ragged import offsets_of
+from stx_mine.ragged import offsets_of, places_of
 
 # One call of the tokenizer: enough for all cores, little enough that its objects stay small.
 _CHUNK_TEXTS, _CHUNK_BYTES = 16_384, 1 << 22
@@ -49,9 +49,8 @@ class TextTokens:
     def take(self, rows: NDArray[np.int64]) -> "TextTokens":
         """The tokens of some texts."""
         lengths = self.lengths[rows]
-        offsets = offsets_of(lengths)
-        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return TextTokens(self.ids[places], offsets, self.lost[rows])
+        places = places_of(self.offsets[rows], lengths)
+        return TextTokens(self.ids[places], offsets_of(lengths), self.lost[rows])
 
     @classmethod
     def joined(cls, parts: "list[TextTokens]") -> "TextTokens":

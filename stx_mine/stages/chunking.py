@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stx_mine.artifacts.columns import number_values
 from stx_mine.artifacts.documents import write_documents
 from stx_mine.artifacts.files import read_table
 from stx_mine.artifacts.texts import DIGEST, TEXT_SCHEMA, take_texts, text_digests, write_texts
 from stx_mine.core.best_chunk import best_chunk, term_counts
 from stx_mine.models.chunker import Chunker, in_blocks
-from stx_mine.ragged import Ragged, offsets_of
+from stx_mine.ragged import Ragged, offsets_of, places_of
 from stx_mine.stages.distinct import Distinct
 
 # Chunks before the equal ones among them are known; gone when `texts/` is finished.
@@ -96,13 +97,10 @@ def write_chunks(
 
     raw = folder / _CHUNKS
     write_texts(raw, chunks())
-    encoded = pa.chunked_array(digests, DIGEST).combine_chunks().dictionary_encode()
-    ids = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    ids, distinct = number_values(pa.chunked_array(digests, DIGEST))
     write_texts(folder / passages, _first_rows(raw, ids))
     raw.unlink()
-    found = Chunked(
-        _distinct_rows(np.concatenate(lengths), ids), encoded.dictionary, tally.counts(len(ids))
-    )
+    found = Chunked(_distinct_rows(np.concatenate(lengths), ids), distinct, tally.counts(len(ids)))
     cut = np.flatnonzero(np.concatenate(lengths) > 1)
     write_documents(
         folder,
@@ -179,7 +177,7 @@ def _cut(
 def _numbered(ids: pa.Array, counts: NDArray[np.int64]) -> pa.Array:
     """Original ids of chunks: that of the document, and "#" and the number where it was cut."""
     rows = np.repeat(np.arange(len(counts)), counts)
-    numbers = np.arange(len(rows)) - np.repeat(offsets_of(counts)[:-1], counts)
+    numbers = places_of(np.zeros_like(counts), counts)
     named = ids.take(pa.array(rows))
     mark = pa.scalar("#", pa.large_string())
     joined = pc.binary_join_element_wise(named, pa.array(numbers).cast(pa.large_string()), mark)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.artifact import Manifest, require
+from stx_mine.artifacts.columns import number_values
 from stx_mine.artifacts.judged import JudgedUnits
 from stx_mine.artifacts.pools import rows_of
 from stx_mine.artifacts.run_dir import RunDir
@@ -154,9 +155,8 @@ class Common:
             ids = np.arange(len(texts_a))
             return cls(ids, ids, len(ids))
         digests = [text_digests(chunk) for texts in (texts_a, texts_b) for chunk in texts.chunks]
-        encoded = pa.chunked_array(digests, DIGEST).combine_chunks().dictionary_encode()
-        numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        return cls(numbers[: len(texts_a)], numbers[len(texts_a) :], len(encoded.dictionary))
+        numbers, distinct = number_values(pa.chunked_array(digests, DIGEST))
+        return cls(numbers[: len(texts_a)], numbers[len(texts_a) :], len(distinct))
 
     @cached_property
     def ids_a(self) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stx_mine.artifacts.columns import find_rows, number_values
 from stx_mine.artifacts.pair_source import TextStream
 from stx_mine.artifacts.texts import DIGEST, text_digests
 
@@ -53,9 +54,7 @@ def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct
             found = pc.if_else(keep, found, pa.scalar(None, DIGEST))
         digests.append(found)
         originals.append(original_ids)
-    encoded = pa.chunked_array(digests).combine_chunks().dictionary_encode()
-    ids = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return Distinct(ids, encoded.dictionary, pa.chunked_array(originals))
+    return Distinct(*number_values(pa.chunked_array(digests)), pa.chunked_array(originals))
 
 
 def merged(parts: list[Distinct]) -> tuple[Distinct, list[NDArray[np.int64]]]:
@@ -65,17 +64,13 @@ def merged(parts: list[Distinct]) -> tuple[Distinct, list[NDArray[np.int64]]]:
         The texts of all streams, and for each stream int64 (its distinct texts + 1,) its ids ->
         ids of all; the last entry is -1, so that -1 stays -1.
     """
-    encoded = pa.chunked_array([part.digests for part in parts]).combine_chunks()
-    encoded = encoded.dictionary_encode()
-    numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers, digests = number_values(pa.chunked_array([part.digests for part in parts]))
     borders = np.cumsum([len(part.digests) for part in parts])[:-1]
     ids = [np.append(one, -1) for one in np.split(numbers, borders)]
     originals = pa.chunked_array(
         [chunk for part in parts for chunk in part.original_ids.chunks], pa.large_string()
     )
-    return Distinct(
-        translated(ids, [part.ids for part in parts]), encoded.dictionary, originals
-    ), ids
+    return Distinct(translated(ids, [part.ids for part in parts]), digests, originals), ids
 
 
 def translated(
@@ -83,3 +78,14 @@ def translated(
 ) -> NDArray[np.int64]:
     """Ids within the parts -> ids of all, one part after the other."""
     return np.concatenate([one[part] for one, part in zip(ids, of_parts, strict=True)])
+
+
+def text_ids_of(queries: pa.Array, passages: pa.Array) -> NDArray[np.int64]:
+    """int64 (queries,): the passage of equal text, or a number of its own after all passages.
+
+    Args:
+        queries: Digests of distinct queries.
+        passages: Digests of distinct passages.
+    """
+    found = find_rows(queries, passages)
+    return np.where(found >= 0, found, len(passages) + np.arange(len(queries)))

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.stages.chunking import Chunked, Positives
+from stx_mine.stages.distinct import text_ids_of
 from stx_mine.stages.read_pairs import Ingested, repetitions
 
 
@@ -65,7 +64,7 @@ class Numbered:
     def cut(cls, found: Ingested, chunked: Chunked, positives: Positives) -> "Numbered":
         """Documents are chunks, which are the passages; their ids and groups are new."""
         groups = chunked.groups()
-        query_texts = _query_texts(found.queries.digests, chunked.digests)
+        query_texts = text_ids_of(found.queries.digests, chunked.digests)
         in_corpus = query_texts < chunked.num_passages
         query_groups = query_texts.copy()
         query_groups[in_corpus] = groups[query_texts[in_corpus]]
@@ -98,13 +97,6 @@ class Numbered:
             },
             counts_by_source=by_source,
         )
-
-
-def _query_texts(queries: pa.Array, passages: pa.Array) -> NDArray[np.int64]:
-    """Text id of each query, from the digests of queries and passages."""
-    same = pc.fill_null(pc.index_in(queries, value_set=passages), -1)
-    found = same.to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.where(found >= 0, found, len(passages) + np.arange(len(queries)))
 
 
 def _others(

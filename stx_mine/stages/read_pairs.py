@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stx_mine.artifacts.pair_source import PairSource
 from stx_mine.errors import InputError
-from stx_mine.stages.distinct import Distinct, merged, number_texts, translated
+from stx_mine.stages.distinct import Distinct, merged, number_texts, text_ids_of, translated
 
 # Why a pair is dropped, by the code in `_drop_reasons`; 0 is kept.
 _REASONS = (
@@ -108,7 +108,7 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
     parts = [_Part.read(source) for source in sources]
     passages, passage_ids = merged([part.passages for part in parts])
     queries, query_ids = merged([part.queries for part in parts])
-    query_groups = _query_groups(queries, passages)
+    query_groups = text_ids_of(queries.digests, passages.digests)
     numbers = np.repeat(np.arange(len(parts)), [len(part.query_ids) for part in parts])
     pairs = np.stack(
         [
@@ -192,14 +192,6 @@ def _join(
         )
     found: NDArray[np.int64] = texts.ids[rows.to_numpy(zero_copy_only=False)]
     return found
-
-
-def _query_groups(queries: Distinct, passages: Distinct) -> NDArray[np.int64]:
-    """Group of each query: the passage of equal text, or one of its own after all passages."""
-    same = pc.fill_null(pc.index_in(queries.digests, value_set=passages.digests), -1)
-    own = len(passages.digests) + np.arange(len(queries.digests))
-    found = same.to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.where(found >= 0, found, own)
 
 
 def _drop_reasons(

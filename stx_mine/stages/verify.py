@@ -24,6 +24,7 @@ from stx_mine.artifacts.batches import (
     ragged_scores,
     text_columns,
 )
+from stx_mine.artifacts.columns import number_values
 from stx_mine.artifacts.files import checksum, read_json
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.texts import text_digests
@@ -238,8 +239,7 @@ def _check_slots(shard: Shard, table: pa.Table, batch: BatchIds) -> Iterator[Vio
         else:
             ids.append(batch.negatives.values[batch.negatives.offsets[here] + slot - 2])
         digests.append(text_digests(column.drop_null().combine_chunks()))
-    numbers = pa.chunked_array(digests).combine_chunks().dictionary_encode().indices
-    texts = pc.fill_null(numbers, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    texts, _ = number_values(pa.chunked_array(digests))
     yield from check_texts(np.concatenate(rows), np.concatenate(ids), texts)
 
 

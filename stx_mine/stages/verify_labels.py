@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.artifacts.batches import POSITIVES, Shard, ragged_column
+from stx_mine.artifacts.columns import number_values
 from stx_mine.artifacts.labels import read_labels
 from stx_mine.artifacts.texts import text_digests
 from stx_mine.core.verify import Violation, check_texts
@@ -64,8 +65,7 @@ def _check_batch(
     digests = text_digests(table.column("text").combine_chunks())
     for row in np.flatnonzero(digests.is_null().to_numpy(zero_copy_only=False)):
         yield Violation(int(row), "the text is empty", ())
-    numbers = digests.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    yield from check_texts(np.arange(len(labels)), text_ids, numbers.astype(np.int64))
+    yield from check_texts(np.arange(len(labels)), text_ids, number_values(digests)[0])
 
 
 def _sentence(place: str, table: pa.Table, names: pa.ChunkedArray, violation: Violation) -> str:
