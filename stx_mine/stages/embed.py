@@ -4,11 +4,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from stx_mine.artifacts.artifact import Artifact, Manifest, require
-from stx_mine.artifacts.files import read_array
 from stx_mine.artifacts.lock import Share
 from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.artifacts.sources import read_sources
@@ -21,6 +19,7 @@ from stx_mine.stages.ingest import run_ingest
 from stx_mine.stages.report import StageReport, make_report
 from stx_mine.stages.shard_counts import ShardCounts
 from stx_mine.stages.shard_embedder import ROLES, ShardEmbedder
+from stx_mine.stages.vector_writer import VectorWriter
 
 _VECTORS = ("query_vectors", "passage_vectors")
 
@@ -69,9 +68,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
         return _report(artifact, config, parts)
 
 
-def _worker(
-    config: EmbedConfig, run: RunDir, texts: Manifest, share: Share | None
-) -> ShardEmbedder | GivenVectors:
+def _worker(config: EmbedConfig, run: RunDir, texts: Manifest, share: Share | None) -> VectorWriter:
     """What makes the shards, with absolute paths: it may travel."""
     config = replace(
         config,
@@ -105,8 +102,8 @@ def devices_of(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
 def _begin(
     artifact: Artifact,
     names: list[str],
-    worker: ShardEmbedder | GivenVectors,
-    here: ShardEmbedder | GivenVectors,
+    worker: VectorWriter,
+    here: VectorWriter,
 ) -> None:
     """Write the plan, with how texts go through the model; one share chooses for all."""
     with artifact.run.exclusive():
@@ -118,6 +115,7 @@ def _begin(
             artifact.begin(names, {"tuning": None, "reason": "given", "trials": []})
             worker.write_rows(rows)
             return
+        assert isinstance(worker, ShardEmbedder)
         assert isinstance(here, ShardEmbedder)
         choices = artifact.choices or choose_tuning(worker, here, artifact.run.path)
         refuse_overlap(worker.config, choices["fidelity"])
@@ -127,15 +125,14 @@ def _begin(
 def _finish(
     artifact: Artifact,
     config: EmbedConfig,
-    worker: ShardEmbedder | GivenVectors,
+    worker: VectorWriter,
     contract: dict[str, Any],
 ) -> None:
     names, choices = list(worker.shards), dict(artifact.choices or {})
     counts = {
         "queries": len(worker.store.queries),
         "passages": len(worker.store.passages),
-        "zero_vectors": _zero_vectors(artifact, worker.shards),
-        **_shard_counts(artifact, names),
+        **_shard_counts(artifact, worker.shards),
     }
     extra = {
         "contract": contract,
@@ -158,19 +155,14 @@ def _own_prompts(config: EmbedConfig) -> dict[str, str]:
     return {name: prompt for name, prompt in asked.items() if prompt is not None}
 
 
-def _shard_counts(artifact: Artifact, names: list[str]) -> dict[str, Any]:
-    """What happened to the texts of all shards."""
-    found = sum((ShardCounts.read(artifact.folder, name) for name in names), ShardCounts())
-    return {name: count for name, count in asdict(found).items() if name != "texts"}
-
-
-def _zero_vectors(artifact: Artifact, shards: dict[str, tuple[str, int]]) -> dict[str, list[int]]:
-    """Role -> ids of the texts whose vector is zero: they score 0 with everything."""
-    found: dict[str, list[int]] = {role: [] for role in ROLES}
-    for name, (role, start) in shards.items():
-        vectors = read_array(artifact.folder / name)
-        found[role] += (start + np.flatnonzero(~vectors.any(axis=1))).tolist()
-    return found
+def _shard_counts(artifact: Artifact, shards: dict[str, tuple[str, int]]) -> dict[str, Any]:
+    """What happened to the texts of all shards; ids of zero vectors by role."""
+    by_role = dict.fromkeys(ROLES, ShardCounts())
+    for name, (role, _) in shards.items():
+        by_role[role] += ShardCounts.read(artifact.folder, name)
+    found = asdict(sum(by_role.values(), ShardCounts()))
+    found["zero_vectors"] = {role: counts.zero_vectors for role, counts in by_role.items()}
+    return {name: count for name, count in found.items() if name != "texts"}
 
 
 def _named(config: EmbedConfig) -> str:

@@ -1,6 +1,6 @@
 """Vectors that a person brings: rows of NumPy files to the texts that they belong to."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,46 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.artifact import read_manifest
 from stx_mine.artifacts.documents import Documents
-from stx_mine.artifacts.files import StoredArray, checksum, read_array, write_array, write_json
-from stx_mine.artifacts.texts import TextStore
-from stx_mine.artifacts.vectors import unit_rows
-from stx_mine.config import EmbedConfig
-from stx_mine.engine.tasks import Worker
-from stx_mine.errors import ConfigError, InputError
+from stx_mine.artifacts.files import StoredArray, checksum, read_array, write_array
+from stx_mine.errors import InputError
 from stx_mine.stages.distinct import Distinct
 from stx_mine.stages.ingest import open_input
 from stx_mine.stages.read_pairs import Ingested, read_sources
-from stx_mine.stages.shard_counts import ShardCounts, shards_of
+from stx_mine.stages.shard_counts import ShardCounts
+from stx_mine.stages.vector_writer import VectorWriter
 
 _ROLES = ("queries", "passages")
 _ROWS = "rows-{}.npy"
 
 
 @dataclass(frozen=True)
-class GivenVectors(Worker):
+class GivenVectors(VectorWriter):
     """Copies the vectors of a shard of texts from files.
 
-    Attributes:
-        config: The config; the paths in it are absolute.
-        texts: Folder of the texts.
-        folder: Folder of the shards, which holds the rows of the texts too while they are written.
+    The folder of the shards holds the rows of the texts too, while they are written.
     """
-
-    config: EmbedConfig
-    texts: Path
-    folder: Path
-
-    @cached_property
-    def store(self) -> TextStore:
-        """The texts."""
-        return TextStore.open(read_manifest(self.texts))
-
-    @cached_property
-    def shards(self) -> dict[str, tuple[str, int]]:
-        """Role and first id of each shard, by its name."""
-        return shards_of(self.store, self.config.shard_size)
 
     @cached_property
     def files(self) -> dict[str, StoredArray]:
@@ -67,11 +46,7 @@ class GivenVectors(Worker):
                 f"{config.passage_vectors}, found {dims['queries']} and {dims['passages']}; give "
                 "vectors of one model"
             )
-        if config.truncate_dim is not None and config.truncate_dim > dims["queries"]:
-            raise ConfigError(
-                f"--truncate-dim must be at most the {dims['queries']} dimensions of the vectors, "
-                f"found {config.truncate_dim}; give fewer, or leave it out"
-            )
+        self.check_dimensions(dims["queries"], "the vectors")
         return found
 
     @cached_property
@@ -122,21 +97,13 @@ class GivenVectors(Worker):
         role, start = self.shards[name]
         rows_of_role = read_array(self.folder / _ROWS.format(role))
         rows = np.array(rows_of_role[start : start + self.config.shard_size])
-        vectors: NDArray[Any] = np.asarray(self.files[role][rows], np.float32)[
-            :, : self.config.truncate_dim
-        ]
-        vectors = unit_rows(vectors) if self.config.normalize else vectors
-        with np.errstate(over="ignore"):
-            vectors = vectors.astype(self.config.dtype)
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            raise InputError(
-                f"row {rows[bad[0]]} of {self.files[role].path} is not finite, and {len(bad)} in "
-                f"the shard {name}; remove these texts, or mend the file"
-            )
-        counts = ShardCounts(texts=len(rows), uncounted=len(rows))
-        write_json(ShardCounts.path(self.folder, name), asdict(counts))
-        write_array(self.folder / name, vectors)
+        file, cut = self.files[role], slice(self.config.truncate_dim)
+        vectors = self.stored(
+            np.asarray(file[rows], np.float32)[:, cut],
+            lambda row: f"row {rows[row]} of {file.path}",
+            "remove these texts, or mend the file",
+        )
+        self.write(name, vectors, ShardCounts(texts=len(rows), uncounted=len(rows)))
 
     def _ingested(self) -> Ingested | None:
         """The input, read again for the id of each row; None where it is not named, or was cut."""

@@ -1,6 +1,6 @@
 """The shards of a run's texts, and what happened to the texts of each."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from stx_mine.artifacts.files import read_json
@@ -20,6 +20,7 @@ class ShardCounts:
         tokens_lost: Tokens beyond the limit.
         truncated: Texts that lost some.
         halvings: How often memory ran out and the budget of tokens was halved.
+        zero_vectors: Ids of the texts whose vector is zero: they score 0 with everything.
     """
 
     texts: int = 0
@@ -29,6 +30,7 @@ class ShardCounts:
     tokens_lost: int = 0
     truncated: int = 0
     halvings: int = 0
+    zero_vectors: list[int] = field(default_factory=list)
 
     def __add__(self, other: "ShardCounts") -> "ShardCounts":
         mine, theirs = asdict(self), asdict(other)

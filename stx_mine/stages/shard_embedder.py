@@ -1,7 +1,7 @@
 """The embedding task: the texts of one shard to one file of vectors."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,18 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from stx_mine.artifacts.artifact import PLAN, read_manifest
-from stx_mine.artifacts.files import read_json, write_array, write_json
-from stx_mine.artifacts.texts import TextStore
+from stx_mine.artifacts.artifact import PLAN
+from stx_mine.artifacts.files import read_json
 from stx_mine.artifacts.vector_cache import VectorCache, text_keys
-from stx_mine.artifacts.vectors import unit_rows
-from stx_mine.config import EmbedConfig, key_fields
-from stx_mine.engine.tasks import Worker
-from stx_mine.errors import ConfigError, InputError
+from stx_mine.config import key_fields
 from stx_mine.models.callable_encoder import CallableEncoder
 from stx_mine.models.encoder import model_contract
 from stx_mine.models.fast_encoder import Embedded, FastEncoder
 from stx_mine.models.load import load_model
 from stx_mine.models.token_encoder import Tuning
 from stx_mine.models.tokenise import Role
-from stx_mine.stages.shard_counts import ShardCounts, shards_of
+from stx_mine.stages.shard_counts import ShardCounts
+from stx_mine.stages.vector_writer import VectorWriter
 
 ROLES: dict[str, Role] = {"queries": "query", "passages": "passage"}
 # Texts of a role that say how its texts become inputs of the model.
@@ -34,21 +31,15 @@ _SAMPLE = 4_096
 
 
 @dataclass(frozen=True)
-class ShardEmbedder(Worker):
-    """Embeds the texts of a shard.
+class ShardEmbedder(VectorWriter):
+    """Embeds the texts of a shard; the plan in the folder says how they go through the model.
 
     Attributes:
-        config: The config; local paths in it are absolute.
-        texts: Folder of the texts.
-        folder: Folder of the shards; its plan says how texts go through the model.
         place: Folder of the person who called, where functions of their own may lie.
         devices: Of this machine, a process each; none for the best one seen.
         num_beside: How many processes share the cores of this machine.
     """
 
-    config: EmbedConfig
-    texts: Path
-    folder: Path
     place: Path
     devices: tuple[str, ...] = ()
     num_beside: int = 1
@@ -92,24 +83,10 @@ class ShardEmbedder(Worker):
             config.model, self.devices[0] if self.devices else None, config.max_length
         )
         dim = int(model.get_embedding_dimension() or 0)
+        self.check_dimensions(dim, config.model)
         if config.truncate_dim is not None:
-            if config.truncate_dim > dim:
-                raise ConfigError(
-                    f"--truncate-dim must be at most the {dim} dimensions of {config.model}, found "
-                    f"{config.truncate_dim}; give fewer, or leave it out"
-                )
             model.truncate_dim = config.truncate_dim
         return model
-
-    @cached_property
-    def store(self) -> TextStore:
-        """The texts."""
-        return TextStore.open(read_manifest(self.texts))
-
-    @cached_property
-    def shards(self) -> dict[str, tuple[str, int]]:
-        """Role and first id of each shard, by its name."""
-        return shards_of(self.store, self.config.shard_size)
 
     @cached_property
     def function(self) -> CallableEncoder | None:
@@ -177,9 +154,7 @@ class ShardEmbedder(Worker):
         role, start = self.shards[name]
         texts = self.table(role).column("text").slice(start, self.config.shard_size)
         vectors, counts = self._embed(texts, role, start)
-        # First, so that a shard that is there has its counts.
-        write_json(ShardCounts.path(self.folder, name), asdict(counts))
-        write_array(self.folder / name, vectors)
+        self.write(name, vectors, counts)
 
     def _embed(
         self, texts: pa.ChunkedArray, role: str, start: int
@@ -215,12 +190,12 @@ class ShardEmbedder(Worker):
         self, prompt: str | None, texts: pa.ChunkedArray, role: str
     ) -> tuple[NDArray[Any], ShardCounts]:
         found = self.encoder.embed(texts, ROLES[role], prompt)
-        vectors = unit_rows(found.vectors) if self.config.normalize else found.vectors
-        # What is too large for float16 becomes infinite, and is refused.
-        with np.errstate(over="ignore"):
-            stored = vectors.astype(self.config.dtype)
-        _refuse_infinite(stored, texts, role)
-        return stored, _counts(found, len(texts))
+        vectors = self.stored(
+            found.vectors,
+            lambda row: f"the vector of the text {texts[row].as_py()[:60]!r} of the {role}",
+            "use another model, --precision float32 or --dtype float32, or remove these texts",
+        )
+        return vectors, _counts(found, len(texts))
 
     def prompts(
         self, role: str, start: int, stop: int
@@ -242,13 +217,3 @@ def _counts(found: Embedded, num_texts: int) -> ShardCounts:
         truncated=found.num_truncated,
         halvings=found.num_halvings,
     )
-
-
-def _refuse_infinite(vectors: NDArray[Any], texts: pa.ChunkedArray, role: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"the model gave a vector that is not finite to the text "
-            f"{texts[int(bad[0])].as_py()[:60]!r} of the {role}; {len(bad)} in this shard; use "
-            "another model, --precision float32 or --dtype float32, or remove these texts"
-        )
