@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import cli_command, cli_environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -351,8 +352,15 @@ def test_two_devices_give_the_bytes_of_one(data, tiny_transformer):
     assert one.counts == two.counts
 
 
+def test_a_device_that_torch_does_not_know_is_refused(data, tiny_transformer):
+    with pytest.raises(ConfigError, match="found 'nowhere'"):
+        embed(data, "run", model=str(tiny_transformer), device="cpu,nowhere")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="mps works here")
 def test_a_device_that_fails_says_so_in_one_line(data, tiny_transformer, cli):
-    options = ["--model", tiny_transformer, "--device", "cpu,nowhere", "--shard-size", "4"]
+    options = ["--model", tiny_transformer, "--device", "mps,mps", "--shard-size", "4"]
     done = cli("embed", data / "pairs.parquet", *options, run_dir=data / "run")
     assert done.code == 2
-    assert "nowhere" in done.stderr
+    assert "mps" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

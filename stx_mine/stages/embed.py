@@ -13,6 +13,7 @@ from stx_mine.artifacts.sources import read_sources
 from stx_mine.config import DEFAULT_MODEL, EmbedConfig, key_fields
 from stx_mine.engine.run import make_files
 from stx_mine.engine.shares import local_rank, share_of
+from stx_mine.errors import ConfigError
 from stx_mine.stages.embed_tuning import choose_tuning, described, refuse_overlap
 from stx_mine.stages.given_vectors import GivenVectors
 from stx_mine.stages.ingest import run_ingest
@@ -88,15 +89,33 @@ def _absolute(path: str) -> str:
 
 
 def devices_of(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
-    """A device a process: those named, else all GPUs where there are several."""
+    """A device a process: those named, else all GPUs where there are several.
+
+    Raises:
+        ConfigError: A name is that of no device.
+    """
     if config.device is not None:
-        return tuple(one.strip() for one in config.device.split(","))
+        named = tuple(one.strip() for one in config.device.split(","))
+        for one in named:
+            _check_device(one)
+        return named
     if config.encoder is not None or config.engine == "ray":
         return ()
     gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
     if share is not None and gpus and (rank := local_rank()) is not None:
         return (gpus[rank % len(gpus)],)
     return gpus if len(gpus) > 1 else ()
+
+
+def _check_device(name: str) -> None:
+    """See that torch knows a name, before a process takes it and others do all the tasks."""
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--device expects cpu, cuda, cuda:1, mps or the like, one or several joined by "
+            f"commas, found {name!r}; name one that is here, or leave it out"
+        ) from error
 
 
 def _begin(
