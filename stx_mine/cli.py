@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import Field, fields
 from enum import StrEnum
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -183,7 +182,7 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
     if hint == list[int]:
         return _numbers
     if words := _words(hint):
-        return partial(_number_or_word, words=words)
+        return _number_or_one_of(words)
     return _number_or_none if _can_be_switched_off(one, hint) else None
 
 
@@ -195,15 +194,21 @@ def _words(hint: Any) -> tuple[str, ...]:
     )
 
 
-def _number_or_word(word: str | float, words: tuple[str, ...]) -> str | float:
-    """A number, or one of some words."""
-    if word in words:
-        return word
-    try:
-        return float(word)
-    except ValueError as error:
-        expected = f"{', '.join(words)} or a number"
-        raise ConfigError(f"expected {expected}, found {word!r}; give one of them") from error
+def _number_or_one_of(words: tuple[str, ...]) -> Callable[[Any], Any]:
+    """What reads a number, or one of some words."""
+
+    def parse(word: str | float) -> str | float:
+        if word in words:
+            return word
+        try:
+            return float(word)
+        except ValueError as error:
+            expected = f"{', '.join(words)} or a number"
+            raise ConfigError(f"expected {expected}, found {word!r}; give one of them") from error
+
+    # What the help calls the value.
+    parse.__name__ = "|".join((*words, "float"))
+    return parse
 
 
 def _sources_of_file(path: str) -> tuple[configs.Source, ...]:
