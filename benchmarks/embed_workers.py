@@ -23,7 +23,7 @@ from benchmarks.fresh import PeakMemory
 from stx_mine.config import EmbedConfig, IngestConfig
 from stx_mine.core.fidelity import measure_fidelity
 from stx_mine.models.fast_encoder import FastEncoder
-from stx_mine.models.load import load_model
+from stx_mine.models.load import Runtime, load_model
 from stx_mine.models.token_encoder import Tuning
 from stx_mine.models.tuning import Asked, default_tuning, tune
 
@@ -35,18 +35,26 @@ TOKENIZER_CHUNKS = (1_024, 4_096, 16_384)
 MATMUL_SIZE, MATMUL_REPEATS = 2_048, 8
 
 
-def transformer(num_texts: int, repeats: int) -> dict[str, Any]:
-    """Passages of mixed length through MiniLM: ours, `encode` as it comes, `encode` at its best."""
+def transformer(num_texts: int, repeats: int, backend: str = "torch") -> dict[str, Any]:
+    """Passages of mixed length through MiniLM: ours, `encode` as it comes, `encode` at its best.
+
+    Args:
+        num_texts: Passages.
+        repeats: Of ours and of `encode`, by turns.
+        backend: What runs the network of ours; that of `encode` is torch's.
+    """
     texts, column = sample([passage for _, passage in members.load().pairs], num_texts)
     model = load_model(TRANSFORMER, "cpu")
-    first = FastEncoder(model, default_tuning("cpu", Asked()))
+    own = model if backend == "torch" else load_model(TRANSFORMER, "cpu", runtime=Runtime(backend))
+    asked = Asked() if backend == "torch" else Asked("float32", None, 1)
+    first = FastEncoder(own, default_tuning("cpu", asked))
     inputs = first.inputs(column, "passage")
     assert inputs is not None
     tokens = inputs.tokens(column)
     started = time.perf_counter()
-    tuning, trials = tune(model, inputs, inputs.tokens(column.slice(0, TRIAL_TEXTS)), Asked())
+    tuning, trials = tune(own, inputs, inputs.tokens(column.slice(0, TRIAL_TEXTS)), asked)
     tuning_s = time.perf_counter() - started
-    encoder = FastEncoder(model, tuning)
+    encoder = FastEncoder(own, tuning)
     sweep = {
         size: timed(lambda size=size: model.encode(texts, batch_size=size))[0]
         for size in SWEEP["transformer"]
@@ -60,6 +68,7 @@ def transformer(num_texts: int, repeats: int) -> dict[str, Any]:
     best = min(sweep, key=lambda size: sweep[size])
     best_s = min(sweep[best], *(timed(lambda: model.encode(texts, batch_size=best))[0],))
     return {
+        "backend": backend,
         "texts": len(texts),
         "tokens": len(tokens.ids),
         "lengths": np.percentile(tokens.lengths, (5, 50, 95, 100)).tolist(),
@@ -209,9 +218,10 @@ def overlap(exact: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str,
 def main() -> None:
     """Run the one that is named."""
     name, *arguments = sys.argv[1:]
-    if name in ("transformer", "static"):
-        run = {"transformer": transformer, "static": static}[name]
-        result = run(*map(int, arguments))
+    if name == "transformer":
+        result = transformer(*map(int, arguments[:2]), *arguments[2:])
+    elif name == "static":
+        result = static(*map(int, arguments))
     elif name == "cache":
         result = cache(Path(arguments[0]), int(arguments[1]))
     elif name == "prepare":

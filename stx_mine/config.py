@@ -460,6 +460,19 @@ class EmbedConfig(EngineConfig, IngestConfig):
         "Number format of the network; auto: bfloat16 where it is measured to be faster.",
         "embeddings",
     )
+    backend: Literal["torch", "openvino", "onnx"] = option(
+        "torch", "What runs the network of a transformer.", "embeddings"
+    )
+    model_file: str | None = option(
+        None,
+        "With openvino and onnx: the exported network (int8, say) in the model's folder.",
+        "embeddings",
+    )
+    attention: str | None = option(
+        None,
+        "How transformers computes attention: sdpa, flash_attention_2 ... (default: its choice).",
+        "embeddings",
+    )
     max_length: int | None = option(
         None, "Tokens kept of a text (default: the model's own).", "embeddings", minimum=1
     )
@@ -509,6 +522,34 @@ class EmbedConfig(EngineConfig, IngestConfig):
                 "one of them out"
             )
         self._check_ways()
+        self._check_backend()
+
+    def _check_backend(self) -> None:
+        """Refuse options that the backend would not heed.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        if self.backend == "torch":
+            if self.model_file is not None:
+                raise ConfigError(
+                    f"--model-file {self.model_file} is for --backend openvino and onnx, torch "
+                    "reads the weights of the model; leave it out"
+                )
+            return
+        unfit = {
+            "--attention": self.attention,
+            "--precision": None if self.precision == "auto" else self.precision,
+            "--batches-at-once": self.batches_at_once,
+        }
+        if self.backend == "openvino":
+            unfit["--device"] = None if self.device == "cpu" else self.device
+        for name, value in unfit.items():
+            if value is not None:
+                raise ConfigError(
+                    f"{name} {value} does not fit --backend {self.backend}, which decides it "
+                    "itself; leave it out"
+                )
 
     def _check_ways(self) -> None:
         """Refuse options that the way to vectors (model, function, files) would not heed.
@@ -527,8 +568,8 @@ class EmbedConfig(EngineConfig, IngestConfig):
                     "has its own; leave it out"
                 )
             return
-        unfit = ["model", "max_length", "precision", "min_overlap", "batch_tokens"]
-        unfit += ["batches_at_once", "device"]
+        unfit = ["model", "max_length", "precision", "min_overlap", "batch_tokens", "backend"]
+        unfit += ["batches_at_once", "device", "model_file", "attention"]
         if self.query_vectors is None:
             given, unfit = "--encoder", [*unfit, "truncate_dim"]
         else:

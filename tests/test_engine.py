@@ -384,7 +384,7 @@ def test_shares_of_a_transformer_choose_once_and_count_together(
     assert one.digest == other.digest
     assert one.counts == other.counts
     assert other.counts["truncated"] > 0
-    assert other.extra["fidelity"]["precision"] == "bfloat16"
+    assert other.extra["fidelity"]["way"] == "bfloat16"
     assert files(tmp_path / "shared") == files(tmp_path / "whole")
     assert not list((tmp_path / "shared/embeddings").glob("*.counts.json"))
 

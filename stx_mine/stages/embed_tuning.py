@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 
 from stx_mine.artifacts.files import read_json, write_json
 from stx_mine.config import EmbedConfig
@@ -17,8 +18,8 @@ from stx_mine.engine.tasks import Worker
 from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.encoder import similarity_of
 from stx_mine.models.fast_encoder import FastEncoder
-from stx_mine.models.load import is_static
-from stx_mine.models.token_encoder import Precision, Tuning
+from stx_mine.models.load import PLAIN, is_static
+from stx_mine.models.token_encoder import Tuning
 from stx_mine.models.token_inputs import TokenInputs
 from stx_mine.models.tuning import Asked, Trial, default_tuning, spread, tune
 from stx_mine.stages.report import share
@@ -45,21 +46,24 @@ def choose_tuning(worker: ShardEmbedder, here: ShardEmbedder, folder: Path) -> d
         folder: Where a choice that is made elsewhere is left for a moment.
 
     Returns:
-        JSON-ready choices, for the plan: `tuning`, the reason, the trials, and the fidelity of
-        half precision.
+        JSON-ready choices, for the plan: `tuning`, the reason, the trials, and the fidelity to
+        float32 of whatever is not that of torch.
 
     Raises:
         ConfigError: An option of this kind is given, and the model would not heed it.
     """
-    if reason := _fixed(here):
-        _refuse_unheeded(worker.config, reason)
-        return {"tuning": None, "reason": reason, "trials": [], "fidelity": None}
-    if (device_type := _device_type(worker, here)) and not _pays(here, worker.config):
+    fixed, is_plain = _fixed(here), worker.runtime == PLAIN
+    if fixed:
+        _refuse_unheeded(worker.config, fixed)
+        if is_plain:
+            return {"tuning": None, "reason": fixed, "trials": [], "fidelity": None}
+    device_type = _device_type(worker, here)
+    if is_plain and device_type and not _pays(here, worker.config):
         tuning = default_tuning(device_type, _asked(worker.config))
         return {"tuning": asdict(tuning), "reason": _DEFAULT, "trials": [], "fidelity": None}
     path = folder / _CHOICES
     try:
-        run_on_engine([_CHOICES], Tuner(worker, folder.absolute()), worker.config, "tune")
+        run_on_engine([_CHOICES], Tuner(worker, folder.absolute(), fixed), worker.config, "tune")
         return read_json(path)
     finally:
         path.unlink(missing_ok=True)
@@ -90,16 +94,25 @@ def _pays(embedder: ShardEmbedder, config: EmbedConfig) -> bool:
 
 
 def _asked(config: EmbedConfig) -> Asked:
+    if config.backend != "torch":
+        # Its numbers and its threads are its own.
+        return Asked("float32", config.batch_tokens, 1)
     precision = None if config.precision == "auto" else config.precision
+    if precision is None and "flash" in (config.attention or ""):
+        # It knows no float32.
+        precision = "bfloat16"
     return Asked(precision, config.batch_tokens, config.batches_at_once)
 
 
 def _refuse_unheeded(config: EmbedConfig, reason: str) -> None:
-    asked = {
+    asked: dict[str, str | int | None] = {
         "--precision": None if config.precision in ("auto", "float32") else config.precision,
         "--batch-tokens": config.batch_tokens,
         "--batches-at-once": config.batches_at_once,
     }
+    if reason == _STATIC:
+        asked["--backend"] = None if config.backend == "torch" else config.backend
+        asked["--attention"] = config.attention
     for option, value in asked.items():
         if value is not None:
             raise ConfigError(
@@ -115,10 +128,12 @@ class Tuner(Worker):
     Attributes:
         embedder: What embeds.
         folder: Where the choices go.
+        fixed: Why there is nothing to choose; None where there is.
     """
 
     embedder: ShardEmbedder
     folder: Path
+    fixed: str | None
 
     @property
     def wants_gpu(self) -> bool:
@@ -132,20 +147,20 @@ class Tuner(Worker):
 
     def __call__(self, task: str) -> None:
         """Write the choices."""
-        tuning, reason, trials = _tune(self.embedder)
-        fidelity = None
-        if tuning.precision != "float32":
-            found = _fidelity(self.embedder, tuning)
-            fidelity = {"precision": tuning.precision, **found.to_json()}
+        tuning, reason, trials = (None, self.fixed, []) if self.fixed else _tune(self.embedder)
+        precision = tuning.precision if tuning else "float32"
+        ways = [self.embedder.runtime.label, None if precision == "float32" else precision]
+        way = ", ".join(one for one in ways if one)
+        found = _fidelity(self.embedder, tuning) if way else None
         write_json(
             self.folder / task,
             {
-                "tuning": asdict(tuning),
+                "tuning": asdict(tuning) if tuning else None,
                 "reason": reason,
                 "trials": [
                     {**asdict(one.tuning), "tokens_per_s": one.tokens_per_s} for one in trials
                 ],
-                "fidelity": fidelity,
+                "fidelity": {"way": way, **found.to_json()} if found else None,
             },
         )
 
@@ -172,27 +187,47 @@ def refuse_overlap(config: EmbedConfig, fidelity: dict[str, Any] | None) -> None
     if fidelity is not None and fidelity["overlap_100"] < config.min_overlap:
         raise ModelError(
             f"expected an overlap of at least {config.min_overlap:g} with the top 100 of float32, "
-            f"found {fidelity['overlap_100']:.4f} with {fidelity['precision']}; give --precision "
-            "float32, or a smaller --min-overlap"
+            f"found {fidelity['overlap_100']:.4f} with {fidelity['way']}; leave out that option "
+            "(--precision float32), or give a smaller --min-overlap"
         )
 
 
-def _fidelity(embedder: ShardEmbedder, tuning: Tuning) -> Fidelity:
+def _fidelity(embedder: ShardEmbedder, tuning: Tuning | None) -> Fidelity:
+    """What the way of a run does to vectors, against float32 and plain torch."""
     wanted = {"queries": _QUERIES, "passages": _PASSAGES}
+    exact_tuning = tuning and replace(tuning, precision="float32")
+    plain = embedder.model if embedder.runtime == PLAIN else _plain(embedder)
 
-    def vectors(precision: Precision) -> dict[str, NDArray[np.float32]]:
-        encoder = FastEncoder(embedder.model, replace(tuning, precision=precision))
+    def vectors(
+        model: SentenceTransformer, tuning: Tuning | None
+    ) -> dict[str, NDArray[np.float32]]:
+        encoder = FastEncoder(model, tuning)
         samples = {role: _sample(embedder, role, number) for role, number in wanted.items()}
         return {
             role: encoder.embed(texts, ROLES[role], prompt).vectors
             for role, (texts, prompt) in samples.items()
         }
 
-    exact, lower = vectors("float32"), vectors(tuning.precision)
+    exact, lower = vectors(plain, exact_tuning), vectors(embedder.model, tuning)
     similarity = similarity_of(embedder.model, embedder.config.model)
     return measure_fidelity(
         exact["queries"], lower["queries"], exact["passages"], lower["passages"], similarity
     )
+
+
+def _plain(embedder: ShardEmbedder) -> SentenceTransformer:
+    """The model as torch runs it.
+
+    Raises:
+        ModelError: Its weights are not there.
+    """
+    try:
+        return embedder.load(PLAIN)
+    except ModelError as error:
+        raise ModelError(
+            f"what {embedder.runtime.label} does to vectors cannot be known without the weights of "
+            f"torch; put them into the folder of the model too ({error})"
+        ) from error
 
 
 def _sample(embedder: ShardEmbedder, role: str, number: int) -> tuple[pa.ChunkedArray, str | None]:
@@ -216,7 +251,7 @@ def described(extra: dict[str, Any], counts: dict[str, Any]) -> list[str]:
         lines.append(f"through the model's own encode: {_WHY_NOT[_BY_ENCODE]}")
     if fidelity:
         lines.append(
-            f"{fidelity['precision']} against float32: cosine {fidelity['mean_cosine']:.5f} on "
+            f"{fidelity['way']} against float32: cosine {fidelity['mean_cosine']:.5f} on "
             f"average, {fidelity['worst_cosine']:.5f} at worst; overlap of the top 10 "
             f"{fidelity['overlap_10']:.3f}, of the top 100 {fidelity['overlap_100']:.3f} "
             f"({fidelity['queries']:,} queries, {fidelity['passages']:,} passages)"

@@ -19,7 +19,7 @@ from stx_mine.config import key_fields
 from stx_mine.models.callable_encoder import CallableEncoder
 from stx_mine.models.encoder import model_contract
 from stx_mine.models.fast_encoder import Embedded, FastEncoder
-from stx_mine.models.load import load_model
+from stx_mine.models.load import Runtime, load_model
 from stx_mine.models.token_encoder import Tuning
 from stx_mine.models.tokenise import Role
 from stx_mine.stages.shard_counts import ShardCounts
@@ -68,6 +68,20 @@ class ShardEmbedder(VectorWriter):
             getattr(self, name)
         return 2
 
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the network."""
+        return Runtime(self.config.backend, self.config.model_file, self.config.attention)
+
+    def load(self, runtime: Runtime) -> SentenceTransformer:
+        """The model, with something to run its network.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        device = self.devices[0] if self.devices else None
+        return load_model(self.config.model, device, self.config.max_length, runtime)
+
     @cached_property
     def model(self) -> SentenceTransformer:
         """The model.
@@ -79,9 +93,7 @@ class ShardEmbedder(VectorWriter):
         config = self.config
         if self.num_beside > 1:
             torch.set_num_threads(max(1, torch.get_num_threads() // self.num_beside))
-        model = load_model(
-            config.model, self.devices[0] if self.devices else None, config.max_length
-        )
+        model = self.load(self.runtime)
         dim = int(model.get_embedding_dimension() or 0)
         self.check_dimensions(dim, config.model)
         if config.truncate_dim is not None:
