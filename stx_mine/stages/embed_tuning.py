@@ -243,8 +243,9 @@ def described(extra: dict[str, Any], counts: dict[str, Any]) -> list[str]:
     choices, fidelity = extra["tuning"], extra["fidelity"]
     tuning, lines = choices["tuning"], []
     if choices["reason"] in (_DEFAULT, _MEASURED):
+        way = fidelity["way"] if fidelity else tuning["precision"]
         lines.append(
-            f"{tuning['precision']}, {tuning['batch_tokens']:,} tokens a batch, batches at once: "
+            f"{way}, {tuning['batch_tokens']:,} tokens a batch, batches at once: "
             f"{tuning['batches_at_once']} ({choices['reason']})"
         )
     elif choices["reason"] == _BY_ENCODE:
