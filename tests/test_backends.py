@@ -136,5 +136,6 @@ def test_what_cannot_be_compared_with_torch_is_refused(data, exported):
 
 
 def test_a_file_that_is_not_there_is_an_error(data, exported):
-    with pytest.raises(ModelError, match=r"no file int8\.xml"):
-        embed(data, "run", exported, backend="openvino", model_file="int8.xml")
+    for model in (exported, "nobody/nothing"):
+        with pytest.raises(ModelError, match=r"no file int8\.xml"):
+            embed(data, "run", model, backend="openvino", model_file="int8.xml")

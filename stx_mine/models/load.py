@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
@@ -51,11 +52,11 @@ class Runtime:
         given = {name: value for name, value in asked.items() if value is not None}
         return {"backend": self.backend, "model_kwargs": given}
 
-    def check(self, folder: Path) -> None:
+    def check(self, name: str) -> None:
         """See that what it needs is there: without its file the library would make another one.
 
         Args:
-            folder: Of the model, where it is a folder.
+            name: A folder, or a hub id.
 
         Raises:
             ModelError: It is not.
@@ -65,11 +66,11 @@ class Runtime:
                 f"--backend {self.backend} needs {_OPTIMUM[self.backend]}, which is not installed; "
                 "see `embed` in the README, or leave it out"
             )
-        if self.file is None or not folder.is_dir():
+        if self.file is None:
             return
-        if not any((folder / one / self.file).exists() for one in (".", self.backend)):
+        if not any(_has_file(name, one) for one in (self.file, f"{self.backend}/{self.file}")):
             raise ModelError(
-                f"no file {self.file} in {folder}, nor in its folder {self.backend}; export one, "
+                f"no file {self.file} in {name}, nor in its folder {self.backend}; export one, "
                 "or leave out --model-file"
             )
 
@@ -82,6 +83,16 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _has_file(model: str, file: str) -> bool:
+    if Path(model).is_dir():
+        return (Path(model) / file).exists()
+    try:
+        hf_hub_download(model, file)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def load_model(
@@ -135,7 +146,7 @@ def is_static(model: SentenceTransformer) -> bool:
 
 
 def _open(name: str, device: str | None, runtime: Runtime) -> SentenceTransformer:
-    runtime.check(Path(name))
+    runtime.check(name)
     return SentenceTransformer(name, device=device, **runtime.arguments())
 
 
