@@ -62,10 +62,10 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.losses
 	$(BIN)/python -m benchmarks.scores
-	$(BIN)/python -m benchmarks.peak_then_fall
+	$(BIN)/python -m benchmarks.peak_then_fall --output benchmarks/results/peak_then_fall.json
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
-	$(BIN)/python -m benchmarks.cost
-	$(BIN)/python -m benchmarks.embed
+	$(BIN)/python -m benchmarks.cost --output benchmarks/results/cost.json
+	$(BIN)/python -m benchmarks.embed --output benchmarks/results/embed.json
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
