@@ -320,6 +320,7 @@ def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
         "embed_tuning",
         "shard_counts",
         "given_vectors",
+        "vector_writer",
         "chunking",
         "numbered",
     }
