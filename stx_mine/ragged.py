@@ -47,7 +47,7 @@ class Ragged:
         if longest is not None:
             lengths = np.minimum(lengths, longest)
         offsets = offsets_of(lengths)
-        places = places_of(self.offsets[rows], lengths)
+        places = places_of(self.offsets[rows], offsets)
         return Ragged(offsets, self.values[places]), places
 
     def padded(self, width: int) -> NDArray[np.int64]:
@@ -62,15 +62,15 @@ def offsets_of(lengths: NDArray[Any] | list[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def places_of(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def places_of(starts: NDArray[np.int64] | int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Every place of some ranges, one range after the other.
 
     Args:
-        starts: int64 (R,) first place of each range.
-        lengths: int64 (R,) how many places it has.
+        starts: int64 (R,) first place of each range, or one number for all.
+        offsets: int64 (R + 1,) where each range begins in the result, from 0, and where the last
+            one ends.
     """
-    offsets = offsets_of(lengths)
-    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return np.repeat(starts - offsets[:-1], np.diff(offsets)) + np.arange(offsets[-1])
 
 
 def ragged_sets(rows: NDArray[np.int64], values: NDArray[np.int64], num_rows: int) -> Ragged:

@@ -1,6 +1,5 @@
 """What runs the network of a transformer: other attention, OpenVINO; what it does to vectors."""
 
-import importlib.util
 import shutil
 
 import numpy as np
@@ -13,7 +12,7 @@ from stx_mine.artifacts.files import read_array
 from stx_mine.config import EmbedConfig
 from stx_mine.errors import ArtifactError, ConfigError, ModelError
 from stx_mine.models.encoder import weights_digest
-from stx_mine.models.load import Runtime, load_model
+from stx_mine.models.load import Runtime, is_installed, load_model
 from stx_mine.stages.embed import run_embed
 
 WORDS = "how to cut a list in two with one comma and a few more words than before".split()
@@ -35,13 +34,6 @@ def embed(data, run, model, **options):
     folder = data / run / "embeddings"
     vectors = [read_array(one) for one in sorted(folder.glob("*.npy"))]
     return report, read_manifest(folder), np.concatenate(vectors)
-
-
-def is_installed(module):
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def test_another_attention_is_measured_against_the_usual_one(data, tiny_transformer):

@@ -223,9 +223,8 @@ def slot_groups(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
     negatives = ragged_column(table, "negative_ids")
     slots = np.full((1 + num_negatives, table.num_rows), -1, np.int64)
     slots[0] = table.column("positive_id").to_numpy()
-    lengths = negatives.lengths()
-    rows = np.repeat(np.arange(table.num_rows), lengths)
-    places = places_of(np.zeros_like(lengths), lengths)
+    rows = np.repeat(np.arange(table.num_rows), negatives.lengths())
+    places = places_of(0, negatives.offsets)
     slots[1 + places, rows] = negatives.values
     return slots
 

@@ -62,6 +62,5 @@ def members_of(groups: Ragged, texts: NDArray[np.int64], groups_of: NDArray[np.i
     first, last = (
         np.searchsorted(groups_of[order], groups.values, side) for side in ("left", "right")
     )
-    lengths = last - first
-    ends = offsets_of(lengths)
-    return Ragged(ends[groups.offsets], texts[order][places_of(first, lengths)])
+    ends = offsets_of(last - first)
+    return Ragged(ends[groups.offsets], texts[order][places_of(first, ends)])

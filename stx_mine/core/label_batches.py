@@ -121,7 +121,7 @@ def _turns(
     """int64 (T,) the label of each turn, and int64 (L,) turns of each label."""
     num_turns = -(-limits // texts_per_label)
     owners = np.repeat(np.arange(len(limits)), num_turns)
-    numbers = places_of(np.zeros_like(num_turns), num_turns)
+    numbers = places_of(0, offsets_of(num_turns))
     # One in each equal part of the packing, at random: other labels meet each time.
     places = (numbers + rng.random(len(owners))) / num_turns[owners]
     places[(numbers == 0) & waiting[owners]] = 0

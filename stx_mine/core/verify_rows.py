@@ -59,9 +59,9 @@ class KnownPairs:
         """All known positives of each anchor; none of one that is in no pair."""
         places, width = _places(self._anchors, anchors_U), len(self._positives)
         starts = np.searchsorted(self._keys, places * width)
-        lengths = np.searchsorted(self._keys, (places + 1) * width) - starts
-        keys = self._keys[places_of(starts, lengths)]
-        return Ragged(offsets_of(lengths), self._positives[keys % max(1, width)])
+        offsets = offsets_of(np.searchsorted(self._keys, (places + 1) * width) - starts)
+        keys = self._keys[places_of(starts, offsets)]
+        return Ragged(offsets, self._positives[keys % max(1, width)])
 
 
 def broken_rules(ids_BC: NDArray[np.int64], known: KnownPairs) -> dict[str, NDArray[np.bool_]]:

@@ -61,7 +61,7 @@ class Runtime:
         Raises:
             ModelError: It is not.
         """
-        if self.backend in _OPTIMUM and not _is_installed(_OPTIMUM[self.backend]):
+        if self.backend in _OPTIMUM and not is_installed(_OPTIMUM[self.backend]):
             raise ModelError(
                 f"--backend {self.backend} needs {_OPTIMUM[self.backend]}, which is not installed; "
                 "see `embed` in the README, or leave it out"
@@ -78,7 +78,8 @@ class Runtime:
 PLAIN = Runtime()
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported, also one inside a package that may be missing."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

@@ -48,9 +48,9 @@ class TextTokens:
 
     def take(self, rows: NDArray[np.int64]) -> "TextTokens":
         """The tokens of some texts."""
-        lengths = self.lengths[rows]
-        places = places_of(self.offsets[rows], lengths)
-        return TextTokens(self.ids[places], offsets_of(lengths), self.lost[rows])
+        offsets = offsets_of(self.lengths[rows])
+        places = places_of(self.offsets[rows], offsets)
+        return TextTokens(self.ids[places], offsets, self.lost[rows])
 
     @classmethod
     def joined(cls, parts: "list[TextTokens]") -> "TextTokens":

@@ -177,7 +177,7 @@ def _cut(
 def _numbered(ids: pa.Array, counts: NDArray[np.int64]) -> pa.Array:
     """Original ids of chunks: that of the document, and "#" and the number where it was cut."""
     rows = np.repeat(np.arange(len(counts)), counts)
-    numbers = places_of(np.zeros_like(counts), counts)
+    numbers = places_of(0, offsets_of(counts))
     named = ids.take(pa.array(rows))
     mark = pa.scalar("#", pa.large_string())
     joined = pc.binary_join_element_wise(named, pa.array(numbers).cast(pa.large_string()), mark)

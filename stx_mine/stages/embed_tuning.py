@@ -52,14 +52,12 @@ def choose_tuning(worker: ShardEmbedder, here: ShardEmbedder, folder: Path) -> d
     Raises:
         ConfigError: An option of this kind is given, and the model would not heed it.
     """
-    fixed, is_plain = _fixed(here), worker.runtime == PLAIN
-    if fixed:
+    if fixed := _fixed(here):
         _refuse_unheeded(worker.config, fixed)
-        if is_plain:
+        if worker.runtime == PLAIN:
             return {"tuning": None, "reason": fixed, "trials": [], "fidelity": None}
-    device_type = _device_type(worker, here)
-    if is_plain and device_type and not _pays(here, worker.config):
-        tuning = default_tuning(device_type, _asked(worker.config))
+    if (device_type := _device_type(worker, here)) and not _pays(here, worker.config):
+        tuning = default_tuning(device_type, asked_of(worker.config))
         return {"tuning": asdict(tuning), "reason": _DEFAULT, "trials": [], "fidelity": None}
     path = folder / _CHOICES
     try:
@@ -89,11 +87,12 @@ def _device_type(worker: ShardEmbedder, here: ShardEmbedder) -> str | None:
 
 def _pays(embedder: ShardEmbedder, config: EmbedConfig) -> bool:
     """Whether there is something to measure, and enough to do for it."""
-    texts = embedder.store.num_passages + embedder.store.num_queries
-    return texts >= _FEWEST or config.precision not in ("auto", "float32")
+    is_exact = embedder.runtime == PLAIN and config.precision in ("auto", "float32")
+    return not is_exact or embedder.store.num_passages + embedder.store.num_queries >= _FEWEST
 
 
-def _asked(config: EmbedConfig) -> Asked:
+def asked_of(config: EmbedConfig) -> Asked:
+    """What a config leaves no choice about."""
     if config.backend != "torch":
         # Its numbers and its threads are its own.
         return Asked("float32", config.batch_tokens, 1)
@@ -168,7 +167,7 @@ class Tuner(Worker):
 def _tune(embedder: ShardEmbedder) -> tuple[Tuning, str, list[Trial]]:
     """How texts go through the model, why, and what was tried."""
     config, model = embedder.config, embedder.model
-    asked = _asked(config)
+    asked = asked_of(config)
     if embedder.store.num_passages + embedder.store.num_queries < _FEWEST:
         return default_tuning(model.device.type, asked), _DEFAULT, []
     texts, prompt = _sample(embedder, "passages", _TRIAL_TEXTS)
