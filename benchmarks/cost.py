@@ -41,7 +41,6 @@ from stx_mine.config import (
     PackConfig,
     TrainConfig,
 )
-from stx_mine.core.resampling import bootstrap_intervals
 from stx_mine.models.load import load_model
 from stx_mine.stages.embed import run_embed
 from stx_mine.stages.estimate import run_estimate
@@ -270,9 +269,8 @@ def differences(trained: dict[tuple[str, int], Trained]) -> dict[str, dict[str, 
     base = trained["ours", 8].ndcg
     found = {}
     for (side, k), one in trained.items():
-        gaps = one.ndcg - base
-        low, high = bootstrap_intervals(gaps[:, None], seed=0)[:, 0].tolist()
-        found[f"{side} {k} - ours 8"] = {"mean": float(gaps.mean()), "low": low, "high": high}
+        mean, low, high = peers.difference(one.ndcg, base)
+        found[f"{side} {k} - ours 8"] = {"mean": mean, "low": low, "high": high}
     return found
 
 

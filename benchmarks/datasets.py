@@ -221,14 +221,30 @@ def make_split(pairs: Iterable[Pair], index_of: dict[str, int]) -> Split:
 
 def read_nl2bash() -> list[Pair]:
     """Read the pairs of nl2bash from its BEIR folder below `STX_DATA`."""
-    folder = Path(os.environ.get("STX_DATA", ROOT.parent / "shared" / "data")) / "nl2bash"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: set STX_DATA to the folder that holds it")
+    folder = beir_folder("nl2bash")
     passages = read_beir_texts(folder / "corpus.jsonl")
     queries = read_beir_texts(folder / "queries.jsonl")
-    lines = (folder / "qrels" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    return [(queries[row[0]], passages[row[1]]) for row in rows if int(row[2]) > 0]
+    judged = read_beir_qrels(folder, "train")
+    return [(queries[query], passages[passage]) for query, passage, grade in judged if grade > 0]
+
+
+def beir_folder(name: str) -> Path:
+    """A BEIR folder below `STX_DATA`.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    folder = Path(os.environ.get("STX_DATA", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: set STX_DATA to the folder that holds it")
+    return folder
+
+
+def read_beir_qrels(folder: Path, split: str) -> list[tuple[str, str, int]]:
+    """The id of the query, that of the passage, and the grade of each judgement of a split."""
+    lines = (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    rows = (line.split("\t") for line in lines)
+    return [(query, passage, int(grade)) for query, passage, grade in rows]
 
 
 def read_beir_texts(path: Path) -> dict[str, str]:

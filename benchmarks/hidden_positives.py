@@ -10,11 +10,9 @@
 The hidden positives are a lower bound: what else answers a query, nobody has labelled.
 """
 
-import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -24,7 +22,9 @@ from benchmarks.datasets import (
     CACHE,
     ROOT,
     Pair,
+    beir_folder,
     canonical_pairs,
+    read_beir_qrels,
     read_beir_texts,
     read_nl2bash,
     read_pairs,
@@ -113,14 +113,11 @@ def read_set(name: str) -> tuple[list[Pair], list[str]]:
         return canonical_pairs(pairs), []
     if name == "nl2bash":
         return canonical_pairs(read_nl2bash()), []
-    folder = Path(os.environ.get("STX_DATA", ROOT.parent / "shared" / "data")) / name
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: set STX_DATA to the folder that holds it")
+    folder = beir_folder(name)
     passages = read_beir_texts(folder / "corpus.jsonl")
     queries = read_beir_texts(folder / "queries.jsonl")
-    lines = (folder / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    rows = [line.split("\t") for line in lines]
-    pairs = canonical_pairs((queries[row[0]], passages[row[1]]) for row in rows)
+    judged = read_beir_qrels(folder, "test")
+    pairs = canonical_pairs((queries[query], passages[passage]) for query, passage, _ in judged)
     return pairs, list(passages.values())
 
 

@@ -10,7 +10,6 @@ learning rate chosen for each on the tune half of the held-out texts.
 
 import argparse
 import json
-import os
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from benchmarks import machine
-from benchmarks.datasets import ROOT, read_beir_texts, text_key
+from benchmarks.datasets import beir_folder, read_beir_qrels, read_beir_texts, text_key
 from stx_mine.cli import quiet
 from stx_mine.config import EmbedConfig, MineConfig, PackConfig, Source, TrainConfig
 from stx_mine.models.load import load_model
@@ -92,14 +91,11 @@ def load(name: str, num_labels: int | None = None) -> LabeledSet:
     Raises:
         FileNotFoundError: The set's files are not there.
     """
-    folder = Path(os.environ.get("STX_DATA", ROOT.parent / "shared" / "data")) / name
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: set STX_DATA to the folder that holds it")
+    folder = beir_folder(name)
     queries = read_beir_texts(folder / "queries.jsonl")
     passages = read_beir_texts(folder / "corpus.jsonl")
     positives: dict[str, list[str]] = defaultdict(list)
-    for line in (folder / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        query, passage, _ = line.split("\t")
+    for query, passage, _ in read_beir_qrels(folder, "test"):
         positives[query].append(passage)
     # Queries of one intent have the same positives: the texts of the intent.
     label_of = {ids: n for n, ids in enumerate(dict.fromkeys(map(tuple, positives.values())))}

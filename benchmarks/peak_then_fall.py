@@ -19,7 +19,6 @@ of the tune half, the other figures those of the test half; the diagnoses are th
 
 import argparse
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,11 +30,18 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks import machine, packages, peers
-from benchmarks.datasets import ROOT, Pair, RetrievalSet, Split, write_files, write_pairs
+from benchmarks.datasets import (
+    Pair,
+    RetrievalSet,
+    Split,
+    beir_folder,
+    read_beir_qrels,
+    write_files,
+    write_pairs,
+)
 from stx_mine.artifacts.artifact import Manifest, read_manifest
 from stx_mine.cli import quiet
 from stx_mine.config import EmbedConfig, MineConfig, PackConfig, QueriesConfig, TrainConfig
-from stx_mine.core.resampling import bootstrap_intervals
 from stx_mine.core.terms import sentences
 from stx_mine.models.load import load_model
 from stx_mine.stages.embed import run_embed
@@ -74,9 +80,7 @@ FULL, QUICK = Size(10_000, 256, 240, 20), Size(300, 64, 24, 4)
 
 def read_xquad() -> tuple[list[Pair], Split]:
     """(article, paragraph) of each passage, and the questions."""
-    folder = Path(os.environ.get("STX_DATA", ROOT.parent / "shared" / "data")) / "xquad-en"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: set STX_DATA to the folder that holds it")
+    folder = beir_folder("xquad-en")
 
     def rows(name: str) -> list[dict[str, str]]:
         return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
@@ -85,8 +89,7 @@ def read_xquad() -> tuple[list[Pair], Split]:
     places = {one["_id"]: place for place, one in enumerate(corpus)}
     questions = {one["_id"]: one["text"] for one in rows("queries.jsonl")}
     answers: dict[str, set[int]] = {}
-    for line in (folder / "qrels" / "test.tsv").read_text("utf-8").splitlines()[1:]:
-        question, passage, _ = line.split("\t")
+    for question, passage, _ in read_beir_qrels(folder, "test"):
         answers.setdefault(questions[question], set()).add(places[passage])
     pairs = [(one["title"].replace("_", " "), one["text"]) for one in corpus]
     return pairs, Split(list(answers), list(answers.values()))
@@ -178,19 +181,13 @@ class Trained:
             "test": {
                 "last": float(self.last.mean()),
                 "kept": float(self.kept.mean()),
-                "last_to_untrained": difference(self.last, untrained),
-                "kept_to_untrained": difference(self.kept, untrained),
+                "last_to_untrained": peers.difference(self.last, untrained),
+                "kept_to_untrained": peers.difference(self.kept, untrained),
             },
             "validation_loss": [losses[0], min(losses), losses[-1]],
             "curve": curve,
             "diagnoses": self.manifest.extra["diagnoses"],
         }
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> list[float]:
-    """Mean difference over the questions, and its 95% interval by a paired bootstrap."""
-    low, high = bootstrap_intervals((one - other)[:, None], seed=0)[:, 0].tolist()
-    return [float((one - other).mean()), low, high]
 
 
 def train(

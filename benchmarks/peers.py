@@ -23,6 +23,7 @@ from sentence_transformers.util import mine_hard_negatives
 from transformers import PrinterCallback
 
 from benchmarks.datasets import RetrievalSet, Split
+from stx_mine.core.resampling import bootstrap_intervals
 
 NUM_NEGATIVES = 4
 RELATIVE_MARGIN = 0.05
@@ -233,6 +234,12 @@ def evaluate(model: SentenceTransformer, split: Split, corpus: list[str]) -> Sco
         recall_at_100=float((hits.sum(axis=1) / num_positives).mean()),
         ndcg_at_10_per_query=ndcg,
     )
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Mean difference of the scores of queries, and its 95% interval by a paired bootstrap."""
+    low, high = bootstrap_intervals((one - other)[:, None], seed=0)[:, 0].tolist()
+    return float((one - other).mean()), low, high
 
 
 def search(

@@ -161,9 +161,9 @@ def run_arm(
         models[rate] = ARMS[arm](bench, rate, seeds[0])
         tuned[rate] = peers.evaluate(models[rate], set_.tune, set_.corpus)["ndcg_at_10"]
     best = max(tuned, key=lambda rate: tuned[rate])
-    scores, tuned_by_seed = [], []
-    for seed in seeds:
-        model = models[best] if seed == seeds[0] else ARMS[arm](bench, best, seed)
+    scores, tuned_by_seed = [peers.evaluate(models[best], set_.test, set_.corpus)], [tuned[best]]
+    for seed in seeds[1:]:
+        model = ARMS[arm](bench, best, seed)
         scores.append(peers.evaluate(model, set_.test, set_.corpus))
         tuned_by_seed.append(peers.evaluate(model, set_.tune, set_.corpus)["ndcg_at_10"])
     ndcg = [score["ndcg_at_10"] for score in scores]
