@@ -30,7 +30,7 @@ test-openvino:
 	# The one that comes is of another build than a torch for CPUs, and nobody needs it here.
 	$(OPENVINO)/bin/python -m pip uninstall -q -y torchvision
 	$(OPENVINO)/bin/stx-mine embed --help > /dev/null
-	$(OPENVINO)/bin/python -m pytest tests/test_backends.py
+	$(OPENVINO)/bin/python -m pytest tests/stages/embed/test_backends.py
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

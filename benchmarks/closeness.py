@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.vectors import Vectors, prepare
 from stx_mine.search.score import score_hits
+from stx_mine.store.vectors import Vectors, prepare
 
 Array = NDArray[np.float32]
 SAMPLE = 2_000

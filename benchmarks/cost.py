@@ -30,24 +30,22 @@ from benchmarks import machine, peers
 from benchmarks.arms import Budget
 from benchmarks.datasets import RetrievalSet, load, write_files
 from benchmarks.quality import QUICK_BATCH, reduced
-from stx_mine.artifacts.artifact import read_manifest
-from stx_mine.artifacts.files import read_json
 from stx_mine.cli import quiet
-from stx_mine.config import (
-    EmbedConfig,
-    EstimateConfig,
-    ExportConfig,
-    MineConfig,
-    PackConfig,
-    TrainConfig,
-)
 from stx_mine.models.load import load_model
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.estimate import run_estimate
-from stx_mine.stages.export import run_export
-from stx_mine.stages.mine import run_mine
-from stx_mine.stages.pack import run_pack
-from stx_mine.stages.train import run_train
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.estimate.config import EstimateConfig
+from stx_mine.stages.estimate.stage import run_estimate
+from stx_mine.stages.export.config import ExportConfig
+from stx_mine.stages.export.stage import run_export
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.stage import run_pack
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.stage import run_train
+from stx_mine.store.artifact import read_manifest
+from stx_mine.store.files import read_json
 
 MODEL = "package:wordllama"
 KS = (0, 8, 64)

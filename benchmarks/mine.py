@@ -29,15 +29,16 @@ from benchmarks import gpu_search, machine, members
 from benchmarks.datasets import write_pairs
 from benchmarks.fresh import run_fresh
 from benchmarks.mine_workers import NUM_HITS, NUM_NEGATIVES, Workplace
-from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.pools import Pools
-from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.artifacts.texts import TextStore
 from stx_mine.cli import quiet
-from stx_mine.config import EmbedConfig, MineConfig
 from stx_mine.models.load import load_model
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.mine import run_mine
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
+from stx_mine.store.artifact import require
+from stx_mine.store.negatives import Pools
+from stx_mine.store.run_dir import RunDir
+from stx_mine.store.texts import TextStore
 
 MODEL = "package:wordllama"
 NUM_THREADS = 2

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fresh import PeakMemory
-from stx_mine.config import MineConfig
+from stx_mine.stages.mine.config import MineConfig
 
 NUM_NEGATIVES = 8
 WINDOW = 100
@@ -77,7 +77,7 @@ def ours(place: Workplace) -> dict[str, float]:
     The search lasts from the plan of `hits/` to its manifest, which are its first and its last
     file; everything later is `after_s`.
     """
-    from stx_mine.stages.mine import run_mine
+    from stx_mine.stages.mine.stage import run_mine
 
     hits, config = place.run / "hits" / "dense", mine_config(place, RELATIVE_MARGIN)
     with PeakMemory() as memory:
@@ -102,7 +102,7 @@ def reselect(place: Workplace) -> dict[str, float]:
 
     Twice in one process: `first_s` loads numba's machine code from the disk, `second_s` has it.
     """
-    from stx_mine.stages.mine import run_mine
+    from stx_mine.stages.mine.stage import run_mine
 
     seconds = []
     for margin in OTHER_MARGINS:
@@ -191,10 +191,10 @@ def peer(place: Workplace) -> dict[str, float]:
 
 def search_ours(place: Workplace) -> dict[str, float]:
     """Find the `NUM_HITS` best passages of every query, in blocks as `mine` searches them."""
-    from stx_mine.artifacts.artifact import require
-    from stx_mine.artifacts.run_dir import RunDir
-    from stx_mine.artifacts.vectors import Vectors
     from stx_mine.search.exact import ExactSearcher
+    from stx_mine.store.artifact import require
+    from stx_mine.store.run_dir import RunDir
+    from stx_mine.store.vectors import Vectors
 
     embeddings = require(RunDir(place.run), "embeddings")
     started = time.perf_counter()

@@ -34,19 +34,20 @@ from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 from benchmarks import machine, members, packages, shards
 from benchmarks.datasets import Pair, write_pairs
 from benchmarks.fresh import PeakMemory, run_fresh
-from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.pools import Pools
-from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.artifacts.texts import TextStore
 from stx_mine.cli import quiet
-from stx_mine.config import EmbedConfig, MineConfig
-from stx_mine.core.assign import Assignment, assign_merge, assign_strict, draw_order
-from stx_mine.core.bind import bind_clean, bind_top, ignored_passages
-from stx_mine.core.bounds import strict_bound
 from stx_mine.core.forbidden import forbidden_groups
-from stx_mine.ragged import Ragged
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.mine import run_mine
+from stx_mine.core.ragged import Ragged
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.pack.core.assign import Assignment, assign_merge, assign_strict, draw_order
+from stx_mine.stages.pack.core.bind import bind_clean, bind_top, ignored_passages
+from stx_mine.stages.pack.core.bounds import strict_bound
+from stx_mine.store.artifact import require
+from stx_mine.store.negatives import Pools
+from stx_mine.store.run_dir import RunDir
+from stx_mine.store.texts import TextStore
 
 K = 8
 REPEATS, PEER_REPEATS, SHORT_S = 5, 3, 5

@@ -39,17 +39,21 @@ from benchmarks.datasets import (
     write_files,
     write_pairs,
 )
-from stx_mine.artifacts.artifact import Manifest, read_manifest
 from stx_mine.cli import quiet
-from stx_mine.config import EmbedConfig, MineConfig, PackConfig, QueriesConfig, TrainConfig
 from stx_mine.core.terms import sentences
 from stx_mine.models.load import load_model
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.mine import run_mine
-from stx_mine.stages.pack import run_pack
-from stx_mine.stages.queries import run_queries
-from stx_mine.stages.train import run_train
-from stx_mine.train.training_log import TRAINING_LOG, read_log
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.stage import run_pack
+from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.queries.stage import run_queries
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.stage import run_train
+from stx_mine.store.artifact import Manifest, read_manifest
+from stx_mine.store.training_log import TRAINING_LOG, read_log
 
 MODEL = "package:wordllama"
 # https://huggingface.co/blog/static-embeddings

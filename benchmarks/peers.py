@@ -23,7 +23,7 @@ from sentence_transformers.util import mine_hard_negatives
 from transformers import PrinterCallback
 
 from benchmarks.datasets import RetrievalSet, Split
-from stx_mine.core.resampling import bootstrap_intervals
+from stx_mine.stages.evaluate.core.resampling import bootstrap_intervals
 
 NUM_NEGATIVES = 4
 RELATIVE_MARGIN = 0.05

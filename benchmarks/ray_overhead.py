@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.fresh import run_fresh
 from benchmarks.machine import describe
-from stx_mine.config import EmbedConfig, IngestConfig
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.ingest.config import IngestConfig
 
 QUICKSTART = Path(__file__).parent.parent / "data" / "quickstart"
 WORKERS = 2
@@ -45,11 +46,11 @@ def write_texts(folder: Path, num_texts: int, seed: int = 42) -> None:
 
 def worker(engine: str, pairs: str, run_dir: str, shard_size: int) -> dict[str, float]:
     """Embed in this process; the seconds that `run_embed` takes, with model and engine started."""
-    from stx_mine.artifacts.artifact import require
-    from stx_mine.artifacts.run_dir import RunDir
     from stx_mine.cli import quiet
-    from stx_mine.stages.embed import run_embed
-    from stx_mine.stages.ingest import run_ingest
+    from stx_mine.stages.embed.stage import run_embed
+    from stx_mine.stages.ingest.stage import run_ingest
+    from stx_mine.store.artifact import require
+    from stx_mine.store.run_dir import RunDir
 
     quiet()
     run_ingest(IngestConfig(pairs=pairs, run_dir=run_dir))

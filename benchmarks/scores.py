@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe
-from stx_mine.artifacts.files import StoredArray, write_array
-from stx_mine.artifacts.vectors import Vectors
 from stx_mine.search.score import score_hits
+from stx_mine.store.files import StoredArray, write_array
+from stx_mine.store.vectors import Vectors
 
 DIM, PROPOSALS, SHARD = 768, 142, 65_536
 

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.batches import group_rows, negative_columns, text_columns, write_shard
-from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.artifacts.texts import TextStore
-from stx_mine.config import PackConfig
-from stx_mine.stages.packer import Packer
+from stx_mine.stages.pack.builder import Packer
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.store.artifact import require
+from stx_mine.store.batches import group_rows, negative_columns, text_columns, write_shard
+from stx_mine.store.run_dir import RunDir
+from stx_mine.store.texts import TextStore
 
 SHARD_ROWS = PackConfig.shard_rows
 REPEATS = 3

@@ -23,14 +23,14 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 from torch import Tensor, nn
 
-from stx_mine.artifacts.batches import Shard, list_packings, slot_groups, text_columns
-from stx_mine.config import TrainConfig
 from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
-from stx_mine.train.batch_collator import BatchCollator
-from stx_mine.train.choice import make_collator, make_loss
-from stx_mine.train.schedule import Schedule
-from stx_mine.train.trainer import train
+from stx_mine.stages.train.batch_collator import BatchCollator
+from stx_mine.stages.train.choice import make_collator, make_loss
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.schedule import Schedule
+from stx_mine.stages.train.trainer import train
+from stx_mine.store.batches import Shard, list_packings, slot_groups, text_columns
 
 SCALE = 20.0
 RATE = 1e-4

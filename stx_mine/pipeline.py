@@ -10,30 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 import yaml
 
-from stx_mine import config as configs
-from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.commands import PIPELINE_STAGES
 from stx_mine.errors import ConfigError
+from stx_mine.inputs.config import MANY_SOURCES, Source
+from stx_mine.settings import StageConfig
+from stx_mine.stages.embed.config import DEFAULT_MODEL
+from stx_mine.stages.ingest.config import IngestConfig
+from stx_mine.store.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from stx_mine.stages.report import StageReport
+    from stx_mine.store.report import StageReport
 
-STAGES: dict[str, type[configs.StageConfig]] = {
-    "queries": configs.QueriesConfig,
-    "embed": configs.EmbedConfig,
-    "index": configs.IndexConfig,
-    "mine": configs.MineConfig,
-    "export": configs.ExportConfig,
-    "pack": configs.PackConfig,
-    "verify": configs.VerifyConfig,
-    "estimate": configs.EstimateConfig,
-    "train": configs.TrainConfig,
-    "evaluate": configs.EvaluateConfig,
-}
 _TOP = ("run_dir", "rounds")
 # Ways to vectors without a model; later rounds have one, that of the round before.
 _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-StageRunner = Callable[[str, configs.StageConfig], "StageReport"]
+StageRunner = Callable[[str, StageConfig], "StageReport"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +64,11 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
     for override in overrides:
         _override(top, settings, override)
     for name, values in settings.items():
-        if name not in STAGES:
-            known = ", ".join([*_TOP, *STAGES])
+        if name not in PIPELINE_STAGES:
+            known = ", ".join([*_TOP, *PIPELINE_STAGES])
             raise ConfigError(f"{name!r} is no stage of a pipeline ({path}); there are {known}")
         settings[name] = {
-            key: _typed(name, STAGES[name], key, value) for key, value in values.items()
+            key: _typed(name, PIPELINE_STAGES[name], key, value) for key, value in values.items()
         }
     rounds = top.get("rounds", 1)
     if not isinstance(rounds, int) or rounds < 1:
@@ -86,14 +78,14 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
             f"rounds: {rounds} needs embed, mine, pack and train in {path}, found "
             f"{', '.join(settings) or 'no stage'}; a round needs the last one's model"
         )
-    ordered = {name: settings[name] for name in STAGES if name in settings}
+    ordered = {name: settings[name] for name in PIPELINE_STAGES if name in settings}
     pipeline = Pipeline(str(top.get("run_dir", "stx-run")), rounds, ordered, overwrite)
     for _ in pipeline_steps(pipeline):
         pass
     return pipeline
 
 
-def load_sources(path: str) -> tuple[configs.Source, ...]:
+def load_sources(path: str) -> tuple[Source, ...]:
     """Read a YAML file that lists sources: `name`, `path` and what else `Source` has.
 
     Raises:
@@ -102,7 +94,7 @@ def load_sources(path: str) -> tuple[configs.Source, ...]:
     return _sources(_read_yaml(path, "a list of sources"), path)
 
 
-def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, configs.StageConfig]]:
+def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]:
     """Yield (round, stage, config) in order; evaluation comes once, at the end, for all rounds.
 
     Round 1 embeds with the named model; each later round mines with the model that the round
@@ -111,7 +103,7 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, configs.Stage
     """
     first = RunDir(pipeline.run_dir)
     embed = pipeline.settings.get("embed", {})
-    base = () if _without_model(embed) else (embed.get("model", configs.DEFAULT_MODEL),)
+    base = () if _without_model(embed) else (embed.get("model", DEFAULT_MODEL),)
     for number in range(1, pipeline.rounds + 1):
         for stage, values in pipeline.settings.items():
             if stage == "evaluate" or (stage == "queries" and number > 1):
@@ -146,15 +138,13 @@ def run_pipeline(
         yield title if pipeline.rounds > 1 else "", report, time.monotonic() - started
 
 
-def _config(
-    pipeline: Pipeline, stage: str, run: RunDir, values: dict[str, Any]
-) -> configs.StageConfig:
-    return STAGES[stage](run_dir=str(run.path), overwrite=pipeline.overwrite, **values)
+def _config(pipeline: Pipeline, stage: str, run: RunDir, values: dict[str, Any]) -> StageConfig:
+    return PIPELINE_STAGES[stage](run_dir=str(run.path), overwrite=pipeline.overwrite, **values)
 
 
 def _ingest_fields() -> set[str]:
-    own = {one.name for one in fields(configs.IngestConfig)}
-    return own - {one.name for one in fields(configs.StageConfig)}
+    own = {one.name for one in fields(IngestConfig)}
+    return own - {one.name for one in fields(StageConfig)}
 
 
 def _without_model(embed: dict[str, Any]) -> bool:
@@ -195,7 +185,7 @@ def _read_yaml(path: str, what: str) -> Any:
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
 
 
-def _sources(value: Any, where: str) -> tuple[configs.Source, ...]:
+def _sources(value: Any, where: str) -> tuple[Source, ...]:
     """Entries of a list in YAML -> sources."""
     entries = list(value) if isinstance(value, list | tuple) else []
     if not entries or not all(isinstance(one, dict) for one in entries):
@@ -203,11 +193,8 @@ def _sources(value: Any, where: str) -> tuple[configs.Source, ...]:
             f"expected a list of sources, each with name: and path:, in {where}, found {value!r}"
         )
     return tuple(
-        configs.Source(
-            **{
-                name: _typed(f"sources[{number}]", configs.Source, name, one)
-                for name, one in entry.items()
-            }
+        Source(
+            **{name: _typed(f"sources[{number}]", Source, name, one) for name, one in entry.items()}
         )
         for number, entry in enumerate(entries)
     )
@@ -223,7 +210,7 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
     if name not in hints or name in ("run_dir", "overwrite"):
         known = ", ".join(key for key in hints if key not in ("run_dir", "overwrite"))
         raise ConfigError(f"{where}.{name} is no field of {where}; its fields are {known}")
-    if hints[name] == configs.MANY_SOURCES and value is not None:
+    if hints[name] == MANY_SOURCES and value is not None:
         return load_sources(value) if isinstance(value, str) else _sources(value, where)
     if isinstance(value, list):
         value = tuple(value)

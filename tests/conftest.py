@@ -21,9 +21,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
 from stx_mine import cli as command_line
-from stx_mine.config import EmbedConfig, MineConfig
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.mine import run_mine
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SMALL_PAIRS, SMALL_CORPUS = 600, 500

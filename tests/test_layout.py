@@ -7,8 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import click
 import pytest
@@ -16,22 +17,40 @@ import typer
 from conftest import Cli, cli_command, cli_environment
 
 from stx_mine import cli as command_line
-from stx_mine import config as configs
+from stx_mine.commands import COMMANDS
+from stx_mine.settings import StageConfig
+from stx_mine.stages.diff.config import DiffConfig
+from stx_mine.stages.verify.config import VerifyConfig
 
-# From the top to the bottom; a module imports its own room and those below.
+# From the top to the bottom: a module imports its own room and those below. A new stage is one
+# entry here, one in `commands.py`, and one in `store/kinds.py` where it makes an artifact.
+SLICES = [
+    "estimate",
+    "train",
+    "evaluate",
+    "diff",
+    "verify",
+    "export",
+    "pack",
+    "mine",
+    "index",
+    "embed",
+    "ingest",
+    "queries",
+    "transfer",
+]
 ROOMS = [
     "cli",
     "pipeline",
-    "stages",
-    "train",
-    "report",
+    "commands",
+    *(f"stages.{name}" for name in SLICES),
     "engine",
     "models",
     "search",
+    "inputs",
+    "store",
     "core",
-    "artifacts",
-    "ragged",
-    "config",
+    "settings",
     "errors",
 ]
 PACKAGE = Path(command_line.__file__).parent
@@ -75,9 +94,11 @@ def is_module(name: str) -> bool:
 
 
 def room(module: str) -> str | None:
-    """The room of a module of the package; None for the package itself."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else None
+    """The room of a module of the package; None for the package and for `stages` themselves."""
+    parts = module.split(".")[1:]
+    if parts[:1] == ["stages"]:
+        return ".".join(parts[:2]) if len(parts) > 1 else None
+    return parts[0] if parts else None
 
 
 def sources_of(*rooms: str) -> list[Path]:
@@ -107,37 +128,65 @@ def test_the_package_itself_imports_nothing() -> None:
     assert list(imports(PACKAGE / "__init__.py")) == []
 
 
+def stray_imports(sources: list[Path], allowed: set[str]) -> list[str]:
+    """Imports of other modules than the standard library's and the allowed ones."""
+    stray = []
+    for source in sources:
+        for one in imports(source):
+            parts = one.module.split(".")
+            prefixes = {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+            if parts[0] not in sys.stdlib_module_names and not prefixes & allowed:
+                stray.append(one.place)
+    return stray
+
+
 @pytest.mark.parametrize(
     ("rooms", "allowed"),
     [
-        (("core",), {"numpy", "numba", "stx_mine.core", "stx_mine.ragged"}),
+        (("core",), {"numpy", "numba", "stx_mine.core"}),
         (("errors",), set()),
-        (("config",), {"stx_mine.errors"}),
-        (("artifacts",), {"numpy", "pyarrow", "xxhash", "filelock", "fsspec", "stx_mine"}),
+        (("settings",), {"stx_mine.errors"}),
+        (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "stx_mine"}),
+        (("inputs",), {"numpy", "pyarrow", "stx_mine"}),
         (("engine",), {"tqdm", "ray", "stx_mine"}),
         (("pipeline",), {"yaml", "stx_mine"}),
         (("cli",), {"typer", "stx_mine"}),
     ],
 )
 def test_a_room_touches_only_what_it_may(rooms: tuple[str, ...], allowed: set[str]) -> None:
-    stray = []
     assert sources_of(*rooms)
-    for source in sources_of(*rooms):
-        for one in imports(source):
-            parts = one.module.split(".")
-            prefixes = {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-            if parts[0] not in sys.stdlib_module_names and not prefixes & allowed:
-                stray.append(one.place)
-    assert stray == []
+    assert stray_imports(sources_of(*rooms), allowed) == []
+
+
+def core_sources() -> list[Path]:
+    """Every module below a folder `core`."""
+    return [source for source in SOURCES if "core" in source.relative_to(PACKAGE).parts]
+
+
+def config_sources() -> list[Path]:
+    """Every `config.py`."""
+    return [source for source in SOURCES if source.name == "config.py"]
+
+
+def test_cores_import_only_numpy_numba_and_cores() -> None:
+    assert len({source.parent for source in core_sources()}) > 8
+    own = {name_of(source) for source in core_sources()}
+    assert stray_imports(core_sources(), {"numpy", "numba", *own}) == []
+
+
+def test_configs_import_only_settings_errors_and_configs() -> None:
+    own = {name_of(source) for source in config_sources()}
+    assert {f"stx_mine.stages.{name}.config" for name in SLICES} <= own
+    assert stray_imports(config_sources(), {"stx_mine.settings", "stx_mine.errors", *own}) == []
 
 
 def test_core_reads_no_environment_clock_or_file() -> None:
     forbidden = {"os", "sys", "time", "datetime", "pathlib", "random", "io", "shutil", "tempfile"}
-    found = [one.place for source in sources_of("core") for one in imports(source)]
+    found = [one.place for source in core_sources() for one in imports(source)]
     assert found
     stray = [
         one.place
-        for source in sources_of("core")
+        for source in core_sources()
         for one in imports(source)
         if one.module.split(".")[0] in forbidden
     ]
@@ -145,7 +194,7 @@ def test_core_reads_no_environment_clock_or_file() -> None:
 
 
 def test_the_packed_sampler_imports_nothing_of_stx_mine() -> None:
-    source = PACKAGE / "train" / "packed_sampler.py"
+    source = PACKAGE / "stages" / "train" / "packed_sampler.py"
     found = {one.module.split(".")[0] for one in imports(source)}
     assert "torch" in found
     assert found - set(sys.stdlib_module_names) == {"torch"}
@@ -153,7 +202,7 @@ def test_the_packed_sampler_imports_nothing_of_stx_mine() -> None:
 
 def test_the_packed_sampler_runs_without_the_package(tmp_path: Path) -> None:
     alone = tmp_path / "packed_sampler.py"
-    alone.write_bytes((PACKAGE / "train" / "packed_sampler.py").read_bytes())
+    alone.write_bytes((PACKAGE / "stages" / "train" / "packed_sampler.py").read_bytes())
     code = (
         "import sys; sys.modules['stx_mine'] = None; sys.path.insert(0, sys.argv[1])\n"
         "from packed_sampler import PackedBatchSampler\n"
@@ -257,9 +306,9 @@ def options(command: str) -> dict[str, click.Parameter]:
     return {one.name: one for one in GROUP.commands[command].params if one.name != "help"}
 
 
-@pytest.mark.parametrize("command", list(command_line.COMMANDS))
+@pytest.mark.parametrize("command", list(COMMANDS))
 def test_an_option_is_a_config_field(command: str) -> None:
-    declared = {one.name: one for one in fields(command_line.COMMANDS[command])}
+    declared = {one.name: one for one in fields(COMMANDS[command].config)}
     shown = options(command)
     assert set(shown) == set(declared)
     for name, one in declared.items():
@@ -272,7 +321,7 @@ def test_an_option_is_a_config_field(command: str) -> None:
             assert shown[name].secondary_opts == []
 
 
-@pytest.mark.parametrize("command", list(command_line.COMMANDS))
+@pytest.mark.parametrize("command", list(COMMANDS))
 def test_help_has_a_line_for_every_option(command: str, cli_here: Cli) -> None:
     done = cli_here(command, "--help")
     assert done.code == 0
@@ -282,61 +331,30 @@ def test_help_has_a_line_for_every_option(command: str, cli_here: Cli) -> None:
         assert shown[:20].lower() in done.stdout.lower()
 
 
-def test_every_command_has_a_stage_and_every_stage_a_command() -> None:
-    assert set(GROUP.commands) == {*command_line.COMMANDS, "run", "version"}
-    stages = {source.stem for source in sources_of("stages")}
-    stages -= {
-        "__init__",
-        "report",
-        "packer",
-        "selection",
-        "dense_hits",
-        "block_searcher",
-        "hit_scorer",
-        "shard_writer",
-        "other_hits",
-        "advice",
-        "composition",
-        "packings",
-        "label_source",
-        "label_packer",
-        "distinct",
-        "evaluation_results",
-        "seen",
-        "estimate_lines",
-        "step_texts",
-        "step_time",
-        "evaluation_sets",
-        "training",
-        "read_pairs",
-        "query_makers",
-        "verify_rows",
-        "verify_labels",
-        "model_card",
-        "diff_sides",
-        "diff_lines",
-        "diff_examples",
-        "shard_embedder",
-        "embed_tuning",
-        "shard_counts",
-        "given_vectors",
-        "vector_writer",
-        "chunking",
-        "numbered",
-    }
-    assert stages == set(command_line.COMMANDS)
+def test_every_command_has_a_slice_and_every_slice_a_command() -> None:
+    assert set(GROUP.commands) == {*COMMANDS, "run", "version"}
+    entered = {one.entry.partition(".")[0] for one in COMMANDS.values()}
+    folders = {path.name for path in (PACKAGE / "stages").iterdir() if path.is_dir()}
+    assert entered == set(SLICES) == folders - {"__pycache__"}
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_the_entry_of_a_command_runs_its_config(command: str) -> None:
+    module, _, function = COMMANDS[command].entry.partition(":")
+    entry = getattr(import_module(f"stx_mine.stages.{module}"), function)
+    assert get_type_hints(entry)["config"] is COMMANDS[command].config
 
 
 def test_a_field_affects_artifacts_that_exist() -> None:
-    from stx_mine.artifacts.artifact import SCHEMAS
+    from stx_mine.store.artifact import SCHEMAS
 
-    for config_type in command_line.COMMANDS.values():
+    for config_type in (one.config for one in COMMANDS.values()):
         for one in fields(config_type):
             assert set(one.metadata["affects"]) <= set(SCHEMAS), one.name
 
 
-@pytest.mark.parametrize("config_type", list(command_line.COMMANDS.values()))
-def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConfig]) -> None:
+@pytest.mark.parametrize("config_type", [one.config for one in COMMANDS.values()])
+def test_execution_fields_affect_no_artifact(config_type: type[StageConfig]) -> None:
     execution = {
         "run_dir",
         "overwrite",
@@ -358,7 +376,7 @@ def test_execution_fields_affect_no_artifact(config_type: type[configs.StageConf
     for one in fields(config_type):
         if one.name in execution:
             assert one.metadata["affects"] == ()
-        elif config_type in (configs.VerifyConfig, configs.DiffConfig):
+        elif config_type in (VerifyConfig, DiffConfig):
             assert one.metadata["affects"] == ()
         elif one.name in ("seed", "k", "model", "batch_size", "relative_margin"):
             assert one.metadata["affects"]

@@ -11,13 +11,15 @@ import yaml
 from conftest import Cli, Finished
 from sentence_transformers import SentenceTransformer
 
-from stx_mine import config as configs
-from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.files import checksum, read_json
-from stx_mine.artifacts.run_dir import RunDir
 from stx_mine.cli import COMMANDS
 from stx_mine.errors import ConfigError
 from stx_mine.pipeline import STAGES, Pipeline, load_pipeline, pipeline_steps
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.store.artifact import require
+from stx_mine.store.files import checksum, read_json
+from stx_mine.store.run_dir import RunDir
 
 EVERY_STAGE = """
 run_dir: RUN
@@ -61,8 +63,8 @@ def config_of(pipeline: Pipeline, stage: str, number: int = 1) -> Any:
 
 def test_a_key_of_the_file_is_a_field_of_the_config(tmp_path: Path) -> None:
     pipeline = load(tmp_path, EVERY_STAGE)
-    assert config_of(pipeline, "mine") == configs.MineConfig(run_dir=str(tmp_path / "run"), k=4)
-    assert config_of(pipeline, "embed") == configs.EmbedConfig(
+    assert config_of(pipeline, "mine") == MineConfig(run_dir=str(tmp_path / "run"), k=4)
+    assert config_of(pipeline, "embed") == EmbedConfig(
         run_dir=str(tmp_path / "run"),
         pairs="pairs.parquet",
         corpus="corpus.parquet",
@@ -91,7 +93,7 @@ def test_an_empty_file_has_no_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", ["train:", "train: {}", "train: null"])
 def test_a_stage_without_fields_runs_with_its_defaults(tmp_path: Path, empty: str) -> None:
     pipeline = load(tmp_path, f"run_dir: RUN\n{empty}\n")
-    assert config_of(pipeline, "train") == configs.TrainConfig(run_dir=str(tmp_path / "run"))
+    assert config_of(pipeline, "train") == TrainConfig(run_dir=str(tmp_path / "run"))
 
 
 def test_numbers_lists_and_null_take_the_type_of_their_field(tmp_path: Path) -> None:

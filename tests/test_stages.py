@@ -6,19 +6,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stx_mine.artifacts.artifact import require
-from stx_mine.artifacts.hits import HitBlock, Source
-from stx_mine.artifacts.run_dir import RunDir
-from stx_mine.artifacts.texts import TextStore
-from stx_mine.artifacts.vectors import Vectors
-from stx_mine.config import EmbedConfig, EvaluateConfig, IndexConfig, MineConfig
-from stx_mine.core.metrics import retrieval_metrics
+from stx_mine.core.ragged import ragged_sets
 from stx_mine.errors import ConfigError
-from stx_mine.ragged import ragged_sets
-from stx_mine.stages.embed import run_embed
-from stx_mine.stages.evaluate import read_results, run_evaluate
-from stx_mine.stages.index import run_index
-from stx_mine.stages.mine import run_mine
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.evaluate.config import EvaluateConfig
+from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
+from stx_mine.stages.evaluate.stage import read_results, run_evaluate
+from stx_mine.stages.index.config import IndexConfig
+from stx_mine.stages.index.stage import run_index
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.hits import HitBlock, Source
+from stx_mine.stages.mine.stage import run_mine
+from stx_mine.store.artifact import require
+from stx_mine.store.run_dir import RunDir
+from stx_mine.store.texts import TextStore
+from stx_mine.store.vectors import Vectors
 
 
 def test_an_index_is_measured_and_then_searched(run_copy):

@@ -1,1 +1,1 @@
-"""Pure decisions: arrays and keyword arguments in, arrays and reasons out."""
+"""Pure helpers of several stages: arrays and keyword arguments in, arrays and reasons out."""

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.ragged import Ragged, offsets_of, ragged_sets
+from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
 
 
 def positive_groups(

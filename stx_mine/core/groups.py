@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.ragged import Ragged, offsets_of, places_of
+from stx_mine.core.ragged import Ragged, offsets_of, places_of
 
 
 def _none() -> NDArray[np.int64]:

@@ -1,1 +1,1 @@
-"""Engines run independent tasks; the task decides what, the engine where."""
+"""Engines run independent tasks: the task decides what, the engine where."""

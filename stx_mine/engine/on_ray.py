@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from stx_mine import errors
-from stx_mine.config import EngineConfig
+from stx_mine.engine.config import EngineConfig
 from stx_mine.engine.tasks import GO_ON, TRIES, Worker, attempt
 from stx_mine.errors import ConfigError, StxMineError, TaskError
 

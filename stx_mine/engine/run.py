@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from stx_mine.artifacts.artifact import Artifact
-from stx_mine.artifacts.lock import Share
-from stx_mine.config import EngineConfig
+from stx_mine.engine.config import EngineConfig
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.processes import run_in_processes
 from stx_mine.engine.shares import own_tasks
 from stx_mine.engine.tasks import Worker, attempt
 from stx_mine.errors import SharesLeftError
+from stx_mine.store.artifact import Artifact
+from stx_mine.store.lock import Share
 
 
 def make_files(

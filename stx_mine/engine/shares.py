@@ -5,10 +5,11 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from stx_mine.artifacts.artifact import SCHEMAS
-from stx_mine.artifacts.lock import Share
-from stx_mine.config import EngineConfig, StageConfig, key_fields
+from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
+from stx_mine.settings import StageConfig, key_fields
+from stx_mine.store.artifact import SCHEMAS
+from stx_mine.store.lock import Share
 
 
 def share_of(config: StageConfig) -> Share | None:

@@ -1,1 +1,1 @@
-"""Encoders behind a small protocol."""
+"""Encoders and tokenisers behind small protocols."""

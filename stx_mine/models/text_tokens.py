@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from stx_mine.core.ragged import offsets_of, places_of
 from stx_mine.models.ahead import ahead
-from stx_mine.ragged import offsets_of, places_of
 
 # One call of the tokenizer: enough for all cores, little enough that its objects stay small.
 _CHUNK_TEXTS, _CHUNK_BYTES = 16_384, 1 << 22

@@ -1,1 +1,1 @@
-"""Exact and FAISS search over stored vectors."""
+"""Exact and FAISS search over stored vectors, and the score."""

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.vectors import Vectors
 from stx_mine.errors import ConfigError
 from stx_mine.search.product import (
     PRECISIONS,
@@ -30,6 +29,7 @@ from stx_mine.search.product import (
 from stx_mine.search.propose import DeviceCorpus, Proposals, propose
 from stx_mine.search.running_top import RunningTop
 from stx_mine.search.score import score_hits
+from stx_mine.store.vectors import Vectors
 
 # What a thread multiplies at a time: the product and its factors stay in cache.
 _QUERY_TILE, _PASSAGE_TILE = 512, 1_024

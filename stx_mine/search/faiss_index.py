@@ -8,10 +8,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.artifacts.vectors import Vectors
 from stx_mine.errors import ConfigError
 from stx_mine.search.exact import Hits, best_first
 from stx_mine.search.score import score_hits
+from stx_mine.store.vectors import Vectors
 
 _TRAIN_SAMPLE = 262_144
 _BLOCK = 65_536

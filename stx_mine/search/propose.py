@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from stx_mine.artifacts.vectors import Vectors
 from stx_mine.search.product import PRECISIONS, Rounded, product_values
+from stx_mine.store.vectors import Vectors
 
 _GROUP = 32
 _PRODUCT = 2**28

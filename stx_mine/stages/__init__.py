@@ -1,1 +1,1 @@
-"""Stages: each reads artifacts, calls the rooms below, writes one artifact, returns a report."""
+"""One folder a stage: its options, its work, its closing sentences, its pure decisions."""

@@ -1,1 +1,0 @@
-"""Files of a run directory: layout, schemas, plans, manifests, atomic writes, the lock."""

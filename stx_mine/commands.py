@@ -1,0 +1,57 @@
+"""The one table of commands: what each is called, takes and runs."""
+
+from typing import NamedTuple
+
+from stx_mine.settings import StageConfig
+from stx_mine.stages.diff.config import DiffConfig
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.estimate.config import EstimateConfig
+from stx_mine.stages.evaluate.config import EvaluateConfig
+from stx_mine.stages.export.config import ExportConfig
+from stx_mine.stages.index.config import IndexConfig
+from stx_mine.stages.ingest.config import IngestConfig
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.transfer.config import FetchConfig, PublishConfig
+from stx_mine.stages.verify.config import VerifyConfig
+
+_DATA, _NEGATIVES, _MODEL = "Data", "Negatives and batches", "Models"
+_LOOK, _MOVE = "Look and check", "Move"
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        config: Its options.
+        entry: `module:function` below `stx_mine.stages`, from a config to a report.
+        panel: The heading of `stx-mine --help` under which it stands.
+        in_pipeline: Whether a pipeline file may name it.
+    """
+
+    config: type[StageConfig]
+    entry: str
+    panel: str
+    in_pipeline: bool = True
+
+
+# In the order of `stx-mine --help`; a pipeline runs its stages in this order.
+COMMANDS: dict[str, Command] = {
+    "queries": Command(QueriesConfig, "queries.stage:run_queries", _DATA),
+    "ingest": Command(IngestConfig, "ingest.stage:run_ingest", _DATA, in_pipeline=False),
+    "embed": Command(EmbedConfig, "embed.stage:run_embed", _DATA),
+    "index": Command(IndexConfig, "index.stage:run_index", _DATA),
+    "mine": Command(MineConfig, "mine.stage:run_mine", _NEGATIVES),
+    "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES),
+    "pack": Command(PackConfig, "pack.stage:run_pack", _NEGATIVES),
+    "verify": Command(VerifyConfig, "verify.stage:run_verify", _LOOK),
+    "diff": Command(DiffConfig, "diff.stage:run_diff", _LOOK, in_pipeline=False),
+    "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", _LOOK),
+    "train": Command(TrainConfig, "train.stage:run_train", _MODEL),
+    "evaluate": Command(EvaluateConfig, "evaluate.stage:run_evaluate", _MODEL),
+    "publish": Command(PublishConfig, "transfer.publish:run_publish", _MOVE, in_pipeline=False),
+    "fetch": Command(FetchConfig, "transfer.fetch:run_fetch", _MOVE, in_pipeline=False),
+}
+PIPELINE_STAGES = {name: one.config for name, one in COMMANDS.items() if one.in_pipeline}

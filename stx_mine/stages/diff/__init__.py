@@ -1,0 +1,1 @@
+"""`diff`: which negatives differ between two runs, and why."""

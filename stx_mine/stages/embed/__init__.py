@@ -1,0 +1,1 @@
+"""`embed`: a vector for every distinct text."""

@@ -1,0 +1,158 @@
+"""A cache of vectors by content, shared by runs: a text that was embedded once is read back.
+
+    DIR/SPACE/space.json            what decides the vectors: model, prompts, length, precision
+    DIR/SPACE/segment-DIGEST/       keys.npy (16 bytes each, rising) and vectors.npy, row by row
+
+A space holds vectors that may stand for one another; a key is the digest of role, prompt and text.
+Segments are only ever added, each whole under its final name or not there, so that any number of
+runs may read and write at once: at worst two of them embed the same text.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from stx_mine.errors import ArtifactError
+from stx_mine.store.artifact import digest_of
+from stx_mine.store.files import StoredArray, add_directory, write_array, write_json
+
+_SPACE, _KEYS, _VECTORS, _SEGMENT = "space.json", "keys.npy", "vectors.npy", "segment-"
+
+
+@dataclass(frozen=True)
+class VectorCache:
+    """The segments that were there when it was opened.
+
+    Attributes:
+        folder: Of the space.
+        prefixes: uint64 (keys,) rising: the first half of every key of every segment.
+        segments: int32 (keys,) number of the segment that has it.
+        rows: int32 (keys,) its row there.
+        keys: The keys of each segment, uint64 (rows, 2).
+        vectors: The vectors of each segment, (rows, dim).
+    """
+
+    folder: Path
+    prefixes: NDArray[np.uint64]
+    segments: NDArray[np.int32]
+    rows: NDArray[np.int32]
+    keys: tuple[StoredArray, ...]
+    vectors: tuple[StoredArray, ...]
+
+    @classmethod
+    def open(cls, directory: str | Path, space: dict[str, Any]) -> "VectorCache":
+        """Open one space of a cache, or make it.
+
+        Args:
+            directory: The cache.
+            space: All that decides a vector, but for role, prompt and text; JSON-ready.
+
+        Raises:
+            ArtifactError: The directory cannot be written, or a segment is damaged.
+        """
+        folder = Path(directory) / digest_of(space)
+        try:
+            if not (folder / _SPACE).exists():
+                # Others may open it at the same time.
+                own = folder / f"opening-{uuid4().hex}.json"
+                write_json(own, space)
+                own.replace(folder / _SPACE)
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot write to the embedding cache {directory} ({error.strerror}); give another "
+                "--embedding-cache or mend its permissions"
+            ) from error
+        found = [_open_segment(one) for one in sorted(folder.glob(f"{_SEGMENT}*"))]
+        keys, vectors = (tuple(one[part] for one in found) for part in (0, 1))
+        prefixes = [np.array(one[:][:, 0]) for one in keys]
+        sizes = [len(one) for one in prefixes]
+        joined = np.concatenate([np.empty(0, np.uint64), *prefixes])
+        order = np.argsort(joined, kind="stable")
+        segments = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        rows = np.concatenate(
+            [np.empty(0, np.int32), *(np.arange(n, dtype=np.int32) for n in sizes)]
+        )
+        return cls(folder, joined[order], segments[order], rows[order], keys, vectors)
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    def find(
+        self, keys_N2: NDArray[np.uint64], dim: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Look keys up.
+
+        Args:
+            keys_N2: uint64 (N, 2), of `text_keys`.
+            dim: Dimensions of a vector.
+
+        Returns:
+            Bool (N,) which of them are here, and the vectors of those, float32 (found, dim).
+        """
+        places = np.searchsorted(self.prefixes, keys_N2[:, 0])
+        places = np.minimum(places, max(0, len(self) - 1))
+        there = np.zeros(len(keys_N2), bool)
+        if len(self):
+            there = self.prefixes[places] == keys_N2[:, 0]
+        vectors = np.empty((len(keys_N2), dim), np.float32)
+        for number in np.unique(self.segments[places[there]]):
+            here = np.flatnonzero(there)
+            here = here[self.segments[places[here]] == number]
+            rows = self.rows[places[here]]
+            # Two texts may share half a key; the second is embedded again, which costs time only.
+            same = (self.keys[number][rows] == keys_N2[here]).all(axis=1)
+            there[here[~same]] = False
+            vectors[here[same]] = self.vectors[number][rows[same]]
+        return there, vectors[there]
+
+    def add(self, keys_N2: NDArray[np.uint64], vectors: NDArray[Any]) -> None:
+        """Publish a segment; whoever opens the cache from now on finds it.
+
+        Args:
+            keys_N2: uint64 (N, 2), of `text_keys`; distinct.
+            vectors: (N, dim), float16 or float32, aligned.
+        """
+        if not len(keys_N2):
+            return
+        order = np.lexsort((keys_N2[:, 1], keys_N2[:, 0]))
+        name = _SEGMENT + xxhash.xxh3_128_hexdigest(keys_N2[order].tobytes())
+        staging = self.folder / f"adding-{uuid4().hex}"
+        write_array(staging / _KEYS, keys_N2[order])
+        write_array(staging / _VECTORS, vectors[order])
+        add_directory(staging, self.folder / name)
+
+
+def text_keys(texts: pa.ChunkedArray, role: str, prompt: str | None) -> NDArray[np.uint64]:
+    """uint64 (N, 2): the xxh3-128 digest of role, prompt and text.
+
+    The text as it is embedded counts, not its normalised form; no prompt, None, is another one
+    than an empty one.
+    """
+    before = xxhash.xxh3_128(json.dumps([role, prompt]).encode() + b"\0")
+    raw = []
+    for text in texts.cast(pa.large_binary()).to_pylist():
+        digest = before.copy()
+        digest.update(text)
+        raw.append(digest.digest())
+    return np.frombuffer(b"".join(raw), ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def _open_segment(folder: Path) -> tuple[StoredArray, StoredArray]:
+    try:
+        keys, vectors = (StoredArray.open(folder / name) for name in (_KEYS, _VECTORS))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"the segment {folder} of the embedding cache cannot be read ({error}); delete it"
+        ) from error
+    if len(keys) != len(vectors):
+        raise ArtifactError(
+            f"expected {len(keys):,} vectors in {folder}, found {len(vectors):,}; delete it"
+        )
+    return keys, vectors

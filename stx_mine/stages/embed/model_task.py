@@ -1,0 +1,231 @@
+"""The embedding task: the texts of one shard to one file of vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from stx_mine.models.encoder import model_contract
+from stx_mine.models.load import Runtime, load_model
+from stx_mine.models.tokenise import Role
+from stx_mine.settings import key_fields
+from stx_mine.stages.embed.cache import VectorCache, text_keys
+from stx_mine.stages.embed.callable_encoder import CallableEncoder
+from stx_mine.stages.embed.fast_encoder import Embedded, FastEncoder
+from stx_mine.stages.embed.shard_counts import ShardCounts
+from stx_mine.stages.embed.shards import VectorWriter
+from stx_mine.stages.embed.token_encoder import Tuning
+from stx_mine.store.artifact import PLAN
+from stx_mine.store.files import read_json
+
+ROLES: dict[str, Role] = {"queries": "query", "passages": "passage"}
+# Texts of a role that say how its texts become inputs of the model.
+_SAMPLE = 4_096
+
+
+@dataclass(frozen=True)
+class ShardEmbedder(VectorWriter):
+    """Embeds the texts of a shard; the plan in the folder says how they go through the model.
+
+    Attributes:
+        place: Folder of the person who called, where functions of their own may lie.
+        devices: Of this machine, a process each; none for the best one seen.
+        num_beside: How many processes share the cores of this machine.
+    """
+
+    place: Path
+    devices: tuple[str, ...] = ()
+    num_beside: int = 1
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Unless another device is named, or a function embeds, of which nobody knows."""
+        device = self.devices[0] if self.devices else "cuda"
+        return self.config.encoder is None and device.startswith("cuda")
+
+    @property
+    def copies(self) -> Sequence["ShardEmbedder"]:
+        """Itself for each device, where there are several."""
+        number = len(self.devices)
+        if number < 2:
+            return ()
+        return [replace(self, devices=(one,), num_beside=number) for one in self.devices]
+
+    @property
+    def tasks_at_once(self) -> int:
+        """Two on a GPU: one shard is tokenised while the other has the model."""
+        if self.function is not None or self.model.device.type != "cuda":
+            return 1
+        # Threads would each open their own.
+        for name in ("shards", "encoder", "cache"):
+            getattr(self, name)
+        return 2
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the network."""
+        return Runtime(self.config.backend, self.config.model_file, self.config.attention)
+
+    def load(self, runtime: Runtime) -> SentenceTransformer:
+        """The model, with something to run its network.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        device = self.devices[0] if self.devices else None
+        return load_model(self.config.model, device, self.config.max_length, runtime)
+
+    @cached_property
+    def model(self) -> SentenceTransformer:
+        """The model.
+
+        Raises:
+            ModelError: It cannot be loaded.
+            ConfigError: It has fewer dimensions than are to be kept.
+        """
+        config = self.config
+        if self.num_beside > 1:
+            torch.set_num_threads(max(1, torch.get_num_threads() // self.num_beside))
+        model = self.load(self.runtime)
+        dim = int(model.get_embedding_dimension() or 0)
+        self.check_dimensions(dim, config.model)
+        if config.truncate_dim is not None:
+            model.truncate_dim = config.truncate_dim
+        return model
+
+    @cached_property
+    def function(self) -> CallableEncoder | None:
+        """The function that embeds, where one is named instead of a model.
+
+        Raises:
+            ModelError: There is no such function.
+        """
+        return CallableEncoder(self.config.encoder, self.place) if self.config.encoder else None
+
+    @cached_property
+    def encoder(self) -> FastEncoder | CallableEncoder:
+        """What embeds, as the plan says."""
+        if self.function is not None:
+            return self.function
+        tuning = self._choices["tuning"]
+        samples = {
+            of_role: self.table(role).column("text").slice(0, _SAMPLE)
+            for role, of_role in ROLES.items()
+        }
+        return FastEncoder(self.model, Tuning(**tuning) if tuning else None, samples)
+
+    @cached_property
+    def cache(self) -> VectorCache | None:
+        """Vectors of earlier runs; None where no cache is named.
+
+        Raises:
+            ArtifactError: It cannot be written, or is damaged.
+        """
+        if self.config.embedding_cache is None:
+            return None
+        beside = {"shard_size", "query_prompt", "passage_prompt", "model", "precision"}
+        beside |= {"query_vectors", "passage_vectors"}
+        space = {k: v for k, v in key_fields(self.config, "embeddings").items() if k not in beside}
+        tuning = self._choices["tuning"]
+        space |= {"model": self.contract(), "precision": tuning and tuning["precision"]}
+        return VectorCache.open(self.config.embedding_cache, space)
+
+    @cached_property
+    def _choices(self) -> dict[str, Any]:
+        found: dict[str, Any] = read_json(self.folder / PLAN)["choices"]
+        return found
+
+    def contract(self) -> dict[str, Any]:
+        """What decides the vectors, but for the prompts of sources."""
+        return dict(self._contract)
+
+    @cached_property
+    def _contract(self) -> dict[str, Any]:
+        if self.function is not None:
+            return self.function.contract(self.config.similarity or "cosine")
+        return model_contract(self.model, self.config.model)
+
+    def table(self, role: str) -> pa.Table:
+        """The texts of queries or passages."""
+        return self.store.queries if role == "queries" else self.store.passages
+
+    def __call__(self, name: str) -> None:
+        """Embed one shard.
+
+        Raises:
+            InputError: A vector is not finite.
+            ModelError: Memory does not suffice for a single text.
+        """
+        role, start = self.shards[name]
+        texts = self.table(role).column("text").slice(start, self.config.shard_size)
+        vectors, counts = self._embed(texts, role, start)
+        self.write(name, vectors, counts)
+
+    def _embed(
+        self, texts: pa.ChunkedArray, role: str, start: int
+    ) -> tuple[NDArray[Any], ShardCounts]:
+        """Vectors of consecutive texts from id `start`, each with the prompt of its source."""
+        by_prompt = self.prompts(role, start, start + len(texts))
+        if len(by_prompt) == 1:
+            return self._embed_with(by_prompt[0][0], texts, role)
+        vectors = np.empty((len(texts), self.encoder.dim), self.config.dtype)
+        counts = ShardCounts()
+        for prompt, places in by_prompt:
+            vectors[places], found = self._embed_with(prompt, texts.take(pa.array(places)), role)
+            counts += found
+        return vectors, counts
+
+    def _embed_with(
+        self, prompt: str | None, texts: pa.ChunkedArray, role: str
+    ) -> tuple[NDArray[Any], ShardCounts]:
+        """Vectors of texts with one prompt, from the cache where it has them."""
+        if self.cache is None:
+            return self._embed_new(prompt, texts, role)
+        keys = text_keys(texts, role, prompt)
+        cached, known = self.cache.find(keys, self.encoder.dim)
+        vectors = np.empty((len(texts), self.encoder.dim), self.config.dtype)
+        vectors[cached] = known
+        new = np.flatnonzero(~cached)
+        vectors[new], counts = self._embed_new(prompt, texts.take(pa.array(new)), role)
+        self.cache.add(keys[new], vectors[new])
+        num_cached = len(texts) - len(new)
+        return vectors, counts + ShardCounts(num_cached, num_cached, num_cached)
+
+    def _embed_new(
+        self, prompt: str | None, texts: pa.ChunkedArray, role: str
+    ) -> tuple[NDArray[Any], ShardCounts]:
+        found = self.encoder.embed(texts, ROLES[role], prompt)
+        vectors = self.stored(
+            found.vectors,
+            lambda row: f"the vector of the text {texts[row].as_py()[:60]!r} of the {role}",
+            "use another model, --precision float32 or --dtype float32, or remove these texts",
+        )
+        return vectors, _counts(found, len(texts))
+
+    def prompts(
+        self, role: str, start: int, stop: int
+    ) -> list[tuple[str | None, NDArray[np.int64]]]:
+        """The prompts of a range of texts, each with the places, from `start`, that get it."""
+        own = self.config.query_prompt if role == "queries" else self.config.passage_prompt
+        if self.store.sources is None:
+            return [(own, np.arange(stop - start))]
+        found = self.store.sources.prompts_of(ROLES[role], start, stop)
+        return [(own if one is None else one, ids) for one, ids in found if len(ids)]
+
+
+def _counts(found: Embedded, num_texts: int) -> ShardCounts:
+    return ShardCounts(
+        texts=num_texts,
+        tokens=found.num_tokens or 0,
+        uncounted=num_texts if found.num_tokens is None else 0,
+        tokens_lost=found.num_lost,
+        truncated=found.num_truncated,
+        halvings=found.num_halvings,
+    )

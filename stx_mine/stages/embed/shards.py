@@ -1,0 +1,94 @@
+"""What every worker that makes the vectors of a shard has in common."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.engine.tasks import Worker
+from stx_mine.errors import ConfigError, InputError
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.shard_counts import ShardCounts, shards_of
+from stx_mine.store.artifact import read_manifest
+from stx_mine.store.files import write_array, write_json
+from stx_mine.store.texts import TextStore
+from stx_mine.store.vectors import unit_rows
+
+
+@dataclass(frozen=True)
+class VectorWriter(Worker):
+    """Makes the vectors of a shard of texts.
+
+    Attributes:
+        config: The config; local paths in it are absolute.
+        texts: Folder of the texts.
+        folder: Folder of the shards.
+    """
+
+    config: EmbedConfig
+    texts: Path
+    folder: Path
+
+    @cached_property
+    def store(self) -> TextStore:
+        """The texts."""
+        return TextStore.open(read_manifest(self.texts))
+
+    @cached_property
+    def shards(self) -> dict[str, tuple[str, int]]:
+        """Role and first id of each shard, by its name."""
+        return shards_of(self.store, self.config.shard_size)
+
+    @abstractmethod
+    def contract(self) -> dict[str, Any]:
+        """What decides the vectors, but for the prompts of sources."""
+
+    def check_dimensions(self, dim: int, of: str) -> None:
+        """See that so many dimensions suffice.
+
+        Raises:
+            ConfigError: More are to be kept.
+        """
+        asked = self.config.truncate_dim
+        if asked is not None and asked > dim:
+            raise ConfigError(
+                f"--truncate-dim must be at most the {dim} dimensions of {of}, found {asked}; "
+                "give fewer, or leave it out"
+            )
+
+    def stored(
+        self, vectors: NDArray[np.float32], named: Callable[[int], str], cure: str
+    ) -> NDArray[Any]:
+        """Vectors as they are stored.
+
+        Args:
+            vectors: float32 (rows, dim), of this shard.
+            named: What a person knows a row by.
+            cure: What to do about vectors that are not finite.
+
+        Raises:
+            InputError: A vector is not finite.
+        """
+        kept: NDArray[Any] = unit_rows(vectors) if self.config.normalize else vectors
+        # What is too large for float16 becomes infinite, and is refused.
+        with np.errstate(over="ignore"):
+            kept = kept.astype(self.config.dtype)
+        bad = np.flatnonzero(~np.isfinite(kept).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"{named(int(bad[0]))} is not finite, and {len(bad)} in this shard; {cure}"
+            )
+        return kept
+
+    def write(self, name: str, vectors: NDArray[Any], counts: ShardCounts) -> None:
+        """Write a shard and what happened to its texts."""
+        zero = np.flatnonzero(~vectors.any(axis=1)) + self.shards[name][1]
+        # First, so that a shard that is there has its counts.
+        counts = replace(counts, zero_vectors=zero.tolist())
+        write_json(ShardCounts.path(self.folder, name), asdict(counts))
+        write_array(self.folder / name, vectors)

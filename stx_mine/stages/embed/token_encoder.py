@@ -1,0 +1,184 @@
+"""The fast way through a SentenceTransformer: from the tokens of a whole shard to vectors.
+
+The modules are the model's own, so whatever stands behind the first one (pooling, dense layers,
+normalisation) is used as it is. What is ours is what happens around: texts are sorted by their true
+length over the shard, padded only among texts of like length, and cut into batches by tokens;
+several batches go through the model at once on a CPU, and a GPU gets the next batch while it works.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from stx_mine.errors import ModelError
+from stx_mine.models.ahead import ahead
+from stx_mine.models.text_tokens import TextTokens
+from stx_mine.models.token_batches import token_batches
+from stx_mine.models.token_inputs import Features, TokenInputs
+from stx_mine.stages.embed.threads import torch_threads
+
+Precision = Literal["float32", "bfloat16", "float16"]
+# Batches that are made ready while a GPU works.
+_AHEAD = 3
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How texts go through a model; none of it changes more than the last bits of a vector.
+
+    Attributes:
+        precision: Number format of the network; pooling and what follows are float32.
+        batch_tokens: Tokens of a batch, padding included, at most.
+        batches_at_once: Batches that a CPU works on at once, each with its share of the cores.
+    """
+
+    precision: Precision
+    batch_tokens: int
+    batches_at_once: int
+
+
+class TokenEncoder:
+    """Runs the tokens of many texts through a model.
+
+    Attributes:
+        tuning: How; `batch_tokens` is halved where memory runs out.
+        num_halvings: How often it was.
+        device: Where the model is.
+        dim: Dimensions of a vector.
+    """
+
+    def __init__(self, model: SentenceTransformer, tuning: Tuning) -> None:
+        self.tuning, self.num_halvings = tuning, 0
+        self.dim = int(model.get_embedding_dimension() or 0)
+        self.device = torch.device(model.device)
+        first, *rest = list(model)
+        self._first = _in_format(first, getattr(torch, tuning.precision))
+        self._rest = [_in_format(module, torch.float32) for module in rest]
+
+    def encode(self, inputs: TokenInputs, tokens: TextTokens) -> NDArray[np.float32]:
+        """Vectors of texts, float32 (texts, dim), in their order.
+
+        Raises:
+            ModelError: Memory does not suffice for a single text.
+        """
+        vectors = np.empty((len(tokens), self.dim), np.float32)
+        left = np.arange(len(tokens))
+        while len(left):
+            done = np.zeros(len(tokens), bool)
+            batches = [
+                left[batch]
+                for batch in token_batches(tokens.lengths[left], self.tuning.batch_tokens)
+            ]
+            try:
+                for rows, found in self._run(inputs, tokens, batches):
+                    vectors[rows], done[rows] = found, True
+            except (RuntimeError, MemoryError) as error:
+                self._halve(error, batches)
+            left = left[~done[left]]
+        return vectors
+
+    def _run(
+        self, inputs: TokenInputs, tokens: TextTokens, batches: Sequence[NDArray[np.int64]]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Vectors of each batch, with the numbers of its texts."""
+        if self.device.type == "cuda":
+            found: Iterator[NDArray[np.float32]] = self._on_gpu(inputs, tokens, batches)
+        else:
+            found = self._on_cpu(inputs, tokens, batches)
+        yield from zip(batches, found, strict=True)
+
+    def _on_cpu(
+        self, inputs: TokenInputs, tokens: TextTokens, batches: Sequence[NDArray[np.int64]]
+    ) -> Iterator[NDArray[np.float32]]:
+        def work(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            found: NDArray[np.float32] = self._forward(inputs.batch(tokens, rows)).cpu().numpy()
+            return found
+
+        workers = min(self.tuning.batches_at_once, torch.get_num_threads())
+        if workers == 1:
+            yield from map(work, batches)
+            return
+        share = max(1, torch.get_num_threads() // workers)
+        with torch_threads(share), ThreadPoolExecutor(workers) as threads:
+            yield from ahead(work, batches, threads, 2 * workers)
+
+    def _on_gpu(
+        self, inputs: TokenInputs, tokens: TextTokens, batches: Sequence[NDArray[np.int64]]
+    ) -> Iterator[NDArray[np.float32]]:
+        def ready(rows: NDArray[np.int64]) -> Features:
+            made = inputs.batch(tokens, rows)
+            return {k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in made.items()}
+
+        before: Tensor | None = None
+        with ThreadPoolExecutor(1) as threads:
+            for features in ahead(ready, batches, threads, _AHEAD):
+                found = self._forward(features)
+                # Waits for the batch before only, so that the GPU has the next one already.
+                if before is not None:
+                    yield before.cpu().numpy()
+                before = found
+        if before is not None:
+            yield before.cpu().numpy()
+
+    def _forward(self, features: Features) -> Tensor:
+        """Embeddings of a batch, float32, on the device."""
+        with torch.inference_mode():
+            return self._through(features)
+
+    def _through(self, features: Features) -> Tensor:
+        features = {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in features.items()
+        }
+        features = self._first(features)
+        for name, value in features.items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                features[name] = value.float()
+        for module in self._rest:
+            features = module(features)
+        embeddings: Tensor = features["sentence_embedding"][:, : self.dim].float()
+        return embeddings
+
+    def _halve(
+        self, error: RuntimeError | MemoryError, batches: Sequence[NDArray[np.int64]]
+    ) -> None:
+        """Halve the budget, if memory ran out and a batch had more than one text.
+
+        Raises:
+            ModelError: Memory does not suffice for a single text.
+            RuntimeError: The error was another one.
+        """
+        if not is_no_memory(error):
+            raise error
+        if max(map(len, batches)) == 1:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"memory does not suffice to embed one text at a time ({reason}); give a "
+                "smaller --max-length, a smaller model, or another --device"
+            ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.num_halvings += 1
+        self.tuning = replace(self.tuning, batch_tokens=max(1, self.tuning.batch_tokens // 2))
+
+
+def is_no_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether memory ran out, on the device or here."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(one in words for one in _NO_MEMORY)
+
+
+def _in_format(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module with numbers of this format; a copy, if it has others."""
+    if all(one.dtype == dtype for one in module.parameters()):
+        return module
+    return deepcopy(module).to(dtype)

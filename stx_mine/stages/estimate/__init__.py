@@ -1,0 +1,1 @@
+"""`estimate`: what a training step will embed, score, hold and take."""

@@ -1,0 +1,36 @@
+"""Options of `estimate`."""
+
+from dataclasses import dataclass
+
+from stx_mine.settings import StageConfig, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateConfig(StageConfig):
+    """What a training step will embed, score, hold and take, before anything is trained."""
+
+    batch_size: int | None = option(
+        None, "Rows a step (default: of batches/, or 2,048).", "estimates", minimum=2
+    )
+    k: int | None = option(
+        None, "Negatives a row (default: of batches/, of mine, or 8).", "estimates", minimum=0
+    )
+    epochs: int | None = option(
+        None, "Passes over the rows (default: the packings there are).", "estimates", minimum=1
+    )
+    model: str | None = option(
+        None, "The model to train (default: the one that embedded round 1).", "estimates"
+    )
+    max_length: int | None = option(
+        None, "Tokens kept of a text (default: as it was embedded).", "estimates", minimum=1
+    )
+    time: bool = option(
+        False, "Time a few mini-batches of the model, to tell seconds too.", "estimates"
+    )
+    chunk_rows: int = option(2_048, "Anchors whose logits exist at one time.", minimum=1)
+    batch_tokens: int | None = option(
+        None,
+        "Tokens that a transformer takes at one time (default: 2,048 on a CPU, 32,768 else).",
+        minimum=1,
+    )
+    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")

@@ -1,0 +1,156 @@
+"""How long a step takes: a short timing of the model, the scores and the optimizer."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch.nn import functional
+
+from stx_mine.models.load import is_static
+from stx_mine.models.tokenise import Role, Tokeniser
+from stx_mine.stages.estimate.core.step_cost import Texts
+from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
+from stx_mine.stages.train.losses.embedding import embed
+
+ROLES: tuple[Role, Role] = ("query", "passage")
+_REPEATS = 3
+# Texts of the two timings of a role, from whose difference follows what one text costs; of a
+# transformer as many as fill these numbers of mini-batches.
+_STATIC_TEXTS, _MINI_BATCHES = (512, 4_096), (2, 4)
+_ROWS, _PASSAGES, _NEGATIVES = 1_024, 4_096, 8
+_SCALE, _MAX_NORM = 20.0, 1.0
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of the parts of a step, each in float32 with its gradient.
+
+    Attributes:
+        query: Of a query, from text to embedding and back.
+        passage: Of a passage.
+        score: Of one score of a row and a passage of the batch.
+        own_score: Of one score of a row and a passage of its own.
+        fixed: Of a step, whatever it holds: gradients of all parameters, optimizer.
+    """
+
+    query: float
+    passage: float
+    score: float
+    own_score: float
+    fixed: float
+
+    def seconds(self, texts: Texts, num_scores: float, in_batch: bool) -> float:
+        """Of a step that embeds some texts and makes so many scores."""
+        embedding = texts.anchors * self.query + texts.passages * self.passage
+        return embedding + num_scores * (self.score if in_batch else self.own_score) + self.fixed
+
+
+def time_step(
+    model: SentenceTransformer,
+    texts: Mapping[Role, list[str]],
+    mean_tokens: Mapping[Role, float],
+    batch_tokens: int,
+) -> StepTime:
+    """Time a few mini-batches of each role, the scores, and the optimizer.
+
+    The model is changed: it makes steps of a learning rate of 0, with gradients of random
+    directions.
+
+    Args:
+        model: The model.
+        texts: Real texts of each role; they are repeated where they are too few.
+        mean_tokens: Of these texts.
+        batch_tokens: Tokens that go through a network at one time.
+    """
+    model.train()
+    device = model.device
+    each, fixed = {}, 0.0
+    for role in ROLES:
+        few, many = _sizes(model, mean_tokens[role], batch_tokens)
+        short, long = (
+            _median(device, partial(_embed, model, role, _some(texts[role], number), batch_tokens))
+            for number in (few, many)
+        )
+        each[role] = max(0.0, (long - short) / (many - few))
+        fixed += max(0.0, short - few * each[role])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+    fixed += _median(device, partial(_update, model, optimizer))
+    dim = int(model.get_embedding_dimension() or 0)
+    in_batch, own = (_median(device, partial(_score, dim, device, one)) for one in (False, True))
+    model.eval()
+    return StepTime(
+        each["query"],
+        each["passage"],
+        in_batch / (_ROWS * _PASSAGES),
+        own / (_ROWS * (1 + _NEGATIVES)),
+        fixed,
+    )
+
+
+def _sizes(model: SentenceTransformer, mean_tokens: float, batch_tokens: int) -> tuple[int, int]:
+    """Texts of the shorter and of the longer timing of a role."""
+    if is_static(model):
+        return _STATIC_TEXTS
+    few, many = (round(number * batch_tokens / max(1.0, mean_tokens)) for number in _MINI_BATCHES)
+    return max(1, few), max(2, many)
+
+
+def _some(texts: list[str], number: int) -> list[str]:
+    return (texts * -(-number // len(texts)))[:number]
+
+
+def _embed(model: SentenceTransformer, role: Role, texts: list[str], batch_tokens: int) -> None:
+    model.zero_grad()
+    features = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+        for name, value in Tokeniser(model)(texts, role).items()
+    }
+    embeddings = embed(model, features, batch_tokens)
+    embeddings.backward(torch.randn_like(embeddings))
+
+
+def _score(dim: int, device: torch.device, own: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    anchors, passages = (
+        functional.normalize(torch.randn((rows, dim), generator=generator), dim=1)
+        .to(device)
+        .requires_grad_()
+        for rows in (_ROWS, _PASSAGES)
+    )
+    targets = torch.arange(_ROWS, device=device)
+    none = torch.empty((2, 0), dtype=torch.int64, device=device)
+    if own:
+        negatives = torch.randint(_PASSAGES, (_ROWS, _NEGATIVES), generator=generator).to(device)
+        loss = own_cross_entropy(
+            anchors, passages, targets, negatives, none[0], none, _SCALE, _ROWS
+        )
+    else:
+        loss = masked_cross_entropy(anchors, passages, targets, none, _SCALE, _ROWS)
+    loss.backward()
+
+
+def _update(model: SentenceTransformer, optimizer: torch.optim.Optimizer) -> None:
+    torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_NORM)
+    optimizer.step()
+
+
+def _median(device: torch.device, work: Callable[[], None]) -> float:
+    """Seconds of some work, the median of a few after one to warm up."""
+    work()
+    times = []
+    for _ in range(_REPEATS):
+        _wait(device)
+        started = time.perf_counter()
+        work()
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,303 @@
+"""The card of a trained model (`model/README.md`), made of what the manifests of its run say.
+
+A card is a view: it is no file of the artifact, and is written again whenever there is more to say.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stx_mine.stages.evaluate.results import RESULTS
+from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
+from stx_mine.store.files import atomic, read_json
+from stx_mine.store.run_dir import MAKERS, RunDir
+from stx_mine.store.training_log import TRAINING_LOG, read_log
+
+CARD = "README.md"
+_SETTINGS = "config_sentence_transformers.json"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Fields of the mined negatives that say nothing of what a negative is.
+_NO_THRESHOLDS = {"pool", "seed"}
+_FINGERPRINTS = {"evaluation_content"}
+
+
+def renew_cards(run: RunDir) -> None:
+    """Write the cards of the models of a run and of its later rounds that are finished."""
+    rounds = sorted((run.path / "rounds").glob("*"))
+    for one in (run, *map(RunDir, rounds)):
+        if (one.folder("model") / MANIFEST).exists():
+            write_card(one)
+
+
+def write_card(run: RunDir) -> None:
+    """Write the card of the finished model of a run, or of a round, where it says anything new."""
+    card, place = model_card(run), run.folder("model") / CARD
+    if not place.exists() or place.read_text("utf-8") != card:
+        with atomic(place) as path:
+            path.write_text(card, "utf-8")
+
+
+def model_card(run: RunDir) -> str:
+    """The card, in Markdown; of paths it has only the last part.
+
+    Args:
+        run: A run, or a round, with a finished `model/`.
+    """
+    model = read_manifest(run.folder("model"))
+    made = _made_of(run, model)
+    parts = [
+        _head(model, made),
+        _usage(model),
+        _data(made),
+        _negatives(made),
+        _batches(made),
+        _training(model),
+        _metrics(run, model),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _made_of(run: RunDir, model: Manifest) -> dict[str, Manifest]:
+    """The artifacts that the model was made of, by name; only those that are still the same."""
+    found: dict[str, Manifest] = {}
+    wanted = dict(model.content["inputs"])
+    while wanted:
+        name, digest = wanted.popitem()
+        artifact, _, subfolder = name.partition("/")
+        folder = run.folder(artifact) / subfolder if artifact in MAKERS else None
+        if folder is not None and (folder / MANIFEST).exists():
+            manifest = read_manifest(folder)
+            if manifest.digest == digest:
+                found[name] = manifest
+                wanted |= {one: d for one, d in manifest.content["inputs"].items()}
+    return found
+
+
+def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
+    base = str(model.extra["base_model"])
+    contract = model.fields["model"]
+    limit = contract["max_length"]
+    about = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": ["sentence-transformers", "sentence-similarity", "feature-extraction", "stx-mine"],
+    }
+    if _HUB_ID.fullmatch(base) and not Path(base).exists():
+        about["base_model"] = base
+    # JSON is YAML; a list of short words needs no more.
+    lines = [f"{name}: {_quoted(value)}" for name, value in about.items()]
+    files = " and ".join(f"`{one}`" for one in _pair_files(made))
+    pairs = "(query, passage) pairs" + (f" of {files}" if files else "")
+    return "\n".join(
+        [
+            "---",
+            *lines,
+            "---",
+            "",
+            f"# {shown(base)}, trained with stx-mine",
+            "",
+            "A [sentence-transformers](https://www.sbert.net) model for retrieval: "
+            f"`{shown(base)}` trained on {pairs} by stx-mine {model.content['stx_mine']}. It has "
+            f"{contract['dim']} dimensions, compares by {contract['similarity']}"
+            + (f", and reads {limit:,} tokens." if limit else "."),
+        ]
+    )
+
+
+def _usage(model: Manifest) -> str:
+    prompts = dict(read_json(model.folder / _SETTINGS).get("prompts") or {})
+    named = [f"| {name} | `{_quoted(text)}` |" for name, text in prompts.items()]
+    table = ["", "| prompt | text |", "|---|---|", *named] if any(prompts.values()) else []
+    return "\n".join(
+        [
+            "## Usage",
+            "",
+            "```python",
+            "from sentence_transformers import SentenceTransformer",
+            "",
+            'model = SentenceTransformer("PATH-OR-ID-OF-THIS-MODEL")',
+            'queries = model.encode_query(["a question"])',
+            'passages = model.encode_document(["a passage", "another one"])',
+            "print(model.similarity(queries, passages))",
+            "```",
+            *table,
+        ]
+    )
+
+
+def _data(made: Mapping[str, Manifest]) -> str:
+    if "texts" not in made:
+        return ""
+    counts, config = made["texts"].counts, made["texts"].content["config"]
+    dropped = _listed(counts["pairs_dropped"])
+    lines = [
+        f"- pairs: {counts['pairs_in']:,} read, {counts['pairs_kept']:,} kept"
+        + (f"; dropped: {dropped}" if dropped else ""),
+        f"- distinct texts: {counts['queries']:,} queries, {counts['passages']:,} passages",
+    ]
+    if config.get("corpus"):
+        lines.append(f"- corpus: `{Path(config['corpus']).name}`")
+    if counts.get("known_negatives"):
+        lines.append(f"- known negatives: {counts['known_negatives']:,}")
+    parts = ["## Data", "", *lines]
+    if config.get("sources"):
+        parts += ["", "| source | pairs | file | weight |", "|---|---|---|---|"]
+        parts += [
+            f"| {one['name']} | {counts['sources'][one['name']]['pairs_kept']:,} | "
+            f"`{Path(one['path']).name}` | {one['weight']:g} |"
+            for one in config["sources"]
+        ]
+    return "\n".join(parts)
+
+
+def _negatives(made: Mapping[str, Manifest]) -> str:
+    if "negatives" not in made:
+        return ""
+    counts, fields = made["negatives"].counts, made["negatives"].fields
+    settings = {name: value for name, value in fields.items() if name not in _NO_THRESHOLDS}
+    if "hits/dense" in made:
+        settings["search"] = made["hits/dense"].fields["search"]
+    if "embeddings" in made:
+        settings["miner"] = made["embeddings"].extra["miner"]
+    return "\n".join(
+        [
+            "## Hard negatives",
+            "",
+            f"{counts['rows']:,} rows: {counts['rows_full']:,} with all {fields['k']} negatives, "
+            f"{counts['rows_ragged']:,} with fewer, {counts['rows_empty']:,} with none. Of "
+            f"{counts['hits_in']:,} hits {counts['pooled']:,} were kept; dropped: "
+            f"{_listed(counts['dropped'])}.",
+            "",
+            *_table(settings),
+        ]
+    )
+
+
+def _batches(made: Mapping[str, Manifest]) -> str:
+    if "batches" not in made:
+        return ""
+    counts, fields = made["batches"].counts, made["batches"].fields
+    facts = {name: fields.get(name) for name in ("batch_size", "policy", "k", "layout", "seed")}
+    facts |= {name: counts.get(name) for name in ("batches", "packings", "rows_packed")}
+    return "\n".join(["## Batches", "", *_table(facts)])
+
+
+def _training(model: Manifest) -> str:
+    counts = model.counts
+    facts = dict(model.fields)
+    # In the key they stand for what they are, not by their names.
+    facts |= {name: model.content["config"].get(name) for name in ("model", "guide")}
+    facts |= {name: counts.get(name) for name in ("steps", "passes", "rows_seen", "processes")}
+    reason = model.extra["learning_rate_reason"]
+    facts["learning_rate"] = f"{counts['learning_rate']:.4g} ({reason})"
+    for name in ("first_loss", "last_loss"):
+        facts[name] = counts.get(name)
+    return "\n".join(["## Training", "", *_table(facts)])
+
+
+def _metrics(run: RunDir, model: Manifest) -> str:
+    """What evaluations say of the model and of its base, and what the training log says."""
+    parts = [_of_evaluation(one, model) for one in _evaluations(run)]
+    parts.append(_of_log(model))
+    found = [part for part in parts if part]
+    return "\n\n".join(["## Metrics", *found]) if found else ""
+
+
+def _evaluations(run: RunDir) -> list[Manifest]:
+    """All evaluations of the run, and of the run that a round belongs to."""
+    folders = dict.fromkeys((run.folder("evaluations"), run.first_round.folder("evaluations")))
+    paths = [path for folder in folders for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+    return [read_manifest(path.parent) for path in paths]
+
+
+def _of_evaluation(evaluation: Manifest, model: Manifest) -> str:
+    """The metrics of the model and of its base, which are known by their weights."""
+    results = read_json(evaluation.folder / RESULTS).get("models", {})
+    found = {
+        contract["weights"]: results.get(name)
+        for name, contract in evaluation.fields.get("models", ())
+    }
+    after = found.get(model.extra.get("weights"))
+    if not after:
+        return ""
+    rows = {"before": found.get(model.fields["model"]["weights"]), "after": after}
+    return "\n".join([f"`{evaluation.folder.name}`:", "", *_rows_of_metrics(rows)])
+
+
+def _of_log(model: Manifest) -> str:
+    """Metrics of the evaluations while it trained: untrained, and of the step that was kept."""
+    kept = model.extra.get("evaluation")
+    if kept is None:
+        return ""
+    log = read_log(model.folder / TRAINING_LOG)
+    found = {one["step"]: one["evaluations"] for one in log if "evaluations" in one}
+    parts = ["While it trained:"]
+    for name in kept["sets"]:
+        rows = {"before": found[0][name], "after": found[kept["best_step"]][name]}
+        parts += ["", f"`{name}`:", "", *_rows_of_metrics(rows)]
+    return "\n".join(parts)
+
+
+def _rows_of_metrics(rows: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """A table with a row a model and a column a number."""
+    found = {when: row for when, row in rows.items() if row}
+    values = [item for row in found.values() for item in row.items()]
+    metrics = list(dict.fromkeys(name for name, value in values if isinstance(value, float)))
+    cells = {
+        when: [f"{row[name]:.4f}" if name in row else "" for name in metrics]
+        for when, row in found.items()
+    }
+    return [
+        f"| | {' | '.join(metrics)} |",
+        "|---" * (1 + len(metrics)) + "|",
+        *(f"| {when} | {' | '.join(row)} |" for when, row in cells.items()),
+    ]
+
+
+def _table(facts: Mapping[str, Any]) -> list[str]:
+    """A table of what is set; a switch that is off or an option that is not given is left out."""
+    rows = [
+        f"| {name.replace('_', ' ')} | {_cell(value)} |"
+        for name, value in facts.items()
+        if value not in (None, False, [], ()) and name not in _FINGERPRINTS
+    ]
+    return ["| | |", "|---|---|", *rows]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Iterable):
+        return ", ".join(map(_cell, value))
+    return "yes" if value is True else str(value)
+
+
+def shown(name: str) -> str:
+    """A name without the folders before it, where it is a path of this machine."""
+    path = Path(name)
+    local = path.is_absolute() or path.exists() or name.startswith((".", "~"))
+    return path.name if local or len(path.parts) > 2 else name
+
+
+def _pair_files(made: Mapping[str, Manifest]) -> list[str]:
+    """Names of the files of pairs."""
+    if "texts" not in made:
+        return []
+    config = made["texts"].content["config"]
+    paths = [one["path"] for one in config.get("sources") or ()] or [config.get("pairs")]
+    return list(dict.fromkeys(Path(path).name for path in paths if path))
+
+
+def _quoted(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    named = [f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items() if number]
+    return ", ".join(named)

@@ -1,0 +1,48 @@
+"""Evaluation sets: opened, and read into memory."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from stx_mine.inputs.pairs import PairSource, TextStream
+from stx_mine.models.tokenise import Role
+from stx_mine.stages.ingest.numbering import Distinct
+from stx_mine.stages.ingest.pairs import Ingested, read_source
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Held-out pairs and the passages to search.
+
+    Attributes:
+        name: Its name in logs and reports: of the file or folder.
+        texts: Distinct texts of each role, by id.
+        found: The pairs that are relevant.
+    """
+
+    name: str
+    texts: dict[Role, pa.ChunkedArray]
+    found: Ingested
+
+
+def read_evaluation_set(name: str, source: PairSource) -> EvaluationSet:
+    """Read texts and pairs into memory.
+
+    Raises:
+        InputError: No pair is left, or qrels name unknown ids.
+    """
+    found = read_source(source)
+    texts: dict[Role, pa.ChunkedArray] = {
+        "query": distinct_texts(source.queries(), found.queries),
+        "passage": distinct_texts(source.passages(), found.passages),
+    }
+    return EvaluationSet(name, texts, found)
+
+
+def distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
+    """The first row of each distinct text of a stream, by id."""
+    first, start, chunks = distinct.first_rows(), 0, []
+    for texts, _ in stream:
+        chunks.append(texts.filter(pa.array(first[start : start + len(texts)])))
+        start += len(texts)
+    return pa.chunked_array(chunks, pa.large_string())

@@ -1,0 +1,298 @@
+"""Evaluate: models on held-out pairs by exact search, with intervals and paired tests."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import ragged_sets
+from stx_mine.errors import ConfigError
+from stx_mine.inputs.pairs import PairSource
+from stx_mine.models.encoder import SentenceTransformerEncoder
+from stx_mine.models.tokenise import Role
+from stx_mine.settings import key_fields
+from stx_mine.stages.embed.config import DEFAULT_MODEL
+from stx_mine.stages.evaluate.block_top import BlockTop
+from stx_mine.stages.evaluate.config import EvaluateConfig
+from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
+from stx_mine.stages.evaluate.model_card import renew_cards
+from stx_mine.stages.evaluate.results import (
+    QUERIES,
+    RESULTS,
+    Scored,
+    overview_lines,
+    overview_of,
+    query_table,
+    result_lines,
+    summarise,
+    write_query_table,
+)
+from stx_mine.stages.evaluate.seen import seen_queries
+from stx_mine.stages.evaluate.sets import read_evaluation_set
+from stx_mine.stages.ingest.pairs import Ingested
+from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
+from stx_mine.store.files import read_json, write_json
+from stx_mine.store.report import StageReport, make_report
+from stx_mine.store.run_dir import RunDir
+from stx_mine.store.sources import prompts_differ, read_sources
+from stx_mine.store.texts import TextStore
+
+_ENCODE_ROWS, _DEPTH = 65_536, 100
+_OVERVIEW = "overview"
+
+
+def run_evaluate(config: EvaluateConfig) -> StageReport:
+    """Evaluate every model on every data set and write `evaluations/NAME/`.
+
+    Each data set is an artifact of its own; several have one more, their overview.
+
+    Raises:
+        ConfigError: No data is named, two have one name, or a model has too few dimensions.
+        InputError: The data is missing or malformed.
+        ModelError: A model cannot be loaded.
+    """
+    if not config.data:
+        raise ConfigError("expected DATA, found none; name held-out pairs or a BEIR folder")
+    run = RunDir(config.run_dir)
+    sources = {
+        name: PairSource.open(path, config, "test") for name, path in _named_data(config).items()
+    }
+    with run.lock(begins=True):
+        encoders = [
+            SentenceTransformerEncoder.load(name, config.device, None, config.encode_batch_size)
+            for name in dict.fromkeys(config.models or _default_models(run))
+        ]
+        _refuse_dims(config.dims, encoders)
+        texts = require(run, "texts") if (run.folder("texts") / MANIFEST).exists() else None
+        prompts, warnings = _prompts(config, run, texts)
+        fields = {**key_fields(config, "evaluations"), **key_fields(config, "texts")}
+        fields["models"] = [[one.name, one.contract()] for one in encoders]
+        fields["prompts"] = prompts
+        reports = []
+        for path, (name, source) in zip(config.data, sources.items(), strict=True):
+            own = {**fields, "data": path, "content": source.fingerprint()}
+            inputs = {} if texts is None else {"texts": texts.digest}
+            artifact = Artifact(
+                run, "evaluations", fields=own, inputs=inputs, view=True, subfolder=name
+            )
+            skipped = artifact.done
+            if not skipped:
+                _evaluate_data(config, artifact, source, encoders, texts, prompts)
+            lines = result_lines(artifact.result)
+            reports.append(make_report(artifact, lines, warnings, skipped=skipped))
+        renew_cards(run)
+        return reports[0] if len(reports) == 1 else _overview(config, run, list(sources), reports)
+
+
+def _named_data(config: EvaluateConfig) -> dict[str, str]:
+    """Name of the evaluation -> path of its data.
+
+    Raises:
+        ConfigError: Two evaluations have one name.
+    """
+    if len(config.data) == 1 and config.name is not None:
+        return {config.name: config.data[0]}
+    named: dict[str, str] = {}
+    taken = {config.name or _OVERVIEW} if len(config.data) > 1 else set()
+    for path in config.data:
+        name = Path(path).name.split(".")[0]
+        if name in taken:
+            raise ConfigError(
+                f"expected data sets of different names, found {name!r} twice ({path}; the "
+                f"overview of several is named {config.name or _OVERVIEW!r}); evaluate one of them "
+                "by itself with --name"
+            )
+        taken.add(name)
+        named[name] = path
+    return named
+
+
+def _refuse_dims(dims: tuple[int, ...], encoders: list[SentenceTransformerEncoder]) -> None:
+    for one in encoders:
+        most = int(one.model.get_embedding_dimension() or 0)
+        if dims and max(dims) > most:
+            raise ConfigError(
+                f"--dims must be at most the {most} dimensions of the model {one.name!r}, found "
+                f"{max(dims)}; give smaller ones, or evaluate that model by itself"
+            )
+
+
+def _evaluate_data(
+    config: EvaluateConfig,
+    artifact: Artifact,
+    source: PairSource,
+    encoders: list[SentenceTransformerEncoder],
+    texts: Manifest | None,
+    prompts: Mapping[str, str | None],
+) -> None:
+    """Make the evaluation of one data set."""
+    artifact.begin([RESULTS, QUERIES])
+    data = read_evaluation_set(artifact.folder.name, source)
+    found = data.found
+    scored = [
+        Scored(one.name, dims, metrics)
+        for one in encoders
+        for dims, metrics in evaluate_dims(
+            one, data.texts, found, config.device, prompts, config.dims
+        ).items()
+    ]
+    seen = None if texts is None else seen_queries(TextStore.open(texts), found)
+    write_json(artifact.folder / RESULTS, summarise(scored, seen, config.seed))
+    asked = np.unique(found.pairs[:, 0])
+    originals = found.queries.original_ids.filter(pa.array(found.queries.first_rows()))
+    table = query_table(scored, asked, originals.take(pa.array(asked)), seen)
+    write_query_table(artifact.folder / QUERIES, table)
+    artifact.finish([RESULTS, QUERIES], config=asdict(config), counts=found.counts)
+
+
+def _overview(
+    config: EvaluateConfig, run: RunDir, names: list[str], parts: list[StageReport]
+) -> StageReport:
+    """Bring the results of several data sets together."""
+    manifests = [require(run, "evaluations", name) for name in names]
+    artifact = Artifact(
+        run,
+        "evaluations",
+        fields={"data": names},
+        inputs={
+            f"evaluations/{name}": one.digest for name, one in zip(names, manifests, strict=True)
+        },
+        view=True,
+        subfolder=config.name or _OVERVIEW,
+    )
+    skipped = artifact.done
+    if not skipped:
+        artifact.begin([RESULTS])
+        results = {
+            name: read_json(one.folder / RESULTS)
+            for name, one in zip(names, manifests, strict=True)
+        }
+        write_json(artifact.folder / RESULTS, overview_of(results))
+        artifact.finish([RESULTS], config=asdict(config), counts={"data": len(names)})
+    lines = overview_lines(read_json(artifact.result.folder / RESULTS))
+    return make_report(artifact, lines, parts=tuple(parts), skipped=skipped)
+
+
+def _prompts(
+    config: EvaluateConfig, run: RunDir, texts: Manifest | None
+) -> tuple[dict[str, str | None], list[str]]:
+    """Role -> prompt of the source of the data, and a warning where it is not known.
+
+    Raises:
+        ConfigError: The run has no such source.
+    """
+    sources = () if texts is None else read_sources(texts)
+    names = ", ".join(one.name for one in sources)
+    if config.source is not None:
+        chosen = [one for one in sources if one.name == config.source]
+        if not chosen:
+            raise ConfigError(
+                f"--source {config.source!r} is no source of {run.path}, which has "
+                f"{names or 'none'}; name one of them, or leave it out"
+            )
+        return chosen[0].prompts, []
+    if not prompts_differ(sources):
+        return (sources[0].prompts if sources else {}), []
+    warning = (
+        f"the sources of this run have different prompts ({names}), the data was encoded with "
+        "those of each model; give --source NAME for the prompts of one"
+    )
+    return {}, [warning]
+
+
+def evaluate(
+    encoder: SentenceTransformerEncoder,
+    texts: dict[Role, pa.Array],
+    found: Ingested,
+    device: str | None = None,
+    prompts: Mapping[str, str | None] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Per-query metrics of one model.
+
+    Args:
+        encoder: The model.
+        texts: Distinct texts of each role, by id.
+        found: The pairs that are relevant.
+        device: Where the search runs.
+        prompts: Role -> prompt; the model's own where there is none.
+
+    Returns:
+        Metric -> float64 (queries with a relevant passage,).
+    """
+    return evaluate_dims(encoder, texts, found, device, prompts)[None]
+
+
+def evaluate_dims(
+    encoder: SentenceTransformerEncoder,
+    texts: dict[Role, pa.Array],
+    found: Ingested,
+    device: str | None = None,
+    prompts: Mapping[str, str | None] | None = None,
+    dims: Sequence[int] = (),
+) -> dict[int | None, dict[str, NDArray[np.float64]]]:
+    """Per-query metrics of one model, and of the first dimensions of its embeddings.
+
+    Every text is encoded once. Passages are encoded and searched a block at a time, so that memory
+    follows the block, the queries and the texts.
+
+    Args:
+        encoder: The model.
+        texts: Distinct texts of each role, by id.
+        found: The pairs that are relevant.
+        device: Where the search runs.
+        prompts: Role -> prompt; the model's own where there is none.
+        dims: Numbers of first dimensions; for cosine what is left is of unit length again.
+
+    Returns:
+        Number of dimensions (None: all) -> metric -> float64 (queries with a relevant passage,).
+    """
+    asked, rows = np.unique(found.pairs[:, 0], return_inverse=True)
+    relevant = ragged_sets(rows, found.pairs[:, 1], len(asked))
+    prompts, similarity = prompts or {}, encoder.similarity()
+    asked_texts = texts["query"].take(pa.array(asked))
+    queries_QD = np.concatenate([*_encoded(encoder, asked_texts, "query", prompts)])
+    tops = {dim: BlockTop(queries_QD[:, :dim], _DEPTH, similarity, device) for dim in (None, *dims)}
+    for block_PD in _encoded(encoder, texts["passage"], "passage", prompts):
+        for dim, top in tops.items():
+            top.offer(block_PD[:, :dim])
+    return {dim: retrieval_metrics(top.ids_QK, relevant) for dim, top in tops.items()}
+
+
+def read_results(run: RunDir, name: str) -> dict[str, dict[str, float]]:
+    """Model -> metric -> mean, of a finished evaluation; of an overview over its data sets."""
+    results = read_json(run.folder("evaluations") / name / RESULTS)
+    return dict(results["models"])
+
+
+def _default_models(run: RunDir) -> list[str]:
+    """The model that embedded round 1, if one did, and the one that this run trained.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    base, trained = DEFAULT_MODEL, run.folder("model")
+    embedded = run.first_round.folder("embeddings") / MANIFEST
+    if embedded.exists():
+        base = read_manifest(embedded.parent).extra["model"]
+    models = [base] if base else []
+    models += [str(trained)] if (trained / MANIFEST).exists() else []
+    if not models:
+        raise ConfigError(
+            f"expected --models, found none, and {run.path} was embedded without a model; name one"
+        )
+    return models
+
+
+def _encoded(
+    encoder: SentenceTransformerEncoder,
+    texts: pa.ChunkedArray,
+    role: Role,
+    prompts: Mapping[str, str | None],
+) -> Iterator[NDArray[np.float32]]:
+    """Vectors of texts, a block of them at a time."""
+    for start in range(0, len(texts), _ENCODE_ROWS):
+        block = texts.slice(start, _ENCODE_ROWS).to_pylist()
+        yield encoder.encode(block, role, prompts.get(role))

@@ -1,0 +1,1 @@
+"""`export`: mined rows in the layout of another trainer."""

@@ -1,0 +1,1 @@
+"""`index`: a FAISS index of the passages, its recall measured."""

@@ -1,0 +1,77 @@
+"""Index: a FAISS index of the passages, with its recall measured against exact search."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from stx_mine.errors import ConfigError
+from stx_mine.search.exact import ExactSearcher
+from stx_mine.search.faiss_index import FaissSearcher, build_index, recall, set_nprobe, write_index
+from stx_mine.settings import key_fields
+from stx_mine.stages.index.config import IndexConfig
+from stx_mine.store.artifact import Artifact, require
+from stx_mine.store.files import atomic
+from stx_mine.store.report import StageReport, make_report
+from stx_mine.store.run_dir import RunDir
+from stx_mine.store.vectors import Vectors
+
+INDEX = "passages.faiss"
+
+
+def run_index(config: IndexConfig) -> StageReport:
+    """Build `index/` and measure recall on a sample of queries.
+
+    Raises:
+        ConfigError: The factory string does not work, or recall is below the minimum.
+        ArtifactError: There are no embeddings, or another index is in the way.
+    """
+    run = RunDir(config.run_dir)
+    with run.lock():
+        embeddings = require(run, "embeddings")
+        artifact = Artifact(
+            run,
+            "index",
+            fields=key_fields(config, "index"),
+            inputs={"embeddings": embeddings.digest},
+            overwrite=config.overwrite,
+        )
+        if not artifact.done:
+            passages = Vectors.open(embeddings, "passages")
+            queries = Vectors.open(embeddings, "queries")
+            index = build_index(config.factory, passages, config.seed)
+            set_nprobe(index, config.nprobe)
+            size = min(config.recall_queries, len(queries))
+            sample = np.random.default_rng(config.seed).choice(len(queries), size, replace=False)
+            vectors = queries.take(np.sort(sample))
+            searcher = FaissSearcher(index, passages, config.refine_factor)
+            found = searcher.search(vectors, config.recall_depth)
+            exact = ExactSearcher(passages).search(vectors, config.recall_depth)
+            measured = recall(found.ids_QK, exact.ids_QK)
+            _refuse_low(measured, config)
+            artifact.begin([INDEX])
+            with atomic(artifact.folder / INDEX) as path:
+                write_index(index, path)
+            counts = {"passages": len(passages), "recall": measured, "recall_queries": size}
+            extra = {"nprobe": config.nprobe, "refine_factor": config.refine_factor}
+            artifact.finish([INDEX], config=asdict(config), counts=counts, extra=extra)
+            skipped = False
+        else:
+            skipped = True
+            counts = artifact.result.counts
+        _refuse_low(counts["recall"], config)
+        lines = [
+            f"{config.factory} over {counts['passages']:,} passages: "
+            f"recall@{config.recall_depth} {counts['recall']:.3f} "
+            f"on {counts['recall_queries']:,} queries"
+        ]
+        return make_report(artifact, lines, skipped=skipped)
+
+
+def _refuse_low(measured: float, config: IndexConfig) -> None:
+    if measured < config.min_recall:
+        raise ConfigError(
+            f"recall@{config.recall_depth} of {config.factory} is {measured:.3f}, below "
+            f"--min-recall {config.min_recall}; raise --refine-factor (now {config.refine_factor}) "
+            f"or --nprobe (now {config.nprobe}), choose a finer factory, or search exactly (mine "
+            "--search exact)"
+        )

@@ -1,0 +1,1 @@
+"""`ingest`: read pairs and a corpus, number distinct texts, drop and count the rest."""

@@ -1,0 +1,120 @@
+"""Options of `ingest`, and of everything that reads pairs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stx_mine.errors import ConfigError
+from stx_mine.inputs.config import LanguageFields, Source, SourceFields
+from stx_mine.settings import StageConfig, names_of, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkFields:
+    """How long passages are cut."""
+
+    chunk: tuple[int, ...] = option(
+        (),
+        "Cut longer passages into chunks of so many tokens, of which the next repeats so many, as "
+        "TOKENS,OVERLAP.",
+        "texts",
+    )
+    title: Literal["every", "first", "none"] = option(
+        "every",
+        "Titles of a BEIR corpus stand before every chunk, the first, or are left out (none).",
+        "texts",
+    )
+    positive_chunk: Literal["best", "first", "all"] = option(
+        "best",
+        "The positive among the chunks of a positive passage: the best by the words of the query, "
+        "the first, or all, a row each.",
+        "texts",
+    )
+    tokenizer: str | None = option(
+        None, "Model whose tokens --chunk counts (default: the --model of embed).", "texts"
+    )
+
+    def check_chunk(self, model: str | None) -> None:
+        """Check the options of chunks.
+
+        Args:
+            model: The model to embed with, if that is known.
+
+        Raises:
+            ConfigError: A value is out of range, missing, or needs `chunk`.
+        """
+        for name in ("positive_chunk", "tokenizer"):
+            value = getattr(self, name)
+            if not self.chunk and value not in (None, "best"):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} {value} needs --chunk TOKENS,OVERLAP, found none; "
+                    "leave it out"
+                )
+        if not self.chunk:
+            return
+        if len(self.chunk) != 2 or not 0 <= self.chunk[1] < self.chunk[0]:
+            raise ConfigError(
+                "--chunk must be TOKENS,OVERLAP with an overlap from 0 to below the tokens, found "
+                f"{','.join(map(str, self.chunk))}; give such as 256,32"
+            )
+        if self.tokenizer is None and model is None:
+            raise ConfigError(
+                f"--chunk {','.join(map(str, self.chunk))} counts tokens of a model, found none; "
+                "give --tokenizer MODEL, or use embed, which takes that of its --model"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
+    """Read pairs and a corpus, count what is dropped, merge exact duplicates."""
+
+    pairs: str | None = option(
+        None,
+        "Pairs: Parquet, JSONL, CSV or TSV (also .gz, .zst), or a BEIR folder.",
+        "texts",
+        argument=True,
+    )
+    sources: tuple[Source, ...] | None = option(
+        None,
+        "Several sources instead of PAIRS: a YAML list of name, path, weight, query_prompt ...",
+        "texts",
+    )
+
+    def __post_init__(self) -> None:
+        """Check that the input is said once.
+
+        Raises:
+            ConfigError: PAIRS or its options stand beside sources, or a name stands twice.
+        """
+        super().__post_init__()
+        self.check_chunk(self.embedding_model)
+        if self.chunk and self.pairs is None and self.sources is None:
+            raise ConfigError(
+                "--chunk cuts the passages of PAIRS or --sources, found neither; name them"
+            )
+        if self.sources is None:
+            return
+        of_source = (*names_of(SourceFields), *names_of(LanguageFields))
+        beside = [one for one in ("pairs", *of_source) if getattr(self, one)]
+        if beside:
+            named = "PAIRS" if beside[0] == "pairs" else "--" + beside[0].replace("_", "-")
+            raise ConfigError(
+                f"expected {named} or --sources, found both; write {beside[0]} into the entry of "
+                "its source"
+            )
+        names = [one.name for one in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice or not names:
+            raise ConfigError(
+                f"expected sources of different names, found {', '.join(twice) or 'none'}"
+                f"{' more than once' if twice else ''}; mend --sources"
+            )
+
+    @property
+    def embedding_model(self) -> str | None:
+        """The model that will embed, where that is known."""
+        return None
+
+    @property
+    def kept_tokens(self) -> int | None:
+        """Tokens of a text that will be embedded; None for what the model reads."""
+        return None

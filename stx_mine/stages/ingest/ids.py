@@ -1,0 +1,145 @@
+"""The ids and groups that `texts/` holds beside the texts, for passages as given or cut."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.stages.ingest.chunking import Chunked, Positives
+from stx_mine.stages.ingest.numbering import text_ids_of
+from stx_mine.stages.ingest.pairs import Ingested, repetitions
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Pairs, negatives and groups in ids of passages.
+
+    Attributes:
+        pairs: int64 (N, 2) query_id, passage_id.
+        pair_sources: int16 (N,) number of the source of each pair.
+        negatives: int64 (M, 2) query_id, passage_id of known negatives, distinct.
+        query_texts: int64 (num queries,) the passage of equal text, or an id after all passages.
+        query_groups: int64 (num queries,).
+        passage_groups: int64 (num passages,).
+        other_positives: int64 (K, 2) query_id, passage_id of known positives that are no pairs and
+            of no group of one.
+        passages_of: int64 ids of the passages of each source, each id once.
+        first_documents: int64 (num passages,) the first document that each passage comes from.
+        counts: As of `Ingested`.
+        counts_by_source: As of `Ingested`.
+    """
+
+    pairs: NDArray[np.int64]
+    pair_sources: NDArray[np.int16]
+    negatives: NDArray[np.int64]
+    query_texts: NDArray[np.int64]
+    query_groups: NDArray[np.int64]
+    passage_groups: NDArray[np.int64]
+    other_positives: NDArray[np.int64]
+    passages_of: list[NDArray[np.int64]]
+    first_documents: NDArray[np.int64]
+    counts: dict[str, Any]
+    counts_by_source: list[dict[str, Any]]
+
+    @classmethod
+    def whole(cls, found: Ingested) -> "Numbered":
+        """Every document is a passage."""
+        passages = np.arange(len(found.passages.digests))
+        return cls(
+            pairs=found.pairs,
+            pair_sources=found.pair_sources,
+            negatives=found.negatives,
+            query_texts=found.query_groups,
+            query_groups=found.query_groups,
+            passage_groups=passages,
+            other_positives=np.empty((0, 2), np.int64),
+            passages_of=found.texts_of["passage"],
+            first_documents=passages,
+            counts=found.counts,
+            counts_by_source=found.counts_by_source,
+        )
+
+    @classmethod
+    def cut(cls, found: Ingested, chunked: Chunked, positives: Positives) -> "Numbered":
+        """Documents are chunks, which are the passages; their ids and groups are new."""
+        groups = chunked.groups()
+        query_texts = text_ids_of(found.queries.digests, chunked.digests)
+        in_corpus = query_texts < chunked.num_passages
+        query_groups = query_texts.copy()
+        query_groups[in_corpus] = groups[query_texts[in_corpus]]
+        pairs = np.stack([found.pairs[positives.rows, 0], positives.passage_ids], axis=1)
+        sources = found.pair_sources[positives.rows]
+        itself = query_groups[pairs[:, 0]] == groups[pairs[:, 1]]
+        repeated, elsewhere = repetitions(pairs, sources)
+        reasons = np.where(repeated, np.where(elsewhere, 5, 4), 0).astype(np.int8)
+        reasons[itself] = 3
+        kept = reasons == 0
+        counts, by_source = _counts(found, positives, reasons)
+        negatives, _ = chunked.passage_ids.take(found.negatives[:, 1])
+        queries = np.repeat(found.negatives[:, 0], negatives.lengths())
+        return cls(
+            pairs=pairs[kept],
+            pair_sources=sources[kept],
+            negatives=np.unique(np.stack([queries, negatives.values], axis=1), axis=0),
+            query_texts=query_texts,
+            query_groups=query_groups,
+            passage_groups=groups,
+            other_positives=_others(found.pairs, pairs[kept], chunked, groups),
+            passages_of=[chunked.of(one) for one in found.texts_of["passage"]],
+            first_documents=chunked.owners(),
+            counts=counts
+            | chunked.counts
+            | {
+                "passages": chunked.num_passages,
+                "positives_by_words": positives.num_by_words,
+                "positives_without_words": positives.num_without_words,
+            },
+            counts_by_source=by_source,
+        )
+
+
+def _others(
+    documents: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    chunked: Chunked,
+    groups: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Chunks of positive documents that are of an earlier document's group, and of no pair's."""
+    chunks, _ = chunked.passage_ids.take(documents[:, 1])
+    queries = np.repeat(documents[:, 0], chunks.lengths())
+    width = len(groups)
+    known = np.isin(
+        queries * width + groups[chunks.values], pairs[:, 0] * width + groups[pairs[:, 1]]
+    )
+    return np.unique(np.stack([queries, chunks.values], axis=1)[~known], axis=0)
+
+
+def _counts(
+    found: Ingested, positives: Positives, reasons: NDArray[np.int8]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The counts of pairs, of all sources and of each, once their chunks are known.
+
+    A pair is kept if one of its rows is, and dropped for the reason of its first row.
+    """
+    kept = np.bincount(positives.rows, reasons == 0, len(found.pairs)) > 0
+    _, first = np.unique(positives.rows, return_index=True)
+    of_pairs = np.where(kept, 0, reasons[first])
+    names = {3: "query_is_its_passage", 4: "repeated_pair", 5: "in_an_earlier_source"}
+
+    def less(counts: dict[str, Any], chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        dropped = dict(counts["pairs_dropped"])
+        for code, name in names.items():
+            number = int((of_pairs[chosen] == code).sum())
+            if number:
+                dropped[name] = dropped.get(name, 0) + number
+        lost = int((of_pairs[chosen] > 0).sum())
+        return {**counts, "pairs_kept": counts["pairs_kept"] - lost, "pairs_dropped": dropped}
+
+    everything = less(found.counts, np.ones(len(found.pairs), bool))
+    everything["pair_rows"] = int((reasons == 0).sum())
+    by_source = [
+        less(counts, found.pair_sources == number)
+        for number, counts in enumerate(found.counts_by_source)
+    ]
+    return everything, by_source

@@ -1,0 +1,283 @@
+"""Read pairs: number the texts of all sources, join their pairs, count every row dropped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stx_mine.errors import InputError
+from stx_mine.inputs.pairs import PairSource
+from stx_mine.stages.ingest.numbering import Distinct, merged, number_texts, text_ids_of, translated
+
+# Why a pair is dropped, by the code in `_drop_reasons`; 0 is kept.
+_REASONS = (
+    "empty_query",
+    "empty_passage",
+    "query_is_its_passage",
+    "repeated_pair",
+    "in_an_earlier_source",
+)
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """Everything that ingest found, before it is written.
+
+    Attributes:
+        passages: The passages, numbered.
+        queries: The queries, numbered.
+        pairs: int64 (N, 2): query_id, passage_id of the kept pairs.
+        negatives: int64 (M, 2): query_id, passage_id of known negatives, distinct.
+        query_groups: int64 (num queries,).
+        counts: Rows in, kept, dropped by reason.
+        pair_sources: int16 (N,) number of the source of each kept pair.
+        texts_of: "query", "passage" -> int64 ids of the texts of each source, each id once.
+        counts_by_source: The counts of pairs of each source.
+    """
+
+    passages: Distinct
+    queries: Distinct
+    pairs: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+    query_groups: NDArray[np.int64]
+    counts: dict[str, Any]
+    pair_sources: NDArray[np.int16]
+    texts_of: dict[str, list[NDArray[np.int64]]]
+    counts_by_source: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one source, ids counted within it.
+
+    Attributes:
+        passages: Its passages.
+        queries: Its queries.
+        query_ids: int64 (rows,); -1 for an empty text.
+        passage_ids: int64 (rows,); -1 for an empty text.
+        negatives: int64 (rows,) of each column of known negatives.
+        corpus_rows: Rows of passages that stand before those of pairs.
+        dropped: Rows that are not among `query_ids`, by reason.
+    """
+
+    passages: Distinct
+    queries: Distinct
+    query_ids: NDArray[np.int64]
+    passage_ids: NDArray[np.int64]
+    negatives: tuple[NDArray[np.int64], ...]
+    corpus_rows: int
+    dropped: dict[str, int]
+
+    @classmethod
+    def read(cls, source: PairSource) -> "_Part":
+        passages = number_texts(source.passages())
+        if source.beir:
+            dropped: dict[str, int] = {}
+            named, raw_pairs = _beir_pairs(source, passages, dropped)
+            queries = number_texts(source.queries(), wanted=named)
+            joined = _join(raw_pairs[0], queries, source.beir.queries.path, source.beir.qrels.path)
+            return cls(passages, queries, joined, raw_pairs[1], (), len(passages.ids), dropped)
+        queries = number_texts(source.queries())
+        num_rows, num_columns = len(queries.ids), 1 + len(source.negative_columns)
+        corpus_rows = len(passages.ids) - num_rows * num_columns
+        positives, *negatives = passages.ids[corpus_rows:].reshape(num_columns, num_rows)
+        return cls(passages, queries, queries.ids, positives, tuple(negatives), corpus_rows, {})
+
+
+def read_source(source: PairSource) -> Ingested:
+    """Number texts, join pairs, drop what cannot be trained on, and count it.
+
+    Raises:
+        InputError: No pair is left, or qrels name unknown ids.
+    """
+    return read_sources([source])
+
+
+def read_sources(sources: Sequence[PairSource]) -> Ingested:
+    """Number the texts of all sources as those of one, in the order of the sources.
+
+    Raises:
+        InputError: No pair is left in a source, or qrels name unknown ids.
+    """
+    parts = [_Part.read(source) for source in sources]
+    passages, passage_ids = merged([part.passages for part in parts])
+    queries, query_ids = merged([part.queries for part in parts])
+    query_groups = text_ids_of(queries.digests, passages.digests)
+    numbers = np.repeat(np.arange(len(parts)), [len(part.query_ids) for part in parts])
+    pairs = np.stack(
+        [
+            translated(query_ids, [part.query_ids for part in parts]),
+            translated(passage_ids, [part.passage_ids for part in parts]),
+        ],
+        axis=1,
+    )
+    reasons = _drop_reasons(pairs, numbers, query_groups)
+    by_source = [_pair_counts(part, reasons[numbers == s], s) for s, part in enumerate(parts)]
+    for source, one in zip(sources, by_source, strict=True):
+        _refuse_empty(source, one)
+    negatives = _known_negatives(
+        translated(query_ids, [np.tile(one.query_ids, len(one.negatives)) for one in parts]),
+        translated(passage_ids, [np.concatenate([_NONE, *one.negatives]) for one in parts]),
+    )
+    corpus = translated(passage_ids, [part.passages.ids[: part.corpus_rows] for part in parts])
+    counts = {
+        **_sums(by_source),
+        "queries": len(queries.digests),
+        "passages": len(passages.digests),
+        "corpus_rows": len(corpus),
+        "corpus_empty": int((corpus < 0).sum()),
+        "known_negatives": len(negatives),
+        "passages_only_in_pairs": len(passages.digests) - _num_distinct(corpus),
+    }
+    return Ingested(
+        passages,
+        queries,
+        pairs[reasons == 0],
+        negatives,
+        query_groups,
+        counts,
+        numbers[reasons == 0].astype(np.int16),
+        {
+            role: [one[:-1] for one in ids]
+            for role, ids in (("query", query_ids), ("passage", passage_ids))
+        },
+        by_source,
+    )
+
+
+def _beir_pairs(
+    source: PairSource, passages: Distinct, dropped: dict[str, int]
+) -> tuple[pa.Array, tuple[pa.Array, NDArray[np.int64]]]:
+    """Judgements of a high enough grade: (distinct query ids, (query ids, passage_ids))."""
+    beir = source.beir
+    assert beir is not None
+    query_ids, passage_ids, scores = [], [], []
+    for one, two, three in beir.judgements():
+        query_ids.append(one)
+        passage_ids.append(two)
+        scores.append(three)
+    grades = pc.fill_null(pa.chunked_array(scores, pa.float64()), 0.0)
+    positive = pc.greater(grades, 0.0)
+    if source.min_grade is not None:
+        positive = pc.greater_equal(grades, source.min_grade)
+    text = pa.large_string()
+    queries = pa.chunked_array(query_ids, text).filter(positive).combine_chunks()
+    kept = pa.chunked_array(passage_ids, text).filter(positive).combine_chunks()
+    reason = "not_relevant" if source.min_grade is None else "below_min_grade"
+    dropped[reason] = len(positive) - len(queries)
+    joined = _join(kept, passages, beir.corpus.path, beir.qrels.path)
+    return queries.unique(), (queries, joined)
+
+
+def _join(
+    wanted: pa.Array, texts: Distinct, text_path: Path, qrels_path: Path
+) -> NDArray[np.int64]:
+    """Text ids of original ids.
+
+    Raises:
+        InputError: An id that the text file does not have.
+    """
+    rows = pc.index_in(wanted, value_set=texts.original_ids.combine_chunks())
+    if rows.null_count:
+        unknown = wanted.filter(pc.is_null(rows))
+        raise InputError(
+            f"{qrels_path} names id {unknown[0].as_py()!r}, which is not in {text_path.name} "
+            f"({rows.null_count:,} such rows); mend the qrels or add the text"
+        )
+    found: NDArray[np.int64] = texts.ids[rows.to_numpy(zero_copy_only=False)]
+    return found
+
+
+def _drop_reasons(
+    pairs: NDArray[np.int64], sources: NDArray[np.int64], query_groups: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """Why each pair is dropped: without text, of a text with itself, a repetition; 0 is kept.
+
+    Args:
+        pairs: int64 (N, 2) query_id, passage_id; -1 for an empty text.
+        sources: int64 (N,), rising.
+        query_groups: int64 (num queries,).
+
+    Returns:
+        int8 (N,): 0, or 1 + the place in `_REASONS`. Of equal pairs the first is kept.
+    """
+    reasons = np.zeros(len(pairs), np.int8)
+    reasons[pairs[:, 1] < 0] = 2
+    reasons[pairs[:, 0] < 0] = 1
+    whole = np.flatnonzero(reasons == 0)
+    itself = query_groups[pairs[whole, 0]] == pairs[whole, 1]
+    reasons[whole[itself]] = 3
+    whole = whole[~itself]
+    repeated, elsewhere = repetitions(pairs[whole], sources[whole])
+    reasons[whole[repeated]] = np.where(elsewhere[repeated], 5, 4)
+    return reasons
+
+
+def repetitions(
+    pairs: NDArray[np.int64], sources: NDArray[Any]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which pairs stand before, and which of them stand first in another source.
+
+    Args:
+        pairs: int64 (N, 2).
+        sources: Whole numbers (N,), rising.
+    """
+    _, first, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    first_rows = first[place.reshape(-1)]
+    return first_rows != np.arange(len(pairs)), sources[first_rows] < sources
+
+
+def _known_negatives(
+    query_ids: NDArray[np.int64], passage_ids: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The distinct (query_id, passage_id) of known negatives; empty texts are none."""
+    found = np.stack([query_ids, passage_ids], axis=1)
+    return np.unique(found[(found >= 0).all(axis=1)], axis=0)
+
+
+def _pair_counts(part: _Part, reasons: NDArray[np.int8], number: int) -> dict[str, Any]:
+    """Pairs of a source in, kept, dropped; `number` counts the sources from 0."""
+    found = np.bincount(reasons, minlength=len(_REASONS) + 1).tolist()
+    dropped = {**part.dropped, **dict(zip(_REASONS, found[1:], strict=True))}
+    if number == 0:
+        del dropped["in_an_earlier_source"]
+    return {
+        "pairs_in": len(reasons) + sum(part.dropped.values()),
+        "pairs_kept": found[0],
+        "pairs_dropped": dropped,
+    }
+
+
+def _sums(by_source: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of `_pair_counts` over all sources."""
+    reasons = dict.fromkeys(reason for one in by_source for reason in one["pairs_dropped"])
+    return {
+        "pairs_in": sum(one["pairs_in"] for one in by_source),
+        "pairs_kept": sum(one["pairs_kept"] for one in by_source),
+        "pairs_dropped": {
+            reason: sum(one["pairs_dropped"].get(reason, 0) for one in by_source)
+            for reason in reasons
+        },
+    }
+
+
+def _refuse_empty(source: PairSource, counts: dict[str, Any]) -> None:
+    if not counts["pairs_kept"]:
+        where = source.beir.qrels.path if source.beir else source.pairs and source.pairs.path
+        reasons = named_reasons(counts["pairs_dropped"]) if counts["pairs_in"] else "no rows"
+        raise InputError(f"no usable pair in {where} ({reasons}); check its columns")
+
+
+def _num_distinct(ids: NDArray[np.int64]) -> int:
+    return len(np.unique(ids[ids >= 0]))
+
+
+def named_reasons(dropped: dict[str, int]) -> str:
+    """Reasons with their counts, in words."""
+    return ", ".join(f"{name} {n:,}" for name, n in dropped.items() if n) or "none"

@@ -1,0 +1,1 @@
+"""`mine`: search, judge every hit, keep an ordered pool of negatives per pair."""

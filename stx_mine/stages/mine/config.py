@@ -1,0 +1,135 @@
+"""Options of `mine`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stx_mine.engine.config import EngineConfig
+from stx_mine.errors import ConfigError
+from stx_mine.settings import option
+
+SOURCES = ("dense", "bm25")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MineConfig(EngineConfig):
+    """Search deeply, filter, keep an ordered pool of negatives a pair."""
+
+    k: int = option(8, "Negatives a row that pack will bind.", "negatives", minimum=1)
+    pool: int = option(30, "Negatives kept a pair; never fewer than k.", "negatives", minimum=1)
+    depth: int = option(
+        100, "Candidates searched a query, beyond its known positives.", "negatives", minimum=1
+    )
+    max_depth: int | None = option(
+        None,
+        "Queries with fewer than k negatives are searched again, four times deeper, up to this.",
+        "negatives",
+        minimum=1,
+    )
+    search: Literal["auto", "exact", "faiss"] = option(
+        "auto", "exact, faiss (needs index/), or auto: faiss where index/ exists.", "hits"
+    )
+    sources: str = option(
+        "dense", "Where candidates come from: dense, or dense,bm25 (needs bm25s).", "negatives"
+    )
+    candidates: str | None = option(
+        None, "Candidates of another retriever: a TREC run, or a file of query and passage texts."
+    )
+    negative_language: Literal["any", "same", "cross"] = option(
+        "any",
+        "Negatives in the language of their query (same), in others (cross), or in any; what is "
+        "unknown is kept.",
+        "negatives",
+    )
+    range_min: int = option(
+        0, "First rank that may be a negative (0-based).", "negatives", minimum=0
+    )
+    range_max: int | None = option(
+        None, "Rank at which the window ends (exclusive).", "negatives", minimum=1
+    )
+    min_score: float | None = option(None, "Lowest score of a negative.", "negatives")
+    max_score: float | None = option(None, "Highest score of a negative.", "negatives")
+    absolute_margin: float | None = option(
+        None, "Keep a candidate if score <= positive - margin.", "negatives", minimum=0
+    )
+    relative_margin: float | None = option(
+        0.05,
+        "Keep a candidate if score <= positive - |positive| * margin; none: off.",
+        "negatives",
+        minimum=0,
+    )
+    upper_margin: float | None = option(
+        None, "Keep a candidate if score >= positive - margin (semi-hard).", "negatives", minimum=0
+    )
+    positive_score: Literal["lowest", "pair"] = option(
+        "lowest", "Margins count from the query's lowest positive, or the pair's own.", "negatives"
+    )
+    closeness: float | None = option(
+        None,
+        "Drop a candidate c if cos(q,c) + cos(p,c) > closeness x (1 + cos(q,p)); 0.7 is measured.",
+        "negatives",
+        minimum=0,
+    )
+    min_positive_percentile: float | None = option(
+        None,
+        "Drop pairs whose positive scores above fewer than this percent of random passages.",
+        "negatives",
+        minimum=0,
+    )
+    max_uses: int | None = option(
+        None, "How often one passage may be a negative: its best uses stay.", "negatives", minimum=1
+    )
+    sampling: Literal["top", "random", "weighted"] = option(
+        "top",
+        "The pool takes the best candidates, draws evenly, or draws by exp(score / temperature).",
+        "negatives",
+    )
+    sampling_temperature: float = option(
+        0.05, "Temperature of weighted sampling.", "negatives", minimum=1e-6
+    )
+    short_rows: Literal["keep", "drop"] = option(
+        "keep", "What becomes of rows with fewer than k negatives.", "negatives"
+    )
+    seed: int = option(42, "Seed of sampling.", "negatives", minimum=0)
+    query_block: int = option(4_096, "Queries a search task.", "hits", minimum=1)
+    passage_block: int = option(16_384, "Passages a matrix product.", minimum=1)
+    corpus_parts: int = option(
+        1, "Parts of a corpus larger than one device: searched by tasks of their own.", minimum=1
+    )
+    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+
+    def __post_init__(self) -> None:
+        """Check what one range alone cannot tell.
+
+        Raises:
+            ConfigError: An empty window, or values that do not fit one another.
+        """
+        super().__post_init__()
+        if self.range_max is not None and self.range_max <= self.range_min:
+            raise ConfigError(
+                f"--range-max must be above --range-min, found {self.range_max} and "
+                f"{self.range_min}; ranks are 0-based and the window is half-open"
+            )
+        if None not in (self.min_score, self.max_score) and self.min_score > self.max_score:  # type: ignore[operator]
+            raise ConfigError(
+                f"--min-score must not be above --max-score, found {self.min_score} and "
+                f"{self.max_score}; swap them"
+            )
+        if self.depth < self.k:
+            raise ConfigError(
+                f"--depth must be at least k={self.k}, found {self.depth}; give --depth {self.k}"
+            )
+        if self.max_depth is not None and self.max_depth < self.depth:
+            raise ConfigError(
+                f"--max-depth must be at least --depth {self.depth}, found {self.max_depth}; "
+                f"give --depth {self.max_depth} or a larger --max-depth"
+            )
+        if not set(self.source_names) <= set(SOURCES) or "dense" not in self.source_names:
+            raise ConfigError(
+                f"--sources must be dense or dense,bm25, found {self.sources!r}; "
+                "other retrievers come in by --candidates"
+            )
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The names in `sources`."""
+        return tuple(name.strip() for name in self.sources.split(","))

@@ -1,0 +1,304 @@
+"""Choose negatives among hits; every hit gets a verdict.
+
+The rules apply in the order of the codes, and the first that speaks decides. A *unit* is what
+shares one pool: a query, or a pair where margins count from the pair's own positive.
+
+Shape letters: U units, H hits of all units one after the other, S slots of a pool.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import Ragged
+from stx_mine.core.random import mix
+
+Sampling = Literal["top", "random", "weighted"]
+_SAMPLINGS: tuple[Sampling, ...] = ("top", "random", "weighted")
+
+
+class Verdict(IntEnum):
+    """Why a hit is a negative or is not, in the order in which the rules apply."""
+
+    POOLED = 0
+    OWN_TEXT = 1
+    KNOWN_POSITIVE = 2
+    DUPLICATE_GROUP = 3
+    LANGUAGE = 4
+    RANK_WINDOW = 5
+    SCORE_WINDOW = 6
+    ABSOLUTE_MARGIN = 7
+    RELATIVE_MARGIN = 8
+    UPPER_MARGIN = 9
+    CLOSE_TO_POSITIVE = 10
+    MAX_USES = 11
+    BEYOND_POOL = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The thresholds of a selection; None turns a rule off.
+
+    Attributes:
+        pool: Negatives kept a unit.
+        range_min: First rank allowed (0-based among candidates, inclusive).
+        range_max: End of the ranks allowed (exclusive).
+        min_score: Lowest score allowed (inclusive).
+        max_score: Highest score allowed (inclusive).
+        absolute_margin: Keep if score <= positive - margin.
+        relative_margin: Keep if score <= positive - |positive| * margin.
+        upper_margin: Keep if score >= positive - margin (with a margin: semi-hard; Schroff et al.
+            2015).
+        sampling: The pool takes the best first, draws evenly, or draws by weight
+            exp(score / sampling_temperature), without replacement.
+        sampling_temperature: Of weighted sampling.
+        seed: Seed of the draw.
+    """
+
+    pool: int
+    range_min: int = 0
+    range_max: int | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+    absolute_margin: float | None = None
+    relative_margin: float | None = None
+    upper_margin: float | None = None
+    sampling: Sampling = "top"
+    sampling_temperature: float = 0.05
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class UseLimits:
+    """The last use that each passage keeps under `max_uses`, in the order (score, unit).
+
+    Attributes:
+        scores_P: float32 (P,) the lowest score kept.
+        units_P: int64 (P,) the highest unit id kept at that score.
+    """
+
+    scores_P: NDArray[np.float32]
+    units_P: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Pools and verdicts of some units.
+
+    Attributes:
+        ids_US: int64 (U, S) passage ids, best first (or in the order drawn); -1 pads.
+        ranks_US: int32 (U, S) 0-based rank among the candidates; -1 pads.
+        scores_US: float32 (U, S); minus infinity pads.
+        verdicts_H: uint8 (H,), aligned with the hits.
+    """
+
+    ids_US: NDArray[np.int64]
+    ranks_US: NDArray[np.int32]
+    scores_US: NDArray[np.float32]
+    verdicts_H: NDArray[np.uint8]
+
+    def sizes(self) -> NDArray[np.int64]:
+        """int64 (U,): negatives in each pool."""
+        sizes: NDArray[np.int64] = (self.ids_US >= 0).sum(1)
+        return sizes
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _select(
+    units: Any,
+    hits: Any,
+    groups: Any,
+    forbidden: Any,
+    num_groups: Any,
+    pool: Any,
+    limits: Any,
+    uses: Any,
+    draw: Any,
+) -> Any:
+    unit_ids, unit_queries, positive_scores = units
+    hit_offsets, hit_ids, hit_scores, wrong_language, too_close = hits
+    query_groups, passage_groups = groups
+    num_units = len(unit_queries)
+    ids = np.full((num_units, pool), -1, np.int64)
+    ranks = np.full((num_units, pool), -1, np.int32)
+    scores = np.full((num_units, pool), -np.inf, np.float32)
+    verdicts = np.zeros(len(hit_ids), np.uint8)
+    # Which unit last forbade, or saw, each group: no clearing between units.
+    forbidden_by = np.full(num_groups, -1, np.int64)
+    seen_by = np.full(num_groups, -1, np.int64)
+    for unit in range(num_units):
+        query = unit_queries[unit]
+        first, last = hit_offsets[unit], hit_offsets[unit + 1]
+        forbidden_by[forbidden[1][forbidden[0][query] : forbidden[0][query + 1]]] = unit
+        rank = 0
+        eligible = np.empty(last - first, np.int64)
+        eligible_ranks = np.empty(last - first, np.int32)
+        num_eligible = 0
+        for hit in range(first, last):
+            passage = hit_ids[hit]
+            group = passage_groups[passage]
+            verdict = _exclusion(
+                group, query_groups[query], forbidden_by[group] == unit, seen_by[group] == unit
+            )
+            if not verdict:
+                seen_by[group] = unit
+                if _holds(wrong_language, hit):
+                    verdict = 4
+                else:
+                    verdict = _threshold(rank, hit_scores[hit], positive_scores[unit], limits)
+                rank += 1
+                if not verdict and _holds(too_close, hit):
+                    verdict = 10
+                if not verdict and _used_up(passage, hit_scores[hit], unit_ids[unit], uses):
+                    verdict = 11
+                if not verdict:
+                    eligible[num_eligible] = hit
+                    eligible_ranks[num_eligible] = rank - 1
+                    num_eligible += 1
+            verdicts[hit] = verdict
+        order = _order(hit_ids, hit_scores, eligible[:num_eligible], unit_ids[unit], draw)
+        for slot in range(num_eligible):
+            hit = eligible[order[slot]]
+            if slot < pool:
+                ids[unit, slot] = hit_ids[hit]
+                ranks[unit, slot] = eligible_ranks[order[slot]]
+                scores[unit, slot] = hit_scores[hit]
+            else:
+                verdicts[hit] = 12
+    return ids, ranks, scores, verdicts
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _holds(flags: Any, hit: Any) -> Any:
+    """Whether a rule that is on has marked a hit."""
+    return len(flags) > 0 and flags[hit]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any) -> Any:
+    """Verdict codes 1 to 3: what is no candidate at all; 0 for a candidate."""
+    if group == own_group:
+        return 1
+    if is_forbidden:
+        return 2
+    return 3 if is_seen else 0
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _threshold(rank: Any, score: Any, positive: Any, limits: Any) -> Any:
+    """Verdict codes 5 to 9 of a candidate; 0 if it passes all."""
+    ranks_allowed, scores_allowed, absolute_margin, relative_margin, upper_margin = limits
+    if rank < ranks_allowed[0] or rank >= ranks_allowed[1]:
+        return 5
+    if score < scores_allowed[0] or score > scores_allowed[1]:
+        return 6
+    if score > positive - absolute_margin:
+        return 7
+    if score > positive - abs(positive) * relative_margin:
+        return 8
+    return 9 if score < positive - upper_margin else 0
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _used_up(passage: Any, score: Any, unit: Any, uses: Any) -> Any:
+    last_scores, last_units = uses
+    if not len(last_scores):
+        return False
+    last = last_scores[passage]
+    return score < last or (score == last and unit > last_units[passage])
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _order(hit_ids: Any, hit_scores: Any, eligible: Any, counter: Any, draw: Any) -> Any:
+    """The order in which eligible hits enter the pool: as they are, or drawn."""
+    sampling, seed, temperature = draw
+    if sampling == 0:
+        return np.arange(len(eligible))
+    keys = np.empty(len(eligible), np.float64)
+    for place in range(len(eligible)):
+        hit = eligible[place]
+        uniform = (float(mix(seed, counter, hit_ids[hit]) >> np.uint64(11)) + 0.5) * 2.0**-53
+        # The largest keys in falling order are a weighted draw without replacement (Gumbel
+        # top-k; Vieira 2014); with equal weights, an even one.
+        keys[place] = np.log(-np.log(uniform))
+        if sampling == 2:
+            keys[place] -= hit_scores[hit] / temperature
+    return np.argsort(keys)
+
+
+def select_negatives(
+    unit_ids: NDArray[np.int64],
+    unit_queries: NDArray[np.int64],
+    positive_scores: NDArray[np.float32],
+    hits: Ragged,
+    hit_scores: NDArray[np.float32],
+    *,
+    query_groups: NDArray[np.int64],
+    passage_groups: NDArray[np.int64],
+    forbidden: Ragged,
+    rules: Rules,
+    wrong_language: NDArray[np.bool_] | None = None,
+    too_close: NDArray[np.bool_] | None = None,
+    uses: UseLimits | None = None,
+) -> Selection:
+    """Judge the hits of each unit and fill its pool.
+
+    Args:
+        unit_ids: int64 (U,) query_id or number of the pair: the counter of its random draw.
+        unit_queries: int64 (U,) query of each unit.
+        positive_scores: float32 (U,) the positive score that margins count from.
+        hits: (U,) passage ids of each unit's hits, best first.
+        hit_scores: float32 (H,), aligned with `hits.values`.
+        query_groups: int64 (num queries,).
+        passage_groups: int64 (num passages,).
+        forbidden: (num queries,) forbidden groups.
+        rules: The thresholds. A comparison with them is made in float32.
+        wrong_language: bool (H,) hits that do not have the language that is wanted. They are
+            candidates, and so count in ranks.
+        too_close: bool (H,) hits that lie too close to the unit's positive.
+        uses: The last use that each passage keeps.
+
+    Returns:
+        Pools and verdicts, in the order of the units.
+    """
+    num_groups = int(max(query_groups.max(initial=0), passage_groups.max(initial=0))) + 1
+    no_uses = UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
+    limits = uses or no_uses
+    found = _select(
+        (unit_ids, unit_queries, positive_scores),
+        (
+            hits.offsets,
+            hits.values,
+            hit_scores,
+            np.empty(0, np.bool_) if wrong_language is None else wrong_language,
+            np.empty(0, np.bool_) if too_close is None else too_close,
+        ),
+        (query_groups, passage_groups),
+        (forbidden.offsets, forbidden.values),
+        num_groups,
+        rules.pool,
+        _limits(rules),
+        (limits.scores_P, limits.units_P),
+        (_SAMPLINGS.index(rules.sampling), rules.seed, rules.sampling_temperature),
+    )
+    return Selection(*found)
+
+
+def _limits(rules: Rules) -> tuple[Any, ...]:
+    """The thresholds as `_threshold` takes them."""
+
+    def bound(value: float | None, otherwise: float) -> np.float32:
+        return np.float32(otherwise if value is None else value)
+
+    far = np.iinfo(np.int64).max
+    return (
+        (rules.range_min, far if rules.range_max is None else rules.range_max),
+        (bound(rules.min_score, -np.inf), bound(rules.max_score, np.inf)),
+        bound(rules.absolute_margin, -np.inf),
+        bound(rules.relative_margin, -np.inf),
+        bound(rules.upper_margin, np.inf),
+    )

@@ -1,0 +1,198 @@
+"""The dense hits of a run: layers in `hits/dense/`, searched where they are missing."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from stx_mine.engine.run import make_files
+from stx_mine.errors import ConfigError
+from stx_mine.settings import key_fields
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.hits import HitBlock, HitLayers, LayerFile
+from stx_mine.stages.mine.search_task import BlockSearcher, PartMerger
+from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
+from stx_mine.store.files import read_json, write_array, write_json
+from stx_mine.store.lock import Share
+from stx_mine.store.run_dir import RunDir
+
+
+class DenseHits:
+    """Reads the hits of queries at a depth, and searches for what no layer holds yet."""
+
+    def __init__(
+        self,
+        config: MineConfig,
+        run: RunDir,
+        embeddings: Manifest,
+        num_forbidden: NDArray[np.int64],
+        share: Share | None = None,
+    ) -> None:
+        """Open or begin `hits/dense/`.
+
+        Args:
+            config: The config.
+            run: The run directory.
+            embeddings: The vectors.
+            num_forbidden: int64 (num queries,) passages that are no candidates of each query.
+            share: Which share of the tasks is done here.
+
+        Raises:
+            ArtifactError: Hits of other embeddings or another search are in the way.
+        """
+        self.config, self.run, self._share = config, run, share
+        self.num_forbidden = num_forbidden
+        self.index = _index(config, run)
+        inputs = {"embeddings": embeddings.digest}
+        if self.index:
+            inputs["index"] = self.index.digest
+        self._worker = BlockSearcher(
+            config,
+            embeddings.folder.absolute(),
+            self.index.folder.absolute() if self.index else None,
+            (run.folder("hits") / "dense").absolute(),
+        )
+        self.queries, self.passages = self._worker.queries, self._worker.passages
+        self.num_blocks = -(-len(self.queries) // config.query_block)
+        self.num_searched = 0
+        with run.exclusive():
+            self.artifact = Artifact(
+                run,
+                "hits",
+                subfolder="dense",
+                fields={**key_fields(config, "hits"), "search": "faiss" if self.index else "exact"},
+                inputs=inputs,
+                overwrite=config.overwrite,
+                grows=True,
+            )
+            if not self.artifact.done:
+                self.artifact.begin([])
+                self._publish([])
+
+    @property
+    def how(self) -> str:
+        """A few words on what was searched."""
+        how = f"FAISS, recall {self.index.counts['recall']:.3f}" if self.index else "exact search"
+        return how if self.num_searched else f"{how}, hits reused"
+
+    def block_queries(self, block: int) -> NDArray[np.int64]:
+        """Ids of the queries of a block."""
+        first = block * self.config.query_block
+        return np.arange(first, min(first + self.config.query_block, len(self.queries)))
+
+    def wanted(self, query_ids: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
+        """Hits that leave `depth` candidates beyond what is forbidden to each query."""
+        return np.minimum(depth + self.num_forbidden[query_ids], len(self.passages))
+
+    def read(self, block: int, query_ids: NDArray[np.int64], depth: int) -> HitBlock:
+        """The hits of some queries of a block, at a depth that `ensure` was called with."""
+        found, missing = self._layers.read(block, query_ids, depth, self.wanted(query_ids, depth))
+        assert not len(missing), "ensure the depth before reading it"
+        return found
+
+    def ensure(self, query_ids: NDArray[np.int64], depth: int) -> None:
+        """Search what no layer holds: one task, one file for each block that lacks queries.
+
+        Args:
+            query_ids: int64, rising.
+            depth: Candidates wanted beyond what is forbidden to each query.
+
+        Raises:
+            SharesLeftError: This call did its share, and others are at it.
+        """
+        with self.run.exclusive():
+            self.artifact.reload()
+            files = self._plan_missing(query_ids, depth)
+        if not files:
+            return
+        names = [file.name for file in files.values()]
+        if self.config.corpus_parts == 1:
+            make_files(self.artifact, names, self._worker, self.config, "search", self._share)
+        elif self.artifact.pending(names):
+            self._search_parts(list(files.values()))
+        with self.run.exclusive():
+            self.artifact.reload()
+            if self.config.corpus_parts > 1:
+                make_files(self.artifact, names, self._merger, self.config, "merge")
+            layers = self.artifact.result.extra["layers"]
+            # Another share may have ended at the same time.
+            if len(layers) == files[min(files)].layer:
+                named = {str(block): file.name for block, file in files.items()}
+                self._publish([*layers, {"depth": depth, "files": named}])
+            for part in self.artifact.folder.glob("*-part-*"):
+                part.unlink()
+        self.num_searched += len(query_ids)
+
+    def _search_parts(self, files: Sequence[LayerFile]) -> None:
+        """Every block of queries past one part of the corpus, then past the next.
+
+        So that a device keeps a part for many tasks.
+        """
+        by_block = [file.in_parts(self.config.corpus_parts) for file in files]
+        names = [part.name for parts in zip(*by_block, strict=True) for part in parts]
+        make_files(self.artifact, names, self._worker, self.config, "search", self._share)
+
+    @property
+    def _merger(self) -> PartMerger:
+        config = self.config
+        folder = self.artifact.folder.absolute()
+        return PartMerger(folder, config.query_block, config.corpus_parts)
+
+    def _plan_missing(self, query_ids: NDArray[np.int64], depth: int) -> dict[int, LayerFile]:
+        """Plan a layer of what no layer holds; the file of each block that it has queries of."""
+        missing = {}
+        for block in range(self.num_blocks):
+            edges = np.searchsorted(query_ids, self.block_queries(block)[[0, -1]] + [0, 1])
+            wanted = query_ids[edges[0] : edges[1]]
+            _, lacking = self._layers.read(block, wanted, depth, np.zeros(len(wanted), np.int64))
+            if len(lacking):
+                missing[block] = lacking
+        number = len(self.artifact.result.extra["layers"])
+        files = {block: LayerFile(number, block, self.num_blocks) for block in missing}
+        if files:
+            self._plan_layer(files[min(files)], depth, np.concatenate(list(missing.values())))
+        return files
+
+    def _plan_layer(self, file: LayerFile, depth: int, query_ids: NDArray[np.int64]) -> None:
+        """Say what the layer will hold; files of another plan, of a killed run, are no good."""
+        searches_2M = np.stack([query_ids, self.wanted(query_ids, depth)])
+        plan = {"depth": depth, "searches": xxhash.xxh3_128_hexdigest(searches_2M.tobytes())}
+        path = self.artifact.folder / f"{file.stem}.json"
+        if path.exists() and read_json(path) != plan:
+            for stale in self.artifact.folder.glob(f"{file.stem}-*"):
+                stale.unlink()
+        write_json(path, plan)
+        if not (self.artifact.folder / file.plan).exists():
+            write_array(self.artifact.folder / file.plan, searches_2M)
+
+    def _publish(self, layers: list[dict[str, Any]]) -> None:
+        files = [name for layer in layers for name in layer["files"].values()]
+        counts = {
+            "queries": len(self.queries),
+            "layers": len(layers),
+            "depth": max((layer["depth"] for layer in layers), default=0),
+        }
+        self.artifact.finish(
+            files, config=asdict(self.config), counts=counts, extra={"layers": layers}
+        )
+
+    @property
+    def _layers(self) -> HitLayers:
+        return HitLayers(self.artifact.result)
+
+
+def _index(config: MineConfig, run: RunDir) -> Manifest | None:
+    """The index to search, if any."""
+    if config.search == "exact":
+        return None
+    if config.search == "auto" and not (run.folder("index") / MANIFEST).exists():
+        return None
+    if config.corpus_parts > 1:
+        raise ConfigError(
+            f"--corpus-parts {config.corpus_parts} divides exact search, found an index to search; "
+            "give --search exact, or leave --corpus-parts out"
+        )
+    return require(run, "index")

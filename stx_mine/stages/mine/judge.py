@@ -1,0 +1,305 @@
+"""What the selection of a block needs beside the rules: units, the table, the tally."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.search.score import product_scores, score_hits
+from stx_mine.stages.mine.closeness import close_to_positive
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.core.languages import wrong_language
+from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, Verdict, select_negatives
+from stx_mine.stages.mine.hits import HitBlock
+from stx_mine.store.texts import TextStore
+from stx_mine.store.vectors import Vectors, prepare
+
+# Random passages that a positive is compared with. A positive below half of them is suspect.
+_SAMPLE, SUSPECT_PERCENTILE = 128, 50.0
+
+
+@dataclass(frozen=True)
+class Units:
+    """What shares a pool: queries with their lowest positive score, or single pairs.
+
+    Attributes:
+        ids: int64 (U,) query_id, or number of the pair; rising.
+        query_ids: int64 (U,).
+        positive_scores: float32 (U,) the positive score that margins count from.
+        hits: (U,) hits of each unit.
+        pairs: (U,) numbers of the pairs that share the pool.
+        left_out: int64 numbers of the pairs whose positive scores too low to be trusted.
+        num_suspect: Pairs whose positive scores below most random passages.
+    """
+
+    ids: NDArray[np.int64]
+    query_ids: NDArray[np.int64]
+    positive_scores: NDArray[np.float32]
+    hits: HitBlock
+    pairs: Ragged
+    left_out: NDArray[np.int64]
+    num_suspect: int
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Turns hits into pools by the rules of a config; several threads may use one.
+
+    Attributes:
+        config: The config.
+        store: Texts, pairs, groups.
+        queries: Vectors of the queries.
+        passages: Vectors of the passages.
+        forbidden: Forbidden groups of each query.
+    """
+
+    config: MineConfig
+    store: TextStore
+    queries: Vectors
+    passages: Vectors
+    forbidden: Ragged
+
+    @property
+    def slots(self) -> int:
+        """Slots of a pool."""
+        return max(self.config.pool, self.config.k)
+
+    def tally(self) -> "Tally":
+        """Counts that begin at zero."""
+        return Tally(self.config.k, self.slots, self.config.short_rows == "drop")
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules of the config."""
+        config = self.config
+        return Rules(
+            pool=self.slots,
+            range_min=config.range_min,
+            range_max=config.range_max,
+            min_score=config.min_score,
+            max_score=config.max_score,
+            absolute_margin=config.absolute_margin,
+            relative_margin=config.relative_margin,
+            upper_margin=config.upper_margin,
+            sampling=config.sampling,
+            sampling_temperature=config.sampling_temperature,
+            seed=config.seed,
+        )
+
+    @cached_property
+    def _pairs_of_query(self) -> Ragged:
+        order = np.argsort(self.store.pair_query_ids, kind="stable").astype(np.int64)
+        counts = np.bincount(self.store.pair_query_ids, minlength=self.store.num_queries)
+        return Ragged(offsets_of(counts), order)
+
+    @cached_property
+    def _random_passages(self) -> NDArray[np.float32]:
+        rng = np.random.default_rng(self.config.seed)
+        size = min(_SAMPLE, len(self.passages))
+        return self.passages.take(np.sort(rng.choice(len(self.passages), size, replace=False)))
+
+    def units(self, hits: HitBlock) -> Units:
+        """The units of a block of queries; queries without a pair to trust have none."""
+        pairs, _ = self._pairs_of_query.take(hits.query_ids)
+        rows = np.repeat(np.arange(len(hits.query_ids)), pairs.lengths())
+        vectors = self.queries.take(hits.query_ids)
+        positives = score_hits(
+            vectors[rows],
+            self.passages.take(self.store.pair_passage_ids[pairs.values]),
+            np.arange(len(rows))[:, None],
+            self.queries.similarity,
+            alone=True,
+        )[:, 0]
+        percentiles = self._percentiles(vectors, rows, positives)
+        least = self.config.min_positive_percentile
+        trusted = np.ones(len(rows), bool) if least is None else percentiles >= least
+        return Units(
+            **self._group(hits, rows[trusted], pairs.values[trusted], positives[trusted]),
+            left_out=pairs.values[~trusted],
+            num_suspect=int((percentiles < SUSPECT_PERCENTILE).sum()),
+        )
+
+    def _percentiles(
+        self,
+        queries_QD: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        positives: NDArray[np.float32],
+    ) -> NDArray[np.float64]:
+        """Percent of random passages that score below each positive."""
+        scores_QS = product_scores(queries_QD, self._random_passages, self.queries.similarity)
+        below: NDArray[np.float64] = (scores_QS[rows] < positives[:, None]).mean(1)
+        return 100 * below
+
+    def _group(
+        self,
+        hits: HitBlock,
+        rows: NDArray[np.int64],
+        pairs: NDArray[np.int64],
+        positives: NDArray[np.float32],
+    ) -> dict[str, Any]:
+        if self.config.positive_score == "pair":
+            order = np.argsort(pairs, kind="stable")
+            rows, pairs = rows[order], pairs[order]
+            return {
+                "ids": pairs,
+                "query_ids": hits.query_ids[rows],
+                "positive_scores": positives[order],
+                "hits": hits.take(rows),
+                "pairs": Ragged(np.arange(len(pairs) + 1), pairs),
+            }
+        present, starts, counts = np.unique(rows, return_index=True, return_counts=True)
+        lowest = np.minimum.reduceat(positives, starts) if len(starts) else positives
+        return {
+            "ids": hits.query_ids[present],
+            "query_ids": hits.query_ids[present],
+            "positive_scores": lowest,
+            "hits": hits if len(present) == len(hits.query_ids) else hits.take(present),
+            "pairs": Ragged(offsets_of(counts), pairs),
+        }
+
+    @cached_property
+    def _centres(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The mean query and the mean passage."""
+        return self.queries.mean(), self.passages.mean()
+
+    def _too_close(self, units: Units) -> NDArray[np.bool_] | None:
+        """Hits that are too close to a positive of their unit."""
+        if self.config.closeness is None:
+            return None
+        query_centre, passage_centre = self._centres
+        distinct, rows = np.unique(units.hits.hits.values, return_inverse=True)
+        positives = self.passages.take(self.store.pair_passage_ids[units.pairs.values])
+        return close_to_positive(
+            prepare(self.queries.take(units.query_ids) - query_centre, "cosine"),
+            prepare(positives - passage_centre, "cosine"),
+            units.pairs,
+            prepare(self.passages.take(distinct) - passage_centre, "cosine"),
+            Ragged(units.hits.hits.offsets, rows.astype(np.int64)),
+            self.config.closeness,
+        )
+
+    def _wrong_language(self, units: Units) -> NDArray[np.bool_] | None:
+        """Hits that do not have the language that negatives shall have."""
+        languages, wanted = self.store.languages, self.config.negative_language
+        if languages is None or wanted == "any":
+            return None
+        rows = np.repeat(units.query_ids, units.hits.hits.lengths())
+        passages = languages.passages[units.hits.hits.values]
+        return wrong_language(languages.queries[rows], passages, wanted)
+
+    def select(self, units: Units, uses: UseLimits | None = None) -> Selection:
+        """Pools and verdicts of units."""
+        return select_negatives(
+            units.ids,
+            units.query_ids,
+            units.positive_scores,
+            units.hits.hits,
+            units.hits.scores,
+            query_groups=self.store.query_groups,
+            passage_groups=self.store.passage_groups,
+            forbidden=self.forbidden,
+            rules=self.rules,
+            wrong_language=self._wrong_language(units),
+            too_close=self._too_close(units),
+            uses=uses,
+        )
+
+
+def negatives_table(units: Units, chosen: Selection) -> pa.Table:
+    """A file of `negatives/`: a row a unit, with its pool and the verdict of every hit."""
+    filled = chosen.ids_US >= 0
+    offsets = pa.array(offsets_of(filled.sum(1)), pa.int64())
+
+    def pooled(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+        return pa.LargeListArray.from_arrays(offsets, pa.array(values[filled], kind))
+
+    def judged(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+        return pa.LargeListArray.from_arrays(
+            pa.array(units.hits.hits.offsets), pa.array(values, kind)
+        )
+
+    return pa.table(
+        {
+            "unit_id": units.ids,
+            "query_id": units.query_ids,
+            "positive_score": units.positive_scores,
+            "passage_ids": pooled(chosen.ids_US, pa.int32()),
+            "ranks": pooled(chosen.ranks_US, pa.int32()),
+            "scores": pooled(chosen.scores_US, pa.float32()),
+            "hit_ids": judged(units.hits.hits.values, pa.int32()),
+            "hit_scores": judged(units.hits.scores, pa.float32()),
+            "hit_sources": judged(units.hits.sources, pa.uint8()),
+            "verdicts": judged(chosen.verdicts_H, pa.uint8()),
+        }
+    )
+
+
+@dataclass
+class Tally:
+    """Counts over blocks.
+
+    Attributes:
+        k: Negatives of a full row.
+        slots: Slots of a pool.
+        drop_short: Whether pairs with fewer than k negatives are dropped.
+    """
+
+    k: int
+    slots: int
+    drop_short: bool
+    _verdicts: NDArray[np.int64] = field(init=False)
+    _rows: NDArray[np.int64] = field(init=False)
+    _untrusted: list[NDArray[np.int64]] = field(init=False, default_factory=list)
+    _short: list[NDArray[np.int64]] = field(init=False, default_factory=list)
+    _suspect: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._verdicts = np.zeros(len(Verdict), np.int64)
+        self._rows = np.zeros(self.slots + 1, np.int64)
+
+    def add(self, units: Units, chosen: Selection) -> None:
+        """Count the verdicts of a block, and how many negatives its pairs have."""
+        self._verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
+        self._suspect += units.num_suspect
+        self._untrusted.append(units.left_out)
+        sizes = np.repeat(chosen.sizes(), units.pairs.lengths())
+        if self.drop_short:
+            self._short.append(units.pairs.values[sizes < self.k])
+            sizes = sizes[sizes >= self.k]
+        self._rows += np.bincount(sizes, minlength=self.slots + 1)
+
+    def merge(self, other: "Tally") -> None:
+        """Take over the counts of other blocks."""
+        self._verdicts += other._verdicts
+        self._rows += other._rows
+        self._untrusted += other._untrusted
+        self._short += other._short
+        self._suspect += other._suspect
+
+    def dropped_pairs(self) -> NDArray[np.int64]:
+        """Numbers of the pairs that are no rows to train on, rising."""
+        parts = [np.empty(0, np.int64), *self._untrusted, *self._short]
+        return np.sort(np.concatenate(parts))
+
+    def counts(self) -> dict[str, Any]:
+        """Hits in = pooled + dropped; pairs in = full + ragged + empty + dropped."""
+        dropped = {
+            "positive_percentile": sum(len(one) for one in self._untrusted),
+            "short": sum(len(one) for one in self._short),
+        }
+        return {
+            "hits_in": int(self._verdicts.sum()),
+            "pooled": int(self._verdicts[Verdict.POOLED]),
+            "dropped": {one.name.lower(): int(self._verdicts[one]) for one in Verdict if one},
+            "pairs_in": int(self._rows.sum()) + sum(dropped.values()),
+            "pairs_dropped": dropped,
+            "pairs_suspect": self._suspect,
+            "rows": int(self._rows.sum()),
+            "rows_full": int(self._rows[self.k :].sum()),
+            "rows_ragged": int(self._rows[1 : self.k].sum()),
+            "rows_empty": int(self._rows[0]),
+        }

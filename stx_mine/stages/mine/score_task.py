@@ -1,0 +1,121 @@
+"""The scoring task: what another search than the dense one proposes for a block of queries."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
+from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
+from stx_mine.engine.tasks import Worker
+from stx_mine.search.exact import best_first
+from stx_mine.search.score import score_hits
+from stx_mine.stages.mine.bm25 import Bm25Searcher
+from stx_mine.stages.mine.candidates import CandidateFile
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.hits import HitBlock, Source, block_names
+from stx_mine.store.artifact import read_manifest
+from stx_mine.store.files import read_table, write_table
+from stx_mine.store.texts import NEGATIVES, TextStore
+from stx_mine.store.vectors import Vectors
+
+
+@dataclass(frozen=True)
+class HitScorer(Worker):
+    """Scores what a source proposes for a block, and writes one file of hits.
+
+    Attributes:
+        config: The config; its candidates are named by an absolute path.
+        source: Who proposes.
+        texts: Folder of the texts.
+        embeddings: Folder of the embeddings.
+        folder: Folder of the hits.
+    """
+
+    config: MineConfig
+    source: Source
+    texts: Path
+    embeddings: Path
+    folder: Path
+
+    @cached_property
+    def store(self) -> TextStore:
+        """The texts."""
+        return TextStore.open(read_manifest(self.texts))
+
+    @cached_property
+    def queries(self) -> Vectors:
+        """Vectors of the queries."""
+        return Vectors.open(read_manifest(self.embeddings), "queries")
+
+    @cached_property
+    def passages(self) -> Vectors:
+        """Vectors of the passages."""
+        return Vectors.open(read_manifest(self.embeddings), "passages")
+
+    @property
+    def names(self) -> list[str]:
+        """The files to make, one a block of queries."""
+        return block_names("hits", -(-len(self.queries) // self.config.query_block))
+
+    @property
+    def num_unknown(self) -> int:
+        """Lines of a file of candidates that name no text of the run."""
+        return self._candidates[1]
+
+    def __call__(self, name: str) -> None:
+        """Score one block."""
+        first = self.names.index(name) * self.config.query_block
+        query_ids = np.arange(first, min(first + self.config.query_block, len(self.queries)))
+        ids_QK = self._propose(query_ids)
+        distinct, rows = np.unique(np.maximum(ids_QK, 0), return_inverse=True)
+        scores_QK = score_hits(
+            self.queries.take(query_ids),
+            self.passages.take(distinct),
+            np.where(ids_QK < 0, -1, rows.reshape(ids_QK.shape)),
+            self.queries.similarity,
+        )
+        ids_QK, scores_QK = best_first(ids_QK, scores_QK)
+        real = ids_QK >= 0
+        offsets = offsets_of(real.sum(1))
+        sources = np.empty(int(offsets[-1]), np.uint8)  # named by the folder, not stored
+        block = HitBlock(query_ids, Ragged(offsets, ids_QK[real]), scores_QK[real], sources)
+        write_table(self.folder / name, block.table())
+
+    def _propose(self, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64 (Q, K) passage ids; -1 pads."""
+        if self.source == Source.BM25:
+            texts = self.store.queries.column("text").take(query_ids).to_pylist()
+            deepest = self.config.depth + int(self._num_forbidden[query_ids].max())
+            return self._bm25.search(texts, min(deepest, len(self.passages)))
+        part, _ = self._listed.take(query_ids)
+        return part.padded(int(part.lengths().max(initial=0)))
+
+    @cached_property
+    def _bm25(self) -> Bm25Searcher:
+        return Bm25Searcher.build(text.as_py() for text in self.store.passages.column("text"))
+
+    @cached_property
+    def _num_forbidden(self) -> NDArray[np.int64]:
+        store = self.store
+        forbidden = forbidden_groups(
+            *store.known_positives, store.query_groups, store.passage_groups
+        )
+        return num_forbidden_passages(forbidden, store.passage_groups, store.num_groups)
+
+    @cached_property
+    def _listed(self) -> Ragged:
+        if self.source == Source.CANDIDATES:
+            return self._candidates[0]
+        table = read_table(self.texts / NEGATIVES)
+        query_ids, passage_ids = (table.column(name).to_numpy() for name in table.column_names)
+        return ragged_sets(query_ids, passage_ids, len(self.queries))
+
+    @cached_property
+    def _candidates(self) -> tuple[Ragged, int]:
+        assert self.config.candidates is not None
+        file = CandidateFile.open(self.config.candidates)
+        query_ids, passage_ids, num_unknown = file.pairs(self.store)
+        return ragged_sets(query_ids, passage_ids, self.store.num_queries), num_unknown

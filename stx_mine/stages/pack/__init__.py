@@ -1,0 +1,1 @@
+"""`pack`: bind negatives and write batches into Parquet shards."""

@@ -1,0 +1,298 @@
+"""The packer: what tasks need to assign rows, bind negatives and build one batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stx_mine.core.forbidden import forbidden_groups
+from stx_mine.core.ragged import Ragged, offsets_of, ragged_union
+from stx_mine.errors import ConfigError
+from stx_mine.search.score import score_hits
+from stx_mine.stages.pack.composition import Composition
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.core.assign import Assignment, assign_merge, assign_strict, draw_order
+from stx_mine.stages.pack.core.bind import (
+    bind_clean,
+    bind_top,
+    ignored_passages,
+    pools_without,
+    rotated,
+)
+from stx_mine.stages.pack.core.bounds import StrictBound, strict_bound
+from stx_mine.stages.pack.packings import left_out_last
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.batches import (
+    LANGUAGE,
+    PASSAGE_LANGUAGES,
+    SCORES,
+    id_schema,
+    list_column,
+    score_column,
+    text_columns,
+)
+from stx_mine.store.languages import LanguageTable
+from stx_mine.store.negatives import Pools, near_positives
+from stx_mine.store.texts import TextStore
+from stx_mine.store.vectors import Vectors
+
+_ROWS_SCORED = 4_096
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Everything that tasks need to build a batch.
+
+    Attributes:
+        config: The config.
+        k: Negatives a row.
+        store: Texts, pairs, groups.
+        pools: The pool of each pair, without what its query avoids.
+        near: Groups of the near positives of each query; empty where they were not asked for.
+        avoided: Groups that no row of a query may have as a negative of any kind: the forbidden
+            ones, and near positives where asked for.
+        composition: Decides which rows may meet, and the order of the batches.
+        query_texts: All query texts.
+        passage_texts: All passage texts.
+        vectors: Of queries and passages, where their scores are stored; else None.
+    """
+
+    config: PackConfig
+    k: int
+    store: TextStore
+    pools: Pools
+    near: Ragged
+    avoided: Ragged
+    composition: Composition
+    query_texts: pa.Array
+    passage_texts: pa.Array
+    vectors: tuple[Vectors, Vectors] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        config: PackConfig,
+        k: int,
+        store: TextStore,
+        negatives: Manifest,
+        embeddings: Manifest,
+    ) -> "Packer":
+        """Read pools, what each query avoids, and what its batches are composed by."""
+        pools = Pools.open(negatives, store.pair_query_ids)
+        avoided = forbidden_groups(*store.known_positives, store.query_groups, store.passage_groups)
+        near = Ragged(np.zeros(store.num_queries + 1, np.int64), np.empty(0, np.int64))
+        if config.near_positive_margin is not None:
+            near = near_positives(
+                negatives, config.near_positive_margin, store.passage_groups, store.num_queries
+            )
+            avoided = ragged_union(avoided, near)
+            ids_NS = pools_without(
+                pools.ids_NS, store.pair_query_ids, store.passage_groups, avoided, store.num_groups
+            )
+            pools = replace(pools, ids_NS=ids_NS)
+        texts = (_contiguous(store.queries), _contiguous(store.passages))
+        composition = Composition.open(config, store, negatives, embeddings)
+        vectors = None
+        if config.scores:
+            vectors = Vectors.open(embeddings, "queries"), Vectors.open(embeddings, "passages")
+        return cls(config, k, store, pools, near, avoided, composition, *texts, vectors)
+
+    @cached_property
+    def anchor_groups(self) -> NDArray[np.int64]:
+        """Group of each row's anchor."""
+        return self.store.query_groups[self.store.pair_query_ids]
+
+    @cached_property
+    def positive_groups(self) -> NDArray[np.int64]:
+        """Group of each row's positive."""
+        return self.store.passage_groups[self.store.pair_passage_ids]
+
+    def assign(self, earlier: Sequence[Assignment] = ()) -> Assignment:
+        """The batches of the packing that comes after some; what the last left out comes first."""
+        rng = np.random.default_rng([self.config.seed, len(earlier)])
+        order = draw_order(self.pools.rows, left_out_last(earlier), rng)
+        return self.composition.assign(
+            order, earlier, rng, lambda rows, size: self._assign(rows, size, rng)
+        )
+
+    def _assign(self, order: NDArray[np.int64], size: int, rng: np.random.Generator) -> Assignment:
+        if self.config.policy == "merge":
+            return assign_merge(self.anchor_groups, self.positive_groups, size, order, rng)
+        return assign_strict(
+            self.store.pair_query_ids,
+            self.anchor_groups,
+            self.positive_groups,
+            self.avoided,
+            self.store.num_groups,
+            size,
+            order,
+        )
+
+    def bound(self) -> StrictBound:
+        """The most batches that there can be in one packing, and why."""
+        rows, composition = self.pools.rows, self.composition
+        composed = StrictBound(
+            composition.num_batches(rows), composition.cause, np.empty(0, np.int64)
+        )
+        if self.config.policy == "merge":
+            return composed
+        parts = composition.rows_that_may_meet(rows)
+        bounds = [self._strict_bound(part) for part in parts]
+        total = sum(bound.batches for bound in bounds)
+        if total > composed.batches or (total == composed.batches and len(parts) > 1):
+            return composed
+        # Of several sources the one that loses most says why.
+        lost = [len(part) // self.config.batch_size for part in parts]
+        worst = max(range(len(parts)), key=lambda one: lost[one] - bounds[one].batches)
+        return replace(bounds[worst], batches=total)
+
+    def _strict_bound(self, rows: NDArray[np.int64]) -> StrictBound:
+        return strict_bound(
+            self.store.pair_query_ids,
+            self.anchor_groups,
+            self.positive_groups,
+            self.store.passage_groups,
+            self.avoided,
+            self.store.num_groups,
+            self.config.batch_size,
+            self.k,
+            rows,
+        )
+
+    def bind(
+        self, rows_B: NDArray[np.int64], seed: int, packing: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Negatives of the rows of a batch (-1 pads), and how many of them are random."""
+        pools = self.pools.ids_NS[rows_B]
+        if self.config.rotate:
+            pools = rotated(pools, packing * self.k)
+        if self.config.policy == "merge":
+            return bind_top(pools, self.k), np.zeros(len(rows_B), np.int64)
+        negatives, num_random = bind_clean(
+            pools,
+            self.k,
+            self.store.pair_query_ids[rows_B],
+            self.anchor_groups[rows_B],
+            self.positive_groups[rows_B],
+            self.store.passage_groups,
+            self.avoided,
+            self.store.num_groups,
+            seed,
+        )
+        if (negatives < 0).any():
+            raise ConfigError(
+                f"the corpus has too few clean passages for strict batches of "
+                f"{self.config.batch_size:,} rows with {self.k} negatives; give a smaller "
+                "--batch-size or --k, or --policy merge"
+            )
+        return negatives, num_random
+
+    def table(self, rows_PB: NDArray[np.int64], packing: int, seeds: Sequence[int]) -> pa.Table:
+        """Some batches with their ids, and their texts where the layout has them.
+
+        Args:
+            rows_PB: int64 (P, B) rows of the batches.
+            packing: Number of the packing.
+            seeds: Of the random negatives, one a batch.
+        """
+        store = self.store
+        rows = rows_PB.ravel()
+        queries, passages = store.pair_query_ids[rows], store.pair_passage_ids[rows]
+        bound = [self.bind(*one, packing=packing) for one in zip(rows_PB, seeds, strict=True)]
+        negatives_NK, num_random = (np.concatenate(parts) for parts in zip(*bound, strict=True))
+        real = negatives_NK >= 0
+        ids = [
+            pa.array(rows),
+            pa.array(store.query_texts[queries]),
+            pa.array(passages),
+            list_column(Ragged(offsets_of(real.sum(1)), negatives_NK[real])),
+            list_column(self._ignored(queries, passages, negatives_NK, rows_PB.shape[1])),
+            pa.array(num_random),
+        ]
+        table = pa.table(ids, schema=id_schema())
+        if store.sources is not None:
+            names = pa.array(store.sources.names, pa.large_string())
+            numbers = pa.array(store.sources.numbers["pair"][rows])
+            table = table.append_column("source", names.take(numbers))
+        if store.languages is not None:
+            spoken = store.languages.named(store.languages.queries[queries])
+            table = table.append_column(LANGUAGE, spoken)
+            lists = _languages(store.languages, passages, negatives_NK)
+            table = table.append_column(PASSAGE_LANGUAGES, lists)
+        if self.vectors is not None:
+            slots_NS = np.concatenate([passages[:, None], negatives_NK], axis=1)
+            table = table.append_column(SCORES, self._scores(queries, slots_NS, *self.vectors))
+        if self.config.layout == "ids":
+            return table
+        texts = [
+            self.query_texts.take(pa.array(queries)),
+            self.passage_texts.take(pa.array(passages)),
+            *(
+                self.passage_texts.take(pa.array(negatives_NK[:, j], mask=~real[:, j]))
+                for j in range(self.k)
+            ),
+        ]
+        names = [*text_columns(self.k), *table.column_names]
+        return pa.table([*texts, *table.columns], names=names)
+
+    @staticmethod
+    def _scores(
+        query_ids: NDArray[np.int64],
+        slots_NS: NDArray[np.int64],
+        queries: Vectors,
+        passages: Vectors,
+    ) -> pa.Array:
+        """Scores of each row with the passages in its slots (-1 for none)."""
+        parts = []
+        for start in range(0, len(query_ids), _ROWS_SCORED):
+            slots = slots_NS[start : start + _ROWS_SCORED]
+            real = slots >= 0
+            ids, numbers = np.unique(slots[real], return_inverse=True)
+            rows = np.full(slots.shape, -1, np.int64)
+            rows[real] = numbers
+            asked = queries.take(query_ids[start : start + _ROWS_SCORED])
+            scores = score_hits(asked, passages.take(ids), rows, passages.similarity)
+            parts.append(scores[real])
+        lengths = (slots_NS >= 0).sum(1)
+        return score_column(offsets_of(lengths), np.concatenate(parts))
+
+    def _ignored(
+        self,
+        queries: NDArray[np.int64],
+        positives: NDArray[np.int64],
+        negatives_NK: NDArray[np.int64],
+        batch_size: int,
+    ) -> Ragged:
+        """What each row ignores in its batch."""
+        parts = [
+            ignored_passages(
+                queries[start : start + batch_size],
+                positives[start : start + batch_size],
+                negatives_NK[start : start + batch_size],
+                self.store.passage_groups,
+                self.avoided,
+                self.store.num_groups,
+            )
+            for start in range(0, len(queries), batch_size)
+        ]
+        lengths = np.concatenate([part.lengths() for part in parts])
+        return Ragged(offsets_of(lengths), np.concatenate([part.values for part in parts]))
+
+
+def _languages(
+    languages: LanguageTable, passages: NDArray[np.int64], negatives_NK: NDArray[np.int64]
+) -> pa.Array:
+    """Of each row: the language of its positive, then of its negatives."""
+    slots_NS = np.concatenate([passages[:, None], negatives_NK], axis=1)
+    real = slots_NS >= 0
+    offsets = pa.array(offsets_of(real.sum(1)), pa.int32())
+    named = languages.named(languages.passages[slots_NS[real]])
+    return pa.ListArray.from_arrays(offsets, named)
+
+
+def _contiguous(table: pa.Table) -> pa.Array:
+    column = table.column("text").combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,1 @@
+"""`pack --layout labels`: batches of (text, label) rows."""

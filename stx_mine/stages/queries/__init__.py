@@ -1,0 +1,1 @@
+"""`queries`: make queries out of passages."""

@@ -1,0 +1,124 @@
+"""How queries are made of a block of passages: one maker a method, and why a passage gets none."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stx_mine.core.terms import num_words, same_text, without
+from stx_mine.core.titles import cut_title
+from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.queries.core.crop import crop, is_removed
+from stx_mine.stages.queries.core.keywords import TermStatistics, keywords
+from stx_mine.stages.queries.generator import QueryGenerator
+
+
+@dataclass
+class Passage:
+    """A row of the input, on its way to pairs.
+
+    Attributes:
+        row: Its place in the block.
+        text: The passage; cropping and cutting titles shorten it.
+        title: Its title or query; empty where it has none.
+        key: Number that its draws depend on, of the text as it was read.
+        first: Whether no earlier row has the same text.
+        crops: What was cropped from it.
+    """
+
+    row: int
+    text: str
+    title: str
+    key: int
+    first: bool
+    crops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """The queries of a passage, or why there are none."""
+
+    queries: tuple[str, ...] = ()
+    reason: str = ""
+
+
+Maker = Callable[[list[Passage]], list[Made]]
+
+
+def cut_titles(passages: list[Passage]) -> dict[str, int]:
+    """Cut the title out of each passage; count how it stood there."""
+    counts = {"titles": 0, "prefix": 0, "inside": 0, "absent": 0}
+    for one in passages:
+        if one.title:
+            one.text, place = cut_title(one.title, one.text)
+            counts[place] += 1
+            counts["titles"] += 1
+    return counts
+
+
+def crop_passages(passages: list[Passage], config: QueriesConfig) -> dict[str, int]:
+    """Draw the crops, and remove those of a share of the passages; count both, each text once.
+
+    All queries of a passage, whatever their method, get the same text: were each crop removed
+    alone, the passage of one would hold the other, and answer it as a false negative.
+    """
+    counts = {"cropped": 0, "removed": 0, "too_short_without": 0}
+    for one in passages:
+        spans = crop(
+            one.text, config.per_passage, config.min_words, config.max_words, config.seed, one.key
+        )
+        one.crops = tuple(dict.fromkeys(one.text[start:end] for start, end in spans))
+        if not spans:
+            continue
+        counts["cropped"] += one.first
+        if is_removed(config.remove_share, config.seed, one.key):
+            rest = without(one.text, spans)
+            if num_words(rest) >= config.min_words:
+                one.text = rest
+                counts["removed"] += one.first
+            else:
+                counts["too_short_without"] += one.first
+    return counts
+
+
+def make_crops(passages: list[Passage]) -> list[Made]:
+    """What was cropped, as queries."""
+    return [Made(one.crops, "" if one.crops else "too_short") for one in passages]
+
+
+def make_keywords(statistics: TermStatistics, config: QueriesConfig) -> Maker:
+    """A maker of keyword queries."""
+
+    def make(passages: list[Passage]) -> list[Made]:
+        found = [
+            tuple(
+                keywords(one.text, statistics, config.terms, config.per_passage, config.min_words)
+            )
+            for one in passages
+        ]
+        return [Made(queries, "" if queries else "too_few_terms") for queries in found]
+
+    return make
+
+
+def make_generated(generator: QueryGenerator, config: QueriesConfig) -> Maker:
+    """A maker of written queries; equal ones of a passage count once."""
+
+    def make(passages: list[Passage]) -> list[Made]:
+        texts, keys = [one.text for one in passages], [one.key ^ config.seed for one in passages]
+        written = generator.generate(texts, keys, config.per_passage)
+        return [_checked(one, queries) for one, queries in zip(passages, written, strict=True)]
+
+    return make
+
+
+def make_titles(passages: list[Passage]) -> list[Made]:
+    """The titles, or queries, that the passages came with."""
+    return [
+        _checked(one, [one.title]) if one.title else Made(reason="no_title") for one in passages
+    ]
+
+
+def _checked(passage: Passage, queries: list[str]) -> Made:
+    filled = tuple(dict.fromkeys(one for one in queries if one))
+    kept = tuple(one for one in filled if not same_text(one, passage.text))
+    reason = "query_is_its_passage" if filled else "empty_answer"
+    return Made(kept, "" if kept else reason)

@@ -1,0 +1,1 @@
+"""`train`: a model from packed batches."""

@@ -1,0 +1,172 @@
+"""Which loss and which collator a config asks for, and whether the batches are what it reads."""
+
+from typing import Any, cast
+
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from stx_mine.errors import ConfigError
+from stx_mine.models.load import is_static
+from stx_mine.models.token_batches import default_tokens
+from stx_mine.models.tokenise import Tokeniser
+from stx_mine.settings import spelt
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.train.batch_collator import BatchCollator
+from stx_mine.stages.train.collator import PackedCollator
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.known_tokens import RememberingTokeniser
+from stx_mine.stages.train.label_collator import LabelCollator
+from stx_mine.stages.train.losses.guide import Guide
+from stx_mine.stages.train.losses.library import LabelLoss, cached_mnr, gist
+from stx_mine.stages.train.losses.mnr import PackedMNRLoss
+from stx_mine.stages.train.losses.own import (
+    Metric,
+    PackedKLLoss,
+    PackedMarginMSELoss,
+    PackedTripletLoss,
+)
+from stx_mine.stages.train.row_collator import RowCollator
+from stx_mine.store.batches import Shard
+
+
+def check_batches(config: TrainConfig, shard: Shard, packed_by: dict[str, Any]) -> None:
+    """Refuse batches that the loss cannot read.
+
+    Args:
+        config: Names the loss.
+        shard: Any of the batches.
+        packed_by: The config of `pack` that made them, from their manifest.
+
+    Raises:
+        ConfigError: The layout, the policy or the scores are not what the loss needs; the message
+            has the command that packs them so.
+    """
+    kind = config.kind
+    pack = PackConfig(**{**packed_by, "run_dir": config.run_dir, "overwrite": True})
+    labels = shard.texts_per_label is not None
+    found, needs = "", ""
+    if kind.labels and not labels:
+        found, needs = "rows of pairs", "(text, label) batches"
+        pack = pack.with_layout("labels")
+    elif labels and not kind.labels:
+        found, needs = "(text, label) batches", "rows of pairs"
+        pack = pack.with_layout("inline")
+    changes: dict[str, Any] = {}
+    if kind.rows and shard.policy != "strict":
+        found, needs = found or f"policy {shard.policy}", needs or "batches of policy strict"
+        changes["policy"] = "strict"
+    if kind.scores and not shard.has_scores:
+        found, needs = found or "none", needs or "scores of the model that mined"
+        changes["scores"] = True
+    if kind.negatives and not labels and shard.num_negatives == 0:
+        found, needs = found or "none", needs or "negatives in the rows"
+        changes["k"] = None
+    if needs:
+        command = spelt("pack", PackConfig(**{**vars(pack), **changes}))
+        raise ConfigError(
+            f"--loss {config.loss} needs {needs}, found {found} in {shard.path.parent.parent}/; "
+            f"run `{command}`"
+        )
+
+
+def check_model(config: TrainConfig, model: SentenceTransformer, num_processes: int) -> None:
+    """Refuse a model, or a number of processes, with which the loss does not work.
+
+    Raises:
+        ConfigError: One of them; or fewer dimensions than asked for.
+    """
+    dims, most = config.matryoshka_dims, model.get_embedding_dimension() or 0
+    if dims and max(dims) > most:
+        raise ConfigError(
+            f"--matryoshka-dims must be at most the {most} dimensions of the model, found "
+            f"{max(dims)}; give smaller ones"
+        )
+    if not config.kind.rows:
+        return
+    ours = "--loss mnr" + (" --guide" if config.guide else "")
+    if is_static(model):
+        raise ConfigError(
+            f"--loss {config.loss} of sentence-transformers caches gradients of a transformer, "
+            f"found a static model; give {ours}, which takes both"
+        )
+    if num_processes > 1:
+        raise ConfigError(
+            f"--loss {config.loss} works in one process, found {num_processes}; give {ours}, which "
+            "shares a batch, or start one"
+        )
+
+
+def make_loss(
+    config: TrainConfig, model: SentenceTransformer, guide: SentenceTransformer | None = None
+) -> nn.Module:
+    """The loss that the config asks for.
+
+    Args:
+        config: Names it.
+        model: The model to train.
+        guide: What `config.guide` names, in evaluation mode.
+
+    Raises:
+        ConfigError: The library's loss cannot use the two models.
+    """
+    tokens = config.batch_tokens or default_tokens(model.device.type)
+    dims, rows = config.matryoshka_dims, config.chunk_rows
+    guiding = Guide(guide, config.guide_margin, tokens) if guide is not None else None
+    own_metric = cast(Metric, str(model.similarity_fn_name))
+    if config.kind.labels:
+        return LabelLoss(model, config.loss, config.metric, config.margin, tokens, dims)
+    if config.loss == "triplet":
+        return PackedTripletLoss(model, config.margin, config.metric, rows, tokens, dims)
+    if config.loss == "margin-mse":
+        return PackedMarginMSELoss(model, own_metric, rows, tokens, dims)
+    if config.loss == "kl":
+        return PackedKLLoss(model, config.temperature, own_metric, rows, tokens, dims)
+    if config.loss == "cached-mnr":
+        return cached_mnr(model, config.temperature, tokens)
+    if config.loss == "gist":
+        assert guiding is not None, "the config asks for one"
+        return gist(model, guiding, config.temperature)
+    return PackedMNRLoss(
+        model,
+        config.temperature,
+        rows,
+        tokens,
+        symmetric=config.symmetric,
+        hard_only=config.negatives == "hard",
+        hardness=config.hardness,
+        guide=guiding,
+        dims=dims,
+    )
+
+
+def make_collator(
+    config: TrainConfig,
+    model: SentenceTransformer,
+    packings: list[list[Shard]],
+    guide: SentenceTransformer | None = None,
+) -> BatchCollator:
+    """The collator that gives the loss what it reads."""
+    shards, tokenise = (
+        [shard for packing in packings for shard in packing],
+        RememberingTokeniser(Tokeniser(model, config.pad_to)),
+    )
+    if config.kind.labels:
+        return LabelCollator(shards, tokenise)
+    if config.kind.rows:
+        return RowCollator(shards, tokenise)
+    return PackedCollator(
+        shards,
+        tokenise,
+        weight=config.weight,
+        symmetric=config.symmetric,
+        num_shared=config.shared_negatives,
+        seed=config.seed,
+        guide=None if guide is None else RememberingTokeniser(Tokeniser(guide)),
+        scores=config.kind.scores,
+    )
+
+
+def loss_counts(loss: nn.Module) -> dict[str, float]:
+    """What a loss counted while it trained."""
+    guide = loss.guide if isinstance(loss, PackedMNRLoss) else None
+    return {} if guide is None else {"masked_by_guide": guide.share_masked}

@@ -1,0 +1,1 @@
+"""Losses on packed batches, ours and those of sentence-transformers."""

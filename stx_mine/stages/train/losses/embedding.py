@@ -1,0 +1,90 @@
+"""Embed the distinct texts of a packed batch in mini-batches, with gradients."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from stx_mine.models.token_batches import token_batches
+from stx_mine.models.tokenise import PAD_TO
+from stx_mine.stages.train.processes import gather_shares
+
+# Tensors, and facts about them.
+Features = dict[str, Any]
+
+
+def embed(model: nn.Module, features: Features, batch_tokens: int) -> Tensor:
+    """Embeddings of all texts of a batch.
+
+    Where a batch is more than one mini-batch, only its embeddings are kept, and each mini-batch
+    goes through the network again when its gradient is wanted (gradient caching; Gao et al.
+    2021): memory follows `batch_tokens`, for a third more work. A static model keeps nothing but
+    token ids, so it takes all texts at once.
+
+    Inputs that say `pad_to` make few shapes: a mini-batch has a multiple of so many tokens a text,
+    and as many texts as fit in `batch_tokens`, some of them there to fill it up.
+
+    Args:
+        model: A SentenceTransformer, perhaps wrapped.
+        features: Its inputs; padded to the longest text where it has an `attention_mask`.
+        batch_tokens: Tokens of a mini-batch, padding included.
+
+    Returns:
+        (N, D) in the order of the texts.
+    """
+    if "attention_mask" not in features:
+        return _forward(model, features)
+    mask_NL, pad_to = features["attention_mask"], features.get(PAD_TO)
+    multiple = pad_to or 1
+    widths = -(-mask_NL.sum(1).cpu().numpy() // multiple) * multiple
+    batches = token_batches(widths, batch_tokens)
+    parts, order = [], []
+    for batch in batches:
+        width = int(widths[batch[0]])
+        size = len(batch) if pad_to is None else max(1, batch_tokens // width)
+        # Texts that fill up a mini-batch: what becomes of them is thrown away.
+        rows = torch.from_numpy(np.pad(batch, (0, size - len(batch)), "edge")).to(mask_NL.device)
+        mini_batch = _take(features, rows, width)
+        if len(batches) == 1 or not torch.is_grad_enabled():
+            embeddings = _forward(model, mini_batch)
+        else:
+            embeddings = checkpoint(_forward, model, mini_batch, use_reentrant=False)
+        parts.append(embeddings[: len(batch)])
+        order.append(rows[: len(batch)])
+    return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+
+def embed_distinct(
+    model: nn.Module, features: list[Features], labels: dict[str, Tensor], batch_tokens: int
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of the distinct anchors (A, D) and passages (M, D).
+
+    Each process embeds its share, and all of them have all.
+    """
+    anchors, passages = (embed(model, one, batch_tokens) for one in features)
+    return (
+        gather_shares(anchors, int(labels["num_anchors"])),
+        gather_shares(passages, int(labels["num_passages"])),
+    )
+
+
+def _forward(model: nn.Module, features: Features) -> Tensor:
+    embedding: Tensor = model(dict(features))["sentence_embedding"]
+    return embedding
+
+
+def _take(features: Features, rows: Tensor, width: int) -> Features:
+    """Inputs of some texts, `width` columns of them, on whichever side their padding is."""
+    mask_NL = features["attention_mask"]
+    used = mask_NL[rows].any(0).nonzero()
+    last = min(max(int(used[0]) + width, int(used[-1]) + 1), mask_NL.shape[1])
+    first = min(int(used[0]), last - width)
+    return {
+        name: value[rows, first:last]
+        if isinstance(value, Tensor) and value.shape == mask_NL.shape
+        else value
+        for name, value in features.items()
+        if name != PAD_TO
+    }

@@ -1,0 +1,159 @@
+"""Losses over a packed batch, each distinct text embedded once.
+
+Shape letters: B rows, A distinct anchors, M distinct passages, K negatives a row, D dimensions.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
+from stx_mine.stages.train.losses.embedding import Features, embed_distinct
+from stx_mine.stages.train.losses.guide import Guidance, Guide
+
+
+class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
+    """A loss of anchors and passages, summed over prefixes of their dimensions.
+
+    The sum over prefixes is Matryoshka representation learning (Kusupati et al. 2022) with equal
+    weights, as MatryoshkaLoss of sentence-transformers has it.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        batch_tokens: int,
+        cosine: bool,
+        dims: tuple[int, ...] = (),
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The model to train.
+            batch_tokens: Tokens that go through the network at one time.
+            cosine: Whether embeddings are brought to unit length.
+            dims: First dimensions that are scored, each number of them; none: all.
+        """
+        super().__init__()
+        self.model, self.batch_tokens = model, batch_tokens
+        self.cosine, self.dims = cosine, dims
+
+    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
+        """The loss of one packed batch, or of this process's rows, as `PackedCollator` gives it."""
+        model, tokens = self.model, self.batch_tokens
+        anchors_AD, passages_MD = embed_distinct(model, features[:2], labels, tokens)
+        losses = [
+            self.score(self._first(anchors_AD, dim), self._first(passages_MD, dim), labels)
+            for dim in self.dims or (None,)
+        ]
+        return torch.stack(losses).sum()
+
+    def _first(self, embeddings: Tensor, dim: int | None) -> Tensor:
+        cut = embeddings[:, :dim]
+        return functional.normalize(cut, dim=1) if self.cosine else cut
+
+    @abstractmethod
+    def score(self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]) -> Tensor:
+        """The loss of embeddings of the distinct anchors and passages of the batch."""
+
+
+class PackedMNRLoss(PackedLoss):
+    """Multiple negatives ranking over a packed batch (InfoNCE; van den Oord et al. 2018).
+
+    Every distinct passage of the batch is one candidate of every row, less those that are known
+    to be positives of the row. Where no text repeats this is the MultipleNegativesRankingLoss of
+    sentence-transformers. How much a text counts, and what is shared, the collator decides.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        temperature: float,
+        chunk_rows: int,
+        batch_tokens: int,
+        *,
+        symmetric: bool = False,
+        hard_only: bool = False,
+        hardness: float = 0.0,
+        guide: Guide | None = None,
+        dims: tuple[int, ...] = (),
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: The model to train.
+            temperature: Scores are divided by it.
+            chunk_rows: Rows whose logits exist at one time.
+            batch_tokens: Tokens that go through the network at one time.
+            symmetric: Take the mean with the loss of each positive against all anchors.
+            hard_only: A row sees its own negatives and what the batch shares, no other passage.
+            hardness: How much more harder negatives count; 0: not at all.
+            guide: Says which passages are probably right for a row; its inputs follow ours.
+            dims: As in `PackedLoss`.
+        """
+        super().__init__(model, batch_tokens, str(model.similarity_fn_name) == "cosine", dims)
+        self.scale, self.chunk_rows = 1 / temperature, chunk_rows
+        self.symmetric, self.hard_only, self.hardness = symmetric, hard_only, hardness
+        self.guide = guide
+
+    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
+        """As in `PackedLoss`; where there is a guide, its inputs follow those of the model."""
+        if self.guide is not None:
+            anchors, passages = self.guide.embed(features[2:], labels)
+            labels = {**labels, "guide_anchors": anchors, "guide_passages": passages}
+        return super().forward(features, labels)
+
+    def score(self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]) -> Tensor:
+        """Rows against passages, and where asked positives against anchors."""
+        anchors_BD = anchors_AD[labels["anchors"]]
+        guidance, backwards = self._guidance(labels)
+        if self.hard_only:
+            return own_cross_entropy(
+                anchors_BD,
+                passages_MD,
+                labels["targets"],
+                labels["negatives"],
+                labels["shared"],
+                labels["ignored"],
+                self.scale,
+                self.chunk_rows,
+                self.hardness,
+                guidance,
+            )
+        forward = masked_cross_entropy(
+            anchors_BD,
+            passages_MD,
+            labels["targets"],
+            labels["ignored"],
+            self.scale,
+            self.chunk_rows,
+            labels.get("passage_log_weights"),
+            self.hardness,
+            guidance,
+        )
+        if not self.symmetric:
+            return forward
+        backward = masked_cross_entropy(
+            passages_MD[labels["targets"]],
+            anchors_AD,
+            labels["anchors"],
+            labels["ignored_anchors"],
+            self.scale,
+            self.chunk_rows,
+            labels.get("anchor_log_weights"),
+            guidance=backwards,
+        )
+        return (forward + backward) / 2
+
+    def _guidance(self, labels: dict[str, Tensor]) -> tuple[Guidance | None, Guidance | None]:
+        """What the guide says of passages for the rows, and of anchors for their positives."""
+        if self.guide is None:
+            return None, None
+        anchors_AD, passages_MD = labels["guide_anchors"], labels["guide_passages"]
+        return (
+            self.guide.of(anchors_AD[labels["anchors"]], passages_MD),
+            self.guide.of(passages_MD[labels["targets"]], anchors_AD),
+        )

@@ -1,0 +1,322 @@
+"""Train with SentenceTransformerTrainer on packed batches."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from torch import Tensor, nn
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from stx_mine.errors import ConfigError
+from stx_mine.stages.train.batch_collator import BatchCollator
+from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, reporters
+from stx_mine.stages.train.processes import average_gradients, mean_over_processes
+from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settle
+from stx_mine.stages.train.schedule import Schedule, steps_between_lines
+from stx_mine.stages.train.watch import BEST, Looks, Watch, step_facts
+from stx_mine.store.batches import Shard
+
+_STATE, _TENSORBOARD = "trainer_state.json", "tensorboard"
+
+
+class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
+    """SentenceTransformerTrainer that averages gradients over processes after the backward pass.
+
+    DistributedDataParallel would average while the backward pass runs, and counts on one forward
+    pass for it; a packed batch takes several, some of them repeated within the backward pass.
+    """
+
+    def __init__(self, *, watch: Watch, **kwargs: Any) -> None:
+        super().__init__(evaluator=watch, **kwargs)
+        self.watch = watch
+        self._facts: dict[str, Tensor | int] = {}
+        self.control: TrainerControl
+        self.accelerator.prepare_model = partial(
+            self.accelerator.prepare_model, evaluation_mode=True
+        )
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: its card would describe numbers of rows."""
+
+    def get_batch_sampler(self, *args: Any, **kwargs: Any) -> ForeseeingSampler:
+        """The sampler of packed batches, which tells the collator what comes next."""
+        sampler: ForeseeingSampler = super().get_batch_sampler(*args, **kwargs)
+        sampler.ahead = self.data_collator
+        return sampler
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """One forward and backward pass; every process ends with the same gradients."""
+        self._facts = step_facts(inputs)
+        loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
+        average_gradients(model.parameters())
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a training step with what its batch held; anything else as it is."""
+        if "loss" in logs:
+            facts = {name: int(value) for name, value in self._facts.items()}
+            mean = mean_over_processes(facts["tokens"], self.args.device)
+            facts["tokens"] = round(mean * self.args.world_size)
+            logs = {**logs, **facts}
+            self.watch.logged(self.state.global_step, logs, self.control.should_evaluate)
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Look at the model, and let the callbacks judge; draws no random number."""
+        metrics = self.look()
+        handler = self.callback_handler
+        self.control = handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def look(self) -> dict[str, float]:
+        """Measure the model as it is, and log what is found."""
+        self.model.eval()
+        held_back = self.watch.looks.held_back
+        loss = self.loss_of(held_back) if held_back else None
+        metrics = self.watch(self.model, steps=self.state.global_step, validation_loss=loss)
+        self.log(metrics)
+        return metrics
+
+    def loss_of(self, batches: Sequence[tuple[Shard, int]]) -> float:
+        """The mean loss of whole batches, which the processes share.
+
+        Args:
+            batches: (shard, number within it) of each.
+        """
+        rank, size = self.args.process_index, self.args.world_size
+        losses = []
+        with torch.no_grad():
+            for shard, number in batches:
+                inputs = self.watch.collator.collate(shard.batch(number), rank, size)
+                loss = self.compute_loss(self.model, self._prepare_inputs(inputs))
+                losses.append(mean_over_processes(loss.item(), self.args.device))
+        return sum(losses) / len(losses)
+
+    def _load_best_model(self) -> None:
+        # Theirs logs an error where that fails, and goes on with the last weights.
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+
+class LookFirst(TrainerCallback):  # type: ignore[misc]
+    """Look at the model before the first step."""
+
+    def __init__(self, trainer: PackedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """Look, unless training goes on from a checkpoint."""
+        if state.global_step == 0:
+            self.trainer.look()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended.
+
+    Attributes:
+        steps: Steps that were trained.
+        best_step: The step whose weights the model has, if the best are kept; else None.
+    """
+
+    steps: int
+    best_step: int | None
+
+
+def train(
+    model: SentenceTransformer,
+    loss: nn.Module,
+    packings: list[list[Shard]],
+    collator: BatchCollator,
+    schedule: Schedule,
+    folder: Path,
+    num_processes: int = 1,
+    looks: Looks | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Train a model in place; go on from the last checkpoint in `folder` if there is one.
+
+    To the Trainer the whole run is one epoch: the sampler walks through all passes, so that a
+    resumed run goes on with the very next batch whatever wraps the sampler. Several processes
+    share every batch, so that their number may change in between. Where there are evaluation
+    sets, the weights of the best evaluation are those that the model has at the end.
+
+    Args:
+        model: The model.
+        loss: Takes the features and labels that the collator gives.
+        packings: Shards of each packing.
+        collator: Reads them.
+        schedule: How long and how fast.
+        folder: Where checkpoints go; only process 0 writes.
+        num_processes: Processes that share every batch; their number divides the batch size.
+        looks: What to look at while it trains; None: nothing.
+        options: More keywords for the Trainer's arguments.
+    """
+    looks = looks or Looks()
+    watch = Watch(looks, collator)
+    checkpoint = last_checkpoint(folder)
+    steps_done = _steps_done(Path(checkpoint) / _STATE) if checkpoint else 0
+    num_steps = count_steps(packings, schedule.num_passes)
+    size = packings[0][0].batch_size
+    arguments = _arguments(
+        model, packings, schedule, folder, num_processes, looks.evaluates, options or {}
+    )
+    with ReadAhead(collator, size) as ahead:
+        callbacks: list[TrainerCallback] = [LogWhatIsSaved(), Settle(ahead)]
+        callbacks += reporters(looks.reporters, folder.parent / _TENSORBOARD, steps_done)
+        if looks.evaluates:
+            callbacks.append(KeepBest(schedule.patience or num_steps + 1))
+        trainer = PackedTrainer(
+            watch=watch,
+            model=model,
+            args=arguments,
+            train_dataset=rows_of(packings),
+            loss=loss,
+            data_collator=ahead,
+            callbacks=callbacks,
+        )
+        # The Trainer's log dicts are for the stage to report.
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(LookFirst(trainer))
+        watch.begin(steps_done, num_steps)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    model.eval()
+    state = trainer.state
+    best = state.best_global_step if state.best_model_checkpoint else None
+    return Trained(state.global_step, best)
+
+
+def rows_of(packings: list[list[Shard]]) -> Dataset:
+    """The numbers of all rows, by which a sampler asks a collator for batches."""
+    num_rows = sum(one.num_batches * one.batch_size for packing in packings for one in packing)
+    return Dataset(pa.table({"row": np.arange(num_rows)}))
+
+
+def count_steps(packings: list[list[Shard]], num_passes: int) -> int:
+    """Steps of a run that reads so many packings."""
+    return sum(shard.num_batches for shard in packings[0]) * num_passes
+
+
+def _arguments(
+    model: SentenceTransformer,
+    packings: list[list[Shard]],
+    schedule: Schedule,
+    folder: Path,
+    num_processes: int,
+    keeps_best: bool,
+    options: Mapping[str, Any],
+) -> SentenceTransformerTrainingArguments:
+    steps = count_steps(packings, schedule.num_passes)
+    return trainer_arguments(
+        model,
+        packings,
+        schedule,
+        num_processes,
+        output_dir=str(folder),
+        num_train_epochs=1,
+        warmup_steps=round(schedule.warmup * steps),
+        save_strategy="steps",
+        save_steps=schedule.saves(steps, keeps_best),
+        save_total_limit=1,
+        logging_steps=steps_between_lines(steps),
+        eval_strategy="steps",
+        eval_steps=schedule.steps_between_evaluations(steps),
+        load_best_model_at_end=keeps_best,
+        metric_for_best_model=BEST if keeps_best else None,
+        restore_callback_states_from_checkpoint=True,
+        disable_tqdm=not sys.stderr.isatty(),
+        **options,
+    )
+
+
+def trainer_arguments(
+    model: SentenceTransformer,
+    packings: list[list[Shard]],
+    schedule: Schedule,
+    num_processes: int,
+    **others: Any,
+) -> SentenceTransformerTrainingArguments:
+    """Arguments of every Trainer that reads packed batches; `others` say how long and how often."""
+    size = packings[0][0].batch_size
+    scheduler, details = schedule.scheduler()
+    arguments = SentenceTransformerTrainingArguments(
+        per_device_train_batch_size=size // num_processes,
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type=scheduler,
+        lr_scheduler_kwargs=details,
+        seed=schedule.seed,
+        data_seed=schedule.seed,
+        batch_sampler=partial(
+            ForeseeingSampler,
+            packed_batch_size=size,
+            num_packings=len(packings),
+            num_passes=schedule.num_passes,
+        ),
+        # A loss that is not finite has to be seen, and looking costs a wait a step.
+        logging_nan_inf_filter=False,
+        report_to="none",
+        use_cpu=model.device.type == "cpu",
+        dataloader_drop_last=True,
+        dataloader_pin_memory=model.device.type == "cuda",
+        **{"weight_decay": 0.0, **others},
+    )
+    # One process uses one GPU: the Trainer would cut batches into pieces for all that it sees.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
+def check_num_processes(num_processes: int, batch_size: int) -> None:
+    """Refuse a number of processes that cannot share a batch equally.
+
+    Raises:
+        ConfigError: It does not divide the batch size.
+    """
+    if batch_size % num_processes:
+        fit = [one for one in range(1, min(batch_size, 1_024) + 1) if batch_size % one == 0]
+        raise ConfigError(
+            f"expected a number of processes that divides the batch size {batch_size:,}, found "
+            f"{num_processes}; start {', '.join(map(str, fit))}, or pack another --batch-size"
+        )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; None where there is none."""
+    states = [(_steps_done(one), one.parent) for one in folder.glob("checkpoint-*/" + _STATE)]
+    steps, newest = max(states, default=(0, folder))
+    return str(newest) if steps else None
+
+
+def _steps_done(state: Path) -> int:
+    """Steps before a checkpoint; 0 if it is cut short: the Trainer writes this file last."""
+    try:
+        return int(json.loads(state.read_text("utf-8"))["global_step"])
+    except ValueError:
+        return 0
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(one.numel() for one in model.parameters() if one.requires_grad)

@@ -1,0 +1,1 @@
+"""`publish` and `fetch`: finished artifacts at a URL, and back."""

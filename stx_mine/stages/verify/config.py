@@ -1,0 +1,29 @@
+"""Options of `verify`."""
+
+from dataclasses import dataclass
+
+from stx_mine.settings import StageConfig, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig(StageConfig):
+    """Check every invariant and checksum of packed batches, or rows of others in their order."""
+
+    directory: str | None = option(
+        None,
+        "A folder of packed batches (default: batches/ of the run), or a file or folder of rows.",
+        argument=True,
+    )
+    batch_size: int | None = option(
+        None, "Rows a batch of rows that `stx-mine pack` did not write.", minimum=2
+    )
+    anchor_column: str | None = option(
+        None, "Column of their anchors (default: anchor, or the first of texts)."
+    )
+    positive_column: str | None = option(
+        None, "Column of their positives (default: positive, or the next of texts)."
+    )
+    negative_column: tuple[str, ...] = option(
+        (), "Column of their negatives, repeatable (default: negative*, or all that are left)."
+    )
+    max_violations: int = option(10, "Violations to name before stopping.", minimum=1)

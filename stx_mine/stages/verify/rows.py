@@ -1,0 +1,205 @@
+"""Verify rows of others: which batches are clean, if rows [i * B, (i + 1) * B) are batch i."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import offsets_of
+from stx_mine.errors import ConfigError, InputError, ViolationError
+from stx_mine.stages.verify.config import VerifyConfig
+from stx_mine.stages.verify.core.rows import RULES, KnownPairs, Slot, broken_rules, slots_of
+from stx_mine.stages.verify.row_files import RowFiles
+from stx_mine.store.report import StageReport, share
+
+SHOWN_TEXT = 60
+_Violation = tuple[int, str, tuple[Slot, ...]]
+
+
+@dataclass
+class RowSummary:
+    """What was found; rows are counted over all files, and one row may break several rules.
+
+    Attributes:
+        batch_size: Rows a batch.
+        rows: All rows.
+        batches: Batches, the last partial one among them.
+        clean_batches: Batches in which no row breaks a rule.
+        broken_rows: Rows that break a rule.
+        rows_by_rule: Rule -> rows that break it.
+        batches_by_rule: Rule -> batches with such a row.
+        first: The first violations: batch, rule, and (row, column) of each text.
+    """
+
+    batch_size: int
+    rows: int = 0
+    batches: int = 0
+    clean_batches: int = 0
+    broken_rows: int = 0
+    rows_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
+    batches_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
+    first: list[_Violation] = field(default_factory=list)
+
+    @property
+    def last_rows(self) -> int:
+        """Rows of the last batch where it is partial, else 0."""
+        return self.rows % self.batch_size
+
+
+def verify_rows(path: Path, config: VerifyConfig) -> StageReport:
+    """Check a file or folder of rows in the order in which they stand.
+
+    Raises:
+        ConfigError: The batch size is missing.
+        InputError: A file or column is missing, or there is no row.
+        ViolationError: A batch is not clean; the first violations are named.
+    """
+    files = RowFiles.open(path, config)
+    if config.batch_size is None:
+        raise ConfigError(
+            f"--batch-size must say how many rows of {path} make a batch, found none; "
+            "give that of the trainer, as in --batch-size 256"
+        )
+    starts, known = _known_pairs(files)
+    if not starts[-1]:
+        raise InputError(f"expected rows in {path}, found none; give a file with at least one row")
+    summary = summarise(files, known, config.batch_size, config.max_violations)
+    if summary.broken_rows:
+        lines = [*_rule_lines(summary), _read(files), *_partial(summary)]
+        named = "\n  ".join([*lines, *_sentences(files, starts, summary)])
+        raise ViolationError(f"{path}: {_state(summary)}:\n  {named}")
+    counts = {
+        "batches": summary.batches,
+        "rows": summary.rows,
+        "files": len(files.files),
+        "last_batch_rows": summary.last_rows,
+    }
+    return StageReport(
+        "verify",
+        counts,
+        (_state(summary), _read(files)),
+        _partial(summary),
+        folder=str(path if path.is_dir() else path.parent),
+    )
+
+
+def summarise(
+    files: RowFiles, known: KnownPairs, batch_size: int, max_violations: int
+) -> RowSummary:
+    """Check every batch, a batch in memory at a time."""
+    summary = RowSummary(batch_size)
+    for ids_BC in _batches(files, batch_size):
+        broken = broken_rules(ids_BC, known)
+        affected = np.logical_or.reduce(list(broken.values()))
+        if affected.any():
+            for rule, rows in broken.items():
+                summary.rows_by_rule[rule] += int(rows.sum())
+                summary.batches_by_rule[rule] += bool(rows.any())
+            if len(summary.first) < max_violations:
+                room = max_violations - len(summary.first)
+                summary.first += _first_violations(ids_BC, known, broken, summary, room)
+        summary.broken_rows += int(affected.sum())
+        summary.clean_batches += not affected.any()
+        summary.batches += 1
+        summary.rows += len(ids_BC)
+    return summary
+
+
+def _known_pairs(files: RowFiles) -> tuple[NDArray[np.int64], KnownPairs]:
+    """The first row of each file (and the end), and every pair of all files."""
+    lengths = np.zeros(len(files.files), np.int64)
+    parts = [np.empty((0, 2), np.int64)]
+    for number, ids in files.ids(2):
+        lengths[number] += len(ids)
+        parts.append(ids)
+    pairs = np.concatenate(parts)
+    parts.clear()
+    return offsets_of(lengths), KnownPairs(pairs[:, 0], pairs[:, 1])
+
+
+def _batches(files: RowFiles, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield int64 (batch_size, C), across files; the last may be shorter."""
+    waiting: list[NDArray[np.int64]] = []
+    for _, ids in files.ids(len(files.columns)):
+        waiting.append(ids)
+        if sum(map(len, waiting)) >= batch_size:
+            rows = np.concatenate(waiting)
+            whole = len(rows) - len(rows) % batch_size
+            yield from np.split(rows[:whole], whole // batch_size)
+            waiting = [rows[whole:]]
+    rest = np.concatenate(waiting)
+    if len(rest):
+        yield rest
+
+
+def _first_violations(
+    ids_BC: NDArray[np.int64],
+    known: KnownPairs,
+    broken: dict[str, NDArray[np.bool_]],
+    summary: RowSummary,
+    room: int,
+) -> list[_Violation]:
+    """The first violations of a batch, each once, though two rows may share one."""
+    found: dict[_Violation, None] = {}
+    for row in np.flatnonzero(np.logical_or.reduce(list(broken.values()))):
+        for rule in (rule for rule, rows in broken.items() if rows[row]):
+            slots = slots_of(ids_BC, known, rule, int(row))
+            placed = tuple((summary.rows + at, column) for at, column in slots)
+            found[summary.batches, rule, placed] = None
+        if len(found) >= room:
+            break
+    return list(found)[:room]
+
+
+def _state(summary: RowSummary) -> str:
+    return (
+        f"{summary.clean_batches:,} of {summary.batches:,} batches of {summary.batch_size:,} are "
+        f"clean, {share(summary.broken_rows, summary.rows)} of {summary.rows:,} rows break a rule"
+    )
+
+
+def _rule_lines(summary: RowSummary) -> list[str]:
+    return [
+        f"{what}: {share(summary.rows_by_rule[rule], summary.rows)} of the rows, "
+        f"in {summary.batches_by_rule[rule]:,} batches"
+        for rule, what in RULES.items()
+        if summary.rows_by_rule[rule]
+    ]
+
+
+def _partial(summary: RowSummary) -> tuple[str, ...]:
+    if not summary.last_rows:
+        return ()
+    return (
+        f"the last batch has {summary.last_rows:,} of {summary.batch_size:,} rows; it was checked "
+        "as it is, and a trainer may drop it",
+    )
+
+
+def _read(files: RowFiles) -> str:
+    anchor, positive, *negatives = files.columns
+    read = f"read anchor {anchor!r}, positive {positive!r}, " + (
+        f"negatives {', '.join(map(repr, negatives))}" if negatives else "no negatives"
+    )
+    ignored = f"; ignored {', '.join(map(repr, files.ignored))}" if files.ignored else ""
+    first, last = files.files[0].path.name, files.files[-1].path.name
+    several = f"; {len(files.files):,} files in order, {first} to {last}"
+    return read + ignored + (several if len(files.files) > 1 else "")
+
+
+def _sentences(files: RowFiles, starts: NDArray[np.int64], summary: RowSummary) -> Iterator[str]:
+    """The first violations by batch, file, rows and texts."""
+    yield "the first ones; batches count from 0, rows from 0 in their file:"
+    texts = files.texts(sorted({row for _, _, slots in summary.first for row, _ in slots}))
+    for batch, rule, slots in summary.first:
+        places, previous = [], -1
+        for row, column in slots:
+            number = int(np.searchsorted(starts, row, side="right")) - 1
+            name = "" if number == previous else f"{files.files[number].path.name} "
+            text = texts[row][column] or ""
+            shown = f"{files.columns[column]} {text[:SHOWN_TEXT]!r}"
+            places.append(f"{name}row {row - starts[number]} {shown}")
+            previous = number
+        yield f"batch {batch}: {RULES[rule]}: {', '.join(places)}"

@@ -1,0 +1,1 @@
+"""The run directory: artifacts, atomic files, the lock, tables that several stages read."""

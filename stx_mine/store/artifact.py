@@ -1,0 +1,293 @@
+"""An artifact: one folder with plan.json written first, files in between, manifest.json last.
+
+The *key* names what decides the bytes: declared config fields, digests of the input artifacts,
+the schema version. A finished artifact of the same key is reused; a begun one is resumed; one
+of another key is refused, naming what differs.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from stx_mine import __version__
+from stx_mine.errors import ArtifactError
+from stx_mine.store.files import checksum, publish_directory, read_json, write_json
+from stx_mine.store.run_dir import MAKERS, RunDir
+
+PLAN, MANIFEST = "plan.json", "manifest.json"
+SCHEMAS = {
+    "queries": 1,
+    "texts": 2,
+    "embeddings": 1,
+    "index": 1,
+    "hits": 2,
+    "negatives": 3,
+    "batches": 3,
+    "model": 1,
+    "evaluations": 2,
+    "estimates": 1,
+    "exports": 1,
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished artifact says of itself."""
+
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Digest over names and checksums of the files; timestamps play no part."""
+        return str(self.content["digest"])
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Numbers of what came in, was kept, was dropped."""
+        return dict(self.content["counts"])
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The settings that decided the bytes."""
+        return dict(self.content["fields"])
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the stage adds for its readers."""
+        return dict(self.content["extra"])
+
+
+class Artifact:
+    """The writer's view of one artifact folder."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        name: str,
+        *,
+        fields: dict[str, Any],
+        inputs: dict[str, str],
+        overwrite: bool = False,
+        view: bool = False,
+        subfolder: str | None = None,
+        grows: bool = False,
+    ) -> None:
+        """Open an artifact for making, resuming or reuse.
+
+        Args:
+            run: The run directory.
+            name: Name of the artifact.
+            fields: The settings that decide its bytes, JSON-ready.
+            inputs: Digests of the artifacts that it reads, by name.
+            overwrite: Replace an artifact of another key.
+            view: The artifact is cheap: one of another key is rebuilt beside and swapped.
+            subfolder: For artifacts of which a run holds several.
+            grows: Files may be added to the finished artifact; whatever it holds follows from
+                its key, which is its digest, so that growing makes nothing stale.
+
+        Raises:
+            ArtifactError: The folder was planned with other settings.
+        """
+        self.run, self.name, self.view, self.grows = run, name, view, grows
+        self.target = run.folder(name) / subfolder if subfolder else run.folder(name)
+        self.plan: dict[str, Any] = {
+            "artifact": name,
+            "schema": SCHEMAS[name],
+            "fields": json.loads(json.dumps(fields)),
+            "inputs": inputs,
+        }
+        self.plan["key"] = digest_of(self.plan)
+        old_plan = self.target / PLAN
+        same = old_plan.exists() and read_json(old_plan).get("key") == self.plan["key"]
+        if old_plan.exists() and not same and not overwrite and not view:
+            raise ArtifactError(_difference(self.target, name, read_json(old_plan), self.plan))
+        self.manifest = self._finished() if same and not (overwrite and view) else None
+        self._swap = view and self.manifest is None
+        self.folder = (
+            self.target.with_name(self.target.name + ".new") if self._swap else self.target
+        )
+        # Removed in begin(), so that a mistake found before it costs nothing.
+        self._replace = self._swap or (overwrite and not same)
+
+    @property
+    def done(self) -> bool:
+        """Whether the artifact is finished with this very key."""
+        return self.manifest is not None
+
+    @property
+    def key(self) -> str:
+        """What decides the bytes, as a digest."""
+        return str(self.plan["key"])
+
+    @property
+    def result(self) -> Manifest:
+        """The manifest of the finished artifact."""
+        assert self.manifest is not None, f"{self.name} is not finished"
+        return self.manifest
+
+    def begin(self, tasks: list[str], choices: dict[str, Any] | None = None) -> None:
+        """Write the plan before the first task.
+
+        Args:
+            tasks: The files to make, one task each.
+            choices: What was tuned by itself, kept for a resumed plan.
+        """
+        with self.run.exclusive():
+            # Another share may have begun it since.
+            if self._replace and (self._swap or self.choices is None):
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self._replace = False
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / PLAN).exists():
+                content = {**self.plan, "tasks": tasks, "choices": choices or {}}
+                write_json(self.folder / PLAN, content)
+
+    @property
+    def choices(self) -> dict[str, Any] | None:
+        """What `begin` was given when this very artifact was begun; None where it was not."""
+        path = self.folder / PLAN
+        plan = read_json(path) if path.exists() else {}
+        return plan.get("choices") if plan.get("key") == self.plan["key"] else None
+
+    def pending(self, tasks: list[str]) -> list[str]:
+        """The tasks whose file is not there yet."""
+        return [task for task in tasks if self._replace or not (self.folder / task).exists()]
+
+    def finish(
+        self,
+        files: list[str],
+        *,
+        config: dict[str, Any],
+        counts: dict[str, Any],
+        extra: dict[str, Any] | None = None,
+    ) -> Manifest:
+        """Write the manifest, last; swap a view into place.
+
+        Args:
+            files: Paths below the folder that belong to the artifact.
+            config: The whole config of the stage.
+            counts: Numbers of what came in, was kept, was dropped.
+            extra: Whatever else readers need.
+
+        Returns:
+            The manifest of the finished artifact.
+        """
+        with self.run.exclusive():
+            # Another share may have finished it at the same time.
+            found = None if self.grows or self._swap else self._finished()
+            self.manifest = found or self._publish(files, config, counts, extra or {})
+        return self.manifest
+
+    def reload(self) -> bool:
+        """Take in what another share has published since; whether that is the artifact."""
+        self.manifest = self._finished()
+        return self.done
+
+    def _publish(
+        self,
+        files: list[str],
+        config: dict[str, Any],
+        counts: dict[str, Any],
+        extra: dict[str, Any],
+    ) -> Manifest:
+        listed = [
+            {
+                "file": name,
+                "bytes": (self.folder / name).stat().st_size,
+                "xxh3_128": checksum(self.folder / name),
+            }
+            for name in files
+        ]
+        digest = digest_of([(one["file"], one["xxh3_128"]) for one in listed])
+        content = {
+            **self.plan,
+            "digest": self.plan["key"] if self.grows else digest,
+            "counts": counts,
+            "extra": extra,
+            "config": config,
+            "files": listed,
+            "stx_mine": __version__,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self.folder / MANIFEST, content)
+        if self._swap:
+            publish_directory(self.folder, self.target)
+            self.folder = self.target
+        return Manifest(self.folder, content)
+
+    def _finished(self) -> Manifest | None:
+        if not (self.target / MANIFEST).exists():
+            return None
+        found = read_manifest(self.target)
+        return found if found.content["key"] == self.plan["key"] else None
+
+
+def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
+    """Read the manifest of a finished artifact, all of whose inputs are still the same.
+
+    Raises:
+        ArtifactError: It is missing, unfinished or stale; the message names the command.
+    """
+    folder = run.folder(name) / subfolder if subfolder else run.folder(name)
+    command = MAKERS[name]
+    if not (folder / MANIFEST).exists():
+        state = "unfinished" if (folder / PLAN).exists() else "missing"
+        raise ArtifactError(f"{folder}/ is {state}; run `{command}` first (--run-dir {run.path})")
+    manifest = read_manifest(folder)
+    for input_name, digest in manifest.content["inputs"].items():
+        part, _, folder_name = input_name.partition("/")
+        if part in MAKERS and require(run, part, folder_name or None).digest != digest:
+            raise ArtifactError(
+                f"{folder}/ is stale: {input_name}/ has changed since; "
+                f"run `{command} --overwrite` (--run-dir {run.path})"
+            )
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `manifest.json` of a finished artifact.
+
+    Raises:
+        ArtifactError: It lacks what every manifest has.
+    """
+    content = read_json(folder / MANIFEST)
+    missing = [
+        name for name in ("key", "inputs", "digest", "counts", "files") if name not in content
+    ]
+    if missing:
+        raise ArtifactError(
+            f"expected {missing[0]!r} in {folder / MANIFEST}, found none; delete the folder "
+            f"{folder} and run its command again"
+        )
+    return Manifest(folder, content)
+
+
+def digest_of(content: Any) -> str:
+    """The xxh3-128 digest of something JSON-ready, in hex; the order of keys plays no part."""
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
+    return xxhash.xxh3_128_hexdigest(canonical)
+
+
+def _difference(folder: Path, name: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    parts = []
+    for section in ("fields", "inputs"):
+        before, after = old.get(section, {}), new[section]
+        for field in [*after, *(name for name in before if name not in after)]:
+            if before.get(field) != after.get(field):
+                if section == "inputs":
+                    parts.append(f"{field}/ has changed since")
+                else:
+                    parts.append(
+                        f"{field} was {before.get(field)!r} and is {after.get(field)!r} now"
+                    )
+    what = "; ".join(parts) or f"its schema was {old.get('schema')} and is {new['schema']} now"
+    return (
+        f"{folder}/ was planned with other settings: {what}; give --overwrite to replace {name}/, "
+        "or another --run-dir to keep both"
+    )

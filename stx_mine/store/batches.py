@@ -1,0 +1,325 @@
+"""Packed batches on disk: Parquet shards of whole batches, the positives, the dataset card."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import Ragged, places_of
+from stx_mine.errors import InputError
+from stx_mine.store.files import atomic, read_table, write_table
+from stx_mine.store.sources import SourceInfo
+from stx_mine.store.texts import take_texts
+
+POSITIVES, TEXTS, CARD = "positives.parquet", "texts.arrow", "README.md"
+GROUPS = "groups.parquet"
+SCORES = "scores"
+LANGUAGE, PASSAGE_LANGUAGES = "language", "passage_languages"
+FOOTER_KEY = b"stx_mine"
+_DICTIONARY_BYTES = 1 << 28
+_MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
+
+
+def text_columns(num_negatives: int) -> list[str]:
+    """Names of the columns that hold texts."""
+    return ["anchor", "positive", *negative_columns(num_negatives)]
+
+
+def id_schema() -> pa.Schema:
+    """Columns beside the texts. All ids are of texts, one space over both roles."""
+    ids = pa.list_(pa.int64())
+    return pa.schema(
+        [
+            ("row_id", pa.int64()),
+            ("anchor_id", pa.int64()),
+            ("positive_id", pa.int64()),
+            ("negative_ids", ids),
+            ("ignore_ids", ids),
+            ("num_random_negatives", pa.int64()),
+        ]
+    )
+
+
+def negative_columns(num_negatives: int) -> list[str]:
+    """Names of the columns of negatives."""
+    return [f"negative_{j + 1}" for j in range(num_negatives)]
+
+
+def write_all_texts(path: Path, texts: list[pa.Table]) -> None:
+    """Write all texts, for shards that hold ids alone; row number = id.
+
+    Args:
+        path: The file.
+        texts: Tables with a column `text`: of the passages, then of the queries.
+    """
+    write_table(path, pa.concat_tables([table.select(["text"]) for table in texts]))
+
+
+def shard_path(packing: int, shard: int, num_shards: int) -> str:
+    """Path of a shard below the folder of batches."""
+    return f"epoch-{packing:03d}/train-{shard:05d}-of-{num_shards:05d}.parquet"
+
+
+def group_rows(batch_size: int) -> int:
+    """Rows of a Parquet row group: an equal part of a large batch, or several small batches.
+
+    Returns:
+        batch_size / g for the largest divisor g <= 8 that leaves at least 1,024 rows, or a
+        multiple of batch_size of about 1,024 rows where it is smaller than that.
+    """
+    if batch_size < _MIN_GROUP_ROWS:
+        return batch_size * max(1, _MIN_GROUP_ROWS // batch_size)
+    parts = [
+        parts
+        for parts in range(1, _MAX_GROUPS + 1)
+        if batch_size % parts == 0 and batch_size // parts >= _MIN_GROUP_ROWS
+    ]
+    return batch_size // max(parts)
+
+
+def write_shard(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
+    """Write whole batches atomically; a text is stored once per column chunk."""
+    table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer).encode()})
+    texts = [field.name for field in table.schema if pa.types.is_large_string(field.type)]
+    with atomic(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=group_rows(footer["batch_size"]),
+            compression="zstd",
+            use_dictionary=texts,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            write_page_index=True,
+        )
+
+
+def write_positives(
+    path: Path, anchor_ids: NDArray[np.int64], positives: Ragged, near: Ragged
+) -> None:
+    """Write anchor -> groups of all its known positives, and of near positives."""
+    lists = {"positive_ids": list_column(positives), "near_ids": list_column(near)}
+    table = pa.table({"anchor_id": anchor_ids, **lists})
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def write_groups(path: Path, texts: NDArray[np.int64], groups: NDArray[np.int64]) -> None:
+    """Write the group of each text that is of another text's group."""
+    with atomic(path) as temporary:
+        pq.write_table(pa.table({"text_id": texts, "group": groups}), temporary, compression="zstd")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file of whole batches.
+
+    Attributes:
+        path: The file.
+        batch_size: Rows a batch.
+        num_batches: Batches in the file.
+        num_negatives: Columns of negatives.
+        policy: merge or strict; empty for (text, label) rows.
+        texts: The table of texts that its ids stand for; None where it holds texts itself.
+        texts_per_label: Texts that a label has in a batch at most; None for rows of pairs.
+        sources: What its column `source` names; empty where there is no such column.
+        has_scores: Whether it stores `scores`: of the positive, then of each negative of a row.
+    """
+
+    path: Path
+    batch_size: int
+    num_batches: int
+    num_negatives: int
+    policy: str
+    texts: Path | None = None
+    texts_per_label: int | None = None
+    sources: tuple[SourceInfo, ...] = ()
+    has_scores: bool = False
+
+    @classmethod
+    def open(cls, path: Path) -> "Shard":
+        """Read the footer.
+
+        Raises:
+            InputError: The file is no shard of whole batches.
+        """
+        try:
+            parquet = pq.ParquetFile(path)
+            metadata = parquet.schema_arrow.metadata or {}
+            footer = json.loads(metadata[FOOTER_KEY])
+            size = int(footer["batch_size"])
+        except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
+            raise InputError(
+                f"expected a shard packed by `stx-mine pack` at {path}, found something else "
+                f"({type(error).__name__}); pack again"
+            ) from error
+        rows = parquet.metadata.num_rows
+        if rows % size:
+            raise InputError(f"{path} has {rows:,} rows, no multiple of its batch size {size:,}")
+        if footer["layout"] == "labels":
+            each = int(footer["texts_per_label"])
+            return cls(path, size, rows // size, 0, "", texts_per_label=each)
+        texts = path.parent.parent / TEXTS if footer["layout"] == "ids" else None
+        sources = tuple(map(SourceInfo.from_json, footer.get("sources", ())))
+        k, policy = int(footer["k"]), footer["policy"]
+        has_scores = SCORES in parquet.schema_arrow.names
+        return cls(
+            path, size, rows // size, k, policy, texts, sources=sources, has_scores=has_scores
+        )
+
+    def batch(self, number: int) -> pa.Table:
+        """Read one batch, texts included; only the row groups that hold it."""
+        parquet = pq.ParquetFile(self.path)
+        first, last = number * self.batch_size, (number + 1) * self.batch_size
+        groups: list[int] = []
+        start = skip = 0
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if start < last and start + rows > first:
+                skip = skip if groups else first - start
+                groups.append(group)
+            start += rows
+        table = parquet.read_row_groups(groups).slice(skip, self.batch_size)
+        return table if self.texts is None else self._with_texts(table, self.texts)
+
+    def ids(self) -> pa.Table:
+        """The columns of ids of all batches."""
+        return pq.read_table(self.path, columns=id_schema().names)
+
+    def _with_texts(self, table: pa.Table, path: Path) -> pa.Table:
+        texts = read_table(path).column("text")
+        slots = slot_groups(table, self.num_negatives)
+        ids = [table.column("anchor_id").to_numpy(), *slots]
+        columns = []
+        for groups in ids:
+            found = take_texts(texts, np.maximum(groups, 0)).dictionary_decode()
+            columns.append(pc.if_else(pa.array(groups >= 0), found, pa.scalar(None, found.type)))
+        names = [*text_columns(self.num_negatives), *table.column_names]
+        return pa.table([*columns, *table.columns], names=names)
+
+
+def list_packings(folder: Path) -> list[list[Shard]]:
+    """The shards of each packing, in order.
+
+    Raises:
+        InputError: There are none.
+    """
+    packings = [
+        [Shard.open(path) for path in sorted(epoch.glob("train-*.parquet"))]
+        for epoch in sorted(folder.glob("epoch-*"))
+    ]
+    if not packings or not all(packings):
+        raise InputError(f"expected epoch-000/train-*.parquet in {folder}, found none; run pack")
+    return packings
+
+
+def slot_groups(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
+    """int64 (1 + K, B): ids of the positive and of each negative; -1 where there is none."""
+    negatives = ragged_column(table, "negative_ids")
+    slots = np.full((1 + num_negatives, table.num_rows), -1, np.int64)
+    slots[0] = table.column("positive_id").to_numpy()
+    rows = np.repeat(np.arange(table.num_rows), negatives.lengths())
+    places = places_of(0, negatives.offsets)
+    slots[1 + places, rows] = negatives.values
+    return slots
+
+
+def list_column(ragged: Ragged) -> pa.Array:
+    """Ragged ids as an Arrow column; `ragged_column` reads it back."""
+    return pa.ListArray.from_arrays(
+        pa.array(ragged.offsets, pa.int32()), pa.array(ragged.values, pa.int64())
+    )
+
+
+def ragged_column(table: pa.Table, name: str) -> Ragged:
+    """A list column as one flat array with offsets."""
+    column = table.column(name).combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.to_numpy()[offsets[0] : offsets[-1]].astype(np.int64)
+    return Ragged(offsets - offsets[0], values)
+
+
+def score_column(offsets: NDArray[np.int64], scores: NDArray[np.float32]) -> pa.Array:
+    """Scores of each row as an Arrow column; `ragged_scores` reads it back."""
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(scores, pa.float32()))
+
+
+def ragged_scores(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Offsets (B + 1,) and values of the scores of each row: its positive, then its negatives."""
+    column = table.column(SCORES).combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.to_numpy()[offsets[0] : offsets[-1]]
+    return offsets - offsets[0], values
+
+
+def dataset_card(facts: dict[str, Any]) -> str:
+    """The README.md of the shards: configs for `datasets.load_dataset`, and what is inside.
+
+    Args:
+        facts: batch_size, policy, layout, k, seed, packings, batches, rows, model, columns (those
+            without nulls in the first packing), sources (their counts by name; empty for none),
+            scores and languages (whether they are stored).
+    """
+    texts = (
+        "" if facts["layout"] == "inline" else f" Texts are in `{TEXTS}` (Arrow): row number = id."
+    )
+    named = ", ".join(f"`{name}`" for name in facts["columns"])
+    sources = "".join(
+        f"\n  - {name}: {one['rows_packed']:,} of {one['rows_in']:,} rows in each packing"
+        for name, one in facts["sources"].items()
+    )
+    sources = f"\n- `source` names where a row is from:{sources}" if sources else ""
+    scores = (
+        f"\n- `{SCORES}` holds the scores of each row by the model that mined: of the positive,\n"
+        "  then of each negative."
+        if facts["scores"]
+        else ""
+    )
+    languages = (
+        f"\n- `{LANGUAGE}` is that of the anchor, `{PASSAGE_LANGUAGES}` those of the positive,\n"
+        "  then of each negative; null where the input names none."
+        if facts["languages"]
+        else ""
+    )
+    columns = "".join(f"\n  - {name}" for name in facts["columns"])
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: epoch-000/*.parquet
+  columns:{columns}
+  default: true
+- config_name: full
+  data_files:
+  - split: train
+    path: epoch-*/*.parquet
+tags:
+- sentence-transformers
+- hard-negatives
+- stx-mine
+---
+# Packed batches
+
+{facts["batches"]:,} batches of exactly {facts["batch_size"]:,} rows in each of {facts["packings"]}
+packings (`epoch-NNN/`), policy `{facts["policy"]}`, {facts["k"]} negatives a row, mined with
+`{facts["model"]}`, seed {facts["seed"]}. Made by stx-mine from {facts["rows"]:,} pairs.
+
+- `load_dataset(DIR)` gives the first packing with {named}.{texts}
+- `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
+  has fewer), and ids. Texts that count as the same text share one. `groups.parquet` lists those
+  that are never negatives beside one another, as the parts of one document: text, group.
+- Rows `[i * B, (i + 1) * B)` are batch i. Any shuffling of rows destroys it: train with
+  `stx_mine.stages.train.packed_sampler.PackedBatchSampler` as `batch_sampler`.
+- Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`
+  (`stx-mine train`); policy `strict` has no repeated text and fits any trainer.
+- `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing
+  else.{sources}{scores}{languages}
+"""

@@ -1,0 +1,46 @@
+"""What counts as the same text: the normalised form, and its digest."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+DIGEST = pa.binary(16)
+
+
+_WHITE_SPACE = r"[\s\x{0B}\p{Z}\x{85}]+"
+
+
+def normalise(texts: pa.Array) -> pa.Array:
+    """The form that decides whether two texts are the same: NFKC, white space collapsed.
+
+    Args:
+        texts: Strings of any kind; nulls become the empty string.
+
+    Returns:
+        Large strings of the same length. Case is kept.
+    """
+    filled = pc.fill_null(texts.cast(pa.large_string()), "")
+    composed = pc.utf8_normalize(filled, form="NFKC")
+    collapsed = pc.replace_substring_regex(composed, pattern=_WHITE_SPACE, replacement=" ")
+    return pc.utf8_trim(collapsed, characters=" ")
+
+
+def text_digests(texts: pa.Array) -> pa.Array:
+    """The xxh3-128 digest of each normalised text; null where it is empty."""
+    normal = normalise(texts)
+    digest = xxhash.xxh3_128_digest
+    raw = b"".join([digest(text) for text in normal.cast(pa.large_binary()).to_pylist()])
+    validity = pc.not_equal(pc.utf8_length(normal), 0)
+    array = pa.Array.from_buffers(DIGEST, len(normal), [None, pa.py_buffer(raw)])
+    return pc.if_else(validity, array, pa.scalar(None, DIGEST))
+
+
+def text_numbers(texts: pa.Array) -> NDArray[np.int64]:
+    """The first 63 bits of the digest of each normalised text; -1 where it is missing or empty."""
+    digests = text_digests(texts)
+    filled = pc.is_valid(digests).to_numpy(zero_copy_only=False)
+    raw = pc.fill_null(digests, bytes(16))
+    halves = np.frombuffer(raw.buffers()[1], ">u8", 2 * len(raw), raw.offset * 16)
+    return np.where(filled, (halves[::2] >> 1).astype(np.int64), -1)

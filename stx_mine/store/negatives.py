@@ -1,0 +1,209 @@
+"""Readers of `negatives/`: pools, the verdict of every hit, the pairs that are no rows."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
+from stx_mine.errors import ConfigError
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.batches import ragged_column
+from stx_mine.store.files import read_array, read_table
+
+DROPPED_PAIRS = "dropped_pairs.npy"
+
+
+def negatives_a_row(negatives: Manifest, k: int | None) -> int:
+    """The k that a reader of `negatives/` binds: the one asked for, or the k of mine.
+
+    Raises:
+        ConfigError: The pools are smaller.
+    """
+    slots = int(negatives.extra["slots"])
+    k = int(negatives.extra["k"]) if k is None else k
+    if k > slots:
+        raise ConfigError(
+            f"--k {k} needs pools of {k} negatives, mine kept {slots}; run "
+            f"`stx-mine mine --k {k}` first, or give a smaller --k"
+        )
+    return k
+
+
+def pool_files(negatives: Manifest) -> list[str]:
+    """Names of the files that hold pools, in the order of their queries."""
+    names = [one["file"] for one in negatives.content["files"]]
+    return [name for name in names if name.startswith("negatives-")]
+
+
+def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:
+    """Numbers of the pairs that mine kept as rows to train on, rising."""
+    dropped = read_array(negatives.folder / DROPPED_PAIRS)
+    return np.setdiff1d(np.arange(num_pairs), dropped, assume_unique=True)
+
+
+def near_positives(
+    negatives: Manifest, margin: float, passage_groups: NDArray[np.int64], num_queries: int
+) -> Ragged:
+    """Groups of the hits that score above their query's lowest positive - margin.
+
+    Args:
+        negatives: Of a finished `negatives/`.
+        margin: In units of the score; below 0, only what scores that much above the positive.
+        passage_groups: int64 (num passages,).
+        num_queries: Number of queries.
+
+    Returns:
+        (num_queries,) groups, rising; known positives are among them.
+    """
+    queries, groups = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for name in pool_files(negatives):
+        table = read_table(negatives.folder / name)
+        hits = ragged_column(table, "hit_ids")
+        units = np.repeat(np.arange(len(hits)), hits.lengths())
+        scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
+        limits = table.column("positive_score").to_numpy() - np.float32(margin)
+        near = scores > limits[units]
+        queries.append(table.column("query_id").to_numpy()[units[near]])
+        groups.append(passage_groups[hits.values[near]])
+    return ragged_sets(np.concatenate(queries), np.concatenate(groups), num_queries)
+
+
+@dataclass(frozen=True)
+class PoolBlock:
+    """The pools of a block of queries.
+
+    Attributes:
+        unit_ids: int64 (U,) query_id, or number of the pair where every pair has its own pool;
+            rising.
+        query_ids: int64 (U,).
+        pools: (U,) passage ids, in the order of the pool.
+        scores: float32, aligned with `pools.values`.
+    """
+
+    unit_ids: NDArray[np.int64]
+    query_ids: NDArray[np.int64]
+    pools: Ragged
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def read(cls, negatives: Manifest, name: str) -> "PoolBlock":
+        """Read one file of a finished `negatives/`; verdicts stay on disk."""
+        table = read_table(negatives.folder / name)
+        return cls(
+            table.column("unit_id").to_numpy(),
+            table.column("query_id").to_numpy(),
+            ragged_column(table, "passage_ids"),
+            table.column("scores").combine_chunks().flatten().to_numpy(),
+        )
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The ordered pool of every pair.
+
+    Attributes:
+        ids_NS: int32 (N pairs, slots) passage ids; -1 pads.
+        rows: int64 numbers of the pairs that are rows to train on, rising.
+    """
+
+    ids_NS: NDArray[np.int32]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, manifest: Manifest, pair_query_ids: NDArray[np.int64]) -> "Pools":
+        """Read all pools of a finished `negatives/`."""
+        units = np.arange(len(pair_query_ids)) if manifest.extra["per_pair"] else pair_query_ids
+        shape = (int(units.max(initial=-1)) + 1, int(manifest.extra["slots"]))
+        # A unit all of whose pairs were dropped has no pool.
+        ids_US = np.full(shape, -1, np.int32)
+        for name in pool_files(manifest):
+            block = PoolBlock.read(manifest, name)
+            ids_US[block.unit_ids] = block.pools.padded(shape[1])
+        return cls(ids_US[units], rows_of(manifest, len(units)))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Pools and judged hits of U units.
+
+    Attributes:
+        positive_scores: float32 (U,) the positive score that margins count from.
+        pools: (U,) passage ids, in the order of the pool.
+        hits: (U,) passage ids of all hits, best first.
+        hit_scores: float32 (H,), aligned with `hits.values`.
+        verdicts: uint8 (H,), aligned with `hits.values`.
+    """
+
+    positive_scores: NDArray[np.float32]
+    pools: Ragged
+    hits: Ragged
+    hit_scores: NDArray[np.float32]
+    verdicts: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class JudgedUnits:
+    """Reader of the units of a finished `negatives/`, in any order; files are mapped when read.
+
+    Attributes:
+        manifest: Of `negatives/`.
+    """
+
+    manifest: Manifest
+
+    @cached_property
+    def _files(self) -> list[str]:
+        return pool_files(self.manifest)
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """All unit ids, rising, with the file and the row of each."""
+        ids_of = []
+        for name in self._files:
+            table = read_table(self.manifest.folder / name)
+            # Copied, so that no file stays mapped.
+            ids_of.append(table.column("unit_id").to_numpy().copy())
+        sizes = [len(one) for one in ids_of]
+        ids = np.concatenate([np.empty(0, np.int64), *ids_of])
+        files = np.repeat(np.arange(len(sizes)), sizes)
+        rows = np.arange(len(ids)) - offsets_of(sizes)[files]
+        order = np.argsort(ids, kind="stable")
+        return ids[order], files[order], rows[order]
+
+    def pools(self, unit_ids: NDArray[np.int64]) -> Ragged:
+        """The pools of units, as `take` gives them, without reading their hits."""
+        return ragged_column(self._table(unit_ids, ["passage_ids"]), "passage_ids")
+
+    def take(self, unit_ids: NDArray[np.int64]) -> Judged:
+        """The units of these ids, in their order, also repeated.
+
+        Args:
+            unit_ids: int64 (U,), at least one: query ids, or numbers of pairs where each has a
+                pool of its own. All of them are there, as those of kept rows are.
+        """
+        names = ["positive_score", "passage_ids", "hit_ids", "hit_scores", "verdicts"]
+        table = self._table(unit_ids, names)
+        return Judged(
+            table.column("positive_score").to_numpy(),
+            ragged_column(table, "passage_ids"),
+            ragged_column(table, "hit_ids"),
+            table.column("hit_scores").combine_chunks().flatten().to_numpy(),
+            table.column("verdicts").combine_chunks().flatten().to_numpy(),
+        )
+
+    def _table(self, unit_ids: NDArray[np.int64], names: list[str]) -> pa.Table:
+        known, files, rows = self._places
+        distinct, back = np.unique(unit_ids, return_inverse=True)
+        places = np.searchsorted(known, distinct)
+        assert (known[places] == distinct).all(), "a kept row has a unit"
+        files, rows = files[places], rows[places]
+        parts = []
+        for file in np.unique(files):
+            table = read_table(self.manifest.folder / self._files[file]).select(names)
+            parts.append(table.take(pa.array(rows[files == file])))
+        # The parts are in the order of their files.
+        place_of = np.argsort(np.argsort(files, kind="stable"))
+        return pa.concat_tables(parts).take(pa.array(place_of[back]))

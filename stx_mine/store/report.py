@@ -1,0 +1,71 @@
+"""What a stage did, in numbers and sentences; the CLI prints it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from stx_mine.store.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """The closing summary of a stage.
+
+    Attributes:
+        stage: Name of the stage.
+        counts: What came in, was kept, was dropped by reason.
+        lines: Sentences for a person, in order.
+        warnings: Sentences that deserve attention.
+        skipped: Whether the artifact was finished before.
+        folder: Where the artifact lies; empty where none is made or read.
+        parts: Reports of the stages that ran as a part of it.
+        document: Printed instead of all this where a program will read it.
+    """
+
+    stage: str
+    counts: dict[str, Any]
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    skipped: bool = False
+    folder: str = ""
+    parts: tuple["StageReport", ...] = field(default=())
+    document: str = ""
+
+
+def make_report(
+    artifact: Artifact,
+    lines: list[str],
+    warnings: list[str] | None = None,
+    parts: tuple[StageReport, ...] = (),
+    skipped: bool = False,
+) -> StageReport:
+    """The report of a finished artifact."""
+    counts = artifact.result.counts
+    return StageReport(
+        artifact.name,
+        counts,
+        tuple(lines),
+        tuple(warnings or ()),
+        skipped,
+        str(artifact.target),
+        parts,
+    )
+
+
+def share(part: int, whole: int) -> str:
+    """A count with its percentage."""
+    return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
+
+
+def listed(counts: dict[str, int]) -> str:
+    """The counts above zero with their names; empty where there are none."""
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)
+
+
+def plain_table(rows: list[list[str]]) -> list[str]:
+    """Lines with columns of equal width; the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    return lines

@@ -1,0 +1,147 @@
+"""The text store: distinct texts with ids, pairs, groups; written in a stream, mapped on read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import offsets_of
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.documents import Documents
+from stx_mine.store.files import atomic, read_array, read_table
+from stx_mine.store.languages import LanguageTable
+from stx_mine.store.sources import SourceTable
+
+QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
+NEGATIVES = "negatives.arrow"
+PAIRS, PASSAGE_GROUPS, QUERY_GROUPS = "pairs.arrow", "passage_groups.npy", "query_groups.npy"
+QUERY_TEXTS, OTHER_POSITIVES = "query_texts.npy", "other_positives.arrow"
+TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("original_id", pa.large_string())])
+PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])
+
+
+def write_texts(path: Path, batches: Iterator[tuple[pa.Array, pa.Array, NDArray[np.bool_]]]) -> int:
+    """Write the chosen rows of a stream of (texts, original ids, keep) atomically.
+
+    Returns:
+        The number of texts written.
+    """
+    count = 0
+    with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, TEXT_SCHEMA) as writer:
+            for texts, original_ids, keep in batches:
+                batch = pa.record_batch([texts, original_ids], schema=TEXT_SCHEMA)
+                kept = batch.filter(pa.array(keep))
+                count += kept.num_rows
+                writer.write_batch(kept)
+    return count
+
+
+def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.DictionaryArray:
+    """Texts by id; each distinct one is copied once, and nothing else is read.
+
+    Args:
+        column: `text` of a mapped table; row number = id.
+        ids: int64 (N,), in any order, also repeated.
+
+    Returns:
+        (N,) dictionary-encoded large strings.
+    """
+    distinct, places = np.unique(ids, return_inverse=True)
+    starts = offsets_of([len(chunk) for chunk in column.chunks])
+    bounds = np.searchsorted(distinct, starts)
+    parts = [
+        column.chunk(number).take(pa.array(distinct[first:last] - starts[number]))
+        for number, (first, last) in enumerate(pairwise(bounds))
+        if last > first
+    ]
+    texts = pa.chunked_array(parts, column.type).combine_chunks()
+    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), texts)
+
+
+@dataclass(frozen=True)
+class TextStore:
+    """Texts, pairs and groups of a run, mapped into memory.
+
+    Attributes:
+        queries: Table `text`, `original_id`; row number = query_id.
+        passages: Table `text`, `original_id`; row number = passage_id.
+        pair_query_ids: int64 (N,).
+        pair_passage_ids: int64 (N,).
+        query_texts: int64 (num queries,) id of each query's text: the passage of equal text, or an
+            id after all passages. The text of a passage has its passage_id.
+        query_groups: int64 (num queries,); groups below num_passages are passages.
+        passage_groups: int64 (num passages,).
+        other_positives: int64 (2, M) query ids and passage ids that are known positives and no
+            pairs to train on.
+        sources: Where they came from; None where there is one unnamed source.
+        languages: Of the texts; None where the input names none.
+        documents: Those that were cut into chunks; None where nothing was to be cut.
+    """
+
+    queries: pa.Table
+    passages: pa.Table
+    pair_query_ids: NDArray[np.int64]
+    pair_passage_ids: NDArray[np.int64]
+    query_texts: NDArray[np.int64]
+    query_groups: NDArray[np.int64]
+    passage_groups: NDArray[np.int64]
+    other_positives: NDArray[np.int64]
+    sources: SourceTable | None = None
+    languages: LanguageTable | None = None
+    documents: Documents | None = None
+
+    @classmethod
+    def open(cls, manifest: Manifest) -> "TextStore":
+        """Map the files of a finished `texts/`."""
+        folder = manifest.folder
+        pairs = read_table(folder / PAIRS)
+        others = np.empty((2, 0), np.int64)
+        if (folder / OTHER_POSITIVES).exists():
+            others = np.stack([one.to_numpy() for one in read_table(folder / OTHER_POSITIVES)])
+        return cls(
+            read_table(folder / QUERIES),
+            read_table(folder / PASSAGES),
+            pairs.column("query_id").to_numpy(),
+            pairs.column("passage_id").to_numpy(),
+            read_array(folder / QUERY_TEXTS),
+            read_array(folder / QUERY_GROUPS),
+            read_array(folder / PASSAGE_GROUPS),
+            others,
+            SourceTable.open(manifest),
+            LanguageTable.open(folder),
+            Documents.open(folder),
+        )
+
+    @property
+    def num_queries(self) -> int:
+        """Number of distinct queries."""
+        return int(self.queries.num_rows)
+
+    @property
+    def num_passages(self) -> int:
+        """Number of distinct passages, the corpus."""
+        return int(self.passages.num_rows)
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.pair_query_ids)
+
+    @property
+    def known_positives(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Query and passage ids, int64 (N + M,) each: the pairs, then the other positives."""
+        queries, passages = self.other_positives
+        return (
+            np.concatenate([self.pair_query_ids, queries]),
+            np.concatenate([self.pair_passage_ids, passages]),
+        )
+
+    @property
+    def num_groups(self) -> int:
+        """An upper bound of the ids of texts and of groups: passages first, then queries."""
+        return self.num_passages + self.num_queries
