@@ -30,7 +30,7 @@ from stx_mine.stages.train.choice import make_collator, make_loss
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.trainer import train
-from stx_mine.store.batches import Shard, list_packings, slot_groups, text_columns
+from stx_mine.store.batches import BatchShard, list_packings, slot_text_ids, text_columns
 
 SCALE = 20.0
 RATE = 1e-4
@@ -48,7 +48,7 @@ class Case:
         self.loss = make_loss(self.config, self.model)
 
     @property
-    def shard(self) -> Shard:
+    def shard(self) -> BatchShard:
         """The first shard."""
         return self.packings[0][0]
 
@@ -99,7 +99,7 @@ def collate(case: Case, steps: int) -> dict[str, Any]:
         started = time.perf_counter()
         made = case.collator(case.rows(batch))
         seconds.append(time.perf_counter() - started)
-        groups = slot_groups(case.collator.read(batch), case.shard.num_negatives)
+        groups = slot_text_ids(case.collator.read(batch), case.shard.num_negatives)
         slots += int((groups >= 0).sum())
         distinct += int(made["label"]["num_passages"])
     return {

@@ -20,7 +20,7 @@ import typer
 from stx_mine import __version__
 from stx_mine.commands import COMMANDS
 from stx_mine.engine.config import EngineConfig
-from stx_mine.errors import ConfigError, SharesLeftError, StxMineError
+from stx_mine.errors import ConfigError, StxMineError, TaskShardsLeftError
 from stx_mine.inputs.config import MANY_SOURCES, Source
 from stx_mine.settings import StageConfig, flag
 
@@ -40,7 +40,7 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one line on stderr."""
     try:
         app()
-    except SharesLeftError as left:
+    except TaskShardsLeftError as left:
         typer.echo(f"stx-mine: {left}")
     except StxMineError as error:
         if _speaks():

@@ -34,7 +34,7 @@ class TaskError(StxMineError):
     """A task failed again and again; files of others stay."""
 
 
-class SharesLeftError(StxMineError):
+class TaskShardsLeftError(StxMineError):
     """No mistake: the share of this call is done, the tasks of others are not."""
 
     exit_code = 0

@@ -16,7 +16,7 @@ from stx_mine.stages.evaluate.stage import read_results, run_evaluate
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.index.stage import run_index
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, Source
+from stx_mine.stages.mine.hits import HitBlock, HitSource
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import require
 from stx_mine.store.run_dir import RunDir
@@ -43,7 +43,7 @@ def test_low_recall_is_refused(run_copy):
 def test_hits_are_the_exact_top_of_each_query(small_run):
     run = RunDir(small_run)
     hits, embeddings = require(run, "hits", "dense"), require(run, "embeddings")
-    block = HitBlock.read(hits, hits.content["files"][0]["file"], Source.DENSE)
+    block = HitBlock.read(hits, hits.content["files"][0]["file"], HitSource.DENSE)
     queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
     scores = queries.rows(0, len(queries)).astype(float) @ passages.rows(0, len(passages)).T
     store = TextStore.open(require(run, "texts"))
@@ -75,7 +75,7 @@ def test_a_query_with_many_positives_deepens_no_other(small_input, tmp_path):
     )
     run_mine(MineConfig(run_dir=str(run), k=4, depth=60, device="cpu"))
     hits = require(RunDir(run), "hits", "dense")
-    lengths = HitBlock.read(hits, hits.content["files"][0]["file"], Source.DENSE).hits.lengths()
+    lengths = HitBlock.read(hits, hits.content["files"][0]["file"], HitSource.DENSE).hits.lengths()
     store = TextStore.open(require(RunDir(run), "texts"))
     positives = np.bincount(store.pair_query_ids)
     assert positives[0] > 100

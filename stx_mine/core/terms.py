@@ -87,7 +87,7 @@ def sentences(text: str) -> list[Span]:
     return found
 
 
-def merged(spans: Sequence[Span]) -> list[Span]:
+def merged_spans(spans: Sequence[Span]) -> list[Span]:
     """The same places in order, those that overlap as one."""
     found: list[Span] = []
     for first, last in sorted(spans):
@@ -105,7 +105,7 @@ def without(text: str, spans: Sequence[Span]) -> str:
     are stripped.
     """
     kept, start = "", 0
-    for first, last in [*merged(spans), (len(text), len(text))]:
+    for first, last in [*merged_spans(spans), (len(text), len(text))]:
         piece = text[start:first]
         kept = (kept.rstrip() if piece[:1].isspace() else kept) + piece
         start = last

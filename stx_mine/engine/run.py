@@ -7,11 +7,11 @@ from functools import partial
 from stx_mine.engine.config import EngineConfig
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.processes import run_in_processes
-from stx_mine.engine.shares import own_tasks
+from stx_mine.engine.task_shards import own_tasks
 from stx_mine.engine.tasks import Worker, attempt
-from stx_mine.errors import SharesLeftError
+from stx_mine.errors import TaskShardsLeftError
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 
 
 def make_files(
@@ -20,7 +20,7 @@ def make_files(
     worker: Worker,
     config: EngineConfig,
     label: str,
-    share: Share | None = None,
+    task_shard: TaskShard | None = None,
 ) -> None:
     """Run every task whose file is missing; afterwards all files are there.
 
@@ -30,20 +30,20 @@ def make_files(
         worker: Makes one file.
         config: Says where tasks run.
         label: What the progress line says.
-        share: What this call does of the tasks; None for all.
+        task_shard: What this call does of the tasks; None for all.
 
     Raises:
-        SharesLeftError: The share is done, and files of other shares are missing.
+        TaskShardsLeftError: The share is done, and files of other shares are missing.
         TaskError: A task failed three times; finished files stay.
     """
-    run_on_engine(artifact.pending(list(own_tasks(tasks, share))), worker, config, label)
+    run_on_engine(artifact.pending(list(own_tasks(tasks, task_shard))), worker, config, label)
     left = artifact.pending(list(tasks))
     if left:
-        assert share is not None, f"{left[0]} was reported as made and is not there"
-        raise SharesLeftError(
-            f"share {share.number} of {share.count} of {artifact.target}/ is done ({label}); "
-            f"{len(left):,} of {len(tasks):,} files are left to other shares, and what ends last "
-            "goes on; run again those that ended already"
+        assert task_shard is not None, f"{left[0]} was reported as made and is not there"
+        raise TaskShardsLeftError(
+            f"share {task_shard.number} of {task_shard.count} of {artifact.target}/ is done "
+            f"({label}); {len(left):,} of {len(tasks):,} files are left to other shares, and what "
+            "ends last goes on; run again those that ended already"
         )
 
 

@@ -6,14 +6,14 @@ from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 
 def ahead(
-    work: Callable[[Item], Made], items: Sequence[Item], threads: Executor, depth: int
-) -> Iterator[Made]:
+    work: Callable[[Item], Value], items: Sequence[Item], threads: Executor, depth: int
+) -> Iterator[Value]:
     """What `work` makes of each item, in order, with up to `depth` more of them under way."""
-    under_way: deque[Future[Made]] = deque()
+    under_way: deque[Future[Value]] = deque()
     for item in items:
         under_way.append(threads.submit(work, item))
         if len(under_way) > depth:

@@ -116,7 +116,7 @@ def write_groups(path: Path, texts: NDArray[np.int64], groups: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Shard:
+class BatchShard:
     """One Parquet file of whole batches.
 
     Attributes:
@@ -142,7 +142,7 @@ class Shard:
     has_scores: bool = False
 
     @classmethod
-    def open(cls, path: Path) -> "Shard":
+    def open(cls, path: Path) -> "BatchShard":
         """Read the footer.
 
         Raises:
@@ -193,7 +193,7 @@ class Shard:
 
     def _with_texts(self, table: pa.Table, path: Path) -> pa.Table:
         texts = read_table(path).column("text")
-        slots = slot_groups(table, self.num_negatives)
+        slots = slot_text_ids(table, self.num_negatives)
         ids = [table.column("anchor_id").to_numpy(), *slots]
         columns = []
         for groups in ids:
@@ -203,14 +203,14 @@ class Shard:
         return pa.table([*columns, *table.columns], names=names)
 
 
-def list_packings(folder: Path) -> list[list[Shard]]:
+def list_packings(folder: Path) -> list[list[BatchShard]]:
     """The shards of each packing, in order.
 
     Raises:
         InputError: There are none.
     """
     packings = [
-        [Shard.open(path) for path in sorted(epoch.glob("train-*.parquet"))]
+        [BatchShard.open(path) for path in sorted(epoch.glob("train-*.parquet"))]
         for epoch in sorted(folder.glob("epoch-*"))
     ]
     if not packings or not all(packings):
@@ -218,7 +218,7 @@ def list_packings(folder: Path) -> list[list[Shard]]:
     return packings
 
 
-def slot_groups(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
+def slot_text_ids(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
     """int64 (1 + K, B): ids of the positive and of each negative; -1 where there is none."""
     negatives = ragged_column(table, "negative_ids")
     slots = np.full((1 + num_negatives, table.num_rows), -1, np.int64)

@@ -25,7 +25,7 @@ _PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
-class Share:
+class TaskShard:
     """One of several calls that do the tasks of a plan together.
 
     Attributes:
@@ -49,11 +49,11 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._share: Share | None = None
+        self._task_shard: TaskShard | None = None
         self._main = FileLock(folder / _LOCK)
 
     @contextmanager
-    def hold(self, share: Share | None = None) -> Iterator[None]:
+    def hold(self, task_shard: TaskShard | None = None) -> Iterator[None]:
         """Hold the directory for one command, or for one share of it.
 
         Raises:
@@ -62,22 +62,22 @@ class RunLock:
         """
         with _writable(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            if share is None:
+            if task_shard is None:
                 with self._taken(0):
                     self._refuse_shares()
                     yield
                 return
-            self._share = share
-            own = FileLock(self._folder / share.name)
+            self._task_shard = task_shard
+            own = FileLock(self._folder / task_shard.name)
             try:
                 with self.exclusive():
                     self._refuse_shares()
                     self._acquire(own, 0)
-                    self._say_who(share.name)
+                    self._say_who(task_shard.name)
                 yield
             finally:
                 own.release()
-                self._share = None
+                self._task_shard = None
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -86,7 +86,7 @@ class RunLock:
         Raises:
             LockedError: Another command holds it.
         """
-        if self._share is None:
+        if self._task_shard is None:
             yield
             return
         with self._taken(_PATIENCE_S):
@@ -116,7 +116,11 @@ class RunLock:
                 return
             except Timeout as error:
                 name = Path(lock.lock_file).name
-                if self._share and name == _LOCK and self._plan_of(name) == self._share.plan:
+                if (
+                    self._task_shard
+                    and name == _LOCK
+                    and self._plan_of(name) == self._task_shard.plan
+                ):
                     left = patience_s
                     continue
                 left -= _POLL_S
@@ -126,13 +130,13 @@ class RunLock:
     def _refuse_shares(self) -> None:
         """Refuse to work beside shares of another plan; clear away what dead ones left."""
         for path in sorted(self._folder.glob(".share-*.lock")):
-            if self._share and path.name == self._share.name:
+            if self._task_shard and path.name == self._task_shard.name:
                 continue
             lock = FileLock(path)
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
-                if self._share is None or self._plan_of(path.name) != self._share.plan:
+                if self._task_shard is None or self._plan_of(path.name) != self._task_shard.plan:
                     raise self._locked(path.name) from error
             else:
                 lock.release()
@@ -144,13 +148,13 @@ class RunLock:
 
     def _say_who(self, name: str) -> None:
         command = Path(sys.argv[0]).name + " " + " ".join(sys.argv[1:2])
-        if self._share:
-            command += f", share {self._share.number} of {self._share.count}"
+        if self._task_shard:
+            command += f", share {self._task_shard.number} of {self._task_shard.count}"
         who = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "command": command,
-            "plan": self._share.plan if self._share else None,
+            "plan": self._task_shard.plan if self._task_shard else None,
         }
         self._who(name).write_text(json.dumps(who))
 

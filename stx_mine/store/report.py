@@ -51,7 +51,7 @@ def make_report(
     )
 
 
-def share(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
     """A count with its percentage."""
     return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
 

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from stx_mine.errors import ArtifactError
-from stx_mine.store.lock import RunLock, Share
+from stx_mine.store.lock import RunLock, TaskShard
 
 # Artifact -> the command that makes or renews it.
 MAKERS = {
@@ -65,12 +65,12 @@ class RunDir:
             )
 
     def lock(
-        self, share: Share | None = None, *, begins: bool = False
+        self, task_shard: TaskShard | None = None, *, begins: bool = False
     ) -> AbstractContextManager[None]:
         """Hold the directory for one command, or for one share of it.
 
         Args:
-            share: Which share; None for a whole command.
+            task_shard: Which share; None for a whole command.
             begins: The command may be the first of a run, so that the directory is made where it
                 is missing. A later round begins within a run that is there.
 
@@ -80,7 +80,7 @@ class RunDir:
         """
         if not begins or self.is_round:
             (self.first_round if begins else self).refuse_missing()
-        return self._lock.hold(share)
+        return self._lock.hold(task_shard)
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep other shares of the plan out; a plain command has the directory anyway.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.files import read_array, read_json, write_array, write_json
 
-SOURCES = "sources.json"
+SOURCES_FILE = "sources.json"
 _NUMBERS = {role: f"{role}_sources.npy" for role in ("pair", "query", "passage")}
-SOURCE_FILES = [SOURCES, *_NUMBERS.values()]
+SOURCE_FILES = [SOURCES_FILE, *_NUMBERS.values()]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SourceTable:
     @classmethod
     def open(cls, manifest: Manifest) -> "SourceTable | None":
         """Read the sources of a finished `texts/`; None where it was made from PAIRS."""
-        sources = read_sources(manifest)
+        sources = stored_sources(manifest)
         if not sources:
             return None
         numbers = {role: read_array(manifest.folder / name) for role, name in _NUMBERS.items()}
@@ -103,9 +103,9 @@ class SourceTable:
         return [(one, np.flatnonzero(found == number)) for number, one in enumerate(distinct)]
 
 
-def read_sources(manifest: Manifest) -> tuple[SourceInfo, ...]:
+def stored_sources(manifest: Manifest) -> tuple[SourceInfo, ...]:
     """The sources of a finished `texts/`, in their order; none where it was made from PAIRS."""
-    path = manifest.folder / SOURCES
+    path = manifest.folder / SOURCES_FILE
     if not path.exists():
         return ()
     return tuple(map(SourceInfo.from_json, read_json(path)["sources"]))
@@ -119,6 +119,6 @@ def write_sources(
     A weight decides about batches only: another one leaves the digest of `texts/`, and so
     embeddings and hits, as they are.
     """
-    write_json(folder / SOURCES, {"sources": [one.to_json() for one in sources]})
+    write_json(folder / SOURCES_FILE, {"sources": [one.to_json() for one in sources]})
     for role, name in _NUMBERS.items():
         write_array(folder / name, numbers[role])

@@ -19,7 +19,7 @@ def shard_names(role: str, num_texts: int, shard_size: int) -> list[str]:
     return [f"{role}-{i:05d}-of-{count:05d}.npy" for i in range(count)]
 
 
-class Shard(Protocol):
+class VectorShard(Protocol):
     """A NumPy array, or something that gives its rows like one."""
 
     @property
@@ -41,7 +41,7 @@ class Vectors:
         similarity: How the model compares vectors.
     """
 
-    shards: tuple[Shard, ...]
+    shards: tuple[VectorShard, ...]
     similarity: str
 
     @classmethod

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stx_mine.engine.run import make_files
-from stx_mine.engine.shares import own_tasks, share_of
+from stx_mine.engine.task_shards import own_tasks, task_shard_of
 from stx_mine.engine.tasks import TRIES, Worker
-from stx_mine.errors import ConfigError, LockedError, SharesLeftError, StxMineError, TaskError
+from stx_mine.errors import ConfigError, LockedError, StxMineError, TaskError, TaskShardsLeftError
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.ingest.config import IngestConfig
@@ -32,7 +32,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.artifact import MANIFEST, Artifact, require
 from stx_mine.store.files import atomic, checksum
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
@@ -175,7 +175,7 @@ def test_a_worker_may_do_two_tasks_at_a_time(tmp_path: Path) -> None:
 @given(st.integers(0, 50), st.integers(1, 12))
 def test_shares_are_every_task_once(num_tasks: int, count: int) -> None:
     tasks = [str(number) for number in range(num_tasks)]
-    parts = [own_tasks(tasks, Share(number, count, "")) for number in range(count)]
+    parts = [own_tasks(tasks, TaskShard(number, count, "")) for number in range(count)]
     assert sorted(one for part in parts for one in part) == sorted(tasks)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -192,26 +192,26 @@ def environment(monkeypatch: pytest.MonkeyPatch, **words: str) -> None:
 
 def test_a_share_comes_from_slurm_torchrun_or_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch)
-    assert share_of(LOCAL) is None
+    assert task_shard_of(LOCAL) is None
     environment(monkeypatch, RANK="1", WORLD_SIZE="4")
-    assert (share_of(LOCAL).number, share_of(LOCAL).count) == (1, 4)
+    assert (task_shard_of(LOCAL).number, task_shard_of(LOCAL).count) == (1, 4)
     slurm = {f"SLURM_ARRAY_TASK_{name}": word for name, word in SLURM.items()}
     environment(monkeypatch, RANK="1", WORLD_SIZE="4", **slurm)
-    assert (share_of(LOCAL).number, share_of(LOCAL).count) == (2, 4)
-    assert share_of(EmbedConfig(task="0/1")) is None
-    assert share_of(EmbedConfig(task="4/5")).count == 5
-    assert share_of(EmbedConfig(engine="ray")) is None
+    assert (task_shard_of(LOCAL).number, task_shard_of(LOCAL).count) == (2, 4)
+    assert task_shard_of(EmbedConfig(task="0/1")) is None
+    assert task_shard_of(EmbedConfig(task="4/5")).count == 5
+    assert task_shard_of(EmbedConfig(engine="ray")) is None
     # Another device is the same plan, another format is not.
     plans = [EmbedConfig(**one) for one in ({}, {"device": "cpu"}, {"dtype": "float16"})]
-    same, also, other = (share_of(one).plan for one in plans)
+    same, also, other = (task_shard_of(one).plan for one in plans)
     assert same == also != other
-    assert share_of(MineConfig()).plan != same
+    assert task_shard_of(MineConfig()).plan != same
 
 
 @pytest.mark.parametrize("word", ["3", "3/3", "-1/3", "a/b", "1/2/3", "1/0"])
 def test_a_share_that_cannot_be_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match="--task must be i/n"):
-        share_of(EmbedConfig(task=word))
+        task_shard_of(EmbedConfig(task=word))
 
 
 def test_a_slurm_array_with_gaps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_a_slurm_array_with_gaps_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         words = {f"SLURM_ARRAY_TASK_{name}": word for name, word in change.items()}
         environment(monkeypatch, **slurm | words)
         with pytest.raises(ConfigError, match="evenly spaced"):
-            share_of(LOCAL)
+            task_shard_of(LOCAL)
 
 
 def test_options_of_another_engine_are_refused() -> None:
@@ -234,7 +234,7 @@ def test_options_of_another_engine_are_refused() -> None:
 
 # --- the lock ---
 
-PLAN = [Share(number, 3, "one plan") for number in range(3)]
+PLAN = [TaskShard(number, 3, "one plan") for number in range(3)]
 
 
 def test_shares_of_a_plan_work_together_and_with_nobody_else(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_shares_of_a_plan_work_together_and_with_nobody_else(tmp_path: Path) -> 
             pass
         with pytest.raises(LockedError, match="in use by process"), other.lock(PLAN[1]):
             pass
-        with pytest.raises(LockedError), other.lock(Share(2, 3, "another plan")):
+        with pytest.raises(LockedError), other.lock(TaskShard(2, 3, "another plan")):
             pass
         with other.lock(PLAN[2]):
             pass
@@ -305,7 +305,7 @@ def test_overwrite_by_shares_replaces_once(tmp_path: Path) -> None:
             Artifact(one, "texts", fields={"seed": 2}, inputs={}, overwrite=True) for one in runs
         )
         first.begin(FILES)
-        with pytest.raises(SharesLeftError, match=r"share 0 of 3 .* 4 of 7 files"):
+        with pytest.raises(TaskShardsLeftError, match=r"share 0 of 3 .* 4 of 7 files"):
             make_files(first, FILES, Writer(first.folder), LOCAL, "write", PLAN[0])
         second.begin(FILES)
         assert len(second.pending(FILES)) == 4
@@ -328,7 +328,7 @@ def by_shares(run, config, count: int, order) -> None:
     for place, number in enumerate(order):
         mine = type(config)(**{**vars(config), "task": f"{number}/{count}"})
         if place < len(order) - 1:
-            with pytest.raises(SharesLeftError, match=f"share {number} of {count}"):
+            with pytest.raises(TaskShardsLeftError, match=f"share {number} of {count}"):
                 run(mine)
         else:
             run(mine)

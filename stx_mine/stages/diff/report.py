@@ -3,7 +3,7 @@
 from typing import Any
 
 from stx_mine.stages.diff.core.diff import REASONS
-from stx_mine.store.report import plain_table, share
+from stx_mine.store.report import percent, plain_table
 
 _SHOWN_TEXT = 90
 # What is said of negatives that the other run does not have.
@@ -32,10 +32,10 @@ def diff_lines(results: dict[str, Any]) -> list[str]:
     if not rows["both"]:
         return [*lines, "no row is in both: nothing to compare"]
     lines.append(
-        f"pools of the rows in both: {share(rows['equal'], rows['both'])} equal, "
-        f"{share(rows['reordered'], rows['both'])} in another order, "
-        f"{share(rows['changed'], rows['both'])} with other negatives, "
-        f"{share(rows['empty'], rows['both'])} empty in both"
+        f"pools of the rows in both: {percent(rows['equal'], rows['both'])} equal, "
+        f"{percent(rows['reordered'], rows['both'])} in another order, "
+        f"{percent(rows['changed'], rows['both'])} with other negatives, "
+        f"{percent(rows['empty'], rows['both'])} empty in both"
     )
     if results["overlap"]["mean"] is not None:
         overlap = "the first {k} negatives overlap by {mean:.1%}".format(**results["overlap"])

@@ -25,7 +25,7 @@ from stx_mine.stages.embed.token_encoder import Tuning
 from stx_mine.store.artifact import PLAN
 from stx_mine.store.files import read_json
 
-ROLES: dict[str, Role] = {"queries": "query", "passages": "passage"}
+ROLE_OF_SHARDS: dict[str, Role] = {"queries": "query", "passages": "passage"}
 # Texts of a role that say how its texts become inputs of the model.
 _SAMPLE = 4_096
 
@@ -117,7 +117,7 @@ class ShardEmbedder(VectorWriter):
         tuning = self._choices["tuning"]
         samples = {
             of_role: self.table(role).column("text").slice(0, _SAMPLE)
-            for role, of_role in ROLES.items()
+            for role, of_role in ROLE_OF_SHARDS.items()
         }
         return FastEncoder(self.model, Tuning(**tuning) if tuning else None, samples)
 
@@ -201,7 +201,7 @@ class ShardEmbedder(VectorWriter):
     def _embed_new(
         self, prompt: str | None, texts: pa.ChunkedArray, role: str
     ) -> tuple[NDArray[Any], ShardCounts]:
-        found = self.encoder.embed(texts, ROLES[role], prompt)
+        found = self.encoder.embed(texts, ROLE_OF_SHARDS[role], prompt)
         vectors = self.stored(
             found.vectors,
             lambda row: f"the vector of the text {texts[row].as_py()[:60]!r} of the {role}",
@@ -216,7 +216,7 @@ class ShardEmbedder(VectorWriter):
         own = self.config.query_prompt if role == "queries" else self.config.passage_prompt
         if self.store.sources is None:
             return [(own, np.arange(stop - start))]
-        found = self.store.sources.prompts_of(ROLES[role], start, stop)
+        found = self.store.sources.prompts_of(ROLE_OF_SHARDS[role], start, stop)
         return [(own if one is None else one, ids) for one, ids in found if len(ids)]
 
 

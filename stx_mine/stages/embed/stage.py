@@ -7,21 +7,21 @@ from typing import Any
 import torch
 
 from stx_mine.engine.run import make_files
-from stx_mine.engine.shares import local_rank, share_of
+from stx_mine.engine.task_shards import local_rank, task_shard_of
 from stx_mine.errors import ConfigError
 from stx_mine.settings import key_fields
 from stx_mine.stages.embed.config import DEFAULT_MODEL, EmbedConfig
 from stx_mine.stages.embed.given_task import GivenVectors
-from stx_mine.stages.embed.model_task import ROLES, ShardEmbedder
+from stx_mine.stages.embed.model_task import ROLE_OF_SHARDS, ShardEmbedder
 from stx_mine.stages.embed.shard_counts import ShardCounts
 from stx_mine.stages.embed.shards import VectorWriter
 from stx_mine.stages.embed.tuning import choose_tuning, described, refuse_overlap
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import Artifact, Manifest, require
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.report import StageReport, make_report
 from stx_mine.store.run_dir import RunDir
-from stx_mine.store.sources import read_sources
+from stx_mine.store.sources import stored_sources
 
 _VECTORS = ("query_vectors", "passage_vectors")
 
@@ -37,16 +37,16 @@ def run_embed(config: EmbedConfig) -> StageReport:
     """
     given = config.pairs is not None or config.sources is not None
     parts = (run_ingest(config),) if given else ()
-    run, share = RunDir(config.run_dir), share_of(config)
-    with run.lock(share, begins=run.is_round):
+    run, task_shard = RunDir(config.run_dir), task_shard_of(config)
+    with run.lock(task_shard, begins=run.is_round):
         texts = require(run, "texts")
-        worker = _worker(config, run, texts, share)
+        worker = _worker(config, run, texts, task_shard)
         here = worker
         if isinstance(worker, ShardEmbedder) and (config.engine == "ray" or worker.copies):
             # Others embed; the devices are theirs.
             here = replace(worker, devices=("cpu",))
         contract = here.contract()
-        if sources := read_sources(texts):
+        if sources := stored_sources(texts):
             contract["source_prompts"] = {one.name: one.prompts for one in sources}
         fields = {**key_fields(config, "embeddings"), "model": contract}
         artifact = Artifact(
@@ -62,7 +62,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
             return _report(artifact, config, parts, skipped=True)
         names = list(worker.shards)
         _begin(artifact, names, worker, here)
-        make_files(artifact, names, worker, config, "embed", share)
+        make_files(artifact, names, worker, config, "embed", task_shard)
         with run.exclusive():
             # Another share may have ended at the same time.
             if not artifact.reload():
@@ -70,7 +70,9 @@ def run_embed(config: EmbedConfig) -> StageReport:
         return _report(artifact, config, parts)
 
 
-def _worker(config: EmbedConfig, run: RunDir, texts: Manifest, share: Share | None) -> VectorWriter:
+def _worker(
+    config: EmbedConfig, run: RunDir, texts: Manifest, task_shard: TaskShard | None
+) -> VectorWriter:
     """What makes the shards, with absolute paths: it may travel."""
     config = replace(
         config,
@@ -82,14 +84,14 @@ def _worker(config: EmbedConfig, run: RunDir, texts: Manifest, share: Share | No
     folders = texts.folder.absolute(), run.folder("embeddings").absolute()
     if config.query_vectors is not None:
         return GivenVectors(config, *folders)
-    return ShardEmbedder(config, *folders, Path.cwd(), devices_of(config, share))
+    return ShardEmbedder(config, *folders, Path.cwd(), devices_of(config, task_shard))
 
 
 def _absolute(path: str) -> str:
     return str(Path(path).absolute())
 
 
-def devices_of(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
+def devices_of(config: EmbedConfig, task_shard: TaskShard | None) -> tuple[str, ...]:
     """A device a process: those named, else all GPUs where there are several.
 
     Raises:
@@ -105,7 +107,7 @@ def devices_of(config: EmbedConfig, share: Share | None) -> tuple[str, ...]:
     if config.encoder is not None or config.engine == "ray":
         return ()
     gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
-    if share is not None and gpus and (rank := local_rank()) is not None:
+    if task_shard is not None and gpus and (rank := local_rank()) is not None:
         return (gpus[rank % len(gpus)],)
     return gpus if len(gpus) > 1 else ()
 
@@ -179,7 +181,7 @@ def _own_prompts(config: EmbedConfig) -> dict[str, str]:
 
 def _shard_counts(artifact: Artifact, shards: dict[str, tuple[str, int]]) -> dict[str, Any]:
     """What happened to the texts of all shards; ids of zero vectors by role."""
-    by_role = dict.fromkeys(ROLES, ShardCounts())
+    by_role = dict.fromkeys(ROLE_OF_SHARDS, ShardCounts())
     for name, (role, _) in shards.items():
         by_role[role] += ShardCounts.read(artifact.folder, name)
     found = asdict(sum(by_role.values(), ShardCounts()))

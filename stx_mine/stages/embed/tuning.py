@@ -20,10 +20,10 @@ from stx_mine.stages.embed.batch_tuning import Asked, Trial, default_tuning, spr
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.core.fidelity import Fidelity, measure_fidelity
 from stx_mine.stages.embed.fast_encoder import FastEncoder
-from stx_mine.stages.embed.model_task import ROLES, ShardEmbedder
+from stx_mine.stages.embed.model_task import ROLE_OF_SHARDS, ShardEmbedder
 from stx_mine.stages.embed.token_encoder import Tuning
 from stx_mine.store.files import read_json, write_json
-from stx_mine.store.report import share
+from stx_mine.store.report import percent
 
 _CHOICES = "embed-choices.json"
 # Texts that trials take, and the fewest texts of a run for which they pay.
@@ -203,7 +203,7 @@ def _fidelity(embedder: ShardEmbedder, tuning: Tuning | None) -> Fidelity:
         encoder = FastEncoder(model, tuning)
         samples = {role: _sample(embedder, role, number) for role, number in wanted.items()}
         return {
-            role: encoder.embed(texts, ROLES[role], prompt).vectors
+            role: encoder.embed(texts, ROLE_OF_SHARDS[role], prompt).vectors
             for role, (texts, prompt) in samples.items()
         }
 
@@ -260,10 +260,10 @@ def described(extra: dict[str, Any], counts: dict[str, Any]) -> list[str]:
         texts = counts["queries"] + counts["passages"] - counts["uncounted"]
         whole = counts["tokens"] + counts["tokens_lost"]
         lines.append(
-            f"truncated: {share(counts['truncated'], texts)} of the texts, "
-            f"{share(counts['tokens_lost'], whole)} of the tokens"
+            f"truncated: {percent(counts['truncated'], texts)} of the texts, "
+            f"{percent(counts['tokens_lost'], whole)} of the tokens"
         )
     if counts["cached"]:
         texts = counts["queries"] + counts["passages"]
-        lines.append(f"from the cache: {share(counts['cached'], texts)} of the texts")
+        lines.append(f"from the cache: {percent(counts['cached'], texts)} of the texts")
     return lines

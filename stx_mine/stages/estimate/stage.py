@@ -19,13 +19,13 @@ from stx_mine.stages.estimate.config import EstimateConfig
 from stx_mine.stages.estimate.core.step_cost import ModelShape, step_memory
 from stx_mine.stages.estimate.report import estimate_lines
 from stx_mine.stages.estimate.step_texts import DryRun, StepTexts, count_batches
-from stx_mine.stages.estimate.step_time import ROLES, StepTime, time_step
+from stx_mine.stages.estimate.step_time import TIMED_ROLES, StepTime, time_step
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.packings import MIN_PACKINGS, MIN_STEPS
 from stx_mine.stages.train.trainer import count_parameters
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
-from stx_mine.store.batches import Shard, list_packings
+from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.report import StageReport, make_report
 from stx_mine.store.run_dir import RunDir
@@ -173,7 +173,7 @@ class _Asked:
 
 
 def _asked(
-    config: EstimateConfig, negatives: Manifest | None, packings: list[list[Shard]]
+    config: EstimateConfig, negatives: Manifest | None, packings: list[list[BatchShard]]
 ) -> _Asked:
     size, k = PackConfig.batch_size, MineConfig.k
     if negatives is not None:
@@ -248,7 +248,7 @@ class _Costs:
 
 def model_shape(model: SentenceTransformer, sample: dict[Role, list[str]]) -> ModelShape:
     """What memory depends on, with the lengths of a sample of texts."""
-    lengths = {role: _lengths(model, sample[role], role) for role in ROLES}
+    lengths = {role: _lengths(model, sample[role], role) for role in TIMED_ROLES}
     shape = ModelShape(
         parameters=count_parameters(model),
         dim=int(model.get_embedding_dimension() or 0),

@@ -14,7 +14,7 @@ from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import assign_merge, draw_order
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.batches import Shard, ragged_column, slot_groups
+from stx_mine.store.batches import BatchShard, ragged_column, slot_text_ids
 from stx_mine.store.files import read_table
 from stx_mine.store.negatives import pool_files
 from stx_mine.store.texts import TextStore
@@ -45,14 +45,14 @@ class StepTexts:
     bounded: bool = False
 
 
-def count_batches(packings: list[list[Shard]]) -> StepTexts:
+def count_batches(packings: list[list[BatchShard]]) -> StepTexts:
     """Count every batch that was packed."""
     counts = []
     for shard in (one for packing in packings for one in packing):
         ids = shard.ids()
         for start in range(0, len(ids), shard.batch_size):
             table = ids.slice(start, shard.batch_size)
-            slots = slot_groups(table, shard.num_negatives)
+            slots = slot_text_ids(table, shard.num_negatives)
             anchors = table.column("anchor_id").to_numpy()
             counts.append([texts_by_k(anchors, slots[0], slots[1:].T)[-1]])
     per_packing = sum(shard.num_batches for shard in packings[0])

@@ -16,7 +16,7 @@ from stx_mine.stages.estimate.core.step_cost import Texts
 from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
 from stx_mine.stages.train.losses.embedding import embed
 
-ROLES: tuple[Role, Role] = ("query", "passage")
+TIMED_ROLES: tuple[Role, Role] = ("query", "passage")
 _REPEATS = 3
 # Texts of the two timings of a role, from whose difference follows what one text costs; of a
 # transformer as many as fill these numbers of mini-batches.
@@ -69,7 +69,7 @@ def time_step(
     model.train()
     device = model.device
     each, fixed = {}, 0.0
-    for role in ROLES:
+    for role in TIMED_ROLES:
         few, many = _sizes(model, mean_tokens[role], batch_tokens)
         short, long = (
             _median(device, partial(_embed, model, role, _some(texts[role], number), batch_tokens))

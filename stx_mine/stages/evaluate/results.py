@@ -46,7 +46,7 @@ class Scored:
         return np.stack([self.metrics[metric] for metric in METRICS], axis=1)
 
 
-def summarise(
+def metric_summaries(
     scored: Sequence[Scored], seen: NDArray[np.bool_] | None, seed: int
 ) -> dict[str, Any]:
     """Means with intervals, and paired differences: the content of `results.json`.
@@ -134,10 +134,10 @@ def query_table(
     """Per-query values, a row a model, number of dimensions and query.
 
     Args:
-        scored: As `summarise` takes it.
+        scored: As `metric_summaries` takes it.
         query_ids: int64 (Q,): number of each query, in order of its first appearance in the data.
         original_ids: (Q,) its id in the data; null where it has none.
-        seen: As `summarise` takes it.
+        seen: As `metric_summaries` takes it.
 
     Returns:
         Columns `model`, `dims` (null: all), `query_id`, `original_id`, `seen` (null: unknown), and

@@ -23,11 +23,11 @@ from stx_mine.stages.evaluate.results import (
     QUERIES,
     RESULTS,
     Scored,
+    metric_summaries,
     overview_lines,
     overview_of,
     query_table,
     result_lines,
-    summarise,
     write_query_table,
 )
 from stx_mine.stages.evaluate.seen import seen_queries
@@ -37,7 +37,7 @@ from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest,
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.report import StageReport, make_report
 from stx_mine.store.run_dir import RunDir
-from stx_mine.store.sources import prompts_differ, read_sources
+from stx_mine.store.sources import prompts_differ, stored_sources
 from stx_mine.store.texts import TextStore
 
 _ENCODE_ROWS, _DEPTH = 65_536, 100
@@ -140,7 +140,7 @@ def _evaluate_data(
         ).items()
     ]
     seen = None if texts is None else seen_queries(TextStore.open(texts), found)
-    write_json(artifact.folder / RESULTS, summarise(scored, seen, config.seed))
+    write_json(artifact.folder / RESULTS, metric_summaries(scored, seen, config.seed))
     asked = np.unique(found.pairs[:, 0])
     originals = found.queries.original_ids.filter(pa.array(found.queries.first_rows()))
     table = query_table(scored, asked, originals.take(pa.array(asked)), seen)
@@ -184,7 +184,7 @@ def _prompts(
     Raises:
         ConfigError: The run has no such source.
     """
-    sources = () if texts is None else read_sources(texts)
+    sources = () if texts is None else stored_sources(texts)
     names = ", ".join(one.name for one in sources)
     if config.source is not None:
         chosen = [one for one in sources if one.name == config.source]

@@ -22,7 +22,7 @@ from stx_mine.store.texts import TextStore, take_texts
 
 
 @dataclass(frozen=True)
-class Rows:
+class MinedRows:
     """Rows in ids; those of a query stand together.
 
     Attributes:
@@ -42,10 +42,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.query_ids)
 
-    def take(self, rows: NDArray[np.int64]) -> "Rows":
+    def take(self, rows: NDArray[np.int64]) -> "MinedRows":
         """Copy rows, in the given order."""
         negatives, places = self.negatives.take(rows)
-        return Rows(
+        return MinedRows(
             self.query_ids[rows],
             self.positive_ids[rows],
             self.positive_scores[rows],
@@ -54,7 +54,7 @@ class Rows:
         )
 
     @classmethod
-    def concatenate(cls, parts: Sequence["Rows"]) -> "Rows":
+    def concatenate(cls, parts: Sequence["MinedRows"]) -> "MinedRows":
         """Join at least one part; no query is in two of them."""
         lengths = np.concatenate([part.negatives.lengths() for part in parts])
         offsets = offsets_of(lengths)
@@ -74,7 +74,7 @@ class Rows:
         """int64 (R,), in [0, Q): which query of these rows each row has."""
         return np.repeat(np.arange(len(self.firsts())), np.diff(self.firsts(), append=len(self)))
 
-    def shared(self) -> "Rows":
+    def shared(self) -> "MinedRows":
         """Give all rows of a query the negatives of its lowest positive, the first of equals.
 
         What passed the margin of the lowest positive passed those of the others too: it serves the
@@ -98,7 +98,7 @@ class Layout:
         use: What to do with it.
     """
 
-    table: Callable[[Rows, TextStore, int, bool], pa.Table]
+    table: Callable[[MinedRows, TextStore, int, bool], pa.Table]
     needs: int | None
     use: str
     per_query: bool = False
@@ -106,7 +106,7 @@ class Layout:
     suffix: str = ".parquet"
 
 
-def triplet(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
+def triplet(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
     """A line a (row, negative)."""
     lengths = rows.negatives.lengths()
     columns: dict[str, Any] = {
@@ -120,7 +120,7 @@ def triplet(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def n_tuple(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
+def n_tuple(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
     """A line a row; every row has k negatives."""
     negatives_Rk = rows.negatives.values.reshape(len(rows), k)
     columns: dict[str, Any] = {
@@ -135,7 +135,7 @@ def n_tuple(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def labeled_pair(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
+def labeled_pair(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
     """A line a passage: all positives of a query, then its negatives, once."""
     queries = rows.take(rows.firsts())
     joined = _joined(rows.query_numbers(), rows, queries)
@@ -150,7 +150,7 @@ def labeled_pair(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table
     return pa.table(columns)
 
 
-def labeled_list(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
+def labeled_list(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
     """A line a row: its positive, then its negatives."""
     joined = _joined(np.arange(len(rows)), rows, rows)
     columns: dict[str, Any] = {
@@ -164,7 +164,7 @@ def labeled_list(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table
     return pa.table(columns)
 
 
-def flagembedding(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
+def flagembedding(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
     """A line a query with all its positives."""
     queries = rows.take(rows.firsts())
     positive_offsets = np.append(rows.firsts(), len(rows))
@@ -180,7 +180,7 @@ def flagembedding(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Tabl
     )
 
 
-def score_table(rows: Rows, store: TextStore, k: int, scores: bool) -> pa.Table:
+def score_table(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
     """A line a row of `three-table`: ids of its positive, then of its negatives."""
     joined = _joined(np.arange(len(rows)), rows, rows)
     return pa.table(
@@ -206,7 +206,7 @@ class _Joined:
         return offsets_of(np.bincount(self.owners))
 
 
-def _joined(owner_of_row: NDArray[np.int64], positives: Rows, negatives: Rows) -> _Joined:
+def _joined(owner_of_row: NDArray[np.int64], positives: MinedRows, negatives: MinedRows) -> _Joined:
     """Join the positives of rows with the negatives of owners, row numbers of `negatives`."""
     lengths = negatives.negatives.lengths()
     owners = np.concatenate([owner_of_row, np.repeat(np.arange(len(negatives)), lengths)])

@@ -16,14 +16,14 @@ from stx_mine.search.score import score_hits
 from stx_mine.settings import key_fields
 from stx_mine.stages.export.card import export_card
 from stx_mine.stages.export.config import ExportConfig
-from stx_mine.stages.export.layouts import LAYOUTS, Rows
+from stx_mine.stages.export.layouts import LAYOUTS, MinedRows
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import CARD
 from stx_mine.store.files import atomic
 from stx_mine.store.negatives import PoolBlock, negatives_a_row, pool_files, rows_of
-from stx_mine.store.report import StageReport, make_report, share
+from stx_mine.store.report import StageReport, make_report, percent
 from stx_mine.store.run_dir import RunDir
-from stx_mine.store.sources import read_sources
+from stx_mine.store.sources import stored_sources
 from stx_mine.store.tables import text_tables, write_json_lines, write_parquet
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
@@ -55,7 +55,9 @@ def run_export(config: ExportConfig) -> StageReport:
             view=True,
             subfolder=config.to,
         )
-        prompted = [one.name for one in read_sources(inputs["texts"]) if any(one.prompts.values())]
+        prompted = [
+            one.name for one in stored_sources(inputs["texts"]) if any(one.prompts.values())
+        ]
         if artifact.done:
             return _report(artifact, config, prompted, skipped=True)
         _write(artifact, config, _Source.open(inputs, k))
@@ -102,7 +104,7 @@ class _Source:
             k,
         )
 
-    def rows(self, name: str) -> Iterator[Rows]:
+    def rows(self, name: str) -> Iterator[MinedRows]:
         """Yield the rows of one file of pools, some queries at a time; once if it has none."""
         block = PoolBlock.read(self.negatives, name)
         asked, end = np.unique(block.query_ids), self.store.num_queries
@@ -112,7 +114,7 @@ class _Source:
             last = np.searchsorted(self.sorted_queries, some.max(initial=-1), "right")
             yield self._rows(block, self.by_query[first:last])
 
-    def _rows(self, block: PoolBlock, pairs: NDArray[np.int64]) -> Rows:
+    def _rows(self, block: PoolBlock, pairs: NDArray[np.int64]) -> MinedRows:
         query_ids = self.store.pair_query_ids[pairs]
         positive_ids = self.store.pair_passage_ids[pairs]
         scores = score_hits(
@@ -125,7 +127,7 @@ class _Source:
         assert np.isin(wanted, block.unit_ids).all(), "a pair without a pool"
         units = np.searchsorted(block.unit_ids, wanted)
         negatives, places = block.pools.take(units, self.k)
-        return Rows(query_ids, positive_ids, scores, negatives, block.scores[places])
+        return MinedRows(query_ids, positive_ids, scores, negatives, block.scores[places])
 
 
 @dataclass
@@ -195,17 +197,17 @@ def _lines(
     shard: list[str], config: ExportConfig, source: _Source, tally: _Tally
 ) -> Iterator[pa.Table]:
     """Yield the lines of some files of pools, at least one table; count their rows."""
-    layout, kept = LAYOUTS[config.to], list[Rows]()
+    layout, kept = LAYOUTS[config.to], list[MinedRows]()
     for rows in chain.from_iterable(map(source.rows, shard)):
         rows = rows.shared() if layout.per_query else rows
         lengths = rows.negatives.lengths()
         tally.rows += np.bincount(lengths, minlength=len(tally.rows))
         kept.append(rows.take(np.flatnonzero(lengths >= tally.needs)))
         if sum(map(len, kept)) >= _ROWS_AT_ONCE:
-            yield layout.table(Rows.concatenate(kept), source.store, source.k, config.scores)
+            yield layout.table(MinedRows.concatenate(kept), source.store, source.k, config.scores)
             kept = []
     if kept:
-        yield layout.table(Rows.concatenate(kept), source.store, source.k, config.scores)
+        yield layout.table(MinedRows.concatenate(kept), source.store, source.k, config.scores)
 
 
 def _text_tables(store: TextStore) -> dict[str, Iterator[pa.Table]]:
@@ -236,7 +238,7 @@ def _report(
     counts, k = artifact.result.counts, artifact.result.extra["k"]
     rows = counts["rows_in"]
     lines = [
-        f"{config.to}: {counts['lines']:,} lines of {share(counts['rows_kept'], rows)} of "
+        f"{config.to}: {counts['lines']:,} lines of {percent(counts['rows_kept'], rows)} of "
         f"{rows:,} rows, at most {k} negatives each"
     ]
     warnings = []
@@ -247,14 +249,14 @@ def _report(
         )
     dropped = counts["rows_dropped"]
     if dropped["no_negative"]:
-        lines.append(f"{share(dropped['no_negative'], rows)} have no negative and are left out")
+        lines.append(f"{percent(dropped['no_negative'], rows)} have no negative and are left out")
     if dropped["fewer_than_k"]:
         fewer = max(1, k // 2)
         held = sum(counts["rows_by_negatives"][fewer:])
         warnings.append(
-            f"{share(dropped['fewer_than_k'], rows)} have fewer than k={k} negatives and are left "
-            f"out; --k {fewer} would hold {held:,} rows, --to triplet holds all that have any"
+            f"{percent(dropped['fewer_than_k'], rows)} have fewer than k={k} negatives and are "
+            f"left out; --k {fewer} would hold {held:,} rows, --to triplet holds all that have any"
         )
     if counts["rows_ragged"]:
-        lines.append(f"{share(counts['rows_ragged'], rows)} have fewer than k={k} and are kept")
+        lines.append(f"{percent(counts['rows_ragged'], rows)} have fewer than k={k} and are kept")
     return make_report(artifact, lines, warnings, skipped=skipped)

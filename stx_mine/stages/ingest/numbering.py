@@ -57,7 +57,7 @@ def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct
     return Distinct(*number_values(pa.chunked_array(digests)), pa.chunked_array(originals))
 
 
-def merged(parts: list[Distinct]) -> tuple[Distinct, list[NDArray[np.int64]]]:
+def merge_distinct(parts: list[Distinct]) -> tuple[Distinct, list[NDArray[np.int64]]]:
     """Number the texts of several streams as those of one.
 
     Returns:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.pairs import PairSource
-from stx_mine.stages.ingest.numbering import Distinct, merged, number_texts, text_ids_of, translated
+from stx_mine.stages.ingest.numbering import (
+    Distinct,
+    merge_distinct,
+    number_texts,
+    text_ids_of,
+    translated,
+)
 
 # Why a pair is dropped, by the code in `_drop_reasons`; 0 is kept.
 _REASONS = (
@@ -106,8 +112,8 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
         InputError: No pair is left in a source, or qrels name unknown ids.
     """
     parts = [_Part.read(source) for source in sources]
-    passages, passage_ids = merged([part.passages for part in parts])
-    queries, query_ids = merged([part.queries for part in parts])
+    passages, passage_ids = merge_distinct([part.passages for part in parts])
+    queries, query_ids = merge_distinct([part.queries for part in parts])
     query_groups = text_ids_of(queries.digests, passages.digests)
     numbers = np.repeat(np.arange(len(parts)), [len(part.query_ids) for part in parts])
     pairs = np.stack(

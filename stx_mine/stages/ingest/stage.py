@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.engine.shares import share_of
+from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.pairs import PairSource, TextStream, TitledStream
 from stx_mine.settings import key_fields, names_of
@@ -30,7 +30,7 @@ from stx_mine.store.languages import (
     first_languages,
     number_languages,
 )
-from stx_mine.store.report import StageReport, make_report, share
+from stx_mine.store.report import StageReport, make_report, percent
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import SOURCE_FILES, SourceInfo, write_sources
 from stx_mine.store.texts import (
@@ -63,7 +63,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
     opened = open_input(config)
     chunker = _chunker(config)
     run = RunDir(config.run_dir)
-    with run.lock(share_of(config), begins=True), run.exclusive():
+    with run.lock(task_shard_of(config), begins=True), run.exclusive():
         artifact = Artifact(
             run,
             "texts",
@@ -253,9 +253,9 @@ def _chunk_lines(artifact: Artifact) -> list[str]:
     tokens, lost = counts["document_tokens"], counts["tokens_lost_otherwise"]
     lines = [
         f"chunks of at most {fields['chunk'][0]:,} tokens: "
-        f"{share(counts['documents_cut'], counts['documents'])} of these passages cut into "
+        f"{percent(counts['documents_cut'], counts['documents'])} of these passages cut into "
         f"{counts['chunks']:,}, {counts['passages']:,} in all; the model would not have read "
-        f"{share(lost, tokens)} of {tokens:,} tokens, of "
+        f"{percent(lost, tokens)} of {tokens:,} tokens, of "
         f"{counts['documents_truncated_otherwise']:,} passages"
     ]
     if counts["positives_by_words"] or counts["positives_without_words"]:
@@ -273,7 +273,7 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
     counts = artifact.result.counts
     given = counts.get("documents", counts["passages"])
     lines = [
-        f"pairs: {counts['pairs_in']:,} read, {share(counts['pairs_kept'], counts['pairs_in'])} "
+        f"pairs: {counts['pairs_in']:,} read, {percent(counts['pairs_kept'], counts['pairs_in'])} "
         f"kept, dropped: {named_reasons(counts['pairs_dropped'])}",
         f"texts: {counts['queries']:,} distinct queries, {given:,} distinct passages "
         f"({counts['passages_only_in_pairs']:,} of them only in pairs)",

@@ -7,7 +7,7 @@ from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
 from stx_mine.settings import option
 
-SOURCES = ("dense", "bm25")
+HIT_SOURCES = ("dense", "bm25")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class MineConfig(EngineConfig):
                 f"--max-depth must be at least --depth {self.depth}, found {self.max_depth}; "
                 f"give --depth {self.max_depth} or a larger --max-depth"
             )
-        if not set(self.source_names) <= set(SOURCES) or "dense" not in self.source_names:
+        if not set(self.source_names) <= set(HIT_SOURCES) or "dense" not in self.source_names:
             raise ConfigError(
                 f"--sources must be dense or dense,bm25, found {self.sources!r}; "
                 "other retrievers come in by --candidates"

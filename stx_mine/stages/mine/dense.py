@@ -16,7 +16,7 @@ from stx_mine.stages.mine.hits import HitBlock, HitLayers, LayerFile
 from stx_mine.stages.mine.search_task import BlockSearcher, PartMerger
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
 from stx_mine.store.files import read_json, write_array, write_json
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 
 
@@ -29,7 +29,7 @@ class DenseHits:
         run: RunDir,
         embeddings: Manifest,
         num_forbidden: NDArray[np.int64],
-        share: Share | None = None,
+        task_shard: TaskShard | None = None,
     ) -> None:
         """Open or begin `hits/dense/`.
 
@@ -38,12 +38,12 @@ class DenseHits:
             run: The run directory.
             embeddings: The vectors.
             num_forbidden: int64 (num queries,) passages that are no candidates of each query.
-            share: Which share of the tasks is done here.
+            task_shard: Which share of the tasks is done here.
 
         Raises:
             ArtifactError: Hits of other embeddings or another search are in the way.
         """
-        self.config, self.run, self._share = config, run, share
+        self.config, self.run, self._task_shard = config, run, task_shard
         self.num_forbidden = num_forbidden
         self.index = _index(config, run)
         inputs = {"embeddings": embeddings.digest}
@@ -110,7 +110,7 @@ class DenseHits:
             return
         names = [file.name for file in files.values()]
         if self.config.corpus_parts == 1:
-            make_files(self.artifact, names, self._worker, self.config, "search", self._share)
+            make_files(self.artifact, names, self._worker, self.config, "search", self._task_shard)
         elif self.artifact.pending(names):
             self._search_parts(list(files.values()))
         with self.run.exclusive():
@@ -133,7 +133,7 @@ class DenseHits:
         """
         by_block = [file.in_parts(self.config.corpus_parts) for file in files]
         names = [part.name for parts in zip(*by_block, strict=True) for part in parts]
-        make_files(self.artifact, names, self._worker, self.config, "search", self._share)
+        make_files(self.artifact, names, self._worker, self.config, "search", self._task_shard)
 
     @property
     def _merger(self) -> PartMerger:

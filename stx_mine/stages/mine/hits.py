@@ -20,7 +20,7 @@ from stx_mine.store.artifact import Manifest
 from stx_mine.store.files import read_table
 
 
-class Source(IntFlag):
+class HitSource(IntFlag):
     """Who proposed a hit; several may have."""
 
     DENSE = 1
@@ -87,7 +87,7 @@ class HitBlock:
         query_ids: int64 (R,), rising.
         hits: (R,) passage ids, best first by score, ties by id.
         scores: float32, aligned with `hits.values`.
-        sources: uint8 `Source` bits, aligned with `hits.values`.
+        sources: uint8 `HitSource` bits, aligned with `hits.values`.
     """
 
     query_ids: NDArray[np.int64]
@@ -103,12 +103,12 @@ class HitBlock:
         return pa.table({"query_id": self.query_ids, "passage_ids": ids, "scores": scores})
 
     @classmethod
-    def read(cls, manifest: Manifest, name: str, source: Source) -> "HitBlock":
+    def read(cls, manifest: Manifest, name: str, source: HitSource) -> "HitBlock":
         """Map one file of hits."""
         return cls.load(manifest.folder / name, source)
 
     @classmethod
-    def load(cls, path: Path, source: Source) -> "HitBlock":
+    def load(cls, path: Path, source: HitSource) -> "HitBlock":
         """Map one file of hits, of an artifact that need not be finished."""
         table = read_table(path).combine_chunks()
         query_ids = table.column("query_id").to_numpy()
@@ -205,7 +205,7 @@ class HitLayers:
             name = dict(layer["files"]).get(str(block))  # type: ignore[call-overload]
             if int(str(layer["depth"])) < depth or name is None or not len(left):
                 continue
-            whole = HitBlock.read(self.manifest, name, Source.DENSE)
+            whole = HitBlock.read(self.manifest, name, HitSource.DENSE)
             here = np.isin(query_ids[left], whole.query_ids, assume_unique=True)
             rows = np.searchsorted(whole.query_ids, query_ids[left[here]])
             found.append(whole.take(rows, wanted[left[here]]))

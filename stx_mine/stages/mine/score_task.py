@@ -15,7 +15,7 @@ from stx_mine.search.score import score_hits
 from stx_mine.stages.mine.bm25 import Bm25Searcher
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, Source, block_names
+from stx_mine.stages.mine.hits import HitBlock, HitSource, block_names
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_table, write_table
 from stx_mine.store.texts import NEGATIVES, TextStore
@@ -35,7 +35,7 @@ class HitScorer(Worker):
     """
 
     config: MineConfig
-    source: Source
+    source: HitSource
     texts: Path
     embeddings: Path
     folder: Path
@@ -86,7 +86,7 @@ class HitScorer(Worker):
 
     def _propose(self, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64 (Q, K) passage ids; -1 pads."""
-        if self.source == Source.BM25:
+        if self.source == HitSource.BM25:
             texts = self.store.queries.column("text").take(query_ids).to_pylist()
             deepest = self.config.depth + int(self._num_forbidden[query_ids].max())
             return self._bm25.search(texts, min(deepest, len(self.passages)))
@@ -107,7 +107,7 @@ class HitScorer(Worker):
 
     @cached_property
     def _listed(self) -> Ragged:
-        if self.source == Source.CANDIDATES:
+        if self.source == HitSource.CANDIDATES:
             return self._candidates[0]
         table = read_table(self.texts / NEGATIVES)
         query_ids, passage_ids = (table.column(name).to_numpy() for name in table.column_names)

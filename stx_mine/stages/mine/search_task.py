@@ -13,7 +13,7 @@ from stx_mine.search.exact import ExactSearcher, Searcher
 from stx_mine.search.faiss_index import FaissSearcher
 from stx_mine.stages.index.stage import INDEX
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, LayerFile, Source, merge_sources
+from stx_mine.stages.mine.hits import HitBlock, HitSource, LayerFile, merge_sources
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_array, write_table
 from stx_mine.store.vectors import Vectors
@@ -108,7 +108,7 @@ class BlockSearcher(Worker):
             rows, ranks = np.nonzero(kept_QK)  # padding stands last
             places = offsets[now][rows] + ranks
             ids[places], scores[places] = found.ids_QK[kept_QK], found.scores_QK[kept_QK]
-        sources = np.full(len(ids), Source.DENSE, np.uint8)
+        sources = np.full(len(ids), HitSource.DENSE, np.uint8)
         return HitBlock(query_ids, Ragged(offsets, ids), scores, sources)
 
 
@@ -131,7 +131,7 @@ class PartMerger(Worker):
         file = LayerFile.parse(name)
         _, wanted = read_searches(self.folder, file, self.query_block)
         parts = [self.folder / one.name for one in file.in_parts(self.num_parts)]
-        merged = merge_sources([HitBlock.load(path, Source.DENSE) for path in parts])
+        merged = merge_sources([HitBlock.load(path, HitSource.DENSE) for path in parts])
         write_table(self.folder / name, merged.take(np.arange(len(wanted)), wanted).table())
 
 

@@ -8,15 +8,19 @@ from stx_mine.engine.run import make_files
 from stx_mine.settings import key_fields
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, Source
+from stx_mine.stages.mine.hits import HitBlock, HitSource
 from stx_mine.stages.mine.score_task import HitScorer
 from stx_mine.store.artifact import Artifact, Manifest
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 
 
 def bm25_hits(
-    config: MineConfig, run: RunDir, texts: Manifest, embeddings: Manifest, share: Share | None
+    config: MineConfig,
+    run: RunDir,
+    texts: Manifest,
+    embeddings: Manifest,
+    task_shard: TaskShard | None,
 ) -> Manifest:
     """Search the passages by their words, once.
 
@@ -25,11 +29,17 @@ def bm25_hits(
         SharesLeftError: This call did its share, and others are at it.
     """
     artifact = _open(config, run, "bm25", {"depth": config.depth}, embeddings)
-    return artifact.manifest or _write(artifact, config, Source.BM25, texts, embeddings, share)
+    return artifact.manifest or _write(
+        artifact, config, HitSource.BM25, texts, embeddings, task_shard
+    )
 
 
 def candidate_hits(
-    config: MineConfig, run: RunDir, texts: Manifest, embeddings: Manifest, share: Share | None
+    config: MineConfig,
+    run: RunDir,
+    texts: Manifest,
+    embeddings: Manifest,
+    task_shard: TaskShard | None,
 ) -> Manifest:
     """Read the candidates of another retriever.
 
@@ -41,12 +51,16 @@ def candidate_hits(
     content = CandidateFile.open(config.candidates).digest()
     artifact = _open(config, run, "candidates", {"content": content}, embeddings)
     return artifact.manifest or _write(
-        artifact, config, Source.CANDIDATES, texts, embeddings, share
+        artifact, config, HitSource.CANDIDATES, texts, embeddings, task_shard
     )
 
 
 def known_hits(
-    config: MineConfig, run: RunDir, texts: Manifest, embeddings: Manifest, share: Share | None
+    config: MineConfig,
+    run: RunDir,
+    texts: Manifest,
+    embeddings: Manifest,
+    task_shard: TaskShard | None,
 ) -> Manifest:
     """The known negatives that came with the pairs, as candidates like all others.
 
@@ -54,7 +68,9 @@ def known_hits(
         SharesLeftError: This call did its share, and others are at it.
     """
     artifact = _open(config, run, "known", {}, embeddings, texts)
-    return artifact.manifest or _write(artifact, config, Source.KNOWN, texts, embeddings, share)
+    return artifact.manifest or _write(
+        artifact, config, HitSource.KNOWN, texts, embeddings, task_shard
+    )
 
 
 def _open(
@@ -81,22 +97,22 @@ def _open(
 def _write(
     artifact: Artifact,
     config: MineConfig,
-    source: Source,
+    source: HitSource,
     texts: Manifest,
     embeddings: Manifest,
-    share: Share | None,
+    task_shard: TaskShard | None,
 ) -> Manifest:
     folders = [one.absolute() for one in (texts.folder, embeddings.folder, artifact.folder)]
     path = config.candidates and str(Path(config.candidates).absolute())
     worker = HitScorer(replace(config, candidates=path), source, *folders)
     counts = {"queries": len(worker.queries)}
-    if source == Source.CANDIDATES:
+    if source == HitSource.CANDIDATES:
         counts["lines_unknown"] = worker.num_unknown
     artifact.begin(worker.names)
-    make_files(artifact, worker.names, worker, config, artifact.target.name, share)
+    make_files(artifact, worker.names, worker, config, artifact.target.name, task_shard)
     return artifact.finish(worker.names, config=asdict(config), counts=counts)
 
 
-def read_source(manifest: Manifest, block: int, source: Source) -> HitBlock:
+def read_hits(manifest: Manifest, block: int, source: HitSource) -> HitBlock:
     """The hits of a block that one source proposed."""
     return HitBlock.read(manifest, manifest.content["files"][block]["file"], source)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
 from stx_mine.engine.local import run_tasks
-from stx_mine.engine.shares import share_of
+from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.search.product import own_threads
 from stx_mine.settings import key_fields
@@ -16,13 +16,13 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.select import UseLimits, Verdict
 from stx_mine.stages.mine.core.uses import UseCounter
 from stx_mine.stages.mine.dense import DenseHits
-from stx_mine.stages.mine.hits import HitBlock, Source, block_names, concatenate, merge_sources
+from stx_mine.stages.mine.hits import HitBlock, HitSource, block_names, concatenate, merge_sources
 from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE, Judge, Tally, negatives_table
-from stx_mine.stages.mine.sources import bm25_hits, candidate_hits, known_hits, read_source
+from stx_mine.stages.mine.sources import bm25_hits, candidate_hits, known_hits, read_hits
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
 from stx_mine.store.negatives import DROPPED_PAIRS
-from stx_mine.store.report import StageReport, make_report, share
+from stx_mine.store.report import StageReport, make_report, percent
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import NEGATIVES, TextStore
 
@@ -54,8 +54,8 @@ def run_mine(config: MineConfig) -> StageReport:
         ArtifactError: Embeddings are missing, or other hits are in the way.
         SharesLeftError: This call did its share of a search, and others are at it.
     """
-    run, own_share = RunDir(config.run_dir), share_of(config)
-    with run.lock(own_share):
+    run, task_shard = RunDir(config.run_dir), task_shard_of(config)
+    with run.lock(task_shard):
         texts = require(run, "texts")
         store = TextStore.open(texts)
         if config.k >= store.num_passages:
@@ -74,14 +74,16 @@ def run_mine(config: MineConfig) -> StageReport:
             *store.known_positives, store.query_groups, store.passage_groups
         )
         wasted = num_forbidden_passages(forbidden, store.passage_groups, store.num_groups)
-        dense = DenseHits(config, run, embeddings, wasted, own_share)
-        others: dict[Source, Manifest] = {}
+        dense = DenseHits(config, run, embeddings, wasted, task_shard)
+        others: dict[HitSource, Manifest] = {}
         if "bm25" in config.source_names:
-            others[Source.BM25] = bm25_hits(config, run, texts, embeddings, own_share)
+            others[HitSource.BM25] = bm25_hits(config, run, texts, embeddings, task_shard)
         if (texts.folder / NEGATIVES).exists():
-            others[Source.KNOWN] = known_hits(config, run, texts, embeddings, own_share)
+            others[HitSource.KNOWN] = known_hits(config, run, texts, embeddings, task_shard)
         if config.candidates is not None:
-            others[Source.CANDIDATES] = candidate_hits(config, run, texts, embeddings, own_share)
+            others[HitSource.CANDIDATES] = candidate_hits(
+                config, run, texts, embeddings, task_shard
+            )
         artifact = Artifact(
             run,
             "negatives",
@@ -99,7 +101,7 @@ def run_mine(config: MineConfig) -> StageReport:
         judge = Judge(config, store, dense.queries, dense.passages, forbidden)
         depths = _search(judge, dense)
         with run.exclusive():
-            if own_share is not None:
+            if task_shard is not None:
                 artifact.reload()
             # Selecting is quick: the share that ends last does all of it.
             if not artifact.done:
@@ -158,7 +160,7 @@ class AllHits:
     """
 
     dense: DenseHits
-    others: dict[Source, Manifest]
+    others: dict[HitSource, Manifest]
     depths: NDArray[np.int64]
 
     def block(self, number: int) -> HitBlock:
@@ -171,7 +173,7 @@ class AllHits:
                 for depth in np.unique(depths)
             ]
         )
-        others = [read_source(one, number, source) for source, one in self.others.items()]
+        others = [read_hits(one, number, source) for source, one in self.others.items()]
         return merge_sources([dense, *others])
 
 
@@ -278,8 +280,8 @@ def _report(
     lines.append(f"  {counts['pooled']:>{width},}  pooled")
     total, dropped = counts["rows"], sum(counts["pairs_dropped"].values())
     lines.append(
-        f"rows with k={config.k} negatives: {share(counts['rows_full'], total)} full, "
-        f"{share(counts['rows_ragged'], total)} ragged, {share(counts['rows_empty'], total)} "
+        f"rows with k={config.k} negatives: {percent(counts['rows_full'], total)} full, "
+        f"{percent(counts['rows_ragged'], total)} ragged, {percent(counts['rows_empty'], total)} "
         f"without any; {'all are kept' if not dropped else f'{dropped:,} pairs are dropped'}"
     )
     if config.max_depth is None and counts["rows_full"] < total:
@@ -300,12 +302,12 @@ def _report(
         )
     if counts["pairs_suspect"]:
         lines.append(
-            f"the positive of {share(counts['pairs_suspect'], counts['pairs_in'])} pairs scores "
+            f"the positive of {percent(counts['pairs_suspect'], counts['pairs_in'])} pairs scores "
             "below most random passages: mislabelled, or foreign to the model; --min-positive-"
             f"percentile {SUSPECT_PERCENTILE:g} drops them"
         )
     warnings = [
-        f"{share(number, counts['pairs_in'])} pairs dropped: {reason}"
+        f"{percent(number, counts['pairs_in'])} pairs dropped: {reason}"
         for reason, number in counts["pairs_dropped"].items()
         if number
     ]

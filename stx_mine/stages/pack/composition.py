@@ -12,7 +12,7 @@ from stx_mine.stages.pack.clusters import topic_positions
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.core.strata import (
-    Assign,
+    AssignStratum,
     assign_beside,
     blended,
     cut_strata,
@@ -116,7 +116,7 @@ class Composition:
         order: NDArray[np.int64],
         earlier: Sequence[Assignment],
         rng: np.random.Generator,
-        assign: Assign,
+        assign: AssignStratum,
     ) -> Assignment:
         """Assign each stratum, then what their batches could not hold.
 
@@ -157,7 +157,7 @@ class Composition:
         order: NDArray[np.int64],
         keys: NDArray[np.float64],
         rng: np.random.Generator,
-        assign: Assign,
+        assign: AssignStratum,
     ) -> NDArray[np.int64]:
         """int64 (P, B): the batches of rows that may meet, strata in their order."""
         size = self.config.batch_size

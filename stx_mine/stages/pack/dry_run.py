@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.stages.pack.builder import Packer
-from stx_mine.store.report import StageReport, share
+from stx_mine.store.report import StageReport, percent
 
 Policy = Literal["merge", "strict"]
 _POLICIES: tuple[Policy, ...] = ("merge", "strict")
@@ -56,7 +56,7 @@ def advise(packer: Packer, folder: Path, min_steps: int) -> StageReport:
         *_sources(packer),
         *(
             f"{policy}: {number:,} batches, as many optimizer steps an epoch, "
-            f"{share(len(rows) - number * size, len(rows))} rows left out of each"
+            f"{percent(len(rows) - number * size, len(rows))} rows left out of each"
             for policy, number in batches.items()
         ),
         f"strict can have at most {bound.batches:,} batches, bounded by {bound.cause}",

@@ -13,10 +13,10 @@ from stx_mine.store.batches import shard_path
 # all: of one batch of 32,768 rows, 12 steps gave a better model than 20 (docs/design.md).
 MIN_PACKINGS, MIN_STEPS, MIN_EPOCH_STEPS = 2, 12, 20
 # Earlier packings -> the next one.
-Assign = Callable[[Sequence[Assignment]], Assignment]
+AssignPacking = Callable[[Sequence[Assignment]], Assignment]
 
 
-def assign_packings(assign: Assign, wanted: int | None) -> list[Assignment]:
+def assign_packings(assign: AssignPacking, wanted: int | None) -> list[Assignment]:
     """Assign every packing; rows left out of one come first in the next.
 
     Args:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stx_mine.core.forbidden import positive_groups
 from stx_mine.core.groups import Groups
 from stx_mine.engine.run import make_files
-from stx_mine.engine.shares import share_of
+from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError
 from stx_mine.settings import key_fields
 from stx_mine.stages.pack.builder import Packer
@@ -39,9 +39,9 @@ from stx_mine.store.batches import (
     write_positives,
 )
 from stx_mine.store.files import atomic
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import negatives_a_row
-from stx_mine.store.report import StageReport, make_report, share
+from stx_mine.store.report import StageReport, make_report, percent
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -60,8 +60,8 @@ def run_pack(config: PackConfig) -> StageReport:
     run = RunDir(config.run_dir)
     if config.layout == "labels":
         return pack_labels(config, run)
-    own_share = share_of(config)
-    with run.lock(own_share):
+    task_shard = task_shard_of(config)
+    with run.lock(task_shard):
         texts, negatives = require(run, "texts"), require(run, "negatives")
         embeddings = require(run, "embeddings")
         k = negatives_a_row(negatives, config.k)
@@ -87,7 +87,7 @@ def run_pack(config: PackConfig) -> StageReport:
             return _report(artifact, config, skipped=True)
         packer = Packer.open(config, k, store, negatives, embeddings)
         _refuse_sizes(packer)
-        _write(artifact, packer, embeddings, own_share)
+        _write(artifact, packer, embeddings, task_shard)
         return _report(artifact, config)
 
 
@@ -195,7 +195,7 @@ def _files(config: PackConfig, packings: list[Assignment]) -> list[str]:
 
 
 def _write(
-    artifact: Artifact, packer: Packer, embeddings: Manifest, own_share: Share | None
+    artifact: Artifact, packer: Packer, embeddings: Manifest, task_shard: TaskShard | None
 ) -> None:
     with artifact.run.exclusive():
         if artifact.reload():
@@ -204,7 +204,7 @@ def _write(
     config, run = packer.config, artifact.run.path.absolute()
     worker = ShardWriter(config, packer.k, run, artifact.folder.absolute(), artifact.key)
     shards = list(batches_of_shards(config, packings))
-    make_files(artifact, shards, worker.using(packer), config, "pack", own_share)
+    make_files(artifact, shards, worker.using(packer), config, "pack", task_shard)
     with artifact.run.exclusive():
         if not artifact.reload():
             _publish(artifact, packer, packings, embeddings)
@@ -314,7 +314,7 @@ def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> St
     lines = [
         f"{batches:,} batches of {size:,} rows in each of {counts['packings']} packings, policy "
         f"{config.policy}: {counts['steps']:,} optimizer steps in all",
-        f"{share(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
+        f"{percent(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
         f"{counts['rows_left_out']:,} left out of one come first in the next",
         f"the first batch holds {counts['distinct_passages_of_first_batch']:,} distinct passages",
         *([counts["composition"]] if counts["sources"] else []),
@@ -346,7 +346,7 @@ def _source_line(name: str, counts: dict[str, Any]) -> str:
     least, most = counts["rows_a_batch"]
     left = ", ".join(f"{why} {n:,}" for why, n in counts["rows_left_out"].items() if n)
     return (
-        f"source {name}: {share(counts['rows_packed'], counts['rows_in'])} of "
+        f"source {name}: {percent(counts['rows_packed'], counts['rows_in'])} of "
         f"{counts['rows_in']:,} rows in {counts['batches']:,} batches, "
         f"{least:,}{f' to {most:,}' if most > least else ''} rows each; left out: {left or 'none'}"
     )

@@ -32,7 +32,7 @@ CAUSAL_PROMPT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class TokenSampling:
     """How a generator reads and writes.
 
     Attributes:
@@ -65,11 +65,11 @@ class QueryGenerator:
 
     model: Any
     tokenizer: Any
-    sampling: Sampling
+    sampling: TokenSampling
     seq2seq: bool
 
     @classmethod
-    def load(cls, name: str, device: str | None, sampling: Sampling) -> "QueryGenerator":
+    def load(cls, name: str, device: str | None, sampling: TokenSampling) -> "QueryGenerator":
         """Load a model by hub id or folder; code that it brings is not run.
 
         Raises:

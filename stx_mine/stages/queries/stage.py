@@ -17,7 +17,7 @@ from stx_mine.errors import ConfigError, InputError
 from stx_mine.settings import key_fields
 from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.queries.core.keywords import TermStatistics
-from stx_mine.stages.queries.generator import PLACE, QueryGenerator, Sampling
+from stx_mine.stages.queries.generator import PLACE, QueryGenerator, TokenSampling
 from stx_mine.stages.queries.makers import (
     Made,
     Maker,
@@ -33,7 +33,7 @@ from stx_mine.stages.queries.passages import PASSAGE_SCHEMA, PassageSource
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.digests import text_numbers
 from stx_mine.store.files import read_array, read_table, write_array, write_table
-from stx_mine.store.report import StageReport, listed, make_report, share
+from stx_mine.store.report import StageReport, listed, make_report, percent
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.tables import write_json_lines, write_parquet
 
@@ -77,7 +77,7 @@ def run_queries(config: QueriesConfig) -> StageReport:
 def _generator(config: QueriesConfig) -> QueryGenerator | None:
     if config.generator is None:
         return None
-    sampling = Sampling(
+    sampling = TokenSampling(
         prompt=None if config.prompt_file is None else _read_prompt(config.prompt_file),
         max_passage_tokens=config.max_passage_tokens,
         max_new_tokens=config.max_new_tokens,
@@ -302,7 +302,7 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
     ]
     if cut := counts.get("cut"):
         lines.append(
-            f"{share(cut['prefix'] + cut['inside'], cut['titles'])} of {cut['titles']:,} titles "
+            f"{percent(cut['prefix'] + cut['inside'], cut['titles'])} of {cut['titles']:,} titles "
             f"stand in their passage and are cut out of it: {cut['prefix']:,} at its beginning, "
             f"{cut['inside']:,} inside"
         )
@@ -310,7 +310,7 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
         line = f"{method}: {one['queries']:,} queries of {one['passages_kept']:,} passages"
         if one["dropped"]:
             none = one["passages_in"] - one["passages_kept"]
-            line += f"; none of {share(none, one['passages_in'])}: {listed(one['dropped'])}"
+            line += f"; none of {percent(none, one['passages_in'])}: {listed(one['dropped'])}"
         if one["passages_with_fewer"] and method != "titles":
             line += (
                 f"; {one['passages_with_fewer']:,} have fewer than --per-passage "
@@ -320,7 +320,7 @@ def _report(artifact: Artifact, skipped: bool = False) -> StageReport:
     if fields["remove_share"]:
         crops = counts["crops"]
         lines.append(
-            f"{share(crops['removed'], crops['cropped'])} of the cropped passages lost their "
+            f"{percent(crops['removed'], crops['cropped'])} of the cropped passages lost their "
             f"sentences, {crops['too_short_without']:,} more would be too short without"
         )
     file = manifest.content["files"][0]["file"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
-from stx_mine.store.batches import Shard
+from stx_mine.store.batches import BatchShard
 
 
 @dataclass
@@ -23,7 +23,7 @@ class BatchCollator(ABC):
         valid_label_columns: sentence-transformers asks every collator for it.
     """
 
-    shards: list[Shard]
+    shards: list[BatchShard]
     tokenise: Tokeniser | RememberingTokeniser
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"], kw_only=True)
 
@@ -48,8 +48,8 @@ class BatchCollator(ABC):
         return self.shards[shard].batch(batch - int(self._first_batches[shard]))
 
     @abstractmethod
-    def collate(self, table: pa.Table, share: int = 0, num_shares: int = 1) -> dict[str, Any]:
-        """Model inputs, and `label`, of share `share` of `num_shares` of a batch."""
+    def collate(self, table: pa.Table, rank: int = 0, num_ranks: int = 1) -> dict[str, Any]:
+        """Model inputs, and `label`, of share `rank` of `num_ranks` of a batch."""
 
     def prompts(self, table: pa.Table) -> dict[str, str | None]:
         """Role -> prompt of a batch: its rows are of one source, or of sources of equal prompts."""
@@ -57,6 +57,6 @@ class BatchCollator(ABC):
         return by_name[table.column("source")[0].as_py()] if by_name else {}
 
 
-def share_of(num_texts: int, share: int, num_shares: int) -> NDArray[np.int64]:
+def rank_texts(num_texts: int, rank: int, num_ranks: int) -> NDArray[np.int64]:
     """Texts of a share. All shares are of one length: the last text fills up the shorter ones."""
-    return np.minimum(np.arange(share, share + num_texts, num_shares), num_texts - 1)
+    return np.minimum(np.arange(rank, rank + num_texts, num_ranks), num_texts - 1)

@@ -26,10 +26,10 @@ from stx_mine.stages.train.losses.own import (
     PackedTripletLoss,
 )
 from stx_mine.stages.train.row_collator import RowCollator
-from stx_mine.store.batches import Shard
+from stx_mine.store.batches import BatchShard
 
 
-def check_batches(config: TrainConfig, shard: Shard, packed_by: dict[str, Any]) -> None:
+def check_batches(config: TrainConfig, shard: BatchShard, packed_by: dict[str, Any]) -> None:
     """Refuse batches that the loss cannot read.
 
     Args:
@@ -142,7 +142,7 @@ def make_loss(
 def make_collator(
     config: TrainConfig,
     model: SentenceTransformer,
-    packings: list[list[Shard]],
+    packings: list[list[BatchShard]],
     guide: SentenceTransformer | None = None,
 ) -> BatchCollator:
     """The collator that gives the loss what it reads."""

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
 from stx_mine.models.tokenise import Role
-from stx_mine.stages.train.batch_collator import BatchCollator, share_of
+from stx_mine.stages.train.batch_collator import BatchCollator, rank_texts
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
 from stx_mine.store.batches import (
-    Shard,
+    BatchShard,
     negative_columns,
     ragged_column,
     ragged_scores,
-    slot_groups,
+    slot_text_ids,
 )
 
 Weight = Literal["one", "count", "logq"]
@@ -54,8 +54,8 @@ class PackedCollator(BatchCollator):
         super().__post_init__()
         self._rareness = text_rareness(self.shards) if self.weight == "logq" else None
 
-    def collate(self, table: pa.Table, share: int = 0, num_shares: int = 1) -> dict[str, Any]:
-        """Model inputs and roles of share `share` of `num_shares` of a batch.
+    def collate(self, table: pa.Table, rank: int = 0, num_ranks: int = 1) -> dict[str, Any]:
+        """Model inputs and roles of share `rank` of `num_ranks` of a batch.
 
         Returns:
             `anchor_*` and `passage_*` (model inputs of share r of the distinct texts; their
@@ -76,18 +76,18 @@ class PackedCollator(BatchCollator):
         anchors, anchor_texts = distinct(
             table.column("anchor_id").to_numpy()[None], [table.column("anchor")]
         )
-        slots = slot_groups(table, num_negatives)
+        slots = slot_text_ids(table, num_negatives)
         names = ["positive", *negative_columns(num_negatives)]
         passages, passage_texts = distinct(slots, [table.column(name) for name in names])
         own_texts = {
-            "anchor": anchor_texts.take(share_of(len(anchor_texts), share, num_shares)),
-            "passage": passage_texts.take(share_of(len(passage_texts), share, num_shares)),
+            "anchor": anchor_texts.take(rank_texts(len(anchor_texts), rank, num_ranks)),
+            "passage": passage_texts.take(rank_texts(len(passage_texts), rank, num_ranks)),
         }
         batch = self._inputs(own_texts, self.prompts(table))
         ids = np.unique(slots[slots >= 0])
         ignored = _ignored(table, ids)
-        num_rows = table.num_rows // num_shares
-        own = slice(share * num_rows, (share + 1) * num_rows)
+        num_rows = table.num_rows // num_ranks
+        own = slice(rank * num_rows, (rank + 1) * num_rows)
         labels = {
             "anchors": anchors[0, own],
             "targets": passages[0, own],
@@ -139,7 +139,7 @@ class PackedCollator(BatchCollator):
         return np.log(weights).astype(np.float32)
 
 
-def text_rareness(shards: list[Shard]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def text_rareness(shards: list[BatchShard]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Batches / batches that a text stands in, of anchors and of passages, at their group.
 
     Groups that stand in no batch have infinity.
@@ -155,12 +155,12 @@ def text_rareness(shards: list[Shard]) -> tuple[NDArray[np.float64], NDArray[np.
     return anchors, passages
 
 
-def _batch_ids(shard: Shard) -> Iterator[NDArray[np.int64]]:
+def _batch_ids(shard: BatchShard) -> Iterator[NDArray[np.int64]]:
     """Distinct anchors, then distinct passages, of each batch of a shard."""
     ids = shard.ids()
     for start in range(0, len(ids), shard.batch_size):
         table = ids.slice(start, shard.batch_size)
-        slots = slot_groups(table, shard.num_negatives)
+        slots = slot_text_ids(table, shard.num_negatives)
         yield np.unique(table.column("anchor_id").to_numpy())
         yield np.unique(slots[slots >= 0])
 

@@ -17,8 +17,8 @@ from torch.nn import functional
 from stx_mine.models.tokenise import Role, Tokeniser
 from stx_mine.stages.train.collator import distinct
 from stx_mine.stages.train.held_back import some_rows
-from stx_mine.stages.train.losses.embedding import Features, embed
-from stx_mine.store.batches import Shard, negative_columns, ragged_column, slot_groups
+from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed
+from stx_mine.store.batches import BatchShard, negative_columns, ragged_column, slot_text_ids
 
 KINDS = ("positive", "hard", "random")
 _BATCHES, _MOST_ROWS, _FEWEST_ROWS = 4, 256, 16
@@ -38,18 +38,18 @@ class RowSample:
             to be right for this one.
     """
 
-    features: dict[Role, Features]
+    features: dict[Role, PrefixedFeatures]
     anchors_R: NDArray[np.int64]
     slots_SR: NDArray[np.int64]
     random_RM: NDArray[np.bool_]
 
     @classmethod
     def of(
-        cls, shard: Shard, number: int, rows: NDArray[np.int64], tokenise: Tokeniser
+        cls, shard: BatchShard, number: int, rows: NDArray[np.int64], tokenise: Tokeniser
     ) -> "RowSample":
         """Rows of batch `number` of a shard."""
         table = some_rows(shard.batch(number), rows, shard.num_negatives)
-        slots = slot_groups(table, shard.num_negatives)
+        slots = slot_text_ids(table, shard.num_negatives)
         anchors, anchor_texts = distinct(
             table.column("anchor_id").to_numpy()[None], [table.column("anchor")]
         )
@@ -91,7 +91,7 @@ class RowSample:
 
 
 def sample_rows(
-    batches: Sequence[tuple[Shard, int]], num_rows: int, tokenise: Tokeniser
+    batches: Sequence[tuple[BatchShard, int]], num_rows: int, tokenise: Tokeniser
 ) -> list[RowSample]:
     """Rows at equal distances in up to four batches at equal distances.
 
@@ -155,7 +155,7 @@ def _spread(num: int, wanted: int) -> NDArray[np.int64]:
     return (2 * np.arange(wanted) + 1) * num // (2 * wanted)
 
 
-def _to(features: Features, device: torch.device) -> Features:
+def _to(features: PrefixedFeatures, device: torch.device) -> PrefixedFeatures:
     return {
         name: value.to(device) if isinstance(value, torch.Tensor) else value
         for name, value in features.items()

@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.errors import ConfigError
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
-from stx_mine.store.batches import Shard, list_column, ragged_column, slot_groups
+from stx_mine.store.batches import BatchShard, list_column, ragged_column, slot_text_ids
 
 _NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
-class ReducedShard(Shard):
+class ReducedShard(BatchShard):
     """A shard whose batches lack some rows.
 
     Attributes:
         held_back: int64 row_ids that are left out, sorted.
-        num_shares: The number of rows left in a batch is a multiple of it.
+        num_ranks: The number of rows left in a batch is a multiple of it.
     """
 
     held_back: NDArray[np.int64] = field(default_factory=lambda: _NO_ROWS)
-    num_shares: int = 1
+    num_ranks: int = 1
 
     @classmethod
-    def of(cls, shard: Shard, held_back: NDArray[np.int64], num_shares: int) -> "ReducedShard":
+    def of(cls, shard: BatchShard, held_back: NDArray[np.int64], num_ranks: int) -> "ReducedShard":
         """The shard without some rows."""
-        values: dict[str, Any] = {one.name: getattr(shard, one.name) for one in fields(Shard)}
-        return cls(**values, held_back=held_back, num_shares=num_shares)
+        values: dict[str, Any] = {one.name: getattr(shard, one.name) for one in fields(BatchShard)}
+        return cls(**values, held_back=held_back, num_ranks=num_ranks)
 
     def batch(self, number: int) -> pa.Table:
         """A batch without the rows that are held back, and without their texts."""
@@ -48,7 +48,7 @@ class ReducedShard(Shard):
 
     def _kept(self, row_ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = np.flatnonzero(~np.isin(row_ids_B, self.held_back))
-        return rows[: len(rows) // self.num_shares * self.num_shares]
+        return rows[: len(rows) // self.num_ranks * self.num_ranks]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class HeldBack:
         batches: (shard, number within it) of each batch that is held back.
     """
 
-    packings: list[list[Shard]]
-    batches: list[tuple[Shard, int]]
+    packings: list[list[BatchShard]]
+    batches: list[tuple[BatchShard, int]]
 
     @property
     def num_rows(self) -> int:
@@ -89,7 +89,7 @@ class HeldBack:
         return sum(int(sizes[one[0]]) for one in islice(batches, num_steps))
 
 
-def hold_back(packings: list[list[Shard]], share: float, num_shares: int = 1) -> HeldBack:
+def hold_back(packings: list[list[BatchShard]], share: float, num_ranks: int = 1) -> HeldBack:
     """Hold back the last batches of the first packing.
 
     The other packings lose as many batches, since all have the same number, and each of their
@@ -98,7 +98,7 @@ def hold_back(packings: list[list[Shard]], share: float, num_shares: int = 1) ->
     Args:
         packings: Shards of each packing.
         share: Share of the batches, rounded up; 0: none.
-        num_shares: Processes that share a batch: rows that are left are a multiple of it.
+        num_ranks: Processes that share a batch: rows that are left are a multiple of it.
 
     Raises:
         ConfigError: Nothing would be left, or the batches cannot lose rows.
@@ -122,19 +122,19 @@ def hold_back(packings: list[list[Shard]], share: float, num_shares: int = 1) ->
             f"{len(packings)} packings; run `stx-mine pack --packings 1`, or leave it out"
         )
     ids = np.sort(np.concatenate([_row_ids(shard, number) for shard, number in held]))
-    later = [[ReducedShard.of(one, ids, num_shares) for one in packing] for packing in left[1:]]
+    later = [[ReducedShard.of(one, ids, num_ranks) for one in packing] for packing in left[1:]]
     if not all(shard.rows_of_batches().all() for packing in later for shard in packing):
         raise ConfigError(
             f"--validation-share {share:g} would leave batches without any row; run `stx-mine "
             "pack` with a larger --batch-size, or give a smaller share"
         )
-    return HeldBack([left[0], *(list[Shard](packing) for packing in later)], held)
+    return HeldBack([left[0], *(list[BatchShard](packing) for packing in later)], held)
 
 
 def some_rows(table: pa.Table, rows: NDArray[np.int64], num_negatives: int) -> pa.Table:
     """Some rows of a batch as a batch of their own: what they ignore is among their texts."""
     table = table.take(pa.array(rows))
-    slots = slot_groups(table, num_negatives)
+    slots = slot_text_ids(table, num_negatives)
     ignored = ragged_column(table, "ignore_ids")
     owners = np.repeat(np.arange(len(ignored)), ignored.lengths())
     there = np.isin(ignored.values, slots)
@@ -143,7 +143,7 @@ def some_rows(table: pa.Table, rows: NDArray[np.int64], num_negatives: int) -> p
     return table.set_column(table.schema.get_field_index("ignore_ids"), "ignore_ids", left)
 
 
-def _first_batches(packing: list[Shard], num_batches: int) -> list[Shard]:
+def _first_batches(packing: list[BatchShard], num_batches: int) -> list[BatchShard]:
     left, shards = num_batches, []
     for shard in packing:
         if left > 0:
@@ -152,6 +152,6 @@ def _first_batches(packing: list[Shard], num_batches: int) -> list[Shard]:
     return shards
 
 
-def _row_ids(shard: Shard, number: int) -> NDArray[np.int64]:
+def _row_ids(shard: BatchShard, number: int) -> NDArray[np.int64]:
     ids: NDArray[np.int64] = shard.ids().column("row_id").to_numpy()
     return ids[number * shard.batch_size :][: shard.batch_size]

@@ -14,9 +14,9 @@ from stx_mine.errors import ConfigError
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.read_ahead import ReadAhead
 from stx_mine.stages.train.schedule import Schedule
-from stx_mine.stages.train.trainer import PackedTrainer, count_steps, rows_of, trainer_arguments
-from stx_mine.stages.train.watch import Looks, Watch
-from stx_mine.store.batches import Shard
+from stx_mine.stages.train.trainer import PackedTrainer, count_steps, row_numbers, trainer_arguments
+from stx_mine.stages.train.watch import EvaluationPlan, TrainingMonitor
+from stx_mine.store.batches import BatchShard
 
 _FACTORS = (1 / 3, 1.0, 3.0)
 _FEWEST_STEPS, _MOST_STEPS, _SHARE_OF_STEPS = 8, 20, 0.1
@@ -33,7 +33,7 @@ class ProbePlan:
     """
 
     num_steps: int
-    held_back: list[tuple[Shard, int]]
+    held_back: list[tuple[BatchShard, int]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Probe:
 def probe(
     model: SentenceTransformer,
     loss: nn.Module,
-    packings: list[list[Shard]],
+    packings: list[list[BatchShard]],
     collator: BatchCollator,
     schedule: Schedule,
     num_processes: int = 1,
@@ -125,10 +125,10 @@ def probe(
                 **(options or {}),
             )
             trainer = PackedTrainer(
-                watch=Watch(Looks(), collator),
+                watch=TrainingMonitor(EvaluationPlan(), collator),
                 model=model,
                 args=arguments,
-                train_dataset=rows_of(packings),
+                train_dataset=row_numbers(packings),
                 loss=loss,
                 data_collator=ahead,
             )
@@ -144,7 +144,7 @@ def probe(
     return Probe(plan.num_steps, untrained, losses)
 
 
-def plan_probe(packings: Sequence[Sequence[Shard]], num_steps: int) -> ProbePlan:
+def plan_probe(packings: Sequence[Sequence[BatchShard]], num_steps: int) -> ProbePlan:
     """Decide what to train on and what to judge by.
 
     Args:

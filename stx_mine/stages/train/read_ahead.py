@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 
-Rows = list[dict[str, int]]
+BatchRows = list[dict[str, int]]
 
 
 class ReadAhead:
@@ -22,7 +22,9 @@ class ReadAhead:
     What it returns is what the inner collator returns; a wrong guess costs time alone.
     """
 
-    def __init__(self, collator: Callable[[Rows], dict[str, Any]], packed_batch_size: int) -> None:
+    def __init__(
+        self, collator: Callable[[BatchRows], dict[str, Any]], packed_batch_size: int
+    ) -> None:
         """Wrap a collator.
 
         Args:
@@ -33,7 +35,7 @@ class ReadAhead:
         self.valid_label_columns = collator.valid_label_columns  # type: ignore[attr-defined]
         self._pool = ThreadPoolExecutor(1, "read-ahead")
         self._next_row: int | None = None
-        self._ahead: tuple[Rows, Future[dict[str, Any]]] | None = None
+        self._ahead: tuple[BatchRows, Future[dict[str, Any]]] | None = None
 
     def __enter__(self) -> "ReadAhead":
         return self
@@ -50,7 +52,7 @@ class ReadAhead:
         """Hear the first row that the sampler yields next; None: it ends."""
         self._next_row = row
 
-    def __call__(self, features: Rows) -> dict[str, Any]:
+    def __call__(self, features: BatchRows) -> dict[str, Any]:
         """The batch, made ahead if it was foreseen; begins with the next one."""
         self.settle()
         if self._ahead is not None and self._ahead[0] == features:

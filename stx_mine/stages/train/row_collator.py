@@ -14,12 +14,12 @@ from stx_mine.store.batches import text_columns
 class RowCollator(BatchCollator):
     """Reads a batch of full rows and tokenises every slot of every row."""
 
-    def collate(self, table: pa.Table, share: int = 0, num_shares: int = 1) -> dict[str, Any]:
+    def collate(self, table: pa.Table, rank: int = 0, num_ranks: int = 1) -> dict[str, Any]:
         """Model inputs of each column of a whole batch: `anchor_*`, `positive_*`, `negative_1_*`.
 
         The library's losses want no labels of rows; there is no `label`.
         """
-        assert num_shares == 1, "rows as they stand are of one process"
+        assert num_ranks == 1, "rows as they stand are of one process"
         batch: dict[str, Any] = {}
         prompts = self.prompts(table)
         for column in text_columns(self.shards[0].num_negatives):

@@ -33,7 +33,7 @@ from stx_mine.stages.train.trainer_options import (
     refuse_arguments,
     refuse_launcher,
     refuse_shapes,
-    trainer_arguments,
+    user_arguments,
 )
 from stx_mine.stages.train.training import (
     choose_rate,
@@ -67,7 +67,7 @@ def run_train(config: TrainConfig) -> StageReport:
         ArtifactError: Batches are missing, or another model is in the way.
     """
     refuse_launcher(config.precision)
-    options = trainer_arguments(
+    options = user_arguments(
         config.trainer_option, config.precision, config.gradient_checkpointing, config.compile
     )
     with joined(config.device) as processes, ExitStack() as held:

@@ -32,8 +32,8 @@ from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, reporters
 from stx_mine.stages.train.processes import average_gradients, mean_over_processes
 from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settle
 from stx_mine.stages.train.schedule import Schedule, steps_between_lines
-from stx_mine.stages.train.watch import BEST, Looks, Watch, step_facts
-from stx_mine.store.batches import Shard
+from stx_mine.stages.train.watch import BEST, EvaluationPlan, TrainingMonitor, step_facts
+from stx_mine.store.batches import BatchShard
 
 _STATE, _TENSORBOARD = "trainer_state.json", "tensorboard"
 
@@ -45,7 +45,7 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
     pass for it; a packed batch takes several, some of them repeated within the backward pass.
     """
 
-    def __init__(self, *, watch: Watch, **kwargs: Any) -> None:
+    def __init__(self, *, watch: TrainingMonitor, **kwargs: Any) -> None:
         super().__init__(evaluator=watch, **kwargs)
         self.watch = watch
         self._facts: dict[str, Tensor | int] = {}
@@ -98,7 +98,7 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         self.log(metrics)
         return metrics
 
-    def loss_of(self, batches: Sequence[tuple[Shard, int]]) -> float:
+    def loss_of(self, batches: Sequence[tuple[BatchShard, int]]) -> float:
         """The mean loss of whole batches, which the processes share.
 
         Args:
@@ -148,12 +148,12 @@ class Trained:
 def train(
     model: SentenceTransformer,
     loss: nn.Module,
-    packings: list[list[Shard]],
+    packings: list[list[BatchShard]],
     collator: BatchCollator,
     schedule: Schedule,
     folder: Path,
     num_processes: int = 1,
-    looks: Looks | None = None,
+    looks: EvaluationPlan | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Train a model in place; go on from the last checkpoint in `folder` if there is one.
@@ -174,8 +174,8 @@ def train(
         looks: What to look at while it trains; None: nothing.
         options: More keywords for the Trainer's arguments.
     """
-    looks = looks or Looks()
-    watch = Watch(looks, collator)
+    looks = looks or EvaluationPlan()
+    watch = TrainingMonitor(looks, collator)
     checkpoint = last_checkpoint(folder)
     steps_done = _steps_done(Path(checkpoint) / _STATE) if checkpoint else 0
     num_steps = count_steps(packings, schedule.num_passes)
@@ -192,7 +192,7 @@ def train(
             watch=watch,
             model=model,
             args=arguments,
-            train_dataset=rows_of(packings),
+            train_dataset=row_numbers(packings),
             loss=loss,
             data_collator=ahead,
             callbacks=callbacks,
@@ -208,20 +208,20 @@ def train(
     return Trained(state.global_step, best)
 
 
-def rows_of(packings: list[list[Shard]]) -> Dataset:
+def row_numbers(packings: list[list[BatchShard]]) -> Dataset:
     """The numbers of all rows, by which a sampler asks a collator for batches."""
     num_rows = sum(one.num_batches * one.batch_size for packing in packings for one in packing)
     return Dataset(pa.table({"row": np.arange(num_rows)}))
 
 
-def count_steps(packings: list[list[Shard]], num_passes: int) -> int:
+def count_steps(packings: list[list[BatchShard]], num_passes: int) -> int:
     """Steps of a run that reads so many packings."""
     return sum(shard.num_batches for shard in packings[0]) * num_passes
 
 
 def _arguments(
     model: SentenceTransformer,
-    packings: list[list[Shard]],
+    packings: list[list[BatchShard]],
     schedule: Schedule,
     folder: Path,
     num_processes: int,
@@ -253,7 +253,7 @@ def _arguments(
 
 def trainer_arguments(
     model: SentenceTransformer,
-    packings: list[list[Shard]],
+    packings: list[list[BatchShard]],
     schedule: Schedule,
     num_processes: int,
     **others: Any,

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from stx_mine.errors import ConfigError
 from stx_mine.models.load import is_static
 
-Precision = Literal["float32", "bf16", "fp16"]
+TrainingPrecision = Literal["float32", "bf16", "fp16"]
 
 _BATCHES = "a packed batch is the batch of one step: `stx-mine pack --batch-size` sets it"
 _ORDER = "the order is that of the packing"
@@ -72,8 +72,8 @@ _TRUE = ("1", "true", "yes", "on", "y", "t")
 _BOOLEANS = dict.fromkeys(_TRUE, True) | dict.fromkeys(("0", "false", "no", "off", "n", "f"), False)
 
 
-def trainer_arguments(
-    words: Iterable[str], precision: Precision, gradient_checkpointing: bool, compiled: bool
+def user_arguments(
+    words: Iterable[str], precision: TrainingPrecision, gradient_checkpointing: bool, compiled: bool
 ) -> dict[str, Any]:
     """Keywords for SentenceTransformerTrainingArguments.
 
@@ -144,7 +144,7 @@ def refuse_shapes(
         )
 
 
-def refuse_launcher(precision: Precision) -> None:
+def refuse_launcher(precision: TrainingPrecision) -> None:
     """Refuse what a launcher asks for by the environment and packed batches cannot have.
 
     Raises:

@@ -24,9 +24,9 @@ from stx_mine.stages.train.probe import probe
 from stx_mine.stages.train.processes import Processes
 from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.trainer import count_parameters, count_steps
-from stx_mine.stages.train.watch import BEST, Evaluate, Looks, mean_of_sets
+from stx_mine.stages.train.watch import BEST, Evaluate, EvaluationPlan, mean_of_sets
 from stx_mine.store.artifact import require
-from stx_mine.store.batches import Shard
+from stx_mine.store.batches import BatchShard
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ
 from stx_mine.store.texts import TextStore
@@ -34,7 +34,7 @@ from stx_mine.store.training_log import TRAINING_LOG
 
 
 def make_schedule(
-    config: TrainConfig, packings: list[list[Shard]], learning_rate: float
+    config: TrainConfig, packings: list[list[BatchShard]], learning_rate: float
 ) -> Schedule:
     """The schedule that the config asks for, with the rate that was chosen."""
     return Schedule(
@@ -54,7 +54,7 @@ def choose_rate(
     config: TrainConfig,
     model: SentenceTransformer,
     loss: nn.Module,
-    packings: list[list[Shard]],
+    packings: list[list[BatchShard]],
     collator: BatchCollator,
     processes: Processes,
     options: Mapping[str, Any],
@@ -87,7 +87,7 @@ def make_looks(
     folder: Path,
     sets: Sequence[EvaluationSet],
     processes: Processes,
-) -> Looks:
+) -> EvaluationPlan:
     """What to look at while the model trains.
 
     Args:
@@ -101,7 +101,7 @@ def make_looks(
     """
     held_back = kept.batches
     if not processes.is_first:
-        return Looks(held_back, bool(config.evaluation))
+        return EvaluationPlan(held_back, bool(config.evaluation))
     own = kept.packings[0][0].sources
     prompts = own[0].prompts if own and not prompts_differ(own) else {}
     batches = held_back or [
@@ -110,7 +110,7 @@ def make_looks(
     labels = batches[0][0].texts_per_label is not None
     size, steps = batches[0][0].batch_size, count_steps(kept.packings, schedule.num_passes)
     num_rows = rows_to_sample(steps, size, 1 + steps // schedule.steps_between_evaluations(steps))
-    return Looks(
+    return EvaluationPlan(
         held_back,
         bool(sets),
         folder / TRAINING_LOG,

@@ -15,7 +15,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.cosines import RowSample, measure_cosines
 from stx_mine.stages.train.processes import of_first
-from stx_mine.store.batches import Shard
+from stx_mine.store.batches import BatchShard
 from stx_mine.store.training_log import TrainingLog
 
 # Of these the mean over all sets decides which checkpoint is the best.
@@ -25,7 +25,7 @@ Evaluate = Callable[[], dict[str, dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class Looks:
+class EvaluationPlan:
     """What there is to look at; the last three in process 0 only.
 
     Attributes:
@@ -38,7 +38,7 @@ class Looks:
         reporters: `tensorboard`, `wandb`: where else to log.
     """
 
-    held_back: Sequence[tuple[Shard, int]] = ()
+    held_back: Sequence[tuple[BatchShard, int]] = ()
     evaluates: bool = False
     path: Path | None = None
     sample: Sequence[RowSample] = ()
@@ -47,10 +47,10 @@ class Looks:
     reporters: tuple[str, ...] = ()
 
 
-class Watch(BaseEvaluator):  # type: ignore[misc]
+class TrainingMonitor(BaseEvaluator):  # type: ignore[misc]
     """Measures a model at evaluations, and writes the training log; one for each process."""
 
-    def __init__(self, looks: Looks, collator: BatchCollator) -> None:
+    def __init__(self, looks: EvaluationPlan, collator: BatchCollator) -> None:
         """Watch a run whose batches, and those held back, the collator reads."""
         super().__init__()
         self.looks, self.collator = looks, collator

@@ -12,7 +12,7 @@ from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.errors import InputError
 from stx_mine.stages.verify.core.batches import Violation, check_texts
 from stx_mine.stages.verify.core.labels import check_label_batch
-from stx_mine.store.batches import POSITIVES, Shard, ragged_column
+from stx_mine.store.batches import POSITIVES, BatchShard, ragged_column
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import text_digests
 from stx_mine.store.labels import read_labels
@@ -20,7 +20,7 @@ from stx_mine.store.labels import read_labels
 _SHOWN_TEXT = 60
 
 
-def check_label_packings(folder: Path, packings: list[list[Shard]]) -> Iterator[str]:
+def check_label_packings(folder: Path, packings: list[list[BatchShard]]) -> Iterator[str]:
     """Say what is wrong in batches of the layout `labels`.
 
     Raises:
@@ -57,7 +57,7 @@ def _known_positives(folder: Path) -> Ragged:
 
 
 def _check_batch(
-    shard: Shard, table: pa.Table, members: Ragged, known: Ragged
+    shard: BatchShard, table: pa.Table, members: Ragged, known: Ragged
 ) -> Iterator[Violation]:
     assert shard.texts_per_label is not None
     text_ids, labels = (table.column(name).to_numpy() for name in ("text_id", "label"))

@@ -12,7 +12,7 @@ from stx_mine.errors import ConfigError, InputError, ViolationError
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.core.rows import RULES, KnownPairs, Slot, broken_rules, slots_of
 from stx_mine.stages.verify.row_files import RowFiles
-from stx_mine.store.report import StageReport, share
+from stx_mine.store.report import StageReport, percent
 
 SHOWN_TEXT = 60
 _Violation = tuple[int, str, tuple[Slot, ...]]
@@ -65,7 +65,7 @@ def verify_rows(path: Path, config: VerifyConfig) -> StageReport:
     starts, known = _known_pairs(files)
     if not starts[-1]:
         raise InputError(f"expected rows in {path}, found none; give a file with at least one row")
-    summary = summarise(files, known, config.batch_size, config.max_violations)
+    summary = summarise_rows(files, known, config.batch_size, config.max_violations)
     if summary.broken_rows:
         lines = [*_rule_lines(summary), _read(files), *_partial(summary)]
         named = "\n  ".join([*lines, *_sentences(files, starts, summary)])
@@ -85,7 +85,7 @@ def verify_rows(path: Path, config: VerifyConfig) -> StageReport:
     )
 
 
-def summarise(
+def summarise_rows(
     files: RowFiles, known: KnownPairs, batch_size: int, max_violations: int
 ) -> RowSummary:
     """Check every batch, a batch in memory at a time."""
@@ -156,13 +156,13 @@ def _first_violations(
 def _state(summary: RowSummary) -> str:
     return (
         f"{summary.clean_batches:,} of {summary.batches:,} batches of {summary.batch_size:,} are "
-        f"clean, {share(summary.broken_rows, summary.rows)} of {summary.rows:,} rows break a rule"
+        f"clean, {percent(summary.broken_rows, summary.rows)} of {summary.rows:,} rows break a rule"
     )
 
 
 def _rule_lines(summary: RowSummary) -> list[str]:
     return [
-        f"{what}: {share(summary.rows_by_rule[rule], summary.rows)} of the rows, "
+        f"{what}: {percent(summary.rows_by_rule[rule], summary.rows)} of the rows, "
         f"in {summary.batches_by_rule[rule]:,} batches"
         for rule, what in RULES.items()
         if summary.rows_by_rule[rule]

@@ -31,7 +31,7 @@ from stx_mine.store.batches import (
     GROUPS,
     PASSAGE_LANGUAGES,
     POSITIVES,
-    Shard,
+    BatchShard,
     list_packings,
     ragged_column,
     ragged_scores,
@@ -120,7 +120,7 @@ def _check_content(folder: Path) -> Iterator[str]:
         yield from _check_pair_packings(folder, packings)
 
 
-def _check_pair_packings(folder: Path, packings: list[list[Shard]]) -> Iterator[str]:
+def _check_pair_packings(folder: Path, packings: list[list[BatchShard]]) -> Iterator[str]:
     known, near = _ByAnchor.open(folder)
     groups = _groups(folder)
     for shards in packings:
@@ -175,7 +175,7 @@ def _groups(folder: Path) -> Groups:
 
 
 def _check_batch(
-    shard: Shard, table: pa.Table, known: _ByAnchor, near: _ByAnchor, groups: Groups
+    shard: BatchShard, table: pa.Table, known: _ByAnchor, near: _ByAnchor, groups: Groups
 ) -> Iterator[Violation]:
     anchors = table.column("anchor_id").to_numpy()
     batch = BatchIds(
@@ -215,7 +215,7 @@ def _check_languages(table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
         yield Violation(int(row), what, ())
 
 
-def _check_sources(shard: Shard, table: pa.Table) -> Iterator[Violation]:
+def _check_sources(shard: BatchShard, table: pa.Table) -> Iterator[Violation]:
     """A batch has one prompt a role: its rows are of sources that agree."""
     prompts = {one.name: one.prompts for one in shard.sources}
     names = table.column("source").to_pylist() if prompts else []
@@ -226,7 +226,7 @@ def _check_sources(shard: Shard, table: pa.Table) -> Iterator[Violation]:
             yield Violation(row, f"its source {name!r} has other prompts than {names[0]!r}", ())
 
 
-def _check_slots(shard: Shard, table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
+def _check_slots(shard: BatchShard, table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
     """Texts stand where the ids say, and each text has one id."""
     lengths = batch.negatives.lengths()
     rows, ids, digests = [], [], []
@@ -250,7 +250,7 @@ def _check_slots(shard: Shard, table: pa.Table, batch: BatchIds) -> Iterator[Vio
 
 
 def _sentence(
-    folder: Path, shard: Shard, number: int, table: pa.Table, violation: Violation
+    folder: Path, shard: BatchShard, number: int, table: pa.Table, violation: Violation
 ) -> str:
     anchor = table.column("anchor")[violation.row].as_py() or ""
     ids = ", ".join(_named(shard, table, group) for group in violation.ids)
@@ -260,7 +260,7 @@ def _sentence(
     )
 
 
-def _named(shard: Shard, table: pa.Table, text_id: int) -> str:
+def _named(shard: BatchShard, table: pa.Table, text_id: int) -> str:
     """An id, its text, and the rows of the batch that hold it."""
     negatives = ragged_column(table, "negative_ids")
     rows, text = [], ""

@@ -30,7 +30,7 @@ from stx_mine.stages.embed.stage import devices_of, run_embed
 from stx_mine.stages.embed.token_encoder import TokenEncoder, Tuning
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_array, read_json
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 
 WORDS = "the quick brown fox jumps over 13 lazy dogs (again)".split()
 TEXTS = [" ".join(WORDS[: 1 + n % 10] * (1 + n % 3)) + f" {n}" for n in range(40)]
@@ -383,7 +383,7 @@ def test_a_killed_run_ends_with_the_same_bytes(
 
 def test_every_gpu_gets_a_process_unless_something_else_gives_them_out(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    share = Share(1, 4, "plan")
+    share = TaskShard(1, 4, "plan")
     assert devices_of(EmbedConfig(), None) == ("cuda:0", "cuda:1", "cuda:2")
     assert devices_of(EmbedConfig(device="cpu, cuda:1"), None) == ("cpu", "cuda:1")
     assert devices_of(EmbedConfig(engine="ray"), None) == ()

@@ -36,7 +36,7 @@ from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.core.batches import BatchIds, check_batch, check_strict
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
-from stx_mine.store.batches import GROUPS, list_packings, slot_groups
+from stx_mine.store.batches import GROUPS, list_packings, slot_text_ids
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -571,7 +571,7 @@ def test_no_batch_has_a_chunk_of_a_positive_document_unmasked(
     for shard in (one for packing in list_packings(run / "batches") for one in packing):
         for number in range(shard.num_batches):
             table = shard.batch(number)
-            slots = slot_groups(table, shard.num_negatives)
+            slots = slot_text_ids(table, shard.num_negatives)
             texts = {int(p): store.passages["text"][int(p)].as_py() for p in slots[slots >= 0]}
             assert table.column("positive").to_pylist() == [texts[p] for p in slots[0].tolist()]
             rows = zip(

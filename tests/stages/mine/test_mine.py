@@ -27,7 +27,7 @@ from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.select import Verdict
-from stx_mine.stages.mine.hits import HitBlock, HitLayers, Source, concatenate, merge_sources
+from stx_mine.stages.mine.hits import HitBlock, HitLayers, HitSource, concatenate, merge_sources
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
@@ -289,8 +289,8 @@ def test_words_find_what_vectors_do_not_and_get_a_dense_score(run_copy):
     run = RunDir(run_copy)
     table, store = negatives(run_copy), store_of(run_copy)
     bits = np.concatenate(table["hit_sources"].to_numpy())
-    assert set(bits) == {Source.DENSE, Source.BM25, Source.DENSE | Source.BM25}
-    block = HitBlock.read(require(run, "hits", "bm25"), "hits-00000-of-00001.arrow", Source.BM25)
+    assert set(bits) == {HitSource.DENSE, HitSource.BM25, HitSource.DENSE | HitSource.BM25}
+    block = HitBlock.read(require(run, "hits", "bm25"), "hits-00000-of-00001.arrow", HitSource.BM25)
     texts = {role: getattr(store, role)["text"].to_pylist() for role in ("queries", "passages")}
     for query in range(0, 60, 7):
         words = set(re.findall(r"\w+", texts["queries"][query].lower()))
@@ -326,7 +326,9 @@ def test_candidates_come_in_as_texts(run_copy, tmp_path):
     assert manifest.counts["lines_unknown"] == 1
     table = negatives(run_copy)
     ids, bits = table["hit_ids"][5].as_py(), table["hit_sources"][5].as_py()
-    assert {one for one, bit in zip(ids, bits, strict=True) if bit & Source.CANDIDATES} == set(far)
+    assert {one for one, bit in zip(ids, bits, strict=True) if bit & HitSource.CANDIDATES} == set(
+        far
+    )
     assert table["verdicts"][5].as_py()[ids.index(far[0])] in (Verdict.POOLED, Verdict.BEYOND_POOL)
 
 
@@ -352,7 +354,7 @@ def test_candidates_come_in_as_a_trec_run(shared_data, tmp_path, delimiter):
     table = negatives(run)
     for query in range(30):
         ids, bits = table["hit_ids"][query].as_py(), table["hit_sources"][query].as_py()
-        given_ids = [i for i, bit in zip(ids, bits, strict=True) if bit & Source.CANDIDATES]
+        given_ids = [i for i, bit in zip(ids, bits, strict=True) if bit & HitSource.CANDIDATES]
         assert given_ids == [len(passages) - 1 - query]
 
 
@@ -440,7 +442,7 @@ def test_known_negatives_of_the_input_are_candidates(small_input, tmp_path):
         ids, bits = found["hit_ids"][int(query)].as_py(), found["hit_sources"][int(query)].as_py()
         codes = found["verdicts"][int(query)].as_py()
         known = {
-            passages[i]: c for i, b, c in zip(ids, bits, codes, strict=True) if b & Source.KNOWN
+            passages[i]: c for i, b, c in zip(ids, bits, codes, strict=True) if b & HitSource.KNOWN
         }
         assert extra[row] in known
         assert others[row] is None or others[row] in known
@@ -540,7 +542,7 @@ def test_parts_of_the_corpus_merge_into_the_hits_of_one_pass(
             )
             lengths = np.full(len(queries_QD), hits.ids_QK.shape[1])
             ids = Ragged(np.cumsum([0, *lengths]), hits.ids_QK.ravel())
-            sources = np.full(hits.ids_QK.size, Source.DENSE, np.uint8)
+            sources = np.full(hits.ids_QK.size, HitSource.DENSE, np.uint8)
             blocks.append(HitBlock(np.arange(9), ids, hits.scores_QK.ravel(), sources))
         merged = merge_sources(blocks)
         found.append(merged.take(np.arange(9), np.full(9, min(num_hits, num_passages))))

@@ -25,7 +25,7 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.queries import stage
 from stx_mine.stages.queries.config import QueriesConfig
-from stx_mine.stages.queries.generator import QueryGenerator, Sampling
+from stx_mine.stages.queries.generator import QueryGenerator, TokenSampling
 from stx_mine.stages.queries.stage import run_queries
 
 
@@ -334,7 +334,7 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in ("t5", "gpt2")}
 
 
-def sampling(**values: Any) -> Sampling:
+def sampling(**values: Any) -> TokenSampling:
     defaults = {
         "prompt": "{passage}",
         "max_passage_tokens": 40,
@@ -343,7 +343,7 @@ def sampling(**values: Any) -> Sampling:
         "top_p": 0.95,
         "batch_size": 4,
     }
-    return Sampling(**{**defaults, **values})
+    return TokenSampling(**{**defaults, **values})
 
 
 PASSAGES = ["a short one", "a much longer passage about something else", "third", "number four."]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.terms import (
-    merged,
+    merged_spans,
     num_words,
     same_text,
     sentences,
@@ -106,7 +106,7 @@ def test_without_leaves_exactly_the_rest(text: str, pairs: list[tuple[int, int]]
     gone = {place for a, b in spans for place in range(a, b)}
     rest = "".join(letter for place, letter in enumerate(text) if place not in gone)
     assert bare(without(text, spans)) == bare(rest)
-    union = {place for a, b in merged(spans) for place in range(a, b)}
+    union = {place for a, b in merged_spans(spans) for place in range(a, b)}
     assert union == gone
 
 

@@ -24,7 +24,7 @@ from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.processes import Processes, average_gradients, joined
 from stx_mine.stages.train.stage import run_train
-from stx_mine.store.batches import Shard, list_packings
+from stx_mine.store.batches import BatchShard, list_packings
 
 CACHED, WHOLE = 512, 1_000_000
 BATCH = 1
@@ -76,7 +76,7 @@ def run_ranks(num_processes: int, task: str, *args: object, check: bool = True) 
     return codes
 
 
-def packed_shards(folder: Path) -> list[Shard]:
+def packed_shards(folder: Path) -> list[BatchShard]:
     """Shards of the run `folder/run`."""
     return [one for packing in list_packings(folder / "run/batches") for one in packing]
 

@@ -41,7 +41,7 @@ from stx_mine.stages.train.held_back import hold_back
 from stx_mine.stages.train.probe import plan_probe
 from stx_mine.stages.train.processes import Processes
 from stx_mine.stages.train.trainer import last_checkpoint
-from stx_mine.store.batches import list_packings, slot_groups
+from stx_mine.store.batches import list_packings, slot_text_ids
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
 B = 64
@@ -156,7 +156,7 @@ def test_a_packed_batch_has_the_loss_of_loops_over_its_ids(folder, name):
     model = double_model(folder, "static")
     collator = PackedCollator(packed_shards(folder), Tokeniser(model))
     table = collator.read(BATCH)
-    ids = table.column("anchor_id").to_pylist(), slot_groups(table, 4).T.tolist()
+    ids = table.column("anchor_id").to_pylist(), slot_text_ids(table, 4).T.tolist()
     texts = {}
     for row, (anchor, slots) in zip(table.to_pylist(), zip(*ids, strict=True), strict=True):
         texts[anchor] = row["anchor"]
@@ -185,7 +185,7 @@ def test_rareness_is_one_over_the_share_of_batches(folder):
     anchors, passages = text_rareness(shards)
     collator = PackedCollator(shards, lambda texts, role, prompt: {})
     tables = [collator.read(n) for n in range(sum(shard.num_batches for shard in shards))]
-    held = [set(slot_groups(table, 4).flatten().tolist()) for table in tables]
+    held = [set(slot_text_ids(table, 4).flatten().tolist()) for table in tables]
     asked = [set(table.column("anchor_id").to_pylist()) for table in tables]
     for rareness, sets in ((anchors, asked), (passages, held)):
         for group in set().union(*sets) - {-1}:

@@ -34,7 +34,7 @@ from stx_mine.stages.train.trainer_options import (
     refuse_arguments,
     refuse_launcher,
     refuse_shapes,
-    trainer_arguments,
+    user_arguments,
 )
 from stx_mine.store.batches import list_packings
 
@@ -70,7 +70,7 @@ def config(run, model, **options):
 
 
 def arguments(*words, precision="float32", checkpointing=False, compiled=False):
-    return trainer_arguments(words, precision, checkpointing, compiled)
+    return user_arguments(words, precision, checkpointing, compiled)
 
 
 def test_options_of_the_trainer_are_read_by_their_types():

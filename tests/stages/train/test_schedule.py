@@ -28,7 +28,7 @@ from stx_mine.stages.train.schedule import Schedule, steps_between_lines
 from stx_mine.stages.train.stage import run_train
 from stx_mine.stages.train.trainer import count_steps, train
 from stx_mine.stages.train.training import diagnose_run
-from stx_mine.stages.train.watch import Looks
+from stx_mine.stages.train.watch import EvaluationPlan
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.batches import list_packings
 from stx_mine.store.run_dir import RunDir
@@ -219,7 +219,7 @@ def train_with(run, folder, values, **changes):
         seen.append(fixed_weights(model))
         return {"dev": {"ndcg@10": values[next(calls)]}}
 
-    looks = Looks(evaluates=True, path=folder / TRAINING_LOG, evaluate=evaluate)
+    looks = EvaluationPlan(evaluates=True, path=folder / TRAINING_LOG, evaluate=evaluate)
     trained = train(model, loss, packings, collator, schedule, folder / "checkpoints", 1, looks)
     return trained, seen, fixed_weights(model), read_log(folder / TRAINING_LOG)
 
@@ -275,7 +275,7 @@ def test_a_run_that_died_stops_at_the_same_step_with_the_same_best(packed_run, t
                 done = [one["step"] for one in read_log(path)]
                 return {"dev": {"ndcg@10": values[min(set(values) - set(done))]}}
 
-            looks = Looks(evaluates=True, path=path, evaluate=evaluate)
+            looks = EvaluationPlan(evaluates=True, path=path, evaluate=evaluate)
             try:
                 results[name] = (
                     train(

@@ -29,7 +29,7 @@ from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.stage import make_collator, make_loss, run_train
 from stx_mine.stages.train.trainer import train
 from stx_mine.stages.train.watch import step_facts
-from stx_mine.store.batches import Shard, list_packings, slot_groups
+from stx_mine.store.batches import BatchShard, list_packings, slot_text_ids
 from stx_mine.store.training_log import TRAINING_LOG, TrainingLog, read_log
 
 B = 64
@@ -162,7 +162,7 @@ def test_some_rows_of_a_batch_ignore_only_what_is_among_them(packings):
     for table in batches_of(packings[0])[:3]:
         rows = np.arange(0, B, 3)
         part = some_rows(table, rows, 4)
-        there = set(slot_groups(part, 4).flatten().tolist())
+        there = set(slot_text_ids(part, 4).flatten().tolist())
         for one, row in zip(part.to_pylist(), rows.tolist(), strict=True):
             whole = table.slice(row, 1).to_pylist()[0]
             assert one["row_id"] == whole["row_id"]
@@ -172,7 +172,7 @@ def test_some_rows_of_a_batch_ignore_only_what_is_among_them(packings):
 def test_holding_back_everything_is_refused(packed_run, packings):
     with pytest.raises(ConfigError, match=r"would hold back all 1 batches"):
         shard = packings[0][0]
-        hold_back([[Shard(shard.path, B, 1, 4, "merge")]] * 2, 0.1)
+        hold_back([[BatchShard(shard.path, B, 1, 4, "merge")]] * 2, 0.1)
     config = TrainConfig(run_dir=str(packed_run), device="cpu", validation_share=0.0)
     assert hold_back(packings, config.validation_share).packings is packings
 
@@ -232,10 +232,10 @@ def test_the_log_has_a_line_a_step_with_what_is_documented(packed_run, packings,
         assert {"loss", "grad_norm", "learning_rate", "eta_seconds", "peak_rss_bytes"} <= set(line)
         batch = collator([{"row": row} for row in range(number * B, (number + 1) * B)])
         table = collator.read(number)
-        filled = int((slot_groups(table, 4) >= 0).sum())
+        filled = int((slot_text_ids(table, 4) >= 0).sum())
         assert line["slots"] == B + filled
         anchors = len(set(table.column("anchor_id").to_pylist()))
-        passages = len(set(slot_groups(table, 4).flatten().tolist()) - {-1})
+        passages = len(set(slot_text_ids(table, 4).flatten().tolist()) - {-1})
         assert line["distinct"] == anchors + passages
         assert line["tokens"] == len(batch["anchor_input_ids"]) + len(batch["passage_input_ids"])
     seconds = [one["seconds"] for one in log]

@@ -19,7 +19,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import MANIFEST
-from stx_mine.store.batches import Shard, group_rows, list_packings, ragged_column
+from stx_mine.store.batches import BatchShard, group_rows, list_packings, ragged_column
 from stx_mine.store.files import checksum
 
 BATCH = 64
@@ -266,7 +266,7 @@ def test_row_groups_are_parts_or_multiples_of_batches(batch_size, expected):
 
 
 def test_a_batch_is_read_from_its_row_groups_only(packed):
-    shard = Shard.open(first_shard(packed["merge"]))
+    shard = BatchShard.open(first_shard(packed["merge"]))
     whole = pq.read_table(shard.path)
     for number in range(shard.num_batches):
         expected = whole.slice(number * BATCH, BATCH)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.pack.core.assign import Assignment
 
-Assign = Callable[[NDArray[np.int64], int], Assignment]
+AssignStratum = Callable[[NDArray[np.int64], int], Assignment]
 
 
 def cut_strata(
@@ -117,7 +117,7 @@ def assign_beside(
     order: NDArray[np.int64],
     sources: NDArray[np.int16],
     batch_size: int,
-    assign: Assign,
+    assign: AssignStratum,
     rng: np.random.Generator,
 ) -> Assignment:
     """Batches that each hold the same number of rows of a source, give or take one.

@@ -28,7 +28,7 @@ from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import CARD, POSITIVES, write_positives, write_shard
 from stx_mine.store.files import atomic, checksum
 from stx_mine.store.labels import LABELS, label_card, write_labels
-from stx_mine.store.report import StageReport, listed, make_report, share
+from stx_mine.store.report import StageReport, listed, make_report, percent
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -217,7 +217,7 @@ def _sentences(
         )
     else:
         came = (
-            f"rows: {counts['rows_in']:,} read, {share(rows, counts['rows_in'])} kept under "
+            f"rows: {counts['rows_in']:,} read, {percent(rows, counts['rows_in'])} kept under "
             f"{counts['labels']:,} labels, dropped: {listed(counts['rows_dropped']) or 'none'}"
         )
     left_out = counts["rows_left_out"]
@@ -226,7 +226,7 @@ def _sentences(
         f"labels have {least:,} to {most:,} texts, the median one {median:,}",
         f"{batches:,} batches of {size:,} rows in each of {counts['packings']} packings, at most "
         f"{config.texts_per_label} texts a label: {counts['steps']:,} optimizer steps in all",
-        f"{share(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
+        f"{percent(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
         f"{sum(left_out.values()):,} left out of one come first in the next "
         f"({listed(left_out) or 'none'})",
         f"the first batch holds {counts['labels_of_first_batch']:,} labels",

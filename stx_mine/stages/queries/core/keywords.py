@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.terms import Span, merged, term_of, terms
+from stx_mine.core.terms import Span, merged_spans, term_of, terms
 
 # A term's place in the table: two of a million terms share one in five; they weigh a bit less.
 _PLACES = 1 << 22
@@ -91,7 +91,7 @@ def keywords(
     best = [span for _, span in weighed[: min(num_terms * num_queries, len(weighed) // 2)]]
     queries = [best[number::num_queries] for number in range(num_queries)]
     return [
-        " ".join(text[start:end] for start, end in merged(spans))
+        " ".join(text[start:end] for start, end in merged_spans(spans))
         for spans in queries
         if len(spans) >= min_terms
     ]

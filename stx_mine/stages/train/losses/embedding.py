@@ -12,10 +12,10 @@ from stx_mine.models.tokenise import PAD_TO
 from stx_mine.stages.train.processes import gather_shares
 
 # Tensors, and facts about them.
-Features = dict[str, Any]
+PrefixedFeatures = dict[str, Any]
 
 
-def embed(model: nn.Module, features: Features, batch_tokens: int) -> Tensor:
+def embed(model: nn.Module, features: PrefixedFeatures, batch_tokens: int) -> Tensor:
     """Embeddings of all texts of a batch.
 
     Where a batch is more than one mini-batch, only its embeddings are kept, and each mini-batch
@@ -57,7 +57,7 @@ def embed(model: nn.Module, features: Features, batch_tokens: int) -> Tensor:
 
 
 def embed_distinct(
-    model: nn.Module, features: list[Features], labels: dict[str, Tensor], batch_tokens: int
+    model: nn.Module, features: list[PrefixedFeatures], labels: dict[str, Tensor], batch_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """Embeddings of the distinct anchors (A, D) and passages (M, D).
 
@@ -70,12 +70,12 @@ def embed_distinct(
     )
 
 
-def _forward(model: nn.Module, features: Features) -> Tensor:
+def _forward(model: nn.Module, features: PrefixedFeatures) -> Tensor:
     embedding: Tensor = model(dict(features))["sentence_embedding"]
     return embedding
 
 
-def _take(features: Features, rows: Tensor, width: int) -> Features:
+def _take(features: PrefixedFeatures, rows: Tensor, width: int) -> PrefixedFeatures:
     """Inputs of some texts, `width` columns of them, on whichever side their padding is."""
     mask_NL = features["attention_mask"]
     used = mask_NL[rows].any(0).nonzero()

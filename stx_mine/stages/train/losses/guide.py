@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import functional
 
-from stx_mine.stages.train.losses.embedding import Features, embed_distinct
+from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
 
 
 class Guidance(NamedTuple):
@@ -76,7 +76,9 @@ class Guide:
     batch_tokens: int
     tally: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64))
 
-    def embed(self, features: list[Features], labels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def embed(
+        self, features: list[PrefixedFeatures], labels: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Unit embeddings of the distinct anchors (A, D) and passages (M, D) of a batch."""
         with torch.no_grad():
             anchors, passages = embed_distinct(self.model, features, labels, self.batch_tokens)

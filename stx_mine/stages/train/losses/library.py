@@ -21,7 +21,7 @@ from sentence_transformers.util import cos_sim, dot_score
 from torch import Tensor, nn
 
 from stx_mine.errors import ConfigError
-from stx_mine.stages.train.losses.embedding import Features, embed
+from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed
 from stx_mine.stages.train.losses.guide import Guide
 from stx_mine.stages.train.processes import gather_shares
 
@@ -71,7 +71,7 @@ class LabelLoss(nn.Module):  # type: ignore[misc]
             else BatchHardSoftMarginTripletLoss(model, distance)
         )
 
-    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
+    def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one batch, as `LabelCollator` gives it."""
         own = embed(self.model, features[0], self.batch_tokens)
         embeddings_BD = gather_shares(own, int(labels["num_rows"]))

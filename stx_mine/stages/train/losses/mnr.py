@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
-from stx_mine.stages.train.losses.embedding import Features, embed_distinct
+from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
 from stx_mine.stages.train.losses.guide import Guidance, Guide
 
 
@@ -41,7 +41,7 @@ class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
         self.model, self.batch_tokens = model, batch_tokens
         self.cosine, self.dims = cosine, dims
 
-    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
+    def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one packed batch, or of this process's rows, as `PackedCollator` gives it."""
         model, tokens = self.model, self.batch_tokens
         anchors_AD, passages_MD = embed_distinct(model, features[:2], labels, tokens)
@@ -99,7 +99,7 @@ class PackedMNRLoss(PackedLoss):
         self.symmetric, self.hard_only, self.hardness = symmetric, hard_only, hardness
         self.guide = guide
 
-    def forward(self, features: list[Features], labels: dict[str, Tensor]) -> Tensor:
+    def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """As in `PackedLoss`; where there is a guide, its inputs follow those of the model."""
         if self.guide is not None:
             anchors, passages = self.guide.embed(features[2:], labels)

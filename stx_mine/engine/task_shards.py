@@ -9,10 +9,10 @@ from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
 from stx_mine.settings import StageConfig, key_fields
 from stx_mine.store.artifact import SCHEMAS
-from stx_mine.store.lock import Share
+from stx_mine.store.lock import TaskShard
 
 
-def share_of(config: StageConfig) -> Share | None:
+def task_shard_of(config: StageConfig) -> TaskShard | None:
     """The share that `--task`, Slurm or torchrun give this call; None for all tasks.
 
     Raises:
@@ -26,12 +26,12 @@ def share_of(config: StageConfig) -> Share | None:
     number, count = found
     fields = {artifact: key_fields(config, artifact) for artifact in SCHEMAS}
     content = json.dumps([type(config).__name__, count, fields], default=str)
-    return Share(number, count, hashlib.sha256(content.encode()).hexdigest()[:32])
+    return TaskShard(number, count, hashlib.sha256(content.encode()).hexdigest()[:32])
 
 
-def own_tasks(tasks: Sequence[str], share: Share | None) -> Sequence[str]:
+def own_tasks(tasks: Sequence[str], task_shard: TaskShard | None) -> Sequence[str]:
     """The tasks of a share: every n-th, so that shares are of like length."""
-    return tasks if share is None else tasks[share.number :: share.count]
+    return tasks if task_shard is None else tasks[task_shard.number :: task_shard.count]
 
 
 def local_rank() -> int | None:
