@@ -1,20 +1,34 @@
-"""How a field of a config becomes an option, a key of an artifact and a YAML key."""
+"""How a field of a config becomes an option, a YAML key and a part of an artifact's key.
 
+A config is a frozen dataclass whose fields are made by `option`. What a field needs, what it does
+not go with and its range are declared beside it and checked in one place.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields
 from shlex import quote
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from stx_mine.errors import ConfigError
 
 T = TypeVar("T")
+# The heading of what no field gives another one.
+COMMON = "Common"
 
 
 def option(
     default: T,
     help_text: str,
     affects: str = "",
+    *,
     minimum: float | None = None,
+    maximum: float | None = None,
     argument: bool = False,
+    group: str = "",
+    needs: str = "",
+    conflicts: str = "",
+    because: str = "",
+    check: Callable[[T], str] | None = None,
 ) -> T:
     """Declare a config field.
 
@@ -22,8 +36,17 @@ def option(
         default: The default value.
         help_text: One line for `--help`.
         affects: Space-separated names of the artifacts whose key holds this field.
-        minimum: The smallest valid value (inclusive), if there is one.
+        minimum: The smallest valid number (inclusive), if there is one.
+        maximum: The largest valid number (inclusive), if there is one.
         argument: Whether the CLI takes it by position.
+        group: The heading in `--help` under which it stands.
+        needs: Space-separated conditions, all of which hold where the field is not at its
+            default: `name` (another field is not at its default), `name=a|b` (it has one of these
+            values), `name|other` (one of several fields is not at its default).
+        conflicts: Space-separated conditions, none of which holds then.
+        because: Why it does not go with what it conflicts with, as the end of a sentence.
+        check: Says what is wrong with a value that is not the default, and what to do; an empty
+            string where nothing is.
 
     Returns:
         A dataclass field, typed as its default.
@@ -32,7 +55,13 @@ def option(
         "help": help_text,
         "affects": tuple(affects.split()),
         "minimum": minimum,
+        "maximum": maximum,
         "argument": argument,
+        "group": group,
+        "needs": tuple(needs.split()),
+        "conflicts": tuple(conflicts.split()),
+        "because": because,
+        "check": check,
     }
     return field(default=default, metadata=metadata)
 
@@ -41,26 +70,113 @@ def option(
 class StageConfig:
     """What every stage takes."""
 
-    run_dir: str = option("stx-run", "The run directory: one folder per artifact.")
+    run_dir: str = option("stx-run", "The run directory: one folder per artifact.", group=COMMON)
     overwrite: bool = option(
-        False, "Replace what this command owns where it was made with other settings."
+        False,
+        "Replace what this command owns where it was made with other settings.",
+        group=COMMON,
     )
 
     def __post_init__(self) -> None:
-        """Check ranges; a single string is a list of one where a list is expected.
+        """Check what is declared; a single string is a list of one where a list is expected.
 
         Raises:
-            ConfigError: A value is below its minimum.
+            ConfigError: A value is out of range, lacks what it needs, or conflicts with another.
         """
         for one in fields(self):
             if isinstance(one.default, tuple) and isinstance(getattr(self, one.name), str):
                 object.__setattr__(self, one.name, (getattr(self, one.name),))
-            minimum, value = one.metadata.get("minimum"), getattr(self, one.name)
-            is_number = isinstance(value, int | float)
-            if minimum is not None and is_number and value < minimum:
-                raise ConfigError(
-                    f"{flag(one)} must be at least {minimum:g}, found {value}; give a larger value"
-                )
+        hints = get_type_hints(type(self))
+        for one in fields(self):
+            _check_words(one, hints[one.name], getattr(self, one.name))
+            _check_range(one, getattr(self, one.name))
+        for one in given_fields(self):
+            _check_needs(self, one)
+            _check_conflicts(self, one)
+            problem = one.metadata["check"] and one.metadata["check"](getattr(self, one.name))
+            if problem:
+                raise ConfigError(problem)
+
+
+def given_fields(config: Any) -> Iterator["Field[Any]"]:
+    """The fields of a config that are not at their default, in the order of declaration."""
+    return (one for one in fields(config) if getattr(config, one.name) != one.default)
+
+
+def words_of(hint: Any) -> tuple[str, ...]:
+    """The words that a field of this type may be: of its `Literal`, wherever that stands."""
+    if get_origin(hint) is Literal:
+        return tuple(str(word) for word in get_args(hint))
+    return tuple(word for part in get_args(hint) for word in words_of(part))
+
+
+def _check_words(one: "Field[Any]", hint: Any, value: Any) -> None:
+    """Refuse a word that is none of those that the type of a field lists."""
+    words = words_of(hint)
+    for word in value if isinstance(value, tuple) else (value,):
+        if words and isinstance(word, str) and word not in words:
+            known = [*words, "a number"] if float in get_args(hint) else words
+            raise ConfigError(
+                f"{flag(one)} must be {' or '.join(known)}, found {word!r}; give one of them"
+            )
+
+
+def _check_range(one: "Field[Any]", value: Any) -> None:
+    """Refuse a number, or one of several, that is out of range."""
+    minimum, maximum = one.metadata["minimum"], one.metadata["maximum"]
+    for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, int | float):
+            continue
+        if minimum is not None and number < minimum:
+            raise ConfigError(
+                f"{flag(one)} must be at least {minimum:g}, found {number}; give a larger value"
+            )
+        if maximum is not None and number > maximum:
+            raise ConfigError(
+                f"{flag(one)} must be at most {maximum:g}, found {number}; give a smaller value"
+            )
+
+
+def _check_needs(config: Any, one: "Field[Any]") -> None:
+    by_name = {other.name: other for other in fields(config)}
+    for condition in one.metadata["needs"]:
+        if _holds(config, condition):
+            continue
+        name, _, values = condition.partition("=")
+        wanted = " or ".join(flag(by_name[part]) for part in name.split("|"))
+        found = "none"
+        if values:
+            wanted += f" {' or '.join(values.split('|'))}"
+            found = option_words(by_name[name], getattr(config, name)) or "none"
+        raise ConfigError(
+            f"{option_words(one, getattr(config, one.name))} needs {wanted}, found {found}; give "
+            f"{'it' if '|' not in condition else 'one of them'}, or leave {flag(one)} out"
+        )
+
+
+def _check_conflicts(config: Any, one: "Field[Any]") -> None:
+    by_name = {other.name: other for other in fields(config)}
+    for condition in one.metadata["conflicts"]:
+        if not _holds(config, condition):
+            continue
+        name = condition.partition("=")[0]
+        because = one.metadata["because"]
+        raise ConfigError(
+            f"{option_words(one, getattr(config, one.name))} does not fit "
+            f"{option_words(by_name[name], getattr(config, name))}"
+            f"{', ' + because if because else ''}; leave one of them out"
+        )
+
+
+def _holds(config: Any, condition: str) -> bool:
+    """Whether a condition of `needs` or `conflicts` holds."""
+    names, equals, values = condition.partition("=")
+    if not equals:
+        given = {one.name for one in given_fields(config)}
+        return not given.isdisjoint(names.split("|"))
+    value = getattr(config, names)
+    found = value if isinstance(value, tuple) else (value,)
+    return not {str(one) for one in found}.isdisjoint(values.split("|"))
 
 
 def names_of(config_type: type) -> list[str]:
@@ -73,13 +189,11 @@ def flag(one: "Field[Any]") -> str:
     return one.name.upper() if one.metadata.get("argument") else "--" + one.name.replace("_", "-")
 
 
-def spelt(command: str, config: StageConfig) -> str:
+def command_line_of(command: str, config: StageConfig) -> str:
     """The command line of a config: what is not at its default."""
     words = ["stx-mine", command]
-    for one in fields(config):
+    for one in given_fields(config):
         value = getattr(config, one.name)
-        if value == one.default:
-            continue
         words.append(quote(str(value)) if one.metadata["argument"] else option_words(one, value))
     return " ".join(words)
 
@@ -87,7 +201,11 @@ def spelt(command: str, config: StageConfig) -> str:
 def option_words(one: "Field[Any]", value: Any) -> str:
     """An option with its value or values, as one would write it."""
     values = value if isinstance(value, tuple) else (value,)
-    return flag(one) if value is True else " ".join(f"{flag(one)} {quote(str(v))}" for v in values)
+    if value is True:
+        return flag(one)
+    if values and all(isinstance(number, int) for number in values):
+        return f"{flag(one)} {','.join(map(str, values))}"
+    return " ".join(f"{flag(one)} {quote(str(word))}" for word in values)
 
 
 def key_fields(config: Any, artifact: str) -> dict[str, Any]:
@@ -100,9 +218,21 @@ def key_fields(config: Any, artifact: str) -> dict[str, Any]:
     Returns:
         Field name -> JSON-ready value, in the order of declaration.
     """
-    found = {}
-    for one in fields(config):
-        if artifact in one.metadata.get("affects", ()):
-            value = getattr(config, one.name)
-            found[one.name] = list(value) if isinstance(value, tuple) else value
-    return found
+    return {
+        one.name: _json_ready(getattr(config, one.name))
+        for one in fields(config)
+        if artifact in one.metadata["affects"]
+    }
+
+
+def key_defaults(config_type: type, artifact: str) -> dict[str, Any]:
+    """What `key_fields` gives where every field is at its default."""
+    return {
+        one.name: _json_ready(one.default)
+        for one in fields(config_type)
+        if artifact in one.metadata["affects"]
+    }
+
+
+def _json_ready(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -11,25 +11,40 @@ class SourceFields:
     """How input files are read; shared by the stages that read pairs."""
 
     corpus: str | None = option(
-        None, "A file of passages; those that only pairs name are added to it.", "texts"
+        None,
+        "A file of passages; those that only pairs name are added to it.",
+        "texts",
+        group="Input",
     )
-    query_column: str | None = option(None, "Column of the queries (default: the first).", "texts")
+    query_column: str | None = option(
+        None, "Column of the queries (default: the first).", "texts", group="Input"
+    )
     passage_column: str | None = option(
-        None, "Column of the positive passages (default: the second).", "texts"
+        None, "Column of the positive passages (default: the second).", "texts", group="Input"
     )
     negative_column: tuple[str, ...] = option(
         (),
         "Column of known negatives, which become candidates of their query; repeatable.",
         "texts",
+        group="Input",
     )
     corpus_column: str | None = option(
-        None, "Column of the corpus file's passages (default: the only or first).", "texts"
+        None,
+        "Column of the corpus file's passages (default: the only or first).",
+        "texts",
+        group="Input",
     )
     split: str | None = option(
-        None, "Which qrels of a BEIR folder (default: train, or the only one).", "texts"
+        None,
+        "Which qrels of a BEIR folder (default: train, or the only one).",
+        "texts",
+        group="Input",
     )
     min_grade: float | None = option(
-        None, "Lowest grade of a positive in the qrels (default: any above 0).", "texts"
+        None,
+        "Lowest grade of a positive in the qrels (default: any above 0).",
+        "texts",
+        group="Input",
     )
 
 
@@ -42,9 +57,10 @@ class LanguageFields:
         "Column of languages, of any file of the input; NAME with query_ or passage_ before it is "
         "for one role (default: language, where there is one).",
         "texts",
+        group="Languages",
     )
     language: str | None = option(
-        None, "Language of the texts for which no column names one.", "texts"
+        None, "Language of the texts for which no column names one.", "texts", group="Languages"
     )
 
 

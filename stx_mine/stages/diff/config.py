@@ -10,17 +10,26 @@ from stx_mine.settings import StageConfig, option
 class DiffConfig(StageConfig):
     """Say which negatives differ between two runs, and why; texts are matched by content."""
 
-    run_a: str | None = option(None, "A run directory, mined.", argument=True)
-    run_b: str | None = option(None, "Another one (default: --run-dir).", argument=True)
+    run_a: str | None = option(None, "A run directory, mined.", argument=True, group="Runs")
+    run_b: str | None = option(
+        None, "Another one (default: --run-dir).", argument=True, group="Runs"
+    )
     k: int | None = option(
         None,
         "Front of the pools whose overlap is told (default: the smaller k of mine).",
         minimum=1,
+        group="Output",
     )
-    query: str | None = option(None, "Compare one query only: its text, or its original id.")
-    limit: int = option(10, "Changes to show as examples, of every reason.", minimum=0)
+    query: str | None = option(
+        None, "Compare one query only: its text, or its original id.", group="Output"
+    )
+    limit: int = option(
+        10, "Changes to show as examples, of every reason.", minimum=0, group="Output"
+    )
     json: str | None = option(
-        None, "Write all of it as JSON to this file; -: print it instead of the table."
+        None,
+        "Write all of it as JSON to this file; -: print it instead of the table.",
+        group="Output",
     )
 
     def __post_init__(self) -> None:

@@ -10,27 +10,50 @@ class EstimateConfig(StageConfig):
     """What a training step will embed, score, hold and take, before anything is trained."""
 
     batch_size: int | None = option(
-        None, "Rows a step (default: of batches/, or 2,048).", "estimates", minimum=2
+        None, "Rows a step (default: of batches/, or 2,048).", "estimates", minimum=2, group="Step"
     )
     k: int | None = option(
-        None, "Negatives a row (default: of batches/, of mine, or 8).", "estimates", minimum=0
+        None,
+        "Negatives a row (default: of batches/, of mine, or 8).",
+        "estimates",
+        minimum=0,
+        group="Step",
     )
     epochs: int | None = option(
-        None, "Passes over the rows (default: the packings there are).", "estimates", minimum=1
+        None,
+        "Passes over the rows (default: the packings there are).",
+        "estimates",
+        minimum=1,
+        group="Step",
     )
     model: str | None = option(
-        None, "The model to train (default: the one that embedded round 1).", "estimates"
+        None,
+        "The model to train (default: the one that embedded round 1).",
+        "estimates",
+        group="Model",
     )
     max_length: int | None = option(
-        None, "Tokens kept of a text (default: as it was embedded).", "estimates", minimum=1
+        None,
+        "Tokens kept of a text (default: as it was embedded).",
+        "estimates",
+        minimum=1,
+        group="Model",
     )
     time: bool = option(
-        False, "Time a few mini-batches of the model, to tell seconds too.", "estimates"
+        False,
+        "Time a few mini-batches of the model, to tell seconds too.",
+        "estimates",
+        group="Where it runs",
     )
-    chunk_rows: int = option(2_048, "Anchors whose logits exist at one time.", minimum=1)
+    chunk_rows: int = option(
+        2_048, "Anchors whose logits exist at one time.", minimum=1, group="Model"
+    )
     batch_tokens: int | None = option(
         None,
         "Tokens that a transformer takes at one time (default: 2,048 on a CPU, 32,768 else).",
         minimum=1,
+        group="Model",
     )
-    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+    device: str | None = option(
+        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+    )

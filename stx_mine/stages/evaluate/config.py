@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from stx_mine.errors import ConfigError
 from stx_mine.inputs.config import SourceFields
 from stx_mine.settings import StageConfig, option
 
@@ -12,32 +11,37 @@ class EvaluateConfig(SourceFields, StageConfig):
     """nDCG@10, MRR@10 and Recall@100 of models on held-out pairs, with 95% intervals."""
 
     data: tuple[str, ...] = option(
-        (), "Held-out pairs or BEIR folders, one or several.", "evaluations", argument=True
+        (),
+        "Held-out pairs or BEIR folders, one or several.",
+        "evaluations",
+        argument=True,
+        group="Input",
     )
     models: tuple[str, ...] = option(
-        (), "Models to compare (default: the base model and the trained one).", "evaluations"
+        (),
+        "Models to compare (default: the base model and the trained one).",
+        "evaluations",
+        group="Models",
     )
     dims: tuple[int, ...] = option(
-        (), "Also the first so many dimensions of the embeddings, as in 64,128.", "evaluations"
+        (),
+        "Also the first so many dimensions of the embeddings, as in 64,128.",
+        "evaluations",
+        minimum=1,
+        group="Models",
     )
     source: str | None = option(
-        None, "Source of the run whose prompts the data takes.", "evaluations"
+        None, "Source of the run whose prompts the data takes.", "evaluations", group="Input"
     )
     name: str | None = option(
-        None, "Name of the evaluation, or of the overview of several (default: that of the data)."
+        None,
+        "Name of the evaluation, or of the overview of several (default: that of the data).",
+        group="Output",
     )
-    seed: int = option(42, "Seed of intervals and of the paired test.", "evaluations", minimum=0)
-    encode_batch_size: int = option(256, "Texts a forward pass.", minimum=1)
-    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
-
-    def __post_init__(self) -> None:
-        """Check what one range alone cannot tell.
-
-        Raises:
-            ConfigError: No number of dimensions.
-        """
-        super().__post_init__()
-        if any(dim < 1 for dim in self.dims):
-            raise ConfigError(
-                f"--dims must be at least 1, found {min(self.dims)}; give numbers of dimensions"
-            )
+    seed: int = option(
+        42, "Seed of intervals and of the paired test.", "evaluations", minimum=0, group="Output"
+    )
+    encode_batch_size: int = option(256, "Texts a forward pass.", minimum=1, group="Where it runs")
+    device: str | None = option(
+        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+    )

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stx_mine.errors import ConfigError
 from stx_mine.settings import StageConfig, option
 
 
@@ -17,23 +16,16 @@ class ExportConfig(StageConfig):
         "triplet",
         "Columns of sentence-transformers, JSONL of FlagEmbedding, or tables for distillation.",
         "exports",
+        group="Rows",
     )
-    k: int | None = option(None, "Negatives a row (default: the k of mine).", "exports", minimum=1)
+    k: int | None = option(
+        None, "Negatives a row (default: the k of mine).", "exports", minimum=1, group="Rows"
+    )
     scores: bool = option(
         False,
         "Scores as sentence-transformers' layouts hold them (the others always do).",
         "exports",
+        group="Rows",
+        conflicts="to=flagembedding|three-table",
+        because="which always has scores",
     )
-
-    def __post_init__(self) -> None:
-        """Check what one range alone cannot tell.
-
-        Raises:
-            ConfigError: `scores` for a layout that always has them.
-        """
-        super().__post_init__()
-        if self.scores and self.to in ("flagembedding", "three-table"):
-            raise ConfigError(
-                f"--scores changes the layouts of sentence-transformers, found --to {self.to}, "
-                "which always has scores; leave --scores out"
-            )

@@ -9,15 +9,28 @@ from stx_mine.settings import StageConfig, option
 class IndexConfig(StageConfig):
     """Build a FAISS index of the passages and measure its recall against exact search."""
 
-    factory: str = option("IVF1024,Flat", "A FAISS index factory string.", "index")
-    nprobe: int = option(16, "Cells that an IVF index visits a query.", "index", minimum=1)
+    factory: str = option("IVF1024,Flat", "A FAISS index factory string.", "index", group="Index")
+    nprobe: int = option(
+        16, "Cells that an IVF index visits a query.", "index", minimum=1, group="Index"
+    )
     refine_factor: int = option(
         1,
         "Hits proposed by the index for each one wanted; the best by their true score stay.",
         "index",
         minimum=1,
+        group="Index",
     )
-    recall_depth: int = option(100, "Recall is measured at this depth.", "index", minimum=1)
-    recall_queries: int = option(1_000, "Queries of the recall sample.", "index", minimum=1)
-    min_recall: float = option(0.0, "Below this measured recall the index is refused.", minimum=0)
-    seed: int = option(42, "Seed of the recall sample.", "index", minimum=0)
+    recall_depth: int = option(
+        100, "Recall is measured at this depth.", "index", minimum=1, group="Recall"
+    )
+    recall_queries: int = option(
+        1_000, "Queries of the recall sample.", "index", minimum=1, group="Recall"
+    )
+    min_recall: float = option(
+        0.0,
+        "Below this measured recall the index is refused.",
+        minimum=0,
+        group="Recall",
+        maximum=1,
+    )
+    seed: int = option(42, "Seed of the recall sample.", "index", minimum=0, group="Recall")

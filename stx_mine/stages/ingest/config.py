@@ -8,6 +8,16 @@ from stx_mine.inputs.config import LanguageFields, Source, SourceFields
 from stx_mine.settings import StageConfig, names_of, option
 
 
+def _unlike_chunks(chunk: tuple[int, ...]) -> str:
+    """What is wrong with a value of `chunk`."""
+    if len(chunk) == 2 and 0 <= chunk[1] < chunk[0]:
+        return ""
+    return (
+        "--chunk must be TOKENS,OVERLAP with an overlap from 0 to below the tokens, found "
+        f"{','.join(map(str, chunk))}; give such as 256,32"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChunkFields:
     """How long passages are cut."""
@@ -17,46 +27,42 @@ class ChunkFields:
         "Cut longer passages into chunks of so many tokens, of which the next repeats so many, as "
         "TOKENS,OVERLAP.",
         "texts",
+        group="Long passages",
+        needs="pairs|sources",
+        check=_unlike_chunks,
     )
     title: Literal["every", "first", "none"] = option(
         "every",
         "Titles of a BEIR corpus stand before every chunk, the first, or are left out (none).",
         "texts",
+        group="Long passages",
     )
     positive_chunk: Literal["best", "first", "all"] = option(
         "best",
         "The positive among the chunks of a positive passage: the best by the words of the query, "
         "the first, or all, a row each.",
         "texts",
+        group="Long passages",
+        needs="chunk",
     )
     tokenizer: str | None = option(
-        None, "Model whose tokens --chunk counts (default: the --model of embed).", "texts"
+        None,
+        "Model whose tokens --chunk counts (default: the --model of embed).",
+        "texts",
+        group="Long passages",
+        needs="chunk",
     )
 
-    def check_chunk(self, model: str | None) -> None:
-        """Check the options of chunks.
+    def check_tokenizer(self, model: str | None) -> None:
+        """Refuse `chunk` where no model says what a token is.
 
         Args:
             model: The model to embed with, if that is known.
 
         Raises:
-            ConfigError: A value is out of range, missing, or needs `chunk`.
+            ConfigError: There is none.
         """
-        for name in ("positive_chunk", "tokenizer"):
-            value = getattr(self, name)
-            if not self.chunk and value not in (None, "best"):
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} {value} needs --chunk TOKENS,OVERLAP, found none; "
-                    "leave it out"
-                )
-        if not self.chunk:
-            return
-        if len(self.chunk) != 2 or not 0 <= self.chunk[1] < self.chunk[0]:
-            raise ConfigError(
-                "--chunk must be TOKENS,OVERLAP with an overlap from 0 to below the tokens, found "
-                f"{','.join(map(str, self.chunk))}; give such as 256,32"
-            )
-        if self.tokenizer is None and model is None:
+        if self.chunk and self.tokenizer is None and model is None:
             raise ConfigError(
                 f"--chunk {','.join(map(str, self.chunk))} counts tokens of a model, found none; "
                 "give --tokenizer MODEL, or use embed, which takes that of its --model"
@@ -72,11 +78,13 @@ class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
         "Pairs: Parquet, JSONL, CSV or TSV (also .gz, .zst), or a BEIR folder.",
         "texts",
         argument=True,
+        group="Input",
     )
     sources: tuple[Source, ...] | None = option(
         None,
         "Several sources instead of PAIRS: a YAML list of name, path, weight, query_prompt ...",
         "texts",
+        group="Input",
     )
 
     def __post_init__(self) -> None:
@@ -86,11 +94,7 @@ class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
             ConfigError: PAIRS or its options stand beside sources, or a name stands twice.
         """
         super().__post_init__()
-        self.check_chunk(self.embedding_model)
-        if self.chunk and self.pairs is None and self.sources is None:
-            raise ConfigError(
-                "--chunk cuts the passages of PAIRS or --sources, found neither; name them"
-            )
+        self.check_tokenizer(self.embedding_model)
         if self.sources is None:
             return
         of_source = (*names_of(SourceFields), *names_of(LanguageFields))

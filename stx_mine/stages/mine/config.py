@@ -10,92 +10,153 @@ from stx_mine.settings import option
 HIT_SOURCES = ("dense", "bm25")
 
 
+def _unlike_sources(sources: str) -> str:
+    """What is wrong with a value of `sources`."""
+    names = {name.strip() for name in sources.split(",")}
+    if "dense" in names <= set(HIT_SOURCES):
+        return ""
+    return (
+        f"--sources must be dense or dense,bm25, found {sources!r}; other retrievers come in by "
+        "--candidates"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class MineConfig(EngineConfig):
     """Search deeply, filter, keep an ordered pool of negatives a pair."""
 
-    k: int = option(8, "Negatives a row that pack will bind.", "negatives", minimum=1)
-    pool: int = option(30, "Negatives kept a pair; never fewer than k.", "negatives", minimum=1)
+    k: int = option(8, "Negatives a row that pack will bind.", "negatives", minimum=1, group="Pool")
+    pool: int = option(
+        30, "Negatives kept a pair; never fewer than k.", "negatives", minimum=1, group="Pool"
+    )
     depth: int = option(
-        100, "Candidates searched a query, beyond its known positives.", "negatives", minimum=1
+        100,
+        "Candidates searched a query, beyond its known positives.",
+        "negatives",
+        minimum=1,
+        group="Search",
     )
     max_depth: int | None = option(
         None,
         "Queries with fewer than k negatives are searched again, four times deeper, up to this.",
         "negatives",
         minimum=1,
+        group="Search",
     )
     search: Literal["auto", "exact", "faiss"] = option(
-        "auto", "exact, faiss (needs index/), or auto: faiss where index/ exists.", "hits"
+        "auto",
+        "exact, faiss (needs index/), or auto: faiss where index/ exists.",
+        "hits",
+        group="Search",
     )
     sources: str = option(
-        "dense", "Where candidates come from: dense, or dense,bm25 (needs bm25s).", "negatives"
+        "dense",
+        "Where candidates come from: dense, or dense,bm25 (needs bm25s).",
+        "negatives",
+        group="Search",
+        check=_unlike_sources,
     )
     candidates: str | None = option(
-        None, "Candidates of another retriever: a TREC run, or a file of query and passage texts."
+        None,
+        "Candidates of another retriever: a TREC run, or a file of query and passage texts.",
+        group="Search",
     )
     negative_language: Literal["any", "same", "cross"] = option(
         "any",
         "Negatives in the language of their query (same), in others (cross), or in any; what is "
         "unknown is kept.",
         "negatives",
+        group="Rules",
     )
     range_min: int = option(
-        0, "First rank that may be a negative (0-based).", "negatives", minimum=0
+        0, "First rank that may be a negative (0-based).", "negatives", minimum=0, group="Rules"
     )
     range_max: int | None = option(
-        None, "Rank at which the window ends (exclusive).", "negatives", minimum=1
+        None, "Rank at which the window ends (exclusive).", "negatives", minimum=1, group="Rules"
     )
-    min_score: float | None = option(None, "Lowest score of a negative.", "negatives")
-    max_score: float | None = option(None, "Highest score of a negative.", "negatives")
+    min_score: float | None = option(
+        None, "Lowest score of a negative.", "negatives", group="Rules"
+    )
+    max_score: float | None = option(
+        None, "Highest score of a negative.", "negatives", group="Rules"
+    )
     absolute_margin: float | None = option(
-        None, "Keep a candidate if score <= positive - margin.", "negatives", minimum=0
+        None,
+        "Keep a candidate if score <= positive - margin.",
+        "negatives",
+        minimum=0,
+        group="Rules",
     )
     relative_margin: float | None = option(
         0.05,
         "Keep a candidate if score <= positive - |positive| * margin; none: off.",
         "negatives",
         minimum=0,
+        group="Rules",
     )
     upper_margin: float | None = option(
-        None, "Keep a candidate if score >= positive - margin (semi-hard).", "negatives", minimum=0
+        None,
+        "Keep a candidate if score >= positive - margin (semi-hard).",
+        "negatives",
+        minimum=0,
+        group="Rules",
     )
     positive_score: Literal["lowest", "pair"] = option(
-        "lowest", "Margins count from the query's lowest positive, or the pair's own.", "negatives"
+        "lowest",
+        "Margins count from the query's lowest positive, or the pair's own.",
+        "negatives",
+        group="Rules",
     )
     closeness: float | None = option(
         None,
         "Drop a candidate c if cos(q,c) + cos(p,c) > closeness x (1 + cos(q,p)); 0.7 is measured.",
         "negatives",
         minimum=0,
+        group="Rules",
     )
     min_positive_percentile: float | None = option(
         None,
         "Drop pairs whose positive scores above fewer than this percent of random passages.",
         "negatives",
         minimum=0,
+        group="Rules",
+        maximum=100,
     )
     max_uses: int | None = option(
-        None, "How often one passage may be a negative: its best uses stay.", "negatives", minimum=1
+        None,
+        "How often one passage may be a negative: its best uses stay.",
+        "negatives",
+        minimum=1,
+        group="Rules",
     )
     sampling: Literal["top", "random", "weighted"] = option(
         "top",
         "The pool takes the best candidates, draws evenly, or draws by exp(score / temperature).",
         "negatives",
+        group="Pool",
     )
     sampling_temperature: float = option(
-        0.05, "Temperature of weighted sampling.", "negatives", minimum=1e-6
+        0.05, "Temperature of weighted sampling.", "negatives", minimum=1e-6, group="Pool"
     )
     short_rows: Literal["keep", "drop"] = option(
-        "keep", "What becomes of rows with fewer than k negatives.", "negatives"
+        "keep", "What becomes of rows with fewer than k negatives.", "negatives", group="Pool"
     )
-    seed: int = option(42, "Seed of sampling.", "negatives", minimum=0)
-    query_block: int = option(4_096, "Queries a search task.", "hits", minimum=1)
-    passage_block: int = option(16_384, "Passages a matrix product.", minimum=1)
+    seed: int = option(42, "Seed of sampling.", "negatives", minimum=0, group="Pool")
+    query_block: int = option(
+        4_096, "Queries a search task.", "hits", minimum=1, group="Where it runs"
+    )
+    passage_block: int = option(
+        16_384, "Passages a matrix product.", minimum=1, group="Where it runs"
+    )
     corpus_parts: int = option(
-        1, "Parts of a corpus larger than one device: searched by tasks of their own.", minimum=1
+        1,
+        "Parts of a corpus larger than one device: searched by tasks of their own.",
+        minimum=1,
+        group="Where it runs",
     )
-    device: str | None = option(None, "cpu, cuda, mps ... (default: the best one seen).")
+    device: str | None = option(
+        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+    )
 
     def __post_init__(self) -> None:
         """Check what one range alone cannot tell.
@@ -109,7 +170,8 @@ class MineConfig(EngineConfig):
                 f"--range-max must be above --range-min, found {self.range_max} and "
                 f"{self.range_min}; ranks are 0-based and the window is half-open"
             )
-        if None not in (self.min_score, self.max_score) and self.min_score > self.max_score:  # type: ignore[operator]
+        lowest, highest = self.min_score, self.max_score
+        if lowest is not None and highest is not None and lowest > highest:
             raise ConfigError(
                 f"--min-score must not be above --max-score, found {self.min_score} and "
                 f"{self.max_score}; swap them"
@@ -122,11 +184,6 @@ class MineConfig(EngineConfig):
             raise ConfigError(
                 f"--max-depth must be at least --depth {self.depth}, found {self.max_depth}; "
                 f"give --depth {self.max_depth} or a larger --max-depth"
-            )
-        if not set(self.source_names) <= set(HIT_SOURCES) or "dense" not in self.source_names:
-            raise ConfigError(
-                f"--sources must be dense or dense,bm25, found {self.sources!r}; "
-                "other retrievers come in by --candidates"
             )
 
     @property

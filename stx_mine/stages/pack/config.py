@@ -5,118 +5,148 @@ from typing import Any, Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.settings import flag, option
-
-_PAIRS, _LABELS, _FILE = "--layout inline or ids", "--layout labels", "--labeled"
-# Option of pack -> what heeds it.
-_LAYOUT_OPTIONS = {
-    **dict.fromkeys(("policy", "k", "near_positive_margin", "rotate", "order", "cluster"), _PAIRS),
-    **dict.fromkeys(("scores", "engine", "task"), _PAIRS),
-    **dict.fromkeys(("labeled", "texts_per_label"), _LABELS),
-    **dict.fromkeys(("text_column", "label_column"), _FILE),
-}
+from stx_mine.settings import option
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig(EngineConfig):
     """Bind negatives and write batches into Parquet shards, one packing per epoch."""
 
-    batch_size: int = option(2_048, "Rows that one optimizer step sees.", "batches", minimum=2)
+    batch_size: int = option(
+        2_048, "Rows that one optimizer step sees.", "batches", minimum=2, group="Batches"
+    )
     policy: Literal["merge", "strict"] = option(
         "merge",
         "merge: each text once a batch, known positives masked; strict: for any trainer.",
         "batches",
+        group="Batches",
+        needs="layout=inline|ids",
     )
-    k: int | None = option(None, "Negatives a row (default: the k of mine).", "batches", minimum=0)
+    k: int | None = option(
+        None,
+        "Negatives a row (default: the k of mine).",
+        "batches",
+        minimum=0,
+        group="Batches",
+        needs="layout=inline|ids",
+    )
     layout: Literal["inline", "ids", "labels"] = option(
         "inline",
         "inline: texts in the shards; ids: texts beside them; labels: (text, label) rows.",
         "batches",
+        group="Shards",
     )
     labeled: str | None = option(
         None,
         "Rows of --layout labels: Parquet, JSONL, CSV or TSV (default: labels of the run's pairs).",
         "batches",
+        group="Labels",
+        needs="layout=labels",
     )
     text_column: str | None = option(
-        None, "Its column of texts (default: text, or the first).", "batches"
+        None,
+        "Its column of texts (default: text, or the first).",
+        "batches",
+        group="Labels",
+        needs="labeled",
     )
     label_column: str | None = option(
-        None, "Its column of labels (default: label, or the second).", "batches"
+        None,
+        "Its column of labels (default: label, or the second).",
+        "batches",
+        group="Labels",
+        needs="labeled",
     )
     texts_per_label: int = option(
-        4, "Texts that a label has in a batch of --layout labels, at most.", "batches", minimum=2
+        4,
+        "Texts that a label has in a batch of --layout labels, at most.",
+        "batches",
+        minimum=2,
+        group="Labels",
+        needs="layout=labels",
     )
     near_positive_margin: float | None = option(
         None,
         "Passages that score above a row's positive - margin are no negatives of it, of any kind.",
         "batches",
+        group="Rows that meet",
+        needs="layout=inline|ids",
     )
-    rotate: bool = option(False, "Bind other negatives of the pool in other packings.", "batches")
+    rotate: bool = option(
+        False,
+        "Bind other negatives of the pool in other packings.",
+        "batches",
+        group="Rows that meet",
+        needs="layout=inline|ids",
+    )
     order: Literal["random", "easy-to-hard", "hard-to-easy"] = option(
         "random",
         "Order of the batches; a hard row has candidates near or above its positive.",
         "batches",
+        group="Rows that meet",
+        needs="layout=inline|ids",
     )
     cluster: float | None = option(
         None,
         "Batches of like queries, from 0 (random) to 1 (neighbouring topics only).",
         "batches",
         minimum=0,
+        group="Rows that meet",
+        maximum=1,
+        needs="layout=inline|ids",
+        conflicts="order",
+        because="which also decides which rows meet",
     )
     sources_per_batch: Literal["auto", "one", "mixed"] = option(
         "auto",
         "Sources in a batch: one, mixed in proportion, or auto: one where their prompts differ.",
         "batches",
+        group="Several sources",
     )
     source_temperature: float = option(
         1.0,
         "A source's share of a packing: (weight x rows) ^ (1 / temperature).",
         "batches",
         minimum=0.01,
+        group="Several sources",
     )
     scores: bool = option(
-        False, "Store the scores of each row by the model that mined, to be distilled.", "batches"
+        False,
+        "Store the scores of each row by the model that mined, to be distilled.",
+        "batches",
+        group="Shards",
+        needs="layout=inline|ids",
     )
-    dry_run: bool = option(False, "Write nothing; say what each policy would give, and advise.")
+    dry_run: bool = option(
+        False, "Write nothing; say what each policy would give, and advise.", group="Batches"
+    )
     packings: int | None = option(
-        None, "Different packings (default: 2, or as many as make 12 steps).", "batches", minimum=1
+        None,
+        "Different packings (default: 2, or as many as make 12 steps).",
+        "batches",
+        minimum=1,
+        group="Batches",
     )
-    seed: int = option(42, "Seed; packing e is seeded by (seed, e).", "batches", minimum=0)
+    seed: int = option(
+        42, "Seed; packing e is seeded by (seed, e).", "batches", minimum=0, group="Batches"
+    )
     shard_rows: int = option(
-        65_536, "Rows a shard; rounded to whole batches.", "batches", minimum=1
+        65_536, "Rows a shard; rounded to whole batches.", "batches", minimum=1, group="Shards"
     )
 
     def __post_init__(self) -> None:
         """Check what one range alone cannot tell.
 
         Raises:
-            ConfigError: A value is too large, or two do not fit one another.
+            ConfigError: The layout has no tasks to divide, or batches would not hold whole labels.
         """
         super().__post_init__()
-        if self.cluster is not None and self.cluster > 1:
-            raise ConfigError(f"--cluster must be at most 1, found {self.cluster:g}; give 1")
-        if self.cluster is not None and self.order != "random":
-            raise ConfigError(
-                f"--cluster {self.cluster:g} and --order {self.order} both decide which rows meet; "
-                "give one of them"
-            )
-        self._check_layout()
-
-    def _check_layout(self) -> None:
-        """Refuse options that the layout would not heed.
-
-        Raises:
-            ConfigError: There is one, or batches would not hold whole groups of texts.
-        """
-        heeded = {_LABELS if self.layout == "labels" else _PAIRS, _FILE if self.labeled else ""}
-        for one in fields(self):
-            value, needs = getattr(self, one.name), _LAYOUT_OPTIONS.get(one.name)
-            if needs is not None and needs not in heeded and value != one.default:
+        for name in ("engine", "task"):
+            value = getattr(self, name)
+            if self.layout == "labels" and value != getattr(type(self), name):
                 raise ConfigError(
-                    f"{flag(one)} {value} needs {needs}, found --layout {self.layout}"
-                    f"{f' and {_FILE} {self.labeled}' if self.labeled else ''}; leave out one of "
-                    "them"
+                    f"--{name} {value} needs --layout inline or ids, found --layout labels, which "
+                    "one process packs; leave one of them out"
                 )
         if self.layout == "labels" and self.batch_size % self.texts_per_label:
             lower = self.batch_size // self.texts_per_label * self.texts_per_label
@@ -131,7 +161,7 @@ class PackConfig(EngineConfig):
         kept: dict[str, Any] = {
             one.name: getattr(self, one.name)
             for one in fields(self)
-            if one.name not in _LAYOUT_OPTIONS
+            if not one.metadata["needs"] and one.name not in ("engine", "task", "layout")
         }
         kept["layout"] = layout
         if layout == "labels":

@@ -9,7 +9,7 @@ from stx_mine.errors import ConfigError
 from stx_mine.models.load import is_static
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
-from stx_mine.settings import spelt
+from stx_mine.settings import command_line_of
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.collator import PackedCollator
@@ -62,7 +62,7 @@ def check_batches(config: TrainConfig, shard: BatchShard, packed_by: dict[str, A
         found, needs = found or "none", needs or "negatives in the rows"
         changes["k"] = None
     if needs:
-        command = spelt("pack", PackConfig(**{**vars(pack), **changes}))
+        command = command_line_of("pack", PackConfig(**{**vars(pack), **changes}))
         raise ConfigError(
             f"--loss {config.loss} needs {needs}, found {found} in {shard.path.parent.parent}/; "
             f"run `{command}`"

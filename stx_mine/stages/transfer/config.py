@@ -10,10 +10,15 @@ class StorageConfig(StageConfig):
     """Which artifacts move between the run directory and a URL."""
 
     url: str | None = option(
-        None, "Where published artifacts lie: s3://, gs://, file:// ... (fsspec).", argument=True
+        None,
+        "Where published artifacts lie: s3://, gs://, file:// ... (fsspec).",
+        argument=True,
+        group="What and where",
     )
     artifact: tuple[str, ...] = option(
-        (), "An artifact, as texts or hits/dense; repeatable (default: all that are finished)."
+        (),
+        "An artifact, as texts or hits/dense; repeatable (default: all that are finished).",
+        group="What and where",
     )
 
 

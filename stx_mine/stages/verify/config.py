@@ -13,17 +13,22 @@ class VerifyConfig(StageConfig):
         None,
         "A folder of packed batches (default: batches/ of the run), or a file or folder of rows.",
         argument=True,
+        group="Input",
     )
     batch_size: int | None = option(
-        None, "Rows a batch of rows that `stx-mine pack` did not write.", minimum=2
+        None, "Rows a batch of rows that `stx-mine pack` did not write.", minimum=2, group="Input"
     )
     anchor_column: str | None = option(
-        None, "Column of their anchors (default: anchor, or the first of texts)."
+        None, "Column of their anchors (default: anchor, or the first of texts).", group="Input"
     )
     positive_column: str | None = option(
-        None, "Column of their positives (default: positive, or the next of texts)."
+        None, "Column of their positives (default: positive, or the next of texts).", group="Input"
     )
     negative_column: tuple[str, ...] = option(
-        (), "Column of their negatives, repeatable (default: negative*, or all that are left)."
+        (),
+        "Column of their negatives, repeatable (default: negative*, or all that are left).",
+        group="Input",
     )
-    max_violations: int = option(10, "Violations to name before stopping.", minimum=1)
+    max_violations: int = option(
+        10, "Violations to name before stopping.", minimum=1, group="Output"
+    )
