@@ -2,7 +2,7 @@
 
     python -m benchmarks.mine_workers {ours,reselect,peer,search_ours,search_faiss} WORKPLACE [RUN]
 
-Every worker imports only what it measures (`stx_mine.config` needs nothing), and reads the
+Every worker imports only what it measures (configs need nothing), and reads the
 embeddings from the files of the run.
 """
 

@@ -346,11 +346,11 @@ def test_the_entry_of_a_command_runs_its_config(command: str) -> None:
 
 
 def test_a_field_affects_artifacts_that_exist() -> None:
-    from stx_mine.store.artifact import SCHEMAS
+    from stx_mine.store.kinds import KINDS
 
     for config_type in (one.config for one in COMMANDS.values()):
         for one in fields(config_type):
-            assert set(one.metadata["affects"]) <= set(SCHEMAS), one.name
+            assert set(one.metadata["affects"]) <= set(KINDS), one.name
 
 
 @pytest.mark.parametrize("config_type", [one.config for one in COMMANDS.values()])

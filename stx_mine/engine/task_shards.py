@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
 from stx_mine.settings import StageConfig, key_fields
-from stx_mine.store.artifact import SCHEMAS
+from stx_mine.store.kinds import KINDS
 from stx_mine.store.lock import TaskShard
 
 
@@ -24,7 +24,7 @@ def task_shard_of(config: StageConfig) -> TaskShard | None:
     if found is None or found == (0, 1):
         return None
     number, count = found
-    fields = {artifact: key_fields(config, artifact) for artifact in SCHEMAS}
+    fields = {artifact: key_fields(config, artifact) for artifact in KINDS}
     content = json.dumps([type(config).__name__, count, fields], default=str)
     return TaskShard(number, count, hashlib.sha256(content.encode()).hexdigest()[:32])
 

@@ -7,7 +7,7 @@ of another key is refused, naming what differs.
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,12 @@ import xxhash
 
 from stx_mine import __version__
 from stx_mine.errors import ArtifactError
+from stx_mine.settings import StageConfig, key_defaults, key_fields
 from stx_mine.store.files import checksum, publish_directory, read_json, write_json
-from stx_mine.store.run_dir import MAKERS, RunDir
+from stx_mine.store.kinds import KINDS
+from stx_mine.store.run_dir import RunDir
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
-SCHEMAS = {
-    "queries": 1,
-    "texts": 2,
-    "embeddings": 1,
-    "index": 1,
-    "hits": 2,
-    "negatives": 3,
-    "batches": 3,
-    "model": 1,
-    "evaluations": 2,
-    "estimates": 1,
-    "exports": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -70,9 +59,10 @@ class Artifact:
         self,
         run: RunDir,
         name: str,
+        config: StageConfig | None = None,
         *,
-        fields: dict[str, Any],
         inputs: dict[str, str],
+        fields: dict[str, Any] | None = None,
         overwrite: bool = False,
         view: bool = False,
         subfolder: str | None = None,
@@ -83,8 +73,11 @@ class Artifact:
         Args:
             run: The run directory.
             name: Name of the artifact.
-            fields: The settings that decide its bytes, JSON-ready.
+            config: The config of the stage. A field of it that an earlier plan lacks, because it
+                is newer than that plan, counts as being at its default.
             inputs: Digests of the artifacts that it reads, by name.
+            fields: The settings that decide its bytes, JSON-ready; None for the fields of the
+                config that affect it.
             overwrite: Replace an artifact of another key.
             view: The artifact is cheap: one of another key is rebuilt beside and swapped.
             subfolder: For artifacts of which a run holds several.
@@ -94,19 +87,23 @@ class Artifact:
         Raises:
             ArtifactError: The folder was planned with other settings.
         """
-        self.run, self.name, self.view, self.grows = run, name, view, grows
+        self.run, self.name, self.config, self.view, self.grows = run, name, config, view, grows
         self.target = run.folder(name) / subfolder if subfolder else run.folder(name)
+        if fields is None:
+            fields = key_fields(config, name)
         self.plan: dict[str, Any] = {
             "artifact": name,
-            "schema": SCHEMAS[name],
-            "fields": json.loads(json.dumps(fields)),
+            "schema": KINDS[name].schema,
+            "fields": json.loads(
+                json.dumps(key_fields(config, name) if fields is None else fields)
+            ),
             "inputs": inputs,
         }
         self.plan["key"] = digest_of(self.plan)
-        old_plan = self.target / PLAN
-        same = old_plan.exists() and read_json(old_plan).get("key") == self.plan["key"]
-        if old_plan.exists() and not same and not overwrite and not view:
-            raise ArtifactError(_difference(self.target, name, read_json(old_plan), self.plan))
+        old_plan = read_json(self.target / PLAN) if (self.target / PLAN).exists() else None
+        same = old_plan is not None and self._adopt(old_plan)
+        if old_plan is not None and not same and not overwrite and not view:
+            raise ArtifactError(self._difference(old_plan))
         self.manifest = self._finished() if same and not (overwrite and view) else None
         self._swap = view and self.manifest is None
         self.folder = (
@@ -114,6 +111,46 @@ class Artifact:
         )
         # Removed in begin(), so that a mistake found before it costs nothing.
         self._replace = self._swap or (overwrite and not same)
+
+    def _adopt(self, old_plan: dict[str, Any]) -> bool:
+        """Take over an earlier plan that means the same; whether it does.
+
+        A plan of an earlier version may lack fields that have come since. Its key stands in what
+        was made from it, so that it is kept.
+        """
+        if old_plan.get("key") == self.plan["key"]:
+            return True
+        if any(old_plan.get(part) != self.plan[part] for part in ("schema", "inputs")):
+            return False
+        if self._with_defaults(old_plan) != self._with_defaults(self.plan):
+            return False
+        self.plan = {part: old_plan[part] for part in self.plan}
+        return True
+
+    def _with_defaults(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a plan, those that it lacks at their defaults."""
+        defaults = key_defaults(type(self.config), self.name) if self.config else {}
+        return {**defaults, **plan.get("fields", {})}
+
+    def _difference(self, old_plan: dict[str, Any]) -> str:
+        """What makes an earlier plan another one, for a person."""
+        before, after = self._with_defaults(old_plan), self._with_defaults(self.plan)
+        parts = [
+            f"{name} was {before.get(name)!r} and is {after.get(name)!r} now"
+            for name in {**after, **before}
+            if before.get(name) != after.get(name)
+        ]
+        inputs, new_inputs = old_plan.get("inputs", {}), self.plan["inputs"]
+        parts += [
+            f"{name}/ has changed since"
+            for name in {**new_inputs, **inputs}
+            if inputs.get(name) != new_inputs.get(name)
+        ]
+        schemas = f"its schema was {old_plan.get('schema')} and is {self.plan['schema']} now"
+        return (
+            f"{self.target}/ was planned with other settings: {'; '.join(parts) or schemas}; give "
+            f"--overwrite to replace {self.name}/, or another --run-dir to keep both"
+        )
 
     @property
     def done(self) -> bool:
@@ -163,7 +200,6 @@ class Artifact:
         self,
         files: list[str],
         *,
-        config: dict[str, Any],
         counts: dict[str, Any],
         extra: dict[str, Any] | None = None,
     ) -> Manifest:
@@ -171,7 +207,6 @@ class Artifact:
 
         Args:
             files: Paths below the folder that belong to the artifact.
-            config: The whole config of the stage.
             counts: Numbers of what came in, was kept, was dropped.
             extra: Whatever else readers need.
 
@@ -181,7 +216,7 @@ class Artifact:
         with self.run.exclusive():
             # Another share may have finished it at the same time.
             found = None if self.grows or self._swap else self._finished()
-            self.manifest = found or self._publish(files, config, counts, extra or {})
+            self.manifest = found or self._publish(files, counts, extra or {})
         return self.manifest
 
     def reload(self) -> bool:
@@ -192,7 +227,6 @@ class Artifact:
     def _publish(
         self,
         files: list[str],
-        config: dict[str, Any],
         counts: dict[str, Any],
         extra: dict[str, Any],
     ) -> Manifest:
@@ -210,7 +244,7 @@ class Artifact:
             "digest": self.plan["key"] if self.grows else digest,
             "counts": counts,
             "extra": extra,
-            "config": config,
+            "config": asdict(self.config) if self.config else {},
             "files": listed,
             "stx_mine": __version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -235,14 +269,14 @@ def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
         ArtifactError: It is missing, unfinished or stale; the message names the command.
     """
     folder = run.folder(name) / subfolder if subfolder else run.folder(name)
-    command = MAKERS[name]
+    command = KINDS[name].maker
     if not (folder / MANIFEST).exists():
         state = "unfinished" if (folder / PLAN).exists() else "missing"
         raise ArtifactError(f"{folder}/ is {state}; run `{command}` first (--run-dir {run.path})")
     manifest = read_manifest(folder)
     for input_name, digest in manifest.content["inputs"].items():
         part, _, folder_name = input_name.partition("/")
-        if part in MAKERS and require(run, part, folder_name or None).digest != digest:
+        if part in KINDS and require(run, part, folder_name or None).digest != digest:
             raise ArtifactError(
                 f"{folder}/ is stale: {input_name}/ has changed since; "
                 f"run `{command} --overwrite` (--run-dir {run.path})"
@@ -272,22 +306,3 @@ def digest_of(content: Any) -> str:
     """The xxh3-128 digest of something JSON-ready, in hex; the order of keys plays no part."""
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
     return xxhash.xxh3_128_hexdigest(canonical)
-
-
-def _difference(folder: Path, name: str, old: dict[str, Any], new: dict[str, Any]) -> str:
-    parts = []
-    for section in ("fields", "inputs"):
-        before, after = old.get(section, {}), new[section]
-        for field in [*after, *(name for name in before if name not in after)]:
-            if before.get(field) != after.get(field):
-                if section == "inputs":
-                    parts.append(f"{field}/ has changed since")
-                else:
-                    parts.append(
-                        f"{field} was {before.get(field)!r} and is {after.get(field)!r} now"
-                    )
-    what = "; ".join(parts) or f"its schema was {old.get('schema')} and is {new['schema']} now"
-    return (
-        f"{folder}/ was planned with other settings: {what}; give --overwrite to replace {name}/, "
-        "or another --run-dir to keep both"
-    )

@@ -1,27 +1,11 @@
-"""The run directory: where each artifact lies, who makes it."""
+"""The run directory: where each artifact lies, and who holds it."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from stx_mine.errors import ArtifactError
+from stx_mine.store.kinds import KINDS
 from stx_mine.store.lock import RunLock, TaskShard
-
-# Artifact -> the command that makes or renews it.
-MAKERS = {
-    "queries": "stx-mine queries PAIRS",
-    "texts": "stx-mine embed PAIRS",
-    "embeddings": "stx-mine embed",
-    "index": "stx-mine index",
-    "hits": "stx-mine mine",
-    "negatives": "stx-mine mine",
-    "batches": "stx-mine pack",
-    "model": "stx-mine train",
-    "evaluations": "stx-mine evaluate",
-    "estimates": "stx-mine estimate",
-    "exports": "stx-mine export",
-}
-# What a round (rounds/N/ of a run) reads from the run that it belongs to.
-_SHARED_BY_ROUNDS = ("texts",)
 
 
 class RunDir:
@@ -43,7 +27,7 @@ class RunDir:
 
     def folder(self, artifact: str) -> Path:
         """Where an artifact lies."""
-        if artifact in _SHARED_BY_ROUNDS:
+        if KINDS[artifact].shared_by_rounds:
             return self.first_round.path / artifact
         return self.path / artifact
 
@@ -61,7 +45,7 @@ class RunDir:
             what = "something else" if self.path.exists() else "nothing"
             raise ArtifactError(
                 f"expected a run directory at {self.path}, found {what}; check the path, or begin "
-                f"a run with `{MAKERS['texts']} --run-dir {self.path}`"
+                f"a run with `{KINDS['texts'].maker} --run-dir {self.path}`"
             )
 
     def lock(

@@ -281,9 +281,7 @@ def test_two_shares_that_end_at_once_publish_once(tmp_path: Path) -> None:
         found = []
         threads = [
             threading.Thread(
-                target=lambda one=one, by=by: found.append(
-                    one.finish(FILES, config={}, counts={"by": by})
-                )
+                target=lambda one=one, by=by: found.append(one.finish(FILES, counts={"by": by}))
             )
             for by, one in enumerate(artifacts)
         ]

@@ -15,9 +15,11 @@ import pytest
 from conftest import Cli, cli_command, cli_environment
 
 from stx_mine.errors import ArtifactError, LockedError
-from stx_mine.store.artifact import MANIFEST, PLAN, SCHEMAS, Artifact, Manifest, require
+from stx_mine.stages.index.config import IndexConfig
+from stx_mine.store.artifact import MANIFEST, PLAN, Artifact, Manifest, require
 from stx_mine.store.files import StoredArray, atomic, checksum, read_json, write_array, write_json
-from stx_mine.store.run_dir import MAKERS, RunDir
+from stx_mine.store.kinds import KINDS
+from stx_mine.store.run_dir import RunDir
 
 FILES = ["one.txt", "two.txt", "three.txt"]
 SEED_1: dict[str, Any] = {"seed": 1, "columns": ["a", "b"]}
@@ -41,7 +43,7 @@ def make(
     artifact.begin(FILES)
     for file in artifact.pending(FILES):
         write(artifact.folder, file, text + file)
-    return artifact.finish(FILES, config={}, counts={"in": 3})
+    return artifact.finish(FILES, counts={"in": 3})
 
 
 def chain(run: RunDir, text: str = "v1") -> dict[str, Manifest]:
@@ -98,7 +100,7 @@ def test_an_unfinished_artifact_resumes_only_what_is_missing(run: RunDir) -> Non
     assert read_json(second.folder / PLAN)["choices"] == {"block": 7}
     for name in second.pending(FILES):
         write(second.folder, name)
-    second.finish(FILES, config={}, counts={})
+    second.finish(FILES, counts={})
     assert (second.folder / "two.txt").read_text() == "made before the crash"
     assert Artifact(run, "texts", fields=SEED_1, inputs={}).done
 
@@ -206,7 +208,7 @@ def test_a_view_is_swapped_without_overwrite(run: RunDir) -> None:
         write(artifact.folder, name, "v2")
     # The old one is whole until the very end.
     assert snapshot(run.folder("negatives")) == before
-    manifest = artifact.finish(FILES, config={}, counts={})
+    manifest = artifact.finish(FILES, counts={})
     assert manifest.folder == run.folder("negatives")
     assert require(run, "negatives").fields == SEED_2
     assert [one.name for one in run.path.iterdir()] == ["negatives"]
@@ -227,16 +229,31 @@ def test_a_view_that_was_begun_and_left_is_made_anew(run: RunDir) -> None:
 
 
 def test_require_names_the_command_that_makes_what_is_missing(run: RunDir) -> None:
-    for name, command in MAKERS.items():
-        with pytest.raises(ArtifactError, match=rf"{name}/ is missing; run `{command}` first"):
+    for name, kind in KINDS.items():
+        with pytest.raises(ArtifactError, match=rf"{name}/ is missing; run `{kind.maker}` first"):
             require(run, name)
     Artifact(run, "texts", fields=SEED_1, inputs={}).begin(FILES)
     with pytest.raises(ArtifactError, match="texts/ is unfinished; run `stx-mine embed PAIRS`"):
         require(run, "texts")
 
 
-def test_every_artifact_has_a_maker_and_a_schema() -> None:
-    assert set(MAKERS) == set(SCHEMAS)
+def test_a_plan_without_a_newer_option_counts_it_at_its_default(run: RunDir) -> None:
+    made = Artifact(run, "index", IndexConfig(), inputs={})
+    made.begin(FILES)
+    for file in FILES:
+        (made.folder / file).write_text(file)
+    manifest = made.finish(FILES, counts={})
+    for name in (PLAN, MANIFEST):
+        content = read_json(made.folder / name)
+        del content["fields"]["nprobe"]
+        content["key"] = "of an earlier version"
+        write_json(made.folder / name, content)
+    again = Artifact(run, "index", IndexConfig(), inputs={})
+    assert again.done
+    assert again.key == "of an earlier version"
+    assert again.result.digest == manifest.digest
+    with pytest.raises(ArtifactError, match="nprobe was 16 and is 8 now"):
+        Artifact(run, "index", IndexConfig(nprobe=8), inputs={})
 
 
 def test_a_stale_artifact_is_refused_with_the_command_that_renews_it(run: RunDir) -> None:
@@ -315,7 +332,7 @@ def test_a_round_reads_the_texts_of_its_run(run: RunDir) -> None:
 
 HOLDER = """
 import sys, time
-from stx_mine.artifacts.run_dir import RunDir
+from stx_mine.store.run_dir import RunDir
 sys.argv = ["/usr/bin/stx-mine", "mine", "--k", "4"]
 with RunDir(sys.argv_dir).lock(begins=True):
     print("held", flush=True)

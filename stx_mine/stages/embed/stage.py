@@ -52,6 +52,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
         artifact = Artifact(
             run,
             "embeddings",
+            config,
             # The content of files of vectors stands in the contract.
             fields={name: value for name, value in fields.items() if name not in _VECTORS},
             inputs={"texts": texts.digest},
@@ -166,7 +167,7 @@ def _finish(
         "fidelity": choices.pop("fidelity", None),
         "tuning": choices,
     }
-    artifact.finish(names, config=asdict(config), counts=counts, extra=extra)
+    artifact.finish(names, counts=counts, extra=extra)
     for name in names:
         ShardCounts.path(artifact.folder, name).unlink(missing_ok=True)
     if isinstance(worker, GivenVectors):

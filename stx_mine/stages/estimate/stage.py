@@ -60,14 +60,20 @@ def run_estimate(config: EstimateConfig) -> StageReport:
         fields |= {"chunk_rows": config.chunk_rows, "batch_tokens": config.batch_tokens}
         inputs = {part: one.digest for part, one in {"texts": texts, **found}.items()}
         artifact = Artifact(
-            run, "estimates", fields=fields, inputs=inputs, view=True, overwrite=config.overwrite
+            run,
+            "estimates",
+            config,
+            fields=fields,
+            inputs=inputs,
+            view=True,
+            overwrite=config.overwrite,
         )
         if artifact.done:
             return _report(artifact, notes, skipped=True)
         results = _estimate(config, found, TextStore.open(texts), name, length)
         artifact.begin([RESULTS])
         write_json(artifact.folder / RESULTS, results)
-        artifact.finish([RESULTS], config=asdict(config), counts={"rows": results["rows"]})
+        artifact.finish([RESULTS], counts={"rows": results["rows"]})
         return _report(artifact, notes)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from stx_mine.stages.evaluate.results import RESULTS
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.files import atomic, read_json
-from stx_mine.store.run_dir import MAKERS, RunDir
+from stx_mine.store.kinds import KINDS
+from stx_mine.store.run_dir import RunDir
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
 CARD = "README.md"
@@ -66,7 +67,7 @@ def _made_of(run: RunDir, model: Manifest) -> dict[str, Manifest]:
     while wanted:
         name, digest = wanted.popitem()
         artifact, _, subfolder = name.partition("/")
-        folder = run.folder(artifact) / subfolder if artifact in MAKERS else None
+        folder = run.folder(artifact) / subfolder if artifact in KINDS else None
         if folder is not None and (folder / MANIFEST).exists():
             manifest = read_manifest(folder)
             if manifest.digest == digest:

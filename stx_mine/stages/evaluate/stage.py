@@ -1,7 +1,6 @@
 """Evaluate: models on held-out pairs by exact search, with intervals and paired tests."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
             own = {**fields, "data": path, "content": source.fingerprint()}
             inputs = {} if texts is None else {"texts": texts.digest}
             artifact = Artifact(
-                run, "evaluations", fields=own, inputs=inputs, view=True, subfolder=name
+                run, "evaluations", config, fields=own, inputs=inputs, view=True, subfolder=name
             )
             skipped = artifact.done
             if not skipped:
@@ -145,7 +144,7 @@ def _evaluate_data(
     originals = found.queries.original_ids.filter(pa.array(found.queries.first_rows()))
     table = query_table(scored, asked, originals.take(pa.array(asked)), seen)
     write_query_table(artifact.folder / QUERIES, table)
-    artifact.finish([RESULTS, QUERIES], config=asdict(config), counts=found.counts)
+    artifact.finish([RESULTS, QUERIES], counts=found.counts)
 
 
 def _overview(
@@ -156,6 +155,7 @@ def _overview(
     artifact = Artifact(
         run,
         "evaluations",
+        config,
         fields={"data": names},
         inputs={
             f"evaluations/{name}": one.digest for name, one in zip(names, manifests, strict=True)
@@ -171,7 +171,7 @@ def _overview(
             for name, one in zip(names, manifests, strict=True)
         }
         write_json(artifact.folder / RESULTS, overview_of(results))
-        artifact.finish([RESULTS], config=asdict(config), counts={"data": len(names)})
+        artifact.finish([RESULTS], counts={"data": len(names)})
     lines = overview_lines(read_json(artifact.result.folder / RESULTS))
     return make_report(artifact, lines, parts=tuple(parts), skipped=skipped)
 

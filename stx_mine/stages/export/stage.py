@@ -1,7 +1,7 @@
 """Export: the rows with their negatives in the layout of another trainer."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def run_export(config: ExportConfig) -> StageReport:
         artifact = Artifact(
             run,
             "exports",
+            config,
             fields={**key_fields(config, "exports"), "k": k},
             inputs={name: manifest.digest for name, manifest in inputs.items()},
             overwrite=config.overwrite,
@@ -190,7 +191,7 @@ def _write(artifact: Artifact, config: ExportConfig, source: _Source) -> None:
     folders = [layout.folder, *(Path(name).parts[0] for name in texts)]
     with atomic(artifact.folder / CARD) as path:
         path.write_text(export_card(config.to, folders, facts), "utf-8")
-    artifact.finish(files, config=asdict(config), counts=counts, extra={"k": source.k})
+    artifact.finish(files, counts=counts, extra={"k": source.k})
 
 
 def _lines(

@@ -1,13 +1,10 @@
 """Index: a FAISS index of the passages, with its recall measured against exact search."""
 
-from dataclasses import asdict
-
 import numpy as np
 
 from stx_mine.errors import ConfigError
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.search.faiss_index import FaissSearcher, build_index, recall, set_nprobe, write_index
-from stx_mine.settings import key_fields
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.files import atomic
@@ -31,7 +28,7 @@ def run_index(config: IndexConfig) -> StageReport:
         artifact = Artifact(
             run,
             "index",
-            fields=key_fields(config, "index"),
+            config,
             inputs={"embeddings": embeddings.digest},
             overwrite=config.overwrite,
         )
@@ -53,7 +50,7 @@ def run_index(config: IndexConfig) -> StageReport:
                 write_index(index, path)
             counts = {"passages": len(passages), "recall": measured, "recall_queries": size}
             extra = {"nprobe": config.nprobe, "refine_factor": config.refine_factor}
-            artifact.finish([INDEX], config=asdict(config), counts=counts, extra=extra)
+            artifact.finish([INDEX], counts=counts, extra=extra)
             skipped = False
         else:
             skipped = True

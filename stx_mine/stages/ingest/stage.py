@@ -1,7 +1,7 @@
 """Ingest: files in, distinct texts with ids, pairs and groups out; every dropped row counted."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
         artifact = Artifact(
             run,
             "texts",
+            config,
             fields=_key(config, opened, chunker),
             inputs={},
             overwrite=config.overwrite,
@@ -163,7 +164,7 @@ def _write(
             role: _num_with_two_prompts(ids, [one.prompts[role] for one in infos])
             for role, ids in texts_of.items()
         }
-    artifact.finish(files, config=asdict(config), counts=counts, extra=extra)
+    artifact.finish(files, counts=counts, extra=extra)
 
 
 def _write_passages(

@@ -1,7 +1,6 @@
 """The dense hits of a run: layers in `hits/dense/`, searched where they are missing."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,7 @@ class DenseHits:
             self.artifact = Artifact(
                 run,
                 "hits",
+                config,
                 subfolder="dense",
                 fields={**key_fields(config, "hits"), "search": "faiss" if self.index else "exact"},
                 inputs=inputs,
@@ -175,9 +175,7 @@ class DenseHits:
             "layers": len(layers),
             "depth": max((layer["depth"] for layer in layers), default=0),
         }
-        self.artifact.finish(
-            files, config=asdict(self.config), counts=counts, extra={"layers": layers}
-        )
+        self.artifact.finish(files, counts=counts, extra={"layers": layers})
 
     @property
     def _layers(self) -> HitLayers:

@@ -1,6 +1,6 @@
 """Hits that other searches than the dense one propose, with their dense scores."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def _open(
     return Artifact(
         run,
         "hits",
+        config,
         subfolder=subfolder,
         fields={**key_fields(config, "hits"), **fields},
         inputs={
@@ -110,7 +111,7 @@ def _write(
         counts["lines_unknown"] = worker.num_unknown
     artifact.begin(worker.names)
     make_files(artifact, worker.names, worker, config, artifact.target.name, task_shard)
-    return artifact.finish(worker.names, config=asdict(config), counts=counts)
+    return artifact.finish(worker.names, counts=counts)
 
 
 def read_hits(manifest: Manifest, block: int, source: HitSource) -> HitBlock:

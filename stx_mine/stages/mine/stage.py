@@ -1,6 +1,6 @@
 """Mine: search deeply into `hits/`, then select negatives as a cheap view into `negatives/`."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.search.product import own_threads
-from stx_mine.settings import key_fields
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.select import UseLimits, Verdict
 from stx_mine.stages.mine.core.uses import UseCounter
@@ -87,7 +86,7 @@ def run_mine(config: MineConfig) -> StageReport:
         artifact = Artifact(
             run,
             "negatives",
-            fields=key_fields(config, "negatives"),
+            config,
             inputs={
                 "texts": texts.digest,
                 "embeddings": embeddings.digest,
@@ -213,7 +212,7 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
     }
     _refuse_empty(counts, judge, hits)
     extra = {"slots": judge.slots, "k": config.k, "per_pair": config.positive_score == "pair"}
-    artifact.finish([*names, DROPPED_PAIRS], config=asdict(config), counts=counts, extra=extra)
+    artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
 
 
 def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:

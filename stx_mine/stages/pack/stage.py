@@ -1,6 +1,5 @@
 """Pack: bind negatives and write batches of exactly B rows into Parquet shards."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -75,6 +74,7 @@ def run_pack(config: PackConfig) -> StageReport:
         artifact = Artifact(
             run,
             "batches",
+            config,
             fields=fields,
             inputs={
                 "texts": texts.digest,
@@ -246,7 +246,7 @@ def _publish(
     with atomic(artifact.folder / CARD) as path:
         path.write_text(card, "utf-8")
     files = _files(config, packings)
-    artifact.finish(files, config=asdict(config), counts=counts, extra={"k": packer.k})
+    artifact.finish(files, counts=counts, extra={"k": packer.k})
 
 
 def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,9 @@ def run_queries(config: QueriesConfig) -> StageReport:
         }
         fields["content"] = source.fingerprint()
         fields["generator"] = generator and generator.contract()
-        artifact = Artifact(run, "queries", fields=fields, inputs={}, overwrite=config.overwrite)
+        artifact = Artifact(
+            run, "queries", config, fields=fields, inputs={}, overwrite=config.overwrite
+        )
         if artifact.done:
             return _report(artifact, skipped=True)
         _write(artifact, config, source, generator)
@@ -167,7 +169,7 @@ def _write(
     file = f"pairs.{config.format}"
     write = write_parquet if config.format == "parquet" else write_json_lines
     write(artifact.folder / file, (table.replace_schema_metadata() for table in tables))
-    artifact.finish([file], config=asdict(config), counts=counts)
+    artifact.finish([file], counts=counts)
     shutil.rmtree(artifact.folder / _BLOCKS)
 
 

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,7 @@ def run_train(config: TrainConfig) -> StageReport:
                     "evaluation": kept_best(log, trained.best_step),
                     "diagnoses": diagnose_run(run, log, config.kind.labels, sets),
                 }
-                artifact.finish(sorted(files), config=asdict(config), counts=counts, extra=extra)
+                artifact.finish(sorted(files), counts=counts, extra=extra)
                 write_card(run)
                 shutil.rmtree(checkpoints, ignore_errors=True)
             else:
@@ -157,6 +156,7 @@ def _open(
     artifact = Artifact(
         run,
         "model",
+        config,
         fields=fields,
         inputs={"batches": batches.digest},
         overwrite=config.overwrite,

@@ -11,8 +11,9 @@ from stx_mine.engine.tasks import Worker, attempt
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.stages.transfer.config import PublishConfig
 from stx_mine.stages.transfer.storage import Storage, finished
+from stx_mine.store.kinds import KINDS
 from stx_mine.store.report import StageReport
-from stx_mine.store.run_dir import MAKERS, RunDir
+from stx_mine.store.run_dir import RunDir
 
 # Files on their way at one time: a connection alone seldom fills a network.
 CONNECTIONS = 8
@@ -104,8 +105,8 @@ def choose(wanted: Sequence[str], there: Sequence[str], where: str) -> list[str]
         ArtifactError: One is not there, or none at all.
     """
     for one in wanted:
-        if one.split("/")[0] not in MAKERS:
-            raise ConfigError(f"--artifact {one} is no artifact; there are {', '.join(MAKERS)}")
+        if one.split("/")[0] not in KINDS:
+            raise ConfigError(f"--artifact {one} is no artifact; there are {', '.join(KINDS)}")
         if not any(_is_part(name, one) for name in there):
             raise ArtifactError(
                 f"no finished {one} {where}, found {', '.join(there) or 'nothing'}; name one of "

@@ -16,7 +16,8 @@ import xxhash
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.store.artifact import MANIFEST, PLAN, Manifest, read_manifest
 from stx_mine.store.files import atomic, checksum, write_json
-from stx_mine.store.run_dir import MAKERS, RunDir
+from stx_mine.store.kinds import KINDS
+from stx_mine.store.run_dir import RunDir
 
 _MARKER = "publishing.json"
 
@@ -50,7 +51,7 @@ class Storage:
         paths = filesystem.find(root) if filesystem.exists(root) else []
         tails = [str(path).removeprefix(root).strip("/") for path in paths]
         found = [tail.removesuffix(f"/{MANIFEST}") for tail in tails if tail.endswith(MANIFEST)]
-        return sorted(name for name in found if name.split("/")[0] in MAKERS)
+        return sorted(name for name in found if name.split("/")[0] in KINDS)
 
     def manifest(self, name: str) -> dict[str, Any] | None:
         """The manifest of an artifact; None where it is not there, or not whole."""
@@ -217,7 +218,7 @@ def content_digest(manifest: dict[str, Any]) -> str:
 def finished(run: RunDir) -> dict[str, Manifest]:
     """The finished artifacts of a run by name, in the order in which they are made."""
     found = {}
-    for artifact in MAKERS:
+    for artifact in KINDS:
         folder = run.folder(artifact)
         for path in [folder / MANIFEST, *sorted(folder.glob(f"*/{MANIFEST}"))]:
             if path.exists():

@@ -311,7 +311,7 @@ def write_run(run, pairs, corpus, rng, per_pair, block):
     made_from = {"texts": texts.digest}
     embeddings = Artifact(RunDir(run), "embeddings", fields={}, inputs=made_from)
     embeddings.begin([])
-    embedded = embeddings.finish([], config={}, counts={}, extra={"model": "none"})
+    embedded = embeddings.finish([], counts={}, extra={"model": "none"})
     made_from["embeddings"] = embedded.digest
     artifact = Artifact(RunDir(run), "negatives", fields={"pool": 5}, inputs=made_from)
     artifact.begin([])
@@ -326,7 +326,6 @@ def write_run(run, pairs, corpus, rng, per_pair, block):
     write_array(artifact.folder / DROPPED_PAIRS, dropped)
     artifact.finish(
         [*names, DROPPED_PAIRS],
-        config={},
         counts={},
         extra={"slots": 5, "k": int(rng.integers(1, 5)), "per_pair": per_pair},
     )

@@ -1,7 +1,6 @@
 """Packing of the layout `labels`: (text, label) rows for losses over labels."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
                 folder=folder,
             )
         artifact = Artifact(
-            run, "batches", fields=fields, inputs=inputs, overwrite=config.overwrite
+            run, "batches", config, fields=fields, inputs=inputs, overwrite=config.overwrite
         )
         if artifact.done:
             return _report(artifact, config, skipped=True)
@@ -170,7 +169,7 @@ def _write(
     )
     with atomic(artifact.folder / CARD) as path:
         path.write_text(card, "utf-8")
-    artifact.finish(files, config=asdict(config), counts=counts, extra={"example": source.example})
+    artifact.finish(files, counts=counts, extra={"example": source.example})
 
 
 def _counts(config: PackConfig, source: LabelSource, packings: list[Assignment]) -> dict[str, Any]:
