@@ -45,6 +45,7 @@ from stx_mine.stages.pack.core.assign import Assignment, assign_merge, assign_st
 from stx_mine.stages.pack.core.bind import bind_clean, bind_top, ignored_passages
 from stx_mine.stages.pack.core.bounds import strict_bound
 from stx_mine.store.artifact import require
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
@@ -141,7 +142,8 @@ def mined_rows(pairs: Sequence[Pair], folder: Path) -> tuple[Rows, Dataset]:
     store = TextStore.open(require(run, "texts"))
     pools = Pools.open(require(run, "negatives"), store.pair_query_ids)
     queries, passages = np.array(store.pair_query_ids), np.array(store.pair_passage_ids)
-    query_groups, passage_groups = np.array(store.query_groups), np.array(store.passage_groups)
+    groups = TextGroups.open(require(run, "groups"))
+    query_groups, passage_groups = np.array(groups.queries), np.array(groups.passages)
     rows = np.array(pools.rows)
     rows = rows[pools.ids_NS[rows, K - 1] >= 0]
     query_texts = np.array(store.queries.column("text").to_pylist(), object)
@@ -155,7 +157,7 @@ def mined_rows(pairs: Sequence[Pair], folder: Path) -> tuple[Rows, Dataset]:
         passage_groups[passages],
         passage_groups,
         forbidden_groups(queries, passages, query_groups, passage_groups),
-        store.num_groups,
+        store.num_texts,
         rows,
         np.array(pools.ids_NS),
     )

@@ -19,6 +19,7 @@ from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import group_rows, negative_columns, text_columns, write_shard
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -69,6 +70,7 @@ def measure(run_dir: str, batch_size: int, num_negatives: int) -> Writing:
         config,
         num_negatives,
         TextStore.open(require(run, "texts")),
+        TextGroups.open(require(run, "groups")),
         require(run, "negatives"),
         require(run, "embeddings"),
     )

@@ -30,14 +30,14 @@ class Groups:
     groups: NDArray[np.int64] = field(default_factory=_none)
 
     @classmethod
-    def of_passages(cls, passage_groups: NDArray[np.int64]) -> "Groups":
-        """List the passages that are not named by themselves.
+    def of_all(cls, groups: NDArray[np.int64]) -> "Groups":
+        """List the texts that are not named by themselves.
 
         Args:
-            passage_groups: int64 (num passages,).
+            groups: int64 (num texts,) the group of every text, by id.
         """
-        texts = np.flatnonzero(passage_groups != np.arange(len(passage_groups)))
-        return cls(texts, passage_groups[texts])
+        texts = np.flatnonzero(groups != np.arange(len(groups)))
+        return cls(texts, groups[texts])
 
     def of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64: the group of each text, in the shape of `ids`."""

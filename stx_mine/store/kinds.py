@@ -20,10 +20,11 @@ class Kind(NamedTuple):
 KINDS = {
     "queries": Kind(1, "stx-mine queries PAIRS"),
     "texts": Kind(2, "stx-mine embed PAIRS", shared_by_rounds=True),
+    "groups": Kind(1, "stx-mine embed PAIRS", shared_by_rounds=True),
     "embeddings": Kind(1, "stx-mine embed"),
     "index": Kind(1, "stx-mine index"),
     "hits": Kind(2, "stx-mine mine"),
-    "negatives": Kind(3, "stx-mine mine"),
+    "negatives": Kind(4, "stx-mine mine"),
     "batches": Kind(3, "stx-mine pack"),
     "model": Kind(1, "stx-mine train"),
     "evaluations": Kind(2, "stx-mine evaluate"),

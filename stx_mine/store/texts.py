@@ -1,4 +1,4 @@
-"""The text store: distinct texts with ids, pairs, groups; written in a stream, mapped on read."""
+"""The text store: distinct texts with ids, and pairs; written in a stream, mapped on read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +18,10 @@ from stx_mine.store.sources import SourceTable
 
 QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
 NEGATIVES = "negatives.arrow"
-PAIRS, PASSAGE_GROUPS, QUERY_GROUPS = "pairs.arrow", "passage_groups.npy", "query_groups.npy"
+PAIRS = "pairs.arrow"
 QUERY_TEXTS, OTHER_POSITIVES = "query_texts.npy", "other_positives.arrow"
+# Its name is that of the groups that earlier versions kept here.
+FIRST_CHUNKS = "passage_groups.npy"
 TEXT_SCHEMA = pa.schema([("text", pa.large_string()), ("original_id", pa.large_string())])
 PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])
 
@@ -65,7 +67,7 @@ def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.Dictionary
 
 @dataclass(frozen=True)
 class TextStore:
-    """Texts, pairs and groups of a run, mapped into memory.
+    """Texts and pairs of a run, mapped into memory.
 
     Attributes:
         queries: Table `text`, `original_id`; row number = query_id.
@@ -74,13 +76,13 @@ class TextStore:
         pair_passage_ids: int64 (N,).
         query_texts: int64 (num queries,) id of each query's text: the passage of equal text, or an
             id after all passages. The text of a passage has its passage_id.
-        query_groups: int64 (num queries,); groups below num_passages are passages.
-        passage_groups: int64 (num passages,).
         other_positives: int64 (2, M) query ids and passage ids that are known positives and no
             pairs to train on.
         sources: Where they came from; None where there is one unnamed source.
         languages: Of the texts; None where the input names none.
         documents: Those that were cut into chunks; None where nothing was to be cut.
+        first_chunks: int64 (num passages,) the first passage of the first document that each
+            passage comes from; None where each is a document.
     """
 
     queries: pa.Table
@@ -88,12 +90,11 @@ class TextStore:
     pair_query_ids: NDArray[np.int64]
     pair_passage_ids: NDArray[np.int64]
     query_texts: NDArray[np.int64]
-    query_groups: NDArray[np.int64]
-    passage_groups: NDArray[np.int64]
     other_positives: NDArray[np.int64]
     sources: SourceTable | None = None
     languages: LanguageTable | None = None
     documents: Documents | None = None
+    first_chunks: NDArray[np.int64] | None = None
 
     @classmethod
     def open(cls, manifest: Manifest) -> "TextStore":
@@ -109,12 +110,11 @@ class TextStore:
             pairs.column("query_id").to_numpy(),
             pairs.column("passage_id").to_numpy(),
             read_array(folder / QUERY_TEXTS),
-            read_array(folder / QUERY_GROUPS),
-            read_array(folder / PASSAGE_GROUPS),
             others,
             SourceTable.open(manifest),
             LanguageTable.open(folder),
             Documents.open(folder),
+            read_array(folder / FIRST_CHUNKS) if (folder / FIRST_CHUNKS).exists() else None,
         )
 
     @property
@@ -142,6 +142,6 @@ class TextStore:
         )
 
     @property
-    def num_groups(self) -> int:
-        """An upper bound of the ids of texts and of groups: passages first, then queries."""
+    def num_texts(self) -> int:
+        """An upper bound of the ids of texts: passages first, then queries."""
         return self.num_passages + self.num_queries

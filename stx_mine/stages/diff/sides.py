@@ -16,6 +16,7 @@ from stx_mine.errors import ArtifactError, InputError
 from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, normalise, text_digests
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import JudgedUnits, rows_of
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
@@ -29,7 +30,8 @@ class Side:
         path: The run directory.
         texts: Manifest of its texts.
         negatives: Manifest of its negatives.
-        store: Its texts, pairs, groups.
+        store: Its texts and pairs.
+        groups: Their groups.
         units: Its pools and verdicts.
     """
 
@@ -37,6 +39,7 @@ class Side:
     texts: Manifest
     negatives: Manifest
     store: TextStore
+    groups: TextGroups
     units: JudgedUnits
 
     @classmethod
@@ -50,7 +53,9 @@ class Side:
         run = RunDir(path)
         run.refuse_missing()
         negatives, texts = require(run, "negatives"), require(run, "texts")
-        return cls(run.path, texts, negatives, TextStore.open(texts), JudgedUnits(negatives))
+        groups = TextGroups.open(require(run, "groups"))
+        store = TextStore.open(texts)
+        return cls(run.path, texts, negatives, store, groups, JudgedUnits(negatives))
 
     def refuse_changed(self) -> None:
         """Refuse what was read while `mine` replaced it: no lock keeps it from that.
@@ -86,7 +91,7 @@ class Side:
         """(num queries,) groups of the positives of each query."""
         store = self.store
         return positive_groups(
-            store.pair_query_ids, store.pair_passage_ids, store.passage_groups, store.num_queries
+            store.pair_query_ids, store.pair_passage_ids, self.groups.passages, store.num_queries
         )
 
     def units_of(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

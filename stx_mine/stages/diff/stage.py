@@ -189,7 +189,7 @@ def _reasons(
     changed, rows_C = np.unique(changes.rows_C, return_inverse=True)
     judged = side.units.take(side.units_of(pairs[changed]))
     positives, _ = side.positives.take(side.store.pair_query_ids[pairs[changed]])
-    groups = side.store.passage_groups[ids_C] if side.store.num_passages else ids_C
+    groups = side.groups.passages[ids_C] if side.store.num_passages else ids_C
     return explain(
         rows_C,
         ids_C,

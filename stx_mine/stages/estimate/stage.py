@@ -27,6 +27,7 @@ from stx_mine.stages.train.trainer import count_parameters
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
 from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.report import StageReport, make_report
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
@@ -53,12 +54,13 @@ def run_estimate(config: EstimateConfig) -> StageReport:
     """
     run = RunDir(config.run_dir)
     with run.lock():
-        texts = require(run, "texts")
+        texts, grouping = require(run, "texts"), require(run, "groups")
         found, notes = _what_is_there(run)
         name, length = _model_to_train(config, run)
         fields = {**key_fields(config, "estimates"), "model": name, "max_length": length}
         fields |= {"chunk_rows": config.chunk_rows, "batch_tokens": config.batch_tokens}
-        inputs = {part: one.digest for part, one in {"texts": texts, **found}.items()}
+        inputs = {part: one.digest for part, one in found.items()}
+        inputs |= {"texts": texts.digest, "groups": grouping.digest}
         artifact = Artifact(
             run,
             "estimates",
@@ -70,7 +72,8 @@ def run_estimate(config: EstimateConfig) -> StageReport:
         )
         if artifact.done:
             return _report(artifact, notes, skipped=True)
-        results = _estimate(config, found, TextStore.open(texts), name, length)
+        store, groups = TextStore.open(texts), TextGroups.open(grouping)
+        results = _estimate(config, found, store, groups, name, length)
         artifact.begin([RESULTS])
         write_json(artifact.folder / RESULTS, results)
         artifact.finish([RESULTS], counts={"rows": results["rows"]})
@@ -110,6 +113,7 @@ def _estimate(
     config: EstimateConfig,
     found: dict[str, Manifest],
     store: TextStore,
+    groups: TextGroups,
     model_name: str,
     max_length: int | None,
 ) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def _estimate(
     asked = _asked(config, found.get("negatives"), packings)
     ks = sorted({*_GRID_KS, asked.k})
     dry_run = DryRun.open(
-        config.run_dir, store, found.get("negatives"), found.get("embeddings"), ks[-1]
+        config.run_dir, store, groups, found.get("negatives"), found.get("embeddings"), ks[-1]
     )
     model = load_model(model_name, config.device, max_length)
     sample: dict[Role, list[str]] = {

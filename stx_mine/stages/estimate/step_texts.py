@@ -16,6 +16,7 @@ from stx_mine.stages.pack.core.assign import assign_merge, draw_order
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import BatchShard, ragged_column, slot_text_ids
 from stx_mine.store.files import read_table
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import pool_files
 from stx_mine.store.texts import TextStore
 
@@ -64,12 +65,14 @@ class DryRun:
     """Packs by policy merge without writing, as `pack` would.
 
     Attributes:
-        store: Texts, pairs, groups.
+        store: Texts and pairs.
+        groups: Their groups.
         packer: Assigns and knows the pools; None where nothing was mined.
         pools_NS: int32 (N, S) passage ids, best first, -1 pads: pools as deep as is asked for.
     """
 
     store: TextStore
+    groups: TextGroups
     packer: Packer | None
     pools_NS: NDArray[np.int32]
 
@@ -78,19 +81,20 @@ class DryRun:
         cls,
         run_dir: str,
         store: TextStore,
+        groups: TextGroups,
         negatives: Manifest | None,
         embeddings: Manifest | None,
         deepest: int,
     ) -> "DryRun":
         """Read pools of `deepest` negatives, from the hits where mine kept fewer."""
         if negatives is None or embeddings is None:
-            return cls(store, None, np.empty((store.num_pairs, 0), np.int32))
+            return cls(store, groups, None, np.empty((store.num_pairs, 0), np.int32))
         config = PackConfig(run_dir=run_dir, k=0)
-        packer = Packer.open(config, 0, store, negatives, embeddings)
+        packer = Packer.open(config, 0, store, groups, negatives, embeddings)
         pools_NS = packer.pools.ids_NS
         if deepest > pools_NS.shape[1]:
             pools_NS = deeper_pools(negatives, store.pair_query_ids, deepest)
-        return cls(store, packer, pools_NS)
+        return cls(store, groups, packer, pools_NS)
 
     @cached_property
     def num_rows(self) -> int:
@@ -116,8 +120,8 @@ class DryRun:
         if self.packer is None:
             rng = np.random.default_rng(PackConfig.seed)
             order = draw_order(np.arange(store.num_pairs), np.empty(0, np.int64), rng)
-            anchors = store.query_groups[store.pair_query_ids]
-            positives = store.passage_groups[store.pair_passage_ids]
+            anchors = self.groups.queries[store.pair_query_ids]
+            positives = self.groups.passages[store.pair_passage_ids]
             return assign_merge(anchors, positives, batch_size, order, rng).rows_PB
         config = replace(self.packer.config, batch_size=batch_size)
         composition = replace(self.packer.composition, config=config)

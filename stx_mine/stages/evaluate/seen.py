@@ -7,40 +7,42 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.ingest.pairs import Ingested
 from stx_mine.store.digests import text_digests
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.texts import TextStore
 
 _ROWS = 65_536
 
 
-def seen_queries(store: TextStore, found: Ingested) -> NDArray[np.bool_]:
+def seen_queries(store: TextStore, groups: TextGroups, found: Ingested) -> NDArray[np.bool_]:
     """Queries that the training pairs of a run know, by their text or by a positive.
 
     Args:
-        store: Texts, pairs and groups of the run; all its pairs count as trained on.
+        store: Texts and pairs of the run; all its pairs count as trained on.
+        groups: Their groups.
         found: The held-out data.
 
     Returns:
         Bool (queries with a relevant passage,): whether a relevant passage of the query is of the
         group of a training positive, or the query is of the group of a training query.
     """
-    known_queries = np.unique(store.query_groups[store.pair_query_ids])
-    known_positives = np.unique(store.passage_groups[store.pair_passage_ids])
+    known_queries = np.unique(groups.queries[store.pair_query_ids])
+    known_positives = np.unique(groups.passages[store.pair_passage_ids])
     asked, rows = np.unique(found.pairs[:, 0], return_inverse=True)
-    seen = np.isin(_groups(store, found.queries.digests), known_queries)[asked]
-    positives = np.isin(_groups(store, found.passages.digests), known_positives)
+    seen = np.isin(_groups(store, groups, found.queries.digests), known_queries)[asked]
+    positives = np.isin(_groups(store, groups, found.passages.digests), known_positives)
     seen[rows[positives[found.pairs[:, 1]]]] = True
     return seen
 
 
-def _groups(store: TextStore, digests: pa.Array) -> NDArray[np.int64]:
+def _groups(store: TextStore, known: TextGroups, digests: pa.Array) -> NDArray[np.int64]:
     """int64: the group in the run of each text; -1 for a text that the run does not have.
 
     A passage that the run has cut has the group of its chunks.
     """
     groups = np.full(len(digests), -1, np.int64)
     for table, of_ids in (
-        (store.queries, store.query_groups),
-        (store.passages, store.passage_groups),
+        (store.queries, known.queries),
+        (store.passages, known.passages),
     ):
         start = 0
         for batch in table.select(["text"]).to_batches(max_chunksize=_ROWS):
@@ -51,5 +53,5 @@ def _groups(store: TextStore, digests: pa.Array) -> NDArray[np.int64]:
     if store.documents is not None:
         rows, chunks = store.documents.chunks_named(digests, by_digest=True)
         # What a document shares with earlier ones is of their groups, whose names are smaller.
-        np.maximum.at(groups, rows, store.passage_groups[chunks])
+        np.maximum.at(groups, rows, known.passages[chunks])
     return groups

@@ -34,6 +34,7 @@ from stx_mine.stages.evaluate.sets import read_evaluation_set
 from stx_mine.stages.ingest.pairs import Ingested
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
 from stx_mine.store.files import read_json, write_json
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.report import StageReport, make_report
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ, stored_sources
@@ -65,21 +66,23 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
             for name in dict.fromkeys(config.models or _default_models(run))
         ]
         _refuse_dims(config.dims, encoders)
-        texts = require(run, "texts") if (run.folder("texts") / MANIFEST).exists() else None
-        prompts, warnings = _prompts(config, run, texts)
+        known: dict[str, Manifest] = {}
+        if (run.folder("texts") / MANIFEST).exists():
+            known = {name: require(run, name) for name in ("texts", "groups")}
+        prompts, warnings = _prompts(config, run, known.get("texts"))
         fields = {**key_fields(config, "evaluations"), **key_fields(config, "texts")}
         fields["models"] = [[one.name, one.contract()] for one in encoders]
         fields["prompts"] = prompts
         reports = []
         for path, (name, source) in zip(config.data, sources.items(), strict=True):
             own = {**fields, "data": path, "content": source.fingerprint()}
-            inputs = {} if texts is None else {"texts": texts.digest}
+            inputs = {name: one.digest for name, one in known.items()}
             artifact = Artifact(
                 run, "evaluations", config, fields=own, inputs=inputs, view=True, subfolder=name
             )
             skipped = artifact.done
             if not skipped:
-                _evaluate_data(config, artifact, source, encoders, texts, prompts)
+                _evaluate_data(config, artifact, source, encoders, known, prompts)
             lines = result_lines(artifact.result)
             reports.append(make_report(artifact, lines, warnings, skipped=skipped))
         renew_cards(run)
@@ -124,7 +127,7 @@ def _evaluate_data(
     artifact: Artifact,
     source: PairSource,
     encoders: list[SentenceTransformerEncoder],
-    texts: Manifest | None,
+    known: dict[str, Manifest],
     prompts: Mapping[str, str | None],
 ) -> None:
     """Make the evaluation of one data set."""
@@ -138,7 +141,10 @@ def _evaluate_data(
             one, data.texts, found, config.device, prompts, config.dims
         ).items()
     ]
-    seen = None if texts is None else seen_queries(TextStore.open(texts), found)
+    seen = None
+    if known:
+        groups = TextGroups.open(known["groups"])
+        seen = seen_queries(TextStore.open(known["texts"]), groups, found)
     write_json(artifact.folder / RESULTS, metric_summaries(scored, seen, config.seed))
     asked = np.unique(found.pairs[:, 0])
     originals = found.queries.original_ids.filter(pa.array(found.queries.first_rows()))

@@ -1,4 +1,4 @@
-"""The ids and groups that `texts/` holds beside the texts, for passages as given or cut."""
+"""The ids that `texts/` holds beside the texts, for passages as given or cut."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,15 @@ from stx_mine.stages.ingest.pairs import Ingested, repetitions
 
 @dataclass(frozen=True)
 class Numbered:
-    """Pairs, negatives and groups in ids of passages.
+    """Pairs and negatives in ids of passages.
 
     Attributes:
         pairs: int64 (N, 2) query_id, passage_id.
         pair_sources: int16 (N,) number of the source of each pair.
         negatives: int64 (M, 2) query_id, passage_id of known negatives, distinct.
         query_texts: int64 (num queries,) the passage of equal text, or an id after all passages.
-        query_groups: int64 (num queries,).
-        passage_groups: int64 (num passages,).
+        first_chunks: int64 (num passages,) the first passage of the first document that each comes
+            from; None where each is a document.
         other_positives: int64 (K, 2) query_id, passage_id of known positives that are no pairs and
             of no group of one.
         passages_of: int64 ids of the passages of each source, each id once.
@@ -34,8 +34,7 @@ class Numbered:
     pair_sources: NDArray[np.int16]
     negatives: NDArray[np.int64]
     query_texts: NDArray[np.int64]
-    query_groups: NDArray[np.int64]
-    passage_groups: NDArray[np.int64]
+    first_chunks: NDArray[np.int64] | None
     other_positives: NDArray[np.int64]
     passages_of: list[NDArray[np.int64]]
     first_documents: NDArray[np.int64]
@@ -50,9 +49,8 @@ class Numbered:
             pairs=found.pairs,
             pair_sources=found.pair_sources,
             negatives=found.negatives,
-            query_texts=found.query_groups,
-            query_groups=found.query_groups,
-            passage_groups=passages,
+            query_texts=found.query_texts,
+            first_chunks=None,
             other_positives=np.empty((0, 2), np.int64),
             passages_of=found.texts_of["passage"],
             first_documents=passages,
@@ -62,7 +60,7 @@ class Numbered:
 
     @classmethod
     def cut(cls, found: Ingested, chunked: Chunked, positives: Positives) -> "Numbered":
-        """Documents are chunks, which are the passages; their ids and groups are new."""
+        """Documents are chunks, which are the passages; their ids are new."""
         groups = chunked.groups()
         query_texts = text_ids_of(found.queries.digests, chunked.digests)
         in_corpus = query_texts < chunked.num_passages
@@ -83,8 +81,7 @@ class Numbered:
             pair_sources=sources[kept],
             negatives=np.unique(np.stack([queries, negatives.values], axis=1), axis=0),
             query_texts=query_texts,
-            query_groups=query_groups,
-            passage_groups=groups,
+            first_chunks=groups,
             other_positives=_others(found.pairs, pairs[kept], chunked, groups),
             passages_of=[chunked.of(one) for one in found.texts_of["passage"]],
             first_documents=chunked.owners(),

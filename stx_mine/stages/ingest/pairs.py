@@ -40,7 +40,7 @@ class Ingested:
         queries: The queries, numbered.
         pairs: int64 (N, 2): query_id, passage_id of the kept pairs.
         negatives: int64 (M, 2): query_id, passage_id of known negatives, distinct.
-        query_groups: int64 (num queries,).
+        query_texts: int64 (num queries,).
         counts: Rows in, kept, dropped by reason.
         pair_sources: int16 (N,) number of the source of each kept pair.
         texts_of: "query", "passage" -> int64 ids of the texts of each source, each id once.
@@ -51,7 +51,7 @@ class Ingested:
     queries: Distinct
     pairs: NDArray[np.int64]
     negatives: NDArray[np.int64]
-    query_groups: NDArray[np.int64]
+    query_texts: NDArray[np.int64]
     counts: dict[str, Any]
     pair_sources: NDArray[np.int16]
     texts_of: dict[str, list[NDArray[np.int64]]]
@@ -114,7 +114,7 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
     parts = [_Part.read(source) for source in sources]
     passages, passage_ids = merge_distinct([part.passages for part in parts])
     queries, query_ids = merge_distinct([part.queries for part in parts])
-    query_groups = text_ids_of(queries.digests, passages.digests)
+    query_texts = text_ids_of(queries.digests, passages.digests)
     numbers = np.repeat(np.arange(len(parts)), [len(part.query_ids) for part in parts])
     pairs = np.stack(
         [
@@ -123,7 +123,7 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
         ],
         axis=1,
     )
-    reasons = _drop_reasons(pairs, numbers, query_groups)
+    reasons = _drop_reasons(pairs, numbers, query_texts)
     by_source = [_pair_counts(part, reasons[numbers == s], s) for s, part in enumerate(parts)]
     for source, one in zip(sources, by_source, strict=True):
         _refuse_empty(source, one)
@@ -146,7 +146,7 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
         queries,
         pairs[reasons == 0],
         negatives,
-        query_groups,
+        query_texts,
         counts,
         numbers[reasons == 0].astype(np.int16),
         {
@@ -201,14 +201,14 @@ def _join(
 
 
 def _drop_reasons(
-    pairs: NDArray[np.int64], sources: NDArray[np.int64], query_groups: NDArray[np.int64]
+    pairs: NDArray[np.int64], sources: NDArray[np.int64], query_texts: NDArray[np.int64]
 ) -> NDArray[np.int8]:
     """Why each pair is dropped: without text, of a text with itself, a repetition; 0 is kept.
 
     Args:
         pairs: int64 (N, 2) query_id, passage_id; -1 for an empty text.
         sources: int64 (N,), rising.
-        query_groups: int64 (num queries,).
+        query_texts: int64 (num queries,).
 
     Returns:
         int8 (N,): 0, or 1 + the place in `_REASONS`. Of equal pairs the first is kept.
@@ -217,7 +217,7 @@ def _drop_reasons(
     reasons[pairs[:, 1] < 0] = 2
     reasons[pairs[:, 0] < 0] = 1
     whole = np.flatnonzero(reasons == 0)
-    itself = query_groups[pairs[whole, 0]] == pairs[whole, 1]
+    itself = query_texts[pairs[whole, 0]] == pairs[whole, 1]
     reasons[whole[itself]] = 3
     whole = whole[~itself]
     repeated, elsewhere = repetitions(pairs[whole], sources[whole])

@@ -23,6 +23,7 @@ from stx_mine.stages.ingest.pairs import Ingested, named_reasons, read_sources
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.documents import DOCUMENTS
 from stx_mine.store.files import read_table, write_array, write_table
+from stx_mine.store.groups import make_groups
 from stx_mine.store.languages import (
     LANGUAGE_FILES,
     LANGUAGES,
@@ -34,14 +35,13 @@ from stx_mine.store.report import StageReport, make_report, percent
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import SOURCE_FILES, SourceInfo, write_sources
 from stx_mine.store.texts import (
+    FIRST_CHUNKS,
     NEGATIVES,
     OTHER_POSITIVES,
     PAIR_SCHEMA,
     PAIRS,
-    PASSAGE_GROUPS,
     PASSAGES,
     QUERIES,
-    QUERY_GROUPS,
     QUERY_TEXTS,
     write_texts,
 )
@@ -72,10 +72,11 @@ def run_ingest(config: IngestConfig) -> StageReport:
             inputs={},
             overwrite=config.overwrite,
         )
-        if artifact.done:
-            return _report(artifact, skipped=True)
-        _write(artifact, config, opened, read_sources(opened), chunker)
-        return _report(artifact)
+        skipped = artifact.done
+        if not skipped:
+            _write(artifact, config, opened, read_sources(opened), chunker)
+        make_groups(run, artifact.result)
+        return _report(artifact, skipped)
 
 
 def open_input(config: IngestConfig) -> list[PairSource]:
@@ -129,11 +130,11 @@ def _write(
     found: Ingested,
     chunker: Chunker | None,
 ) -> None:
-    files = [PASSAGES, QUERIES, PAIRS, PASSAGE_GROUPS, QUERY_GROUPS, QUERY_TEXTS]
+    files = [PASSAGES, QUERIES, PAIRS, QUERY_TEXTS]
     files += [NEGATIVES] if any(source.negative_columns for source in opened) else []
     files += SOURCE_FILES if config.sources else []
     files += LANGUAGE_FILES if any(one.names_languages for one in opened) else []
-    files += [DOCUMENTS, OTHER_POSITIVES] if chunker else []
+    files += [DOCUMENTS, OTHER_POSITIVES, FIRST_CHUNKS] if chunker else []
     artifact.begin(files)
     folder = artifact.folder
     queries = chain.from_iterable(source.queries() for source in opened)
@@ -146,8 +147,8 @@ def _write(
     ):
         if name in files:
             write_table(folder / name, pa.table([ids[:, 0], ids[:, 1]], schema=PAIR_SCHEMA))
-    write_array(folder / PASSAGE_GROUPS, numbered.passage_groups)
-    write_array(folder / QUERY_GROUPS, numbered.query_groups)
+    if numbered.first_chunks is not None:
+        write_array(folder / FIRST_CHUNKS, numbered.first_chunks)
     write_array(folder / QUERY_TEXTS, numbered.query_texts)
     counts, extra = dict(numbered.counts), dict[str, Any]()
     if LANGUAGES in files:

@@ -147,7 +147,8 @@ class DenseHits:
         for block in range(self.num_blocks):
             edges = np.searchsorted(query_ids, self.block_queries(block)[[0, -1]] + [0, 1])
             wanted = query_ids[edges[0] : edges[1]]
-            _, lacking = self._layers.read(block, wanted, depth, np.zeros(len(wanted), np.int64))
+            hits = self.wanted(wanted, depth)
+            _, lacking = self._layers.read(block, wanted, depth, hits)
             if len(lacking):
                 missing[block] = lacking
         number = len(self.artifact.result.extra["layers"])
@@ -169,7 +170,9 @@ class DenseHits:
             write_array(self.artifact.folder / file.plan, searches_2M)
 
     def _publish(self, layers: list[dict[str, Any]]) -> None:
-        files = [name for layer in layers for name in layer["files"].values()]
+        named = [LayerFile.parse(name) for layer in layers for name in layer["files"].values()]
+        files = [name for one in named for name in (one.name, one.plan)]
+        files = list(dict.fromkeys(files))
         counts = {
             "queries": len(self.queries),
             "layers": len(layers),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.files import read_table
+from stx_mine.store.files import read_array, read_table
 
 
 class HitSource(IntFlag):
@@ -195,7 +195,8 @@ class HitLayers:
             block: Number of the block.
             query_ids: int64 (R,), rising.
             depth: Layers shallower than this do not count.
-            wanted: int64 (R,) hits of each query to return, at most.
+            wanted: int64 (R,) hits of each query to return, at most. A layer that was asked for
+                fewer of a query, when fewer were forbidden to it, does not count for that query.
 
         Returns:
             The hits that are there, and the queries that no layer is deep enough for.
@@ -206,8 +207,23 @@ class HitLayers:
             if int(str(layer["depth"])) < depth or name is None or not len(left):
                 continue
             whole = HitBlock.read(self.manifest, name, HitSource.DENSE)
-            here = np.isin(query_ids[left], whole.query_ids, assume_unique=True)
-            rows = np.searchsorted(whole.query_ids, query_ids[left[here]])
+            rows = np.searchsorted(whole.query_ids, query_ids[left])
+            rows = np.minimum(rows, len(whole.query_ids) - 1)
+            here = whole.query_ids[rows] == query_ids[left]
+            here &= self._asked_for(name, whole)[rows] >= wanted[left]
+            rows = rows[here]
             found.append(whole.take(rows, wanted[left[here]]))
             left = left[~here]
         return concatenate(found), query_ids[left]
+
+    def _asked_for(self, name: str, block: HitBlock) -> NDArray[np.int64]:
+        """int64: the hits that the layer of a file was asked for, of each query of the block.
+
+        The search of an index may have found fewer.
+        """
+        plan = self.manifest.folder / LayerFile.parse(name).plan
+        if not plan.exists():
+            return block.hits.lengths()
+        searches_2M = read_array(plan)
+        places = np.searchsorted(searches_2M[0], block.query_ids)
+        return np.array(searches_2M[1, places], np.int64)

@@ -15,6 +15,7 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
 from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, Verdict, select_negatives
 from stx_mine.stages.mine.hits import HitBlock
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors, prepare
 
@@ -51,7 +52,8 @@ class Judge:
 
     Attributes:
         config: The config.
-        store: Texts, pairs, groups.
+        store: Texts and pairs.
+        groups: The group of every text.
         queries: Vectors of the queries.
         passages: Vectors of the passages.
         forbidden: Forbidden groups of each query.
@@ -59,6 +61,7 @@ class Judge:
 
     config: MineConfig
     store: TextStore
+    groups: TextGroups
     queries: Vectors
     passages: Vectors
     forbidden: Ragged
@@ -199,8 +202,8 @@ class Judge:
             units.positive_scores,
             units.hits.hits,
             units.hits.scores,
-            query_groups=self.store.query_groups,
-            passage_groups=self.store.passage_groups,
+            query_groups=self.groups.queries,
+            passage_groups=self.groups.passages,
             forbidden=self.forbidden,
             rules=self.rules,
             wrong_language=self._wrong_language(units),

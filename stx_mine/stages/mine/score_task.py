@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.engine.tasks import Worker
 from stx_mine.search.exact import best_first
@@ -18,6 +17,7 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.hits import HitBlock, HitSource, block_names
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_table, write_table
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.texts import NEGATIVES, TextStore
 from stx_mine.store.vectors import Vectors
 
@@ -99,11 +99,9 @@ class HitScorer(Worker):
 
     @cached_property
     def _num_forbidden(self) -> NDArray[np.int64]:
-        store = self.store
-        forbidden = forbidden_groups(
-            *store.known_positives, store.query_groups, store.passage_groups
-        )
-        return num_forbidden_passages(forbidden, store.passage_groups, store.num_groups)
+        # By the texts alone: hits do not depend on `groups/`, which may join more of them.
+        groups = TextGroups.of_texts(self.store)
+        return groups.num_forbidden_passages(groups.forbidden(self.store))
 
     @cached_property
     def _listed(self) -> Ragged:

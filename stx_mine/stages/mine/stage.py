@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError, InputError
@@ -20,6 +19,7 @@ from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE, Judge, Tally, negativ
 from stx_mine.stages.mine.sources import bm25_hits, candidate_hits, known_hits, read_hits
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import DROPPED_PAIRS
 from stx_mine.store.report import StageReport, make_report, percent
 from stx_mine.store.run_dir import RunDir
@@ -69,10 +69,10 @@ def run_mine(config: MineConfig) -> StageReport:
                 "--language-column or --language, or leave the option out"
             )
         embeddings = require(run, "embeddings")
-        forbidden = forbidden_groups(
-            *store.known_positives, store.query_groups, store.passage_groups
-        )
-        wasted = num_forbidden_passages(forbidden, store.passage_groups, store.num_groups)
+        grouping = require(run, "groups")
+        groups = TextGroups.open(grouping)
+        forbidden = groups.forbidden(store)
+        wasted = groups.num_forbidden_passages(forbidden)
         dense = DenseHits(config, run, embeddings, wasted, task_shard)
         others: dict[HitSource, Manifest] = {}
         if "bm25" in config.source_names:
@@ -89,6 +89,7 @@ def run_mine(config: MineConfig) -> StageReport:
             config,
             inputs={
                 "texts": texts.digest,
+                "groups": grouping.digest,
                 "embeddings": embeddings.digest,
                 "hits/dense": dense.artifact.result.digest,
                 **{f"hits/{one.folder.name}": one.digest for one in others.values()},
@@ -97,7 +98,7 @@ def run_mine(config: MineConfig) -> StageReport:
         )
         if artifact.done:
             return _report(artifact, config, dense.how, skipped=True)
-        judge = Judge(config, store, dense.queries, dense.passages, forbidden)
+        judge = Judge(config, store, groups, dense.queries, dense.passages, forbidden)
         depths = _search(judge, dense)
         with run.exclusive():
             if task_shard is not None:

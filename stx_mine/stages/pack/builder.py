@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_union
 from stx_mine.errors import ConfigError
 from stx_mine.search.score import score_hits
@@ -34,6 +33,7 @@ from stx_mine.store.batches import (
     score_column,
     text_columns,
 )
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.languages import LanguageTable
 from stx_mine.store.negatives import Pools, near_positives
 from stx_mine.store.texts import TextStore
@@ -49,7 +49,8 @@ class Packer:
     Attributes:
         config: The config.
         k: Negatives a row.
-        store: Texts, pairs, groups.
+        store: Texts and pairs.
+        groups: The group of every text.
         pools: The pool of each pair, without what its query avoids.
         near: Groups of the near positives of each query; empty where they were not asked for.
         avoided: Groups that no row of a query may have as a negative of any kind: the forbidden
@@ -63,6 +64,7 @@ class Packer:
     config: PackConfig
     k: int
     store: TextStore
+    groups: TextGroups
     pools: Pools
     near: Ragged
     avoided: Ragged
@@ -77,20 +79,21 @@ class Packer:
         config: PackConfig,
         k: int,
         store: TextStore,
+        groups: TextGroups,
         negatives: Manifest,
         embeddings: Manifest,
     ) -> "Packer":
         """Read pools, what each query avoids, and what its batches are composed by."""
         pools = Pools.open(negatives, store.pair_query_ids)
-        avoided = forbidden_groups(*store.known_positives, store.query_groups, store.passage_groups)
+        avoided = groups.forbidden(store)
         near = Ragged(np.zeros(store.num_queries + 1, np.int64), np.empty(0, np.int64))
         if config.near_positive_margin is not None:
             near = near_positives(
-                negatives, config.near_positive_margin, store.passage_groups, store.num_queries
+                negatives, config.near_positive_margin, groups.passages, store.num_queries
             )
             avoided = ragged_union(avoided, near)
             ids_NS = pools_without(
-                pools.ids_NS, store.pair_query_ids, store.passage_groups, avoided, store.num_groups
+                pools.ids_NS, store.pair_query_ids, groups.passages, avoided, groups.num_groups
             )
             pools = replace(pools, ids_NS=ids_NS)
         texts = (_contiguous(store.queries), _contiguous(store.passages))
@@ -98,17 +101,17 @@ class Packer:
         vectors = None
         if config.scores:
             vectors = Vectors.open(embeddings, "queries"), Vectors.open(embeddings, "passages")
-        return cls(config, k, store, pools, near, avoided, composition, *texts, vectors)
+        return cls(config, k, store, groups, pools, near, avoided, composition, *texts, vectors)
 
     @cached_property
     def anchor_groups(self) -> NDArray[np.int64]:
         """Group of each row's anchor."""
-        return self.store.query_groups[self.store.pair_query_ids]
+        return self.groups.queries[self.store.pair_query_ids]
 
     @cached_property
     def positive_groups(self) -> NDArray[np.int64]:
         """Group of each row's positive."""
-        return self.store.passage_groups[self.store.pair_passage_ids]
+        return self.groups.passages[self.store.pair_passage_ids]
 
     def assign(self, earlier: Sequence[Assignment] = ()) -> Assignment:
         """The batches of the packing that comes after some; what the last left out comes first."""
@@ -126,7 +129,7 @@ class Packer:
             self.anchor_groups,
             self.positive_groups,
             self.avoided,
-            self.store.num_groups,
+            self.groups.num_groups,
             size,
             order,
         )
@@ -154,9 +157,9 @@ class Packer:
             self.store.pair_query_ids,
             self.anchor_groups,
             self.positive_groups,
-            self.store.passage_groups,
+            self.groups.passages,
             self.avoided,
-            self.store.num_groups,
+            self.groups.num_groups,
             self.config.batch_size,
             self.k,
             rows,
@@ -177,9 +180,9 @@ class Packer:
             self.store.pair_query_ids[rows_B],
             self.anchor_groups[rows_B],
             self.positive_groups[rows_B],
-            self.store.passage_groups,
+            self.groups.passages,
             self.avoided,
-            self.store.num_groups,
+            self.groups.num_groups,
             seed,
         )
         if (negatives < 0).any():
@@ -272,9 +275,9 @@ class Packer:
                 queries[start : start + batch_size],
                 positives[start : start + batch_size],
                 negatives_NK[start : start + batch_size],
-                self.store.passage_groups,
+                self.groups.passages,
                 self.avoided,
-                self.store.num_groups,
+                self.groups.num_groups,
             )
             for start in range(0, len(queries), batch_size)
         ]

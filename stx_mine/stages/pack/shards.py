@@ -17,6 +17,7 @@ from stx_mine.stages.pack.packings import batches_of_shards
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import write_shard
 from stx_mine.store.files import read_array, write_array
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -47,8 +48,9 @@ class ShardWriter(Worker):
         run = RunDir(self.run)
         config = replace(self.config, cluster=None, order="random")
         store = TextStore.open(require(run, "texts"))
+        groups = TextGroups.open(require(run, "groups"))
         negatives, embeddings = require(run, "negatives"), require(run, "embeddings")
-        return Packer.open(config, self.k, store, negatives, embeddings)
+        return Packer.open(config, self.k, store, groups, negatives, embeddings)
 
     def using(self, packer: Packer) -> "ShardWriter":
         """Itself, with the packer that this process has opened already."""

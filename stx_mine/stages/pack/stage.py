@@ -38,6 +38,7 @@ from stx_mine.store.batches import (
     write_positives,
 )
 from stx_mine.store.files import atomic
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import negatives_a_row
 from stx_mine.store.report import StageReport, make_report, percent
@@ -64,9 +65,10 @@ def run_pack(config: PackConfig) -> StageReport:
         texts, negatives = require(run, "texts"), require(run, "negatives")
         embeddings = require(run, "embeddings")
         k = negatives_a_row(negatives, config.k)
-        store = TextStore.open(texts)
+        store, grouping = TextStore.open(texts), require(run, "groups")
+        groups = TextGroups.open(grouping)
         if config.dry_run:
-            packer = Packer.open(config, k, store, negatives, embeddings)
+            packer = Packer.open(config, k, store, groups, negatives, embeddings)
             return advise(packer, run.folder("batches"), MIN_EPOCH_STEPS)
         fields = {**key_fields(config, "batches"), "k": k}
         if store.sources is not None:
@@ -78,6 +80,7 @@ def run_pack(config: PackConfig) -> StageReport:
             fields=fields,
             inputs={
                 "texts": texts.digest,
+                "groups": grouping.digest,
                 "negatives": negatives.digest,
                 **({"embeddings": embeddings.digest} if config.scores else {}),
             },
@@ -85,7 +88,7 @@ def run_pack(config: PackConfig) -> StageReport:
         )
         if artifact.done:
             return _report(artifact, config, skipped=True)
-        packer = Packer.open(config, k, store, negatives, embeddings)
+        packer = Packer.open(config, k, store, groups, negatives, embeddings)
         _refuse_sizes(packer)
         _write(artifact, packer, embeddings, task_shard)
         return _report(artifact, config)
@@ -215,9 +218,9 @@ def _publish(
     artifact: Artifact, packer: Packer, packings: list[Assignment], embeddings: Manifest
 ) -> None:
     config, store = packer.config, packer.store
-    positives = positive_groups(*store.known_positives, store.passage_groups, store.num_queries)
+    positives = positive_groups(*store.known_positives, packer.groups.passages, store.num_queries)
     write_positives(artifact.folder / POSITIVES, store.query_texts, positives, packer.near)
-    groups = Groups.of_passages(store.passage_groups)
+    groups = Groups.of_all(packer.groups.of_text_ids(store))
     write_groups(artifact.folder / GROUPS, groups.texts, groups.groups)
     counts = _counts(packer, packings)
     columns = text_columns(counts["k_of_every_row"])

@@ -30,6 +30,7 @@ from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_json
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.report import plain_table
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
@@ -192,7 +193,7 @@ def test_seen_queries_of_a_run_made_by_hand(trained_run, tmp_path):
     found = read_source(PairSource.open(data, config, "test"))
     store = TextStore.open(require(RunDir(trained_run), "texts"))
     expected = list({query: seen for query, _, seen in HELD_OUT}.values())
-    assert seen_queries(store, found).tolist() == expected
+    assert seen_queries(store, TextGroups.of_texts(store), found).tolist() == expected
 
 
 def test_seen_and_unseen_stand_in_the_report_and_in_the_files(trained_run, tmp_path):

@@ -37,6 +37,7 @@ from stx_mine.stages.verify.core.batches import BatchIds, check_batch, check_str
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import GROUPS, list_packings, slot_text_ids
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -285,7 +286,7 @@ def test_a_shared_chunk_joins_no_documents_and_is_no_negative(shared_footer):
     chunks = [set(documents.passage_ids.row(n).tolist()) for n in range(4)]
     shared = set.intersection(*chunks)
     assert shared
-    groups = store.passage_groups
+    groups = TextGroups.of_texts(store).passages
     # The first document owns what all share; the others stay apart.
     assert {int(groups[one]) for one in shared} == {int(min(chunks[0]))}
     owned = [{int(groups[one]) for one in part - shared} for part in chunks]
@@ -339,7 +340,7 @@ def test_a_named_document_stands_for_its_chunks(shared_footer, tmp_path):
     held_out = [{"q": "new", "p": long_text("b")}, {"q": "other", "p": ALONE}]
     path = write_jsonl(tmp_path / "dev.jsonl", held_out)
     found = read_source(PairSource.open(path, SourceFields(), "dev"))
-    assert seen_queries(store, found).tolist() == [True, False]
+    assert seen_queries(store, TextGroups.of_texts(store), found).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("title", ["every", "first", "none"])
@@ -427,7 +428,7 @@ def test_labels_keep_chunks_of_one_document_apart(runs, tmp_path):
     )
     run_verify(VerifyConfig(run_dir=str(run)))
     store = TextStore.open(require(RunDir(run), "texts"))
-    groups = Groups.of_passages(store.passage_groups)
+    groups = Groups.of_all(TextGroups.of_texts(store).of_text_ids(store))
     for shard in (one for packing in list_packings(run / "batches") for one in packing):
         for number in range(shard.num_batches):
             table = shard.batch(number)
@@ -505,7 +506,7 @@ def test_the_chunks_of_a_document_are_one_group(runs, shared_data):
         strict=True,
     ):
         own = [one for one in chunks if passages[one]["original_id"].split("#")[0] == name]
-        assert set(store.passage_groups[own]) == {min(own)}
+        assert set(TextGroups.of_texts(store).passages[own]) == {min(own)}
         assert [passages[one]["original_id"] for one in chunks] == [
             f"{name}#{number}" for number in range(len(chunks))
         ]

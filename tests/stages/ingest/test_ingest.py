@@ -22,6 +22,7 @@ from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import require
 from stx_mine.store.digests import normalise
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -214,7 +215,7 @@ def test_passages_are_those_of_the_corpus_then_those_only_in_pairs(tmp_path: Pat
     corpus = write_parquet(tmp_path / "c.parquet", text=["c1", "c2", None, "c1", " "])
     store = ingest(tmp_path / "run", pairs, corpus=str(corpus))
     assert store.passages.column("text").to_pylist() == ["c1", "c2", "new 1"]
-    assert store.passage_groups.tolist() == [0, 1, 2]
+    assert TextGroups.of_texts(store).passages.tolist() == [0, 1, 2]
     assert store.pair_passage_ids.tolist() == [2, 1, 2]
     counts = require(RunDir(tmp_path / "run"), "texts").counts
     assert counts["corpus_rows"] == 5
@@ -268,10 +269,10 @@ def test_a_query_with_the_text_of_a_passage_shares_its_group(tmp_path: Path) -> 
         tmp_path / "p.parquet", query=["q1", "p  1", "P 1"], passage=["p 1", "p 2", "p 3"]
     )
     store = ingest(tmp_path / "run", path)
-    assert store.passage_groups.tolist() == [0, 1, 2]
+    assert TextGroups.of_texts(store).passages.tolist() == [0, 1, 2]
     # Queries without a passage of equal text come after all passages.
-    assert store.query_groups.tolist() == [3, 0, 5]
-    assert len(set(store.query_groups.tolist())) == store.num_queries
+    assert TextGroups.of_texts(store).queries.tolist() == [3, 0, 5]
+    assert len(set(TextGroups.of_texts(store).queries.tolist())) == store.num_queries
 
 
 # --- drop counts ---
@@ -355,8 +356,8 @@ def test_ingest_equals_a_plain_loop_over_the_rows(
     assert [(plain_normal(q), plain_normal(p)) for q, p in stored_pairs(store)] == kept
 
     for table, groups in (
-        (store.queries, store.query_groups),
-        (store.passages, store.passage_groups),
+        (store.queries, TextGroups.of_texts(store).queries),
+        (store.passages, TextGroups.of_texts(store).passages),
     ):
         normal = [plain_normal(one) for one in table.column("text").to_pylist()]
         assert len(set(normal)) == len(normal) == len(set(groups.tolist()))
@@ -365,7 +366,9 @@ def test_ingest_equals_a_plain_loop_over_the_rows(
     passages = [plain_normal(one) for one in store.passages.column("text").to_pylist()]
     assert set(passages) == every
     for query, group in zip(
-        store.queries.column("text").to_pylist(), store.query_groups.tolist(), strict=True
+        store.queries.column("text").to_pylist(),
+        TextGroups.of_texts(store).queries.tolist(),
+        strict=True,
     ):
         is_passage = plain_normal(query) in passages
         assert is_passage == (group < store.num_passages)

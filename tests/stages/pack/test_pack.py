@@ -28,6 +28,7 @@ from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import list_packings, write_shard
 from stx_mine.store.files import read_table, write_table
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import pool_files
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
@@ -72,7 +73,7 @@ def test_a_dry_run_says_what_packing_would_give_and_writes_nothing(run_copy):
 def test_the_share_of_rows_that_meet_is_what_random_batches_give(run_copy):
     said = pack(run_copy, batch_size=200, dry_run=True).counts
     store = TextStore.open(require(RunDir(run_copy), "texts"))
-    groups = store.passage_groups[store.pair_passage_ids]
+    groups = TextGroups.of_texts(store).passages[store.pair_passage_ids]
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(300):
@@ -114,7 +115,7 @@ def test_rotation_binds_other_negatives_in_other_packings(run_copy):
             pool = pools[int(store.pair_query_ids[row])]
             start = 3 * packing % max(1, len(pool))
             expected = (pool[start:] + pool[:start])[:3]
-            assert found == store.passage_groups[expected].tolist()
+            assert found == TextGroups.of_texts(store).passages[expected].tolist()
             other += packing and len(pool) >= 6
     assert other > 100
 
@@ -129,7 +130,7 @@ def near_of(run, margin):
     store = TextStore.open(require(RunDir(run), "texts"))
     return store, {
         unit["query_id"]: {
-            int(store.passage_groups[passage])
+            int(TextGroups.of_texts(store).passages[passage])
             for passage, score in zip(unit["hit_ids"], unit["hit_scores"], strict=True)
             if np.float32(score) > np.float32(unit["positive_score"]) - np.float32(margin)
         }

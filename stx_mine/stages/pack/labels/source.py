@@ -20,6 +20,7 @@ from stx_mine.stages.pack.labels.core.labels import (
     labels_of_rows,
 )
 from stx_mine.store.batches import LANGUAGE
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import SHARD_COLUMNS
 from stx_mine.store.report import listed
 from stx_mine.store.texts import TextStore, take_texts
@@ -81,10 +82,10 @@ class LabelSource:
         return cls(found.labels, names, file.texts, counts, example=example)
 
     @classmethod
-    def of_pairs(cls, store: TextStore) -> "LabelSource":
+    def of_pairs(cls, store: TextStore, groups: TextGroups) -> "LabelSource":
         """Queries that have the same positives are a label, together with those positives."""
         anchors = store.query_texts[store.pair_query_ids]
-        labels, heads = labels_of_pairs(anchors, store.pair_passage_ids, store.num_groups)
+        labels, heads = labels_of_pairs(anchors, store.pair_passage_ids, store.num_texts)
         # Row number = id of the text.
         texts = pa.chunked_array(
             [
@@ -102,10 +103,10 @@ class LabelSource:
             "contradictory_texts": 0,
             "labels_dropped": 0,
         }
-        groups = positive_groups(*store.known_positives, store.passage_groups, store.num_queries)
+        positives = positive_groups(*store.known_positives, groups.passages, store.num_queries)
         passages = np.arange(store.num_passages)
-        known = members_of(groups, passages, store.passage_groups)
-        labels = kept_apart(labels, store.query_texts, known, store.num_groups)
+        known = members_of(positives, passages, groups.passages)
+        labels = kept_apart(labels, store.query_texts, known, store.num_texts)
         names = take_texts(texts, heads).dictionary_decode()
         languages = store.languages
         if languages is not None:

@@ -26,6 +26,7 @@ from stx_mine.stages.pack.packings import (
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import CARD, POSITIVES, write_positives, write_shard
 from stx_mine.store.files import atomic, checksum
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import LABELS, label_card, write_labels
 from stx_mine.store.report import StageReport, listed, make_report, percent
 from stx_mine.store.run_dir import RunDir
@@ -44,7 +45,7 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
         fields = key_fields(config, "batches")
         inputs = {}
         if config.labeled is None:
-            inputs["texts"] = require(run, "texts").digest
+            inputs = {name: require(run, name).digest for name in ("texts", "groups")}
         else:
             # A file is known by its content, wherever it lies.
             fields["labeled"] = checksum(ColumnFile.open(config.labeled).path)
@@ -73,7 +74,8 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
 def _open(config: PackConfig, run: RunDir) -> LabelSource:
     if config.labeled is not None:
         return LabelSource.of_file(config)
-    return LabelSource.of_pairs(TextStore.open(require(run, "texts")))
+    store, groups = TextStore.open(require(run, "texts")), TextGroups.open(require(run, "groups"))
+    return LabelSource.of_pairs(store, groups)
 
 
 def _assign(config: PackConfig, source: LabelSource) -> list[Assignment]:
