@@ -10,7 +10,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
@@ -20,6 +20,9 @@ from stx_mine.settings import StageConfig, key_defaults, key_fields
 from stx_mine.store.files import checksum, publish_directory, read_json, write_json
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from stx_mine.store.counts import Counts
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 
@@ -200,7 +203,7 @@ class Artifact:
         self,
         files: list[str],
         *,
-        counts: dict[str, Any],
+        counts: "Counts | dict[str, Any]",
         extra: dict[str, Any] | None = None,
     ) -> Manifest:
         """Write the manifest, last; swap a view into place.
@@ -216,7 +219,9 @@ class Artifact:
         with self.run.exclusive():
             # Another share may have finished it at the same time.
             found = None if self.grows or self._swap else self._finished()
-            self.manifest = found or self._publish(files, counts, extra or {})
+            self.manifest = found or self._publish(
+                files, counts if isinstance(counts, dict) else counts.to_json(), extra or {}
+            )
         return self.manifest
 
     def reload(self) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.verdicts import Verdict
 from stx_mine.stages.estimate.core.step_cost import Texts, texts_by_k
-from stx_mine.stages.mine.core.select import Verdict
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import assign_merge, draw_order

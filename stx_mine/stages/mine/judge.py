@@ -9,11 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.verdicts import Verdict
 from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
-from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, Verdict, select_negatives
+from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, select_negatives
 from stx_mine.stages.mine.hits import HitBlock
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.texts import TextStore

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.verdicts import Verdict
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.search.product import own_threads
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.core.select import UseLimits, Verdict
+from stx_mine.stages.mine.core.select import UseLimits
 from stx_mine.stages.mine.core.uses import UseCounter
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.hits import HitBlock, HitSource, block_names, concatenate, merge_sources

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.verdicts import Verdict
 from stx_mine.errors import ConfigError
-from stx_mine.stages.mine.core.select import Verdict
 from stx_mine.stages.pack.clusters import topic_positions
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment

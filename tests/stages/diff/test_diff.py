@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.verdicts import Verdict
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.stages.diff import stage as diff_stage
 from stx_mine.stages.diff.config import DiffConfig
@@ -32,7 +33,6 @@ from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.core.select import Verdict
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.files import read_array, read_table, write_array, write_table

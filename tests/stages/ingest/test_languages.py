@@ -11,6 +11,7 @@ from conftest import Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stx_mine.core.verdicts import Verdict
 from stx_mine.errors import ArtifactError, ConfigError, InputError
 from stx_mine.inputs.config import Source
 from stx_mine.stages.embed.config import EmbedConfig
@@ -19,7 +20,6 @@ from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
-from stx_mine.stages.mine.core.select import Verdict
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.ragged import Ragged
+from stx_mine.core.verdicts import Verdict
 from stx_mine.errors import ArtifactError, ConfigError, InputError
 from stx_mine.models.load import load_model
 from stx_mine.search.exact import ExactSearcher
@@ -26,7 +27,6 @@ from stx_mine.stages.index.stage import run_index
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.core.select import Verdict
 from stx_mine.stages.mine.hits import HitBlock, HitLayers, HitSource, concatenate, merge_sources
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig

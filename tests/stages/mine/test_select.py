@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.ragged import Ragged, ragged_sets
-from stx_mine.stages.mine.core.select import Rules, UseLimits, Verdict, select_negatives
+from stx_mine.core.verdicts import Verdict
+from stx_mine.stages.mine.core.select import Rules, UseLimits, select_negatives
 from stx_mine.stages.mine.core.uses import UseCounter
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
-from stx_mine.stages.mine.core.select import Verdict
+from stx_mine.core.verdicts import Verdict
 
 # Reasons beyond the verdicts, whose codes they follow.
 NOT_A_HIT, NOT_IN_CORPUS = len(Verdict), len(Verdict) + 1
