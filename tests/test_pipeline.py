@@ -11,9 +11,9 @@ import yaml
 from conftest import Cli, Finished
 from sentence_transformers import SentenceTransformer
 
-from stx_mine.cli import COMMANDS
+from stx_mine.commands import COMMANDS, PIPELINE_STAGES
 from stx_mine.errors import ConfigError
-from stx_mine.pipeline import STAGES, Pipeline, load_pipeline, pipeline_steps
+from stx_mine.pipeline import Pipeline, load_pipeline, pipeline_steps
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.train.config import TrainConfig
@@ -79,9 +79,9 @@ def test_stages_come_in_the_order_of_the_work_not_of_the_file(tmp_path: Path) ->
 
 
 def test_every_stage_of_a_pipeline_is_a_command_with_the_same_fields() -> None:
-    for stage, config_type in STAGES.items():
-        assert COMMANDS[stage] is config_type
-    assert set(COMMANDS) - set(STAGES) == {"ingest", "publish", "fetch", "diff"}
+    for stage, config_type in PIPELINE_STAGES.items():
+        assert COMMANDS[stage].config is config_type
+    assert set(COMMANDS) - set(PIPELINE_STAGES) == {"ingest", "publish", "fetch", "diff"}
 
 
 def test_an_empty_file_has_no_steps(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_pipelines_of_the_repository_load(repo_root: Path, name: str) -> Non
 
 
 def test_every_field_of_every_stage_can_be_set_in_the_file(tmp_path: Path) -> None:
-    for stage, config_type in STAGES.items():
+    for stage, config_type in PIPELINE_STAGES.items():
         defaults = {
             one.name: list(one.default) if isinstance(one.default, tuple) else one.default
             for one in fields(config_type)

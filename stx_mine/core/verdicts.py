@@ -1,6 +1,12 @@
-"""Why a hit is a negative or not."""
+"""Why a hit is a negative or not: the one table of rules.
 
+A new rule is a verdict and its entry here, one line of the kernel in `stages/mine/core/select.py`,
+and its option in `stages/mine/config.py`.
+"""
+
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 
 class Verdict(IntEnum):
@@ -19,3 +25,46 @@ class Verdict(IntEnum):
     CLOSE_TO_POSITIVE = 10
     MAX_USES = 11
     BEYOND_POOL = 12
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a person needs to know of a verdict.
+
+    Attributes:
+        meaning: Why a hit has it, as the rest of a sentence about the hit.
+        off: The options of `mine` that set it, each with the value that turns it off; empty where
+            it cannot be turned off.
+        candidate: Whether the hit counts in ranks: it is no text that is excluded beforehand.
+        eligible: Whether the hit passed every rule about its text and score.
+    """
+
+    meaning: str
+    off: dict[str, Any] = field(default_factory=dict)
+    candidate: bool = True
+    eligible: bool = False
+
+
+RULES: dict[Verdict, Rule] = {
+    Verdict.POOLED: Rule("is kept in the pool", eligible=True),
+    Verdict.OWN_TEXT: Rule("is the query itself", candidate=False),
+    Verdict.KNOWN_POSITIVE: Rule("is a positive of the query", candidate=False),
+    Verdict.DUPLICATE_GROUP: Rule("counts as the same text as a better hit", candidate=False),
+    Verdict.LANGUAGE: Rule("is not in the language asked for", {"negative_language": "any"}),
+    Verdict.RANK_WINDOW: Rule("ranks outside of the window", {"range_min": 0, "range_max": None}),
+    Verdict.SCORE_WINDOW: Rule(
+        "scores outside of the window", {"min_score": None, "max_score": None}
+    ),
+    Verdict.ABSOLUTE_MARGIN: Rule(
+        "scores above the positive less the margin", {"absolute_margin": None}
+    ),
+    Verdict.RELATIVE_MARGIN: Rule(
+        "scores above the positive less its share", {"relative_margin": None}
+    ),
+    Verdict.UPPER_MARGIN: Rule("scores too far below the positive", {"upper_margin": None}),
+    Verdict.CLOSE_TO_POSITIVE: Rule("is too close to the positive", {"closeness": None}),
+    Verdict.MAX_USES: Rule("is a better negative of other queries", {"max_uses": None}),
+    Verdict.BEYOND_POOL: Rule("would be kept in a larger pool", eligible=True),
+}
+NO_CANDIDATES = tuple(verdict for verdict, rule in RULES.items() if not rule.candidate)
+ELIGIBLE = tuple(verdict for verdict, rule in RULES.items() if rule.eligible)

@@ -36,7 +36,7 @@ def cluster():
     here = Path(__file__).parent
     with pytest.MonkeyPatch.context() as patch:
         # Workers import this file for what it defines.
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here, here.parents[1]))))
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here, here.parent, here.parents[1]))))
         ray.init(
             "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error"
         )

@@ -1,6 +1,6 @@
 """What the selection of a block needs beside the rules: units, the table, the tally."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
-from stx_mine.core.verdicts import Verdict
 from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
@@ -71,10 +70,6 @@ class Judge:
     def slots(self) -> int:
         """Slots of a pool."""
         return max(self.config.pool, self.config.k)
-
-    def tally(self) -> "Tally":
-        """Counts that begin at zero."""
-        return Tally(self.config.k, self.slots, self.config.short_rows == "drop")
 
     @cached_property
     def rules(self) -> Rules:
@@ -240,70 +235,3 @@ def negatives_table(units: Units, chosen: Selection) -> pa.Table:
             "verdicts": judged(chosen.verdicts_H, pa.uint8()),
         }
     )
-
-
-@dataclass
-class Tally:
-    """Counts over blocks.
-
-    Attributes:
-        k: Negatives of a full row.
-        slots: Slots of a pool.
-        drop_short: Whether pairs with fewer than k negatives are dropped.
-    """
-
-    k: int
-    slots: int
-    drop_short: bool
-    _verdicts: NDArray[np.int64] = field(init=False)
-    _rows: NDArray[np.int64] = field(init=False)
-    _untrusted: list[NDArray[np.int64]] = field(init=False, default_factory=list)
-    _short: list[NDArray[np.int64]] = field(init=False, default_factory=list)
-    _suspect: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        self._verdicts = np.zeros(len(Verdict), np.int64)
-        self._rows = np.zeros(self.slots + 1, np.int64)
-
-    def add(self, units: Units, chosen: Selection) -> None:
-        """Count the verdicts of a block, and how many negatives its pairs have."""
-        self._verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
-        self._suspect += units.num_suspect
-        self._untrusted.append(units.left_out)
-        sizes = np.repeat(chosen.sizes(), units.pairs.lengths())
-        if self.drop_short:
-            self._short.append(units.pairs.values[sizes < self.k])
-            sizes = sizes[sizes >= self.k]
-        self._rows += np.bincount(sizes, minlength=self.slots + 1)
-
-    def merge(self, other: "Tally") -> None:
-        """Take over the counts of other blocks."""
-        self._verdicts += other._verdicts
-        self._rows += other._rows
-        self._untrusted += other._untrusted
-        self._short += other._short
-        self._suspect += other._suspect
-
-    def dropped_pairs(self) -> NDArray[np.int64]:
-        """Numbers of the pairs that are no rows to train on, rising."""
-        parts = [np.empty(0, np.int64), *self._untrusted, *self._short]
-        return np.sort(np.concatenate(parts))
-
-    def counts(self) -> dict[str, Any]:
-        """Hits in = pooled + dropped; pairs in = full + ragged + empty + dropped."""
-        dropped = {
-            "positive_percentile": sum(len(one) for one in self._untrusted),
-            "short": sum(len(one) for one in self._short),
-        }
-        return {
-            "hits_in": int(self._verdicts.sum()),
-            "pooled": int(self._verdicts[Verdict.POOLED]),
-            "dropped": {one.name.lower(): int(self._verdicts[one]) for one in Verdict if one},
-            "pairs_in": int(self._rows.sum()) + sum(dropped.values()),
-            "pairs_dropped": dropped,
-            "pairs_suspect": self._suspect,
-            "rows": int(self._rows.sum()),
-            "rows_full": int(self._rows[self.k :].sum()),
-            "rows_ragged": int(self._rows[1 : self.k].sum()),
-            "rows_empty": int(self._rows[0]),
-        }

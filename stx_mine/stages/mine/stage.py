@@ -1,12 +1,10 @@
 """Mine: search deeply into `hits/`, then select negatives as a cheap view into `negatives/`."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stx_mine.core.verdicts import Verdict
+from stx_mine.core.verdicts import ELIGIBLE, RULES, Verdict
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError, InputError
@@ -14,35 +12,21 @@ from stx_mine.search.product import own_threads
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.select import UseLimits
 from stx_mine.stages.mine.core.uses import UseCounter
+from stx_mine.stages.mine.counts import MineCounts
 from stx_mine.stages.mine.dense import DenseHits
-from stx_mine.stages.mine.hits import HitBlock, HitSource, block_names, concatenate, merge_sources
-from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE, Judge, Tally, negatives_table
-from stx_mine.stages.mine.sources import bm25_hits, candidate_hits, known_hits, read_hits
+from stx_mine.stages.mine.depths import AllHits, search_depths
+from stx_mine.stages.mine.hits import HitSource, block_names
+from stx_mine.stages.mine.judge import Judge, negatives_table
+from stx_mine.stages.mine.report import mine_report
+from stx_mine.stages.mine.sources import bm25_hits, candidate_hits, known_hits
+from stx_mine.stages.mine.tally import Tally
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import DROPPED_PAIRS
-from stx_mine.store.report import StageReport, make_report, percent
+from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import NEGATIVES, TextStore
-
-# The fields that a person loosens where a rule takes everything.
-_FIELDS_OF: dict[str, tuple[str, ...]] = {
-    "own_text": (),
-    "known_positive": (),
-    "duplicate_group": (),
-    "language": ("negative_language",),
-    "rank_window": ("range_min", "range_max"),
-    "score_window": ("min_score", "max_score"),
-    "absolute_margin": ("absolute_margin",),
-    "relative_margin": ("relative_margin",),
-    "upper_margin": ("upper_margin",),
-    "close_to_positive": ("closeness",),
-}
-# What turns a rule off, where it is not None.
-_OFF: dict[str, Any] = {"range_min": 0, "negative_language": "any"}
-# How much deeper a query is searched where it lacks negatives.
-_DEEPER = 4
 
 
 def run_mine(config: MineConfig) -> StageReport:
@@ -52,7 +36,7 @@ def run_mine(config: MineConfig) -> StageReport:
         ConfigError: k does not fit the corpus, or no index is there to search.
         InputError: No candidate is left for any query, or --candidates cannot be read.
         ArtifactError: Embeddings are missing, or other hits are in the way.
-        SharesLeftError: This call did its share of a search, and others are at it.
+        TaskShardsLeftError: This call did its part of a search, and others are at work.
     """
     run, task_shard = RunDir(config.run_dir), task_shard_of(config)
     with run.lock(task_shard):
@@ -98,84 +82,16 @@ def run_mine(config: MineConfig) -> StageReport:
             view=True,
         )
         if artifact.done:
-            return _report(artifact, config, dense.how, skipped=True)
+            return mine_report(artifact, config, dense.how, skipped=True)
         judge = Judge(config, store, groups, dense.queries, dense.passages, forbidden)
-        depths = _search(judge, dense)
+        depths = search_depths(judge, dense)
         with run.exclusive():
             if task_shard is not None:
                 artifact.reload()
-            # Selecting is quick: the share that ends last does all of it.
+            # Selecting is quick: the call that ends last does all of it.
             if not artifact.done:
                 _select(artifact, judge, AllHits(dense, others, depths))
-        return _report(artifact, config, dense.how)
-
-
-def _search(judge: Judge, dense: DenseHits) -> NDArray[np.int64]:
-    """Search every query, and those that lack negatives deeper and deeper.
-
-    Returns:
-        int64 (num queries,): the depth that each query is read at.
-    """
-    config = judge.config
-    depth, queries = config.depth, np.arange(len(dense.queries))
-    depths = np.full(len(queries), depth, np.int64)
-    # Candidates beyond the window would be dropped anyway.
-    deepest = min(config.max_depth or depth, config.range_max or len(dense.passages))
-    dense.ensure(queries, depth)
-    while depth < deepest:
-        queries = _lacking(judge, dense, queries, depth)
-        if not len(queries):
-            break
-        depth = min(depth * _DEEPER, deepest)
-        depths[queries] = depth
-        dense.ensure(queries, depth)
-    return depths
-
-
-def _lacking(
-    judge: Judge, dense: DenseHits, query_ids: NDArray[np.int64], depth: int
-) -> NDArray[np.int64]:
-    """The queries with fewer than k negatives at a depth, of those that can go deeper."""
-
-    def lacking(block: int) -> NDArray[np.int64]:
-        own = np.intersect1d(dense.block_queries(block), query_ids, assume_unique=True)
-        hits = dense.read(block, own, depth)
-        units = judge.units(hits)
-        short = units.query_ids[judge.select(units).sizes() < judge.config.k]
-        whole = own[hits.hits.lengths() >= dense.wanted(own, depth)]
-        deeper = own[dense.wanted(own, depth) < len(dense.passages)]
-        return np.intersect1d(short, np.intersect1d(whole, deeper))
-
-    with own_threads() as threads:
-        return np.concatenate(run_tasks(range(dense.num_blocks), lacking, "judge", threads))
-
-
-@dataclass(frozen=True)
-class AllHits:
-    """The hits of every source, block by block.
-
-    Attributes:
-        dense: The dense ones.
-        others: Manifests of the others.
-        depths: int64 (num queries,): the depth at which each query is read.
-    """
-
-    dense: DenseHits
-    others: dict[HitSource, Manifest]
-    depths: NDArray[np.int64]
-
-    def block(self, number: int) -> HitBlock:
-        """All hits of the queries of one block."""
-        query_ids = self.dense.block_queries(number)
-        depths = self.depths[query_ids]
-        dense = concatenate(
-            [
-                self.dense.read(number, query_ids[depths == depth], int(depth))
-                for depth in np.unique(depths)
-            ]
-        )
-        others = [read_hits(one, number, source) for source, one in self.others.items()]
-        return merge_sources([dense, *others])
+        return mine_report(artifact, config, dense.how)
 
 
 def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
@@ -193,25 +109,21 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
         units = judge.units(hits.block(block))
         chosen = judge.select(units, uses)
         write_table(artifact.folder / names[block], negatives_table(units, chosen))
-        one = judge.tally()
-        one.add(units, chosen)
-        return one
+        part = Tally.begin(judge)
+        part.add(units, chosen)
+        return part
 
-    tally = judge.tally()
+    tally = Tally.begin(judge)
     with own_threads() as threads:
-        for one in run_tasks(range(len(names)), select, "select", threads):
-            tally.merge(one)
+        for part in run_tasks(range(len(names)), select, "select", threads):
+            tally.merge(part)
     write_array(artifact.folder / DROPPED_PAIRS, tally.dropped_pairs())
     languages = judge.store.languages
-    counts = {
-        **tally.counts(),
-        "queries_deepened": int((hits.depths > config.depth).sum()),
-        "unknown_languages": {
-            role: of_role["unknown"] for role, of_role in languages.counts().items()
-        }
-        if languages
-        else {},
-    }
+    unknown = languages.counts() if languages else {}
+    counts = tally.counts(
+        queries_deepened=int((hits.depths > config.depth).sum()),
+        unknown_languages={role: of_role["unknown"] for role, of_role in unknown.items()},
+    )
     _refuse_empty(counts, judge, hits)
     extra = {"slots": judge.slots, "k": config.k, "per_pair": config.positive_score == "pair"}
     artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
@@ -224,7 +136,7 @@ def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:
     for block in range(hits.dense.num_blocks):
         units = judge.units(hits.block(block))
         verdicts = judge.select(units).verdicts_H
-        eligible = (verdicts == Verdict.POOLED) | (verdicts == Verdict.BEYOND_POOL)
+        eligible = np.isin(verdicts, ELIGIBLE)
         unit_ids = np.repeat(units.ids, units.hits.hits.lengths())
         counter.add(
             units.hits.hits.values[eligible], units.hits.scores[eligible], unit_ids[eligible]
@@ -232,84 +144,40 @@ def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:
     return counter.limits()
 
 
-def _refuse_empty(counts: dict[str, Any], judge: Judge, hits: AllHits) -> None:
-    config = judge.config
-    if counts["rows"] == 0:
+def _refuse_empty(counts: MineCounts, judge: Judge, hits: AllHits) -> None:
+    """Refuse negatives without a row, or without a hit in any pool.
+
+    Raises:
+        InputError: That is so; the message names the rule that dropped most.
+    """
+    if counts.rows == 0:
         raise InputError(
-            f"every one of the {counts['pairs_in']:,} pairs is dropped "
-            f"({counts['pairs_dropped']}); give --short-rows keep, or a smaller --k or "
-            "--min-positive-percentile"
+            f"every one of the {counts.pairs_in:,} pairs is dropped ({counts.pairs_dropped}); give "
+            "--short-rows keep, or a smaller --k or --min-positive-percentile"
         )
-    if counts["pooled"] == 0:
-        most = max(counts["dropped"], key=lambda name: counts["dropped"][name])
-        settings = ", ".join(
-            f"--{name.replace('_', '-')} {getattr(config, name)}" for name in _FIELDS_OF[most]
+    if counts.pooled:
+        return
+    name = max(counts.dropped, key=lambda name: counts.dropped[name])
+    off = RULES[Verdict[name.upper()]].off
+    advice = "give a larger --corpus or --depth"
+    if off:
+        options = ", ".join(
+            f"--{option.replace('_', '-')} {getattr(judge.config, option)}" for option in off
         )
-        raise InputError(
-            f"no candidate is left for any query: {counts['hits_in']:,} hits, most dropped by "
-            f"{most} ({counts['dropped'][most]:,}); "
-            + (
-                f"loosen {settings}: without it {_left_without(most, judge, hits):,} would be left"
-                if settings
-                else "give a larger --corpus or --depth"
-            )
-        )
+        left = _num_eligible(replace(judge, config=replace(judge.config, **off)), hits)
+        advice = f"loosen {options}: without it {left:,} would be left"
+    raise InputError(
+        f"no candidate is left for any query: {counts.hits_in:,} hits, most dropped by {name} "
+        f"({counts.dropped[name]:,}); {advice}"
+    )
 
 
-def _left_without(rule: str, judge: Judge, hits: AllHits) -> int:
-    """Hits that no other rule drops."""
-    off: dict[str, Any] = {name: _OFF.get(name) for name in _FIELDS_OF[rule]}
-    freer = replace(judge, config=replace(judge.config, **off))
+def _num_eligible(judge: Judge, hits: AllHits) -> int:
+    """Hits that pass every rule."""
 
-    def left(block: int) -> int:
-        verdicts = freer.select(freer.units(hits.block(block))).verdicts_H
-        return int(np.isin(verdicts, (Verdict.POOLED, Verdict.BEYOND_POOL)).sum())
+    def eligible(block: int) -> int:
+        verdicts = judge.select(judge.units(hits.block(block))).verdicts_H
+        return int(np.isin(verdicts, ELIGIBLE).sum())
 
     with own_threads() as threads:
-        return sum(run_tasks(range(hits.dense.num_blocks), left, "judge", threads))
-
-
-def _report(
-    artifact: Artifact, config: MineConfig, searched: str, skipped: bool = False
-) -> StageReport:
-    counts = artifact.result.counts
-    width = len(f"{counts['hits_in']:,}")
-    lines = [f"{searched}; {counts['hits_in']:,} hits in, by the first rule that dropped them:"]
-    for reason, number in counts["dropped"].items():
-        if number:
-            lines.append(f"  {number:>{width},}  {reason}")
-    lines.append(f"  {counts['pooled']:>{width},}  pooled")
-    total, dropped = counts["rows"], sum(counts["pairs_dropped"].values())
-    lines.append(
-        f"rows with k={config.k} negatives: {percent(counts['rows_full'], total)} full, "
-        f"{percent(counts['rows_ragged'], total)} ragged, {percent(counts['rows_empty'], total)} "
-        f"without any; {'all are kept' if not dropped else f'{dropped:,} pairs are dropped'}"
-    )
-    if config.max_depth is None and counts["rows_full"] < total:
-        lines.append(
-            f"--max-depth {_DEEPER * config.depth} would search deeper for those that lack "
-            "negatives"
-        )
-    if counts["queries_deepened"]:
-        lines.append(
-            f"{counts['queries_deepened']:,} queries with fewer than {config.k} negatives were "
-            f"searched deeper, up to {config.max_depth}"
-        )
-    if counts["unknown_languages"] and config.negative_language != "any":
-        unknown = counts["unknown_languages"]
-        lines.append(
-            f"the language of {unknown['queries']:,} queries and {unknown['passages']:,} passages "
-            "is unknown: no hit with one of them is dropped because of it"
-        )
-    if counts["pairs_suspect"]:
-        lines.append(
-            f"the positive of {percent(counts['pairs_suspect'], counts['pairs_in'])} pairs scores "
-            "below most random passages: mislabelled, or foreign to the model; --min-positive-"
-            f"percentile {SUSPECT_PERCENTILE:g} drops them"
-        )
-    warnings = [
-        f"{percent(number, counts['pairs_in'])} pairs dropped: {reason}"
-        for reason, number in counts["pairs_dropped"].items()
-        if number
-    ]
-    return make_report(artifact, lines, warnings, skipped=skipped)
+        return sum(run_tasks(range(hits.dense.num_blocks), eligible, "judge", threads))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.verdicts import Verdict
+from stx_mine.core.verdicts import NO_CANDIDATES
 from stx_mine.errors import ConfigError
 from stx_mine.stages.pack.clusters import topic_positions
 from stx_mine.stages.pack.config import PackConfig
@@ -31,7 +31,6 @@ from stx_mine.store.vectors import Vectors
 
 # Batches that a row may end in: one would let no repeated text be spread.
 _BATCHES_A_STRATUM = 4
-_NO_CANDIDATES = (Verdict.OWN_TEXT, Verdict.KNOWN_POSITIVE, Verdict.DUPLICATE_GROUP)
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ def row_difficulties(negatives: Manifest, pair_query_ids: NDArray[np.int64]) -> 
         table = read_table(negatives.folder / name)
         verdicts = ragged_column(table, "verdicts")
         scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
-        candidate = ~np.isin(verdicts.values, _NO_CANDIDATES)
+        candidate = ~np.isin(verdicts.values, NO_CANDIDATES)
         rows = np.repeat(np.arange(len(verdicts)), verdicts.lengths())[candidate]
         best = np.full(len(verdicts), -np.inf)
         np.maximum.at(best, rows, scores[candidate])

@@ -68,6 +68,8 @@ def run_ranks(num_processes: int, task: str, *args: object, check: bool = True) 
             **{name: str(value) for name, value in world.items()},
             MASTER_ADDR="127.0.0.1",
             MASTER_PORT=port,
+            # What pytest has put there: the folders of tests that this file imports from.
+            PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
         )
         command = [sys.executable, __file__, task, *map(str, args)]
         started.append(subprocess.Popen(command, env=environment))

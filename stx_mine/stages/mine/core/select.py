@@ -1,7 +1,7 @@
 """Choose negatives among hits; every hit gets a verdict.
 
-The rules apply in the order of the codes, and the first that speaks decides. A *unit* is what
-shares one pool: a query, or a pair where margins count from the pair's own positive.
+The rules apply in the order of the verdicts, and the first that drops a hit decides. A *unit* is
+what shares one pool: a query, or a pair where margins count from the pair's own positive.
 
 Shape letters: U units, H hits of all units one after the other, S slots of a pool.
 """
@@ -15,8 +15,22 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
 from stx_mine.core.random import mix
+from stx_mine.core.verdicts import Verdict
 
 Sampling = Literal["top", "random", "weighted"]
+# What the kernel may name: it takes no enumeration.
+_OWN_TEXT = int(Verdict.OWN_TEXT)
+_KNOWN_POSITIVE = int(Verdict.KNOWN_POSITIVE)
+_DUPLICATE_GROUP = int(Verdict.DUPLICATE_GROUP)
+_LANGUAGE = int(Verdict.LANGUAGE)
+_RANK_WINDOW = int(Verdict.RANK_WINDOW)
+_SCORE_WINDOW = int(Verdict.SCORE_WINDOW)
+_ABSOLUTE_MARGIN = int(Verdict.ABSOLUTE_MARGIN)
+_RELATIVE_MARGIN = int(Verdict.RELATIVE_MARGIN)
+_UPPER_MARGIN = int(Verdict.UPPER_MARGIN)
+_CLOSE_TO_POSITIVE = int(Verdict.CLOSE_TO_POSITIVE)
+_MAX_USES = int(Verdict.MAX_USES)
+_BEYOND_POOL = int(Verdict.BEYOND_POOL)
 _SAMPLINGS: tuple[Sampling, ...] = ("top", "random", "weighted")
 
 
@@ -128,14 +142,14 @@ def _select(
             if not verdict:
                 seen_by[group] = unit
                 if _holds(wrong_language, hit):
-                    verdict = 4
+                    verdict = _LANGUAGE
                 else:
                     verdict = _threshold(rank, hit_scores[hit], positive_scores[unit], limits)
                 rank += 1
                 if not verdict and _holds(too_close, hit):
-                    verdict = 10
+                    verdict = _CLOSE_TO_POSITIVE
                 if not verdict and _used_up(passage, hit_scores[hit], unit_ids[unit], uses):
-                    verdict = 11
+                    verdict = _MAX_USES
                 if not verdict:
                     eligible[num_eligible] = hit
                     eligible_ranks[num_eligible] = rank - 1
@@ -149,7 +163,7 @@ def _select(
                 ranks[unit, slot] = eligible_ranks[order[slot]]
                 scores[unit, slot] = hit_scores[hit]
             else:
-                verdicts[hit] = 12
+                verdicts[hit] = _BEYOND_POOL
     return ids, ranks, scores, verdicts
 
 
@@ -161,27 +175,27 @@ def _holds(flags: Any, hit: Any) -> Any:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any) -> Any:
-    """Verdict codes 1 to 3: what is no candidate at all; 0 for a candidate."""
+    """The verdict of what is no candidate at all; 0 for a candidate."""
     if group == own_group:
-        return 1
+        return _OWN_TEXT
     if is_forbidden:
-        return 2
-    return 3 if is_seen else 0
+        return _KNOWN_POSITIVE
+    return _DUPLICATE_GROUP if is_seen else 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _threshold(rank: Any, score: Any, positive: Any, limits: Any) -> Any:
-    """Verdict codes 5 to 9 of a candidate; 0 if it passes all."""
+    """The verdict of the windows and margins on a candidate; 0 if it passes all."""
     ranks_allowed, scores_allowed, absolute_margin, relative_margin, upper_margin = limits
     if rank < ranks_allowed[0] or rank >= ranks_allowed[1]:
-        return 5
+        return _RANK_WINDOW
     if score < scores_allowed[0] or score > scores_allowed[1]:
-        return 6
+        return _SCORE_WINDOW
     if score > positive - absolute_margin:
-        return 7
+        return _ABSOLUTE_MARGIN
     if score > positive - abs(positive) * relative_margin:
-        return 8
-    return 9 if score < positive - upper_margin else 0
+        return _RELATIVE_MARGIN
+    return _UPPER_MARGIN if score < positive - upper_margin else 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -1,0 +1,44 @@
+"""What `mine` counts."""
+
+from dataclasses import dataclass, field
+
+from stx_mine.store.counts import Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class MineCounts(Counts):
+    """Counts of a selection.
+
+    Attributes:
+        hits_in: Hits of all units.
+        pooled: Hits that are in a pool.
+        dropped: Verdict -> hits that have it, for every verdict but pooled.
+        pairs_in: Pairs of the run.
+        pairs_dropped: Reason -> pairs that are no rows to train on.
+        pairs_suspect: Pairs whose positive scores below most random passages.
+        rows: Pairs that are rows to train on.
+        rows_full: Rows with k negatives or more.
+        rows_ragged: Rows with fewer than k negatives, but some.
+        rows_empty: Rows without a negative.
+        queries_deepened: Queries that were searched deeper because they lacked negatives.
+        unknown_languages: `queries` and `passages` -> texts of unknown language; empty where the
+            input names no languages.
+    """
+
+    hits_in: int
+    pooled: int
+    dropped: dict[str, int]
+    pairs_in: int
+    pairs_dropped: dict[str, int]
+    pairs_suspect: int
+    rows: int
+    rows_full: int
+    rows_ragged: int
+    rows_empty: int
+    queries_deepened: int = 0
+    unknown_languages: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.hits_in == self.pooled + sum(self.dropped.values())
+        assert self.pairs_in == self.rows + sum(self.pairs_dropped.values())
+        assert self.rows == self.rows_full + self.rows_ragged + self.rows_empty

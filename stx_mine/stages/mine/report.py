@@ -1,0 +1,78 @@
+"""The closing sentences of `mine`."""
+
+from stx_mine.core.verdicts import RULES, Verdict
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.counts import MineCounts
+from stx_mine.stages.mine.depths import DEEPER
+from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE
+from stx_mine.store.artifact import Artifact
+from stx_mine.store.report import StageReport, make_report, percent
+
+
+def mine_report(
+    artifact: Artifact, config: MineConfig, searched: str, skipped: bool = False
+) -> StageReport:
+    """The report of finished negatives.
+
+    Args:
+        artifact: `negatives/`.
+        config: The config.
+        searched: A few words on how hits were found.
+        skipped: Whether they were finished before.
+    """
+    counts = MineCounts.read(artifact.result)
+    lines = [
+        f"{searched}; {counts.hits_in:,} hits in, by the first rule that dropped them:",
+        *_waterfall(counts),
+        _rows(counts, config.k),
+    ]
+    if config.max_depth is None and counts.rows_full < counts.rows:
+        lines.append(
+            f"--max-depth {DEEPER * config.depth} would search deeper for those that lack negatives"
+        )
+    if counts.queries_deepened:
+        lines.append(
+            f"{counts.queries_deepened:,} queries with fewer than {config.k} negatives were "
+            f"searched deeper, up to {config.max_depth}"
+        )
+    if counts.unknown_languages and config.negative_language != "any":
+        unknown = counts.unknown_languages
+        lines.append(
+            f"the language of {unknown['queries']:,} queries and {unknown['passages']:,} passages "
+            "is unknown: no hit with one of them is dropped because of it"
+        )
+    if counts.pairs_suspect:
+        lines.append(
+            f"the positive of {percent(counts.pairs_suspect, counts.pairs_in)} pairs scores "
+            "below most random passages: mislabelled, or foreign to the model; --min-positive-"
+            f"percentile {SUSPECT_PERCENTILE:g} drops them"
+        )
+    warnings = [
+        f"{percent(number, counts.pairs_in)} pairs dropped: {reason}"
+        for reason, number in counts.pairs_dropped.items()
+        if number
+    ]
+    return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _waterfall(counts: MineCounts) -> list[str]:
+    """A line per verdict that a hit has: how many, its name, and what it means."""
+    hits = {**counts.dropped, "pooled": counts.pooled}
+    width = len(f"{counts.hits_in:,}")
+    longest = max(len(name) for name in hits)
+    return [
+        f"  {number:>{width},}  {name:<{longest}}  {RULES[Verdict[name.upper()]].meaning}"
+        for name, number in hits.items()
+        if number or name == "pooled"
+    ]
+
+
+def _rows(counts: MineCounts, k: int) -> str:
+    """How many rows have how many negatives."""
+    dropped = sum(counts.pairs_dropped.values())
+    return (
+        f"rows with k={k} negatives: {percent(counts.rows_full, counts.rows)} full, "
+        f"{percent(counts.rows_ragged, counts.rows)} ragged, "
+        f"{percent(counts.rows_empty, counts.rows)} without any; "
+        f"{'all are kept' if not dropped else f'{dropped:,} pairs are dropped'}"
+    )

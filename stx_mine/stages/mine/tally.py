@@ -1,0 +1,93 @@
+"""Counts of a selection, block by block."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.core.verdicts import Verdict
+from stx_mine.stages.mine.core.select import Selection
+from stx_mine.stages.mine.counts import MineCounts
+from stx_mine.stages.mine.judge import Judge, Units
+
+
+@dataclass
+class Tally:
+    """Counts over blocks.
+
+    Attributes:
+        k: Negatives of a full row.
+        slots: Slots of a pool.
+        drop_short: Whether pairs with fewer than k negatives are dropped.
+    """
+
+    k: int
+    slots: int
+    drop_short: bool
+    _verdicts: NDArray[np.int64] = field(init=False)
+    _rows: NDArray[np.int64] = field(init=False)
+    _untrusted: list[NDArray[np.int64]] = field(init=False, default_factory=list)
+    _short: list[NDArray[np.int64]] = field(init=False, default_factory=list)
+    _suspect: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._verdicts = np.zeros(len(Verdict), np.int64)
+        self._rows = np.zeros(self.slots + 1, np.int64)
+
+    @classmethod
+    def begin(cls, judge: Judge) -> "Tally":
+        """Counts of what a judge decides, from zero."""
+        config = judge.config
+        return cls(config.k, judge.slots, config.short_rows == "drop")
+
+    def add(self, units: Units, chosen: Selection) -> None:
+        """Count the verdicts of a block, and how many negatives its pairs have."""
+        self._verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
+        self._suspect += units.num_suspect
+        self._untrusted.append(units.left_out)
+        sizes = np.repeat(chosen.sizes(), units.pairs.lengths())
+        if self.drop_short:
+            self._short.append(units.pairs.values[sizes < self.k])
+            sizes = sizes[sizes >= self.k]
+        self._rows += np.bincount(sizes, minlength=self.slots + 1)
+
+    def merge(self, other: "Tally") -> None:
+        """Take over the counts of other blocks."""
+        self._verdicts += other._verdicts
+        self._rows += other._rows
+        self._untrusted += other._untrusted
+        self._short += other._short
+        self._suspect += other._suspect
+
+    def dropped_pairs(self) -> NDArray[np.int64]:
+        """Numbers of the pairs that are no rows to train on, rising."""
+        parts = [np.empty(0, np.int64), *self._untrusted, *self._short]
+        return np.sort(np.concatenate(parts))
+
+    def counts(
+        self, queries_deepened: int = 0, unknown_languages: dict[str, int] | None = None
+    ) -> MineCounts:
+        """What was counted so far, with what only the caller knows."""
+        dropped = {
+            "positive_percentile": sum(len(pairs) for pairs in self._untrusted),
+            "short": sum(len(pairs) for pairs in self._short),
+        }
+        rows = int(self._rows.sum())
+        return MineCounts(
+            hits_in=int(self._verdicts.sum()),
+            pooled=int(self._verdicts[Verdict.POOLED]),
+            dropped={
+                verdict.name.lower(): int(self._verdicts[verdict])
+                for verdict in Verdict
+                if verdict != Verdict.POOLED
+            },
+            pairs_in=rows + sum(dropped.values()),
+            pairs_dropped=dropped,
+            pairs_suspect=self._suspect,
+            rows=rows,
+            rows_full=int(self._rows[self.k :].sum()),
+            rows_ragged=int(self._rows[1 : self.k].sum()),
+            rows_empty=int(self._rows[0]),
+            queries_deepened=queries_deepened,
+            unknown_languages=unknown_languages or {},
+        )
