@@ -107,22 +107,54 @@ class Pools:
     Attributes:
         ids_NS: int32 (N pairs, slots) passage ids; -1 pads.
         rows: int64 numbers of the pairs that are rows to train on, rising.
+        scores: The same passage ids, and float32 scores aligned with them, where asked for.
     """
 
     ids_NS: NDArray[np.int32]
     rows: NDArray[np.int64]
+    scores: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None
 
     @classmethod
-    def open(cls, manifest: Manifest, pair_query_ids: NDArray[np.int64]) -> "Pools":
-        """Read all pools of a finished `negatives/`."""
+    def open(
+        cls, manifest: Manifest, pair_query_ids: NDArray[np.int64], scores: bool = False
+    ) -> "Pools":
+        """Read all pools of a finished `negatives/`, with their scores where asked for."""
         units = np.arange(len(pair_query_ids)) if manifest.extra["per_pair"] else pair_query_ids
         shape = (int(units.max(initial=-1)) + 1, int(manifest.extra["slots"]))
         # A unit all of whose pairs were dropped has no pool.
         ids_US = np.full(shape, -1, np.int32)
+        scores_US = np.zeros(shape if scores else (0, 0), np.float32)
         for name in pool_files(manifest):
             block = PoolBlock.read(manifest, name)
-            ids_US[block.unit_ids] = block.pools.padded(shape[1])
-        return cls(ids_US[units], rows_of(manifest, len(units)))
+            padded = block.pools.padded(shape[1])
+            ids_US[block.unit_ids] = padded
+            if scores:
+                part = np.zeros(padded.shape, np.float32)
+                part[padded >= 0] = block.scores
+                scores_US[block.unit_ids] = part
+        ids_NS = ids_US[units]
+        known = (ids_NS, scores_US[units]) if scores else None
+        return cls(ids_NS, rows_of(manifest, len(units)), known)
+
+    def known_scores(
+        self, rows: NDArray[np.int64], ids_NK: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Scores of passages that are in the pools of their rows.
+
+        Args:
+            rows: int64 (N,) numbers of pairs.
+            ids_NK: int64 (N, K) passage ids of each.
+
+        Returns:
+            float32 (N, K); NaN for what is in no pool of its row, such as a random negative.
+        """
+        assert self.scores is not None, "open the pools with their scores"
+        pool_NS, scores_NS = (part[rows] for part in self.scores)
+        same_NKS = ids_NK[:, :, None] == pool_NS[:, None, :]
+        places_NK = same_NKS.argmax(2)
+        found = np.take_along_axis(scores_NS, places_NK, 1)
+        missing = ~same_NKS.any(2) | (ids_NK < 0)
+        return np.where(missing, np.float32(np.nan), found)
 
 
 @dataclass(frozen=True)

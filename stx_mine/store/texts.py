@@ -48,12 +48,15 @@ def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.Dictionary
 
     Args:
         column: `text` of a mapped table; row number = id.
-        ids: int64 (N,), in any order, also repeated.
+        ids: int64 (N,), in any order, also repeated; -1 for none.
 
     Returns:
-        (N,) dictionary-encoded large strings.
+        (N,) dictionary-encoded large strings, null for none.
     """
-    distinct, places = np.unique(ids, return_inverse=True)
+    real = ids >= 0
+    distinct, numbers = np.unique(ids[real], return_inverse=True)
+    places = np.zeros(len(ids), np.int32)
+    places[real] = numbers
     starts = offsets_of([len(chunk) for chunk in column.chunks])
     bounds = np.searchsorted(distinct, starts)
     parts = [
@@ -62,7 +65,7 @@ def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.Dictionary
         if last > first
     ]
     texts = pa.chunked_array(parts, column.type).combine_chunks()
-    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), texts)
+    return pa.DictionaryArray.from_arrays(pa.array(places, mask=~real), texts)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from stx_mine.store.batches import (
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.languages import LanguageTable
 from stx_mine.store.negatives import Pools, near_positives
-from stx_mine.store.texts import TextStore
+from stx_mine.store.texts import TextStore, take_texts
 from stx_mine.store.vectors import Vectors
 
 _ROWS_SCORED = 4_096
@@ -56,8 +56,6 @@ class Packer:
         avoided: Groups that no row of a query may have as a negative of any kind: the forbidden
             ones, and near positives where asked for.
         composition: Decides which rows may meet, and the order of the batches.
-        query_texts: All query texts.
-        passage_texts: All passage texts.
         vectors: Of queries and passages, where their scores are stored; else None.
     """
 
@@ -69,8 +67,6 @@ class Packer:
     near: Ragged
     avoided: Ragged
     composition: Composition
-    query_texts: pa.Array
-    passage_texts: pa.Array
     vectors: tuple[Vectors, Vectors] | None = None
 
     @classmethod
@@ -84,7 +80,7 @@ class Packer:
         embeddings: Manifest,
     ) -> "Packer":
         """Read pools, what each query avoids, and what its batches are composed by."""
-        pools = Pools.open(negatives, store.pair_query_ids)
+        pools = Pools.open(negatives, store.pair_query_ids, scores=config.scores)
         avoided = groups.forbidden(store)
         near = Ragged(np.zeros(store.num_queries + 1, np.int64), np.empty(0, np.int64))
         if config.near_positive_margin is not None:
@@ -96,12 +92,11 @@ class Packer:
                 pools.ids_NS, store.pair_query_ids, groups.passages, avoided, groups.num_groups
             )
             pools = replace(pools, ids_NS=ids_NS)
-        texts = (_contiguous(store.queries), _contiguous(store.passages))
         composition = Composition.open(config, store, negatives, embeddings)
         vectors = None
         if config.scores:
             vectors = Vectors.open(embeddings, "queries"), Vectors.open(embeddings, "passages")
-        return cls(config, k, store, groups, pools, near, avoided, composition, *texts, vectors)
+        return cls(config, k, store, groups, pools, near, avoided, composition, vectors)
 
     @cached_property
     def anchor_groups(self) -> NDArray[np.int64]:
@@ -133,6 +128,12 @@ class Packer:
             size,
             order,
         )
+
+    def rows_taken(self) -> tuple[list[str], list[int]]:
+        """Names of the sources, and how many rows of each a packing takes."""
+        sources = self.store.sources
+        assert sources is not None, "one source without a name is taken whole"
+        return sources.names, self.composition.rows_taken(self.pools.rows).tolist()
 
     def bound(self) -> StrictBound:
         """The most batches that there can be in one packing, and why."""
@@ -226,40 +227,54 @@ class Packer:
             lists = _languages(store.languages, passages, negatives_NK)
             table = table.append_column(PASSAGE_LANGUAGES, lists)
         if self.vectors is not None:
-            slots_NS = np.concatenate([passages[:, None], negatives_NK], axis=1)
-            table = table.append_column(SCORES, self._scores(queries, slots_NS, *self.vectors))
+            scores = self._scores(rows, negatives_NK, *self.vectors)
+            table = table.append_column(SCORES, scores)
         if self.config.layout == "ids":
             return table
+        query_texts, passage_texts = (
+            role.column("text") for role in (store.queries, store.passages)
+        )
         texts = [
-            self.query_texts.take(pa.array(queries)),
-            self.passage_texts.take(pa.array(passages)),
+            take_texts(query_texts, queries).dictionary_decode(),
             *(
-                self.passage_texts.take(pa.array(negatives_NK[:, j], mask=~real[:, j]))
-                for j in range(self.k)
+                take_texts(passage_texts, slot).dictionary_decode()
+                for slot in (passages, *negatives_NK.T)
             ),
         ]
         names = [*text_columns(self.k), *table.column_names]
         return pa.table([*texts, *table.columns], names=names)
 
-    @staticmethod
     def _scores(
-        query_ids: NDArray[np.int64],
-        slots_NS: NDArray[np.int64],
+        self,
+        rows: NDArray[np.int64],
+        negatives_NK: NDArray[np.int64],
         queries: Vectors,
         passages: Vectors,
     ) -> pa.Array:
-        """Scores of each row with the passages in its slots (-1 for none)."""
+        """Scores of rows with their positive and negatives (-1 for none).
+
+        Those of mined negatives are what the search scored; a positive or a random negative is
+        scored here, by the same sum.
+        """
+        query_ids, positives = self.store.pair_query_ids, self.store.pair_passage_ids
         parts = []
-        for start in range(0, len(query_ids), _ROWS_SCORED):
-            slots = slots_NS[start : start + _ROWS_SCORED]
-            real = slots >= 0
-            ids, numbers = np.unique(slots[real], return_inverse=True)
-            rows = np.full(slots.shape, -1, np.int64)
-            rows[real] = numbers
-            asked = queries.take(query_ids[start : start + _ROWS_SCORED])
-            scores = score_hits(asked, passages.take(ids), rows, passages.similarity)
-            parts.append(scores[real])
-        lengths = (slots_NS >= 0).sum(1)
+        for start in range(0, len(rows), _ROWS_SCORED):
+            block = slice(start, start + _ROWS_SCORED)
+            slots = np.concatenate([positives[rows[block], None], negatives_NK[block]], axis=1)
+            scores = self.pools.known_scores(rows[block], slots)
+            new = np.isnan(scores) & (slots >= 0)
+            ids, numbers = np.unique(slots[new], return_inverse=True)
+            places = np.full(slots.shape, -1, np.int64)
+            places[new] = numbers
+            made = score_hits(
+                queries.take(query_ids[rows[block]]),
+                passages.take(ids),
+                places,
+                passages.similarity,
+            )
+            scores[new] = made[new]
+            parts.append(scores[slots >= 0])
+        lengths = 1 + (negatives_NK >= 0).sum(1)
         return score_column(offsets_of(lengths), np.concatenate(parts))
 
     def _ignored(
@@ -294,8 +309,3 @@ def _languages(
     offsets = pa.array(offsets_of(real.sum(1)), pa.int32())
     named = languages.named(languages.passages[slots_NS[real]])
     return pa.ListArray.from_arrays(offsets, named)
-
-
-def _contiguous(table: pa.Table) -> pa.Array:
-    column = table.column("text").combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column

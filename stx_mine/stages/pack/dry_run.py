@@ -1,71 +1,75 @@
-"""What packing would give under each policy, said before anything is written."""
+"""What packing would give under each policy, before anything is written."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import exp, lgamma
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.stages.pack.builder import Packer
-from stx_mine.store.report import StageReport, percent
+from stx_mine.stages.pack.core.bounds import StrictBound
+from stx_mine.store.texts import take_texts
 
 Policy = Literal["merge", "strict"]
-_POLICIES: tuple[Policy, ...] = ("merge", "strict")
-_SHOWN_TEXTS, _SHOWN_LETTERS = 3, 60
-# Strict is as good as merge from this share of its batches on; rarer repeats need no policy.
-_NEARLY_ALL, _RARE = 0.99, 0.01
+POLICIES: tuple[Policy, ...] = ("merge", "strict")
+_NUM_TEXTS = 3
 _BYTES = 4
 
 
-def advise(packer: Packer, folder: Path, min_steps: int) -> StageReport:
-    """Assign one packing by each policy, and compare.
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """What one packing would be under each policy.
 
-    Args:
-        packer: What the rows are packed with.
-        folder: Where the batches would lie.
-        min_steps: Optimizer steps that an epoch should have.
-
-    Returns:
-        Counts by policy, and sentences that end with one recommendation.
+    Attributes:
+        batch_size: Rows of a batch.
+        rows: Rows there are.
+        distinct_anchors: Groups of their anchors.
+        distinct_positives: Groups of their positives.
+        batches: Policy -> batches of a packing.
+        bound: Batches that strict can have at most, and why.
+        repeated: Role -> expected fraction of the rows of a random batch that meet their text.
+        passages: Passages that a batch has at most.
+        sources: What a packing takes of each source, in words; empty where there is one.
+        most_repeated: Rows and text of the most repeated positives.
     """
+
+    batch_size: int
+    rows: int
+    distinct_anchors: int
+    distinct_positives: int
+    batches: dict[Policy, int]
+    bound: StrictBound
+    repeated: dict[str, float]
+    passages: int
+    sources: str
+    most_repeated: list[tuple[int, str]]
+
+    @property
+    def logit_bytes(self) -> int:
+        """Bytes of the logits of a step, if all existed at one time."""
+        return self.batch_size * self.passages * _BYTES
+
+
+def dry_run(packer: Packer) -> DryRun:
+    """Assign one packing by each policy."""
     size, rows = packer.config.batch_size, packer.pools.rows
     anchors, positives = packer.anchor_groups[rows], packer.positive_groups[rows]
-    repeated = {
-        role: _share_that_meets(groups, size)
-        for role, groups in (("anchor", anchors), ("positive", positives))
-    }
-    batches = {policy: _num_batches(packer, policy) for policy in _POLICIES}
-    bound = _under(packer, "strict").bound()
-    passages = min(size * (1 + packer.k), packer.store.num_passages)
-    counts: dict[str, Any] = {
-        "rows": len(rows),
-        "distinct_anchors": len(np.unique(anchors)),
-        "distinct_positives": len(np.unique(positives)),
-        "batches": batches,
-        "strict_bound": bound.batches,
-        "rows_that_meet_their_text": repeated,
-        "logit_bytes": size * passages * _BYTES,
-    }
-    lines = [
-        f"{len(rows):,} rows of {counts['distinct_anchors']:,} distinct anchors and "
-        f"{counts['distinct_positives']:,} distinct positives; in a random batch of {size:,}, "
-        f"{repeated['positive']:.1%} of the rows would share their positive with another row, "
-        f"{repeated['anchor']:.1%} their anchor",
-        *_sources(packer),
-        *(
-            f"{policy}: {number:,} batches, as many optimizer steps an epoch, "
-            f"{percent(len(rows) - number * size, len(rows))} rows left out of each"
-            for policy, number in batches.items()
-        ),
-        f"strict can have at most {bound.batches:,} batches, bounded by {bound.cause}",
-        f"logits of a step: {size:,} x up to {passages:,} passages, "
-        f"{counts['logit_bytes'] / 2**30:.2f} GiB whole; `train` makes them --chunk-rows at a time",
-        *_most_repeated(packer, positives),
-        _recommendation(packer, batches, max(repeated.values()), min_steps),
-    ]
-    return StageReport("pack --dry-run, nothing written", counts, tuple(lines), folder=str(folder))
+    return DryRun(
+        batch_size=size,
+        rows=len(rows),
+        distinct_anchors=len(np.unique(anchors)),
+        distinct_positives=len(np.unique(positives)),
+        batches={policy: _num_batches(packer, policy) for policy in POLICIES},
+        bound=_under(packer, "strict").bound(),
+        repeated={
+            "anchor": _fraction_that_meets(anchors, size),
+            "positive": _fraction_that_meets(positives, size),
+        },
+        passages=min(size * (1 + packer.k), packer.store.num_passages),
+        sources=_sources(packer),
+        most_repeated=_most_repeated(packer, positives),
+    )
 
 
 def _num_batches(packer: Packer, policy: Policy) -> int:
@@ -77,23 +81,21 @@ def _num_batches(packer: Packer, policy: Policy) -> int:
     return len(_under(packer, policy).assign().rows_PB)
 
 
-def _sources(packer: Packer) -> list[str]:
+def _sources(packer: Packer) -> str:
     if packer.store.sources is None:
-        return []
-    taken = packer.composition.rows_taken(packer.pools.rows).tolist()
+        return ""
     named = ", ".join(
-        f"{number:,} rows of {name}"
-        for name, number in zip(packer.store.sources.names, taken, strict=True)
+        f"{number:,} rows of {name}" for name, number in zip(*packer.rows_taken(), strict=True)
     )
-    return [f"a packing takes {named}; {packer.composition.words}"]
+    return f"a packing takes {named}; {packer.composition.words}"
 
 
 def _under(packer: Packer, policy: Policy) -> Packer:
     return replace(packer, config=replace(packer.config, policy=policy))
 
 
-def _share_that_meets(groups: NDArray[np.int64], batch_size: int) -> float:
-    """Expected share of rows with another row of their group in a random batch.
+def _fraction_that_meets(groups: NDArray[np.int64], batch_size: int) -> float:
+    """Expected fraction of rows with another row of their group in a random batch.
 
     A row with m - 1 others of its group among N - 1 rows meets none of them with probability
     C(N - m, B - 1) / C(N - 1, B - 1).
@@ -112,37 +114,12 @@ def _log_choose(things: int, chosen: int) -> float:
     return lgamma(things + 1) - lgamma(chosen + 1) - lgamma(things - chosen + 1)
 
 
-def _most_repeated(packer: Packer, positives: NDArray[np.int64]) -> list[str]:
+def _most_repeated(packer: Packer, positives: NDArray[np.int64]) -> list[tuple[int, str]]:
     groups, counts = np.unique(positives, return_counts=True)
-    lines = []
-    for place in np.argsort(-counts, kind="stable")[:_SHOWN_TEXTS]:
-        if counts[place] > 1:
-            text = packer.passage_texts[int(groups[place])].as_py()
-            lines.append(f"positive of {counts[place]:,} rows: {text[:_SHOWN_LETTERS]!r}")
-    return lines
-
-
-def _recommendation(
-    packer: Packer, batches: dict[Policy, int], repeated: float, min_steps: int
-) -> str:
-    size, rows = packer.config.batch_size, len(packer.pools.rows)
-    merge, strict = batches["merge"], batches["strict"]
-    if merge < min_steps:
-        smaller = max(2, rows // min_steps)
-        return (
-            f"advice: --batch-size {smaller:,}, for {min_steps} steps an epoch instead of {merge}"
-        )
-    if strict >= _NEARLY_ALL * merge:
-        if repeated < _RARE:
-            return (
-                f"advice: either policy; repeats are rare here ({repeated:.2%} of the rows of a "
-                "random batch), strict also fits plain trainers"
-            )
-        return (
-            f"advice: --policy strict for a plain trainer ({strict:,} of {merge:,} batches), merge "
-            "for `stx-mine train`"
-        )
-    return (
-        f"advice: --policy merge; strict would lose {merge - strict:,} of {merge:,} batches of "
-        f"{size:,}, a plain trainer needs a smaller --batch-size or --k"
-    )
+    places = np.argsort(-counts, kind="stable")[:_NUM_TEXTS]
+    texts = take_texts(packer.store.passages.column("text"), groups[places]).to_pylist()
+    return [
+        (int(counts[place]), text)
+        for place, text in zip(places, texts, strict=True)
+        if counts[place] > 1
+    ]

@@ -1,10 +1,5 @@
 """Pack: bind negatives and write batches of exactly B rows into Parquet shards."""
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from stx_mine.core.forbidden import positive_groups
 from stx_mine.core.groups import Groups
 from stx_mine.engine.run import make_files
@@ -14,16 +9,18 @@ from stx_mine.settings import key_fields
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
-from stx_mine.stages.pack.dry_run import advise
+from stx_mine.stages.pack.dry_run import dry_run
+from stx_mine.stages.pack.feasibility import refuse_sizes
 from stx_mine.stages.pack.labels.stage import pack_labels
-from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS, assign_packings, batches_of_shards
+from stx_mine.stages.pack.packings import assign_packings, batches_of_shards
+from stx_mine.stages.pack.report import dry_run_report, pack_report
 from stx_mine.stages.pack.shards import (
     ShardWriter,
-    hash_seed,
     read_assignments,
     remove_assignments,
     write_assignments,
 )
+from stx_mine.stages.pack.tally import count_packings
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import (
     CARD,
@@ -41,12 +38,9 @@ from stx_mine.store.files import atomic
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import negatives_a_row
-from stx_mine.store.report import StageReport, make_report, percent
+from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
-
-# Known positives to ignore in a batch: 8 bytes each, and a shard holds 65,536 rows of batches.
-MAX_MASKS = 1 << 25
 
 
 def run_pack(config: PackConfig) -> StageReport:
@@ -55,7 +49,7 @@ def run_pack(config: PackConfig) -> StageReport:
     Raises:
         ConfigError: The batch is larger than the rows or than the clean texts there are.
         ArtifactError: Negatives are missing, or other batches are in the way.
-        SharesLeftError: This call did its share, and others are at it.
+        TaskShardsLeftError: This call did its part, and others are at work.
     """
     run = RunDir(config.run_dir)
     if config.layout == "labels":
@@ -69,7 +63,7 @@ def run_pack(config: PackConfig) -> StageReport:
         groups = TextGroups.open(grouping)
         if config.dry_run:
             packer = Packer.open(config, k, store, groups, negatives, embeddings)
-            return advise(packer, run.folder("batches"), MIN_EPOCH_STEPS)
+            return dry_run_report(dry_run(packer), str(run.folder("batches")))
         fields = {**key_fields(config, "batches"), "k": k}
         if store.sources is not None:
             fields["weights"] = texts.extra["weights"]
@@ -87,82 +81,11 @@ def run_pack(config: PackConfig) -> StageReport:
             overwrite=config.overwrite,
         )
         if artifact.done:
-            return _report(artifact, config, skipped=True)
+            return pack_report(artifact, config, skipped=True)
         packer = Packer.open(config, k, store, groups, negatives, embeddings)
-        _refuse_sizes(packer)
+        refuse_sizes(packer)
         _write(artifact, packer, embeddings, task_shard)
-        return _report(artifact, config)
-
-
-def _refuse_sizes(packer: Packer) -> None:
-    config, k, store = packer.config, packer.k, packer.store
-    size, rows = config.batch_size, len(packer.pools.rows)
-    if size > rows:
-        raise ConfigError(
-            f"--batch-size {size:,} is larger than the {rows:,} rows there are; add pairs, or give "
-            f"--batch-size {max(2, rows // MIN_EPOCH_STEPS):,} for {MIN_EPOCH_STEPS} steps an epoch"
-        )
-    if packer.composition.num_batches(packer.pools.rows) == 0:
-        taken = dict(zip(*_rows_taken(packer), strict=True))
-        most = max(taken.values()) if packer.composition.one_source else sum(taken.values())
-        named = ", ".join(f"{name} {number:,}" for name, number in taken.items())
-        raise ConfigError(
-            f"no batch of {size:,} rows can be filled: a packing takes {named} rows of the sources"
-            f"{' and a batch has one source' if packer.composition.one_source else ''}; give "
-            f"--batch-size {max(2, most):,} or less, other weights, or a higher "
-            "--source-temperature"
-        )
-    if config.policy == "strict" and size * (1 + k) > store.num_passages:
-        fits = max(2, store.num_passages // (1 + k))
-        raise ConfigError(
-            f"a strict batch of {size:,} rows with {k} negatives needs {size * (1 + k):,} distinct "
-            f"passages, there are {store.num_passages:,}; give --batch-size {fits:,} or less, a "
-            "smaller --k, or --policy merge"
-        )
-    if config.policy == "strict":
-        _refuse_no_batch(packer)
-    else:
-        _refuse_masks(packer)
-
-
-def _refuse_no_batch(packer: Packer) -> None:
-    """Say that there is no strict batch before one is looked for."""
-    bound = packer.bound()
-    if bound.batches:
-        return
-    rows, cause = packer.pools.rows, bound.cause
-    if len(bound.bottlenecks):
-        texts = packer.anchor_groups[rows], packer.positive_groups[rows]
-        most = max(int((groups == bound.bottlenecks[0]).sum()) for groups in texts)
-        cause += f" (one text stands in {most:,} of {len(rows):,} rows)"
-    raise ConfigError(
-        f"no strict batch of {packer.config.batch_size:,} rows can be filled, because of {cause}; "
-        "give a smaller --batch-size or --policy merge"
-    )
-
-
-def _refuse_masks(packer: Packer) -> None:
-    """Refuse batches in which the rows of one query would mask each other's positives by far.
-
-    Of the m rows of a query m B / N meet, and each ignores the positives of the others.
-    """
-    rows, size = packer.pools.rows, packer.config.batch_size
-    rows_of = np.bincount(packer.store.pair_query_ids[rows])
-    masks = int(((rows_of * (size / len(rows))) ** 2).sum())
-    if masks > MAX_MASKS:
-        fits = max(2, int(size * (MAX_MASKS / masks) ** 0.5))
-        raise ConfigError(
-            f"one query stands in {rows_of.max():,} of {len(rows):,} rows: a batch of {size:,} "
-            f"would list {masks:,} known positives to ignore, at most {MAX_MASKS:,} are written; "
-            f"give --batch-size {fits:,} or less, or fewer pairs of that query"
-        )
-
-
-def _rows_taken(packer: Packer) -> tuple[list[str], list[int]]:
-    """Names of the sources, and how many rows of each a packing takes."""
-    sources = packer.store.sources
-    assert sources is not None, "one source without a name is taken whole"
-    return sources.names, packer.composition.rows_taken(packer.pools.rows).tolist()
+        return pack_report(artifact, config)
 
 
 def _assign_packings(packer: Packer) -> list[Assignment]:
@@ -181,7 +104,7 @@ def _assign_packings(packer: Packer) -> list[Assignment]:
 
 
 def _begin(artifact: Artifact, packer: Packer) -> list[Assignment]:
-    """Assign every packing, unless another share or a killed call did."""
+    """Assign every packing, unless another call or a killed one did."""
     begun = artifact.choices or {"packings": 0}
     packings = read_assignments(artifact.folder, begun["packings"])
     if not packings:
@@ -222,9 +145,9 @@ def _publish(
     write_positives(artifact.folder / POSITIVES, store.query_texts, positives, packer.near)
     groups = Groups.of_all(packer.groups.of_text_ids(store))
     write_groups(artifact.folder / GROUPS, groups.texts, groups.groups)
-    counts = _counts(packer, packings)
-    columns = text_columns(counts["k_of_every_row"])
-    if config.scores and counts["k_of_every_row"] == packer.k:
+    counts = count_packings(packer, packings)
+    columns = text_columns(counts.k_of_every_row)
+    if config.scores and counts.k_of_every_row == packer.k:
         columns.append(SCORES)
     if config.layout == "ids":
         write_all_texts(artifact.folder / TEXTS, [store.passages, store.queries])
@@ -237,11 +160,11 @@ def _publish(
             "k": packer.k,
             "seed": config.seed,
             "packings": len(packings),
-            "batches": counts["batches"],
+            "batches": counts.batches,
             "rows": len(packer.pools.rows),
             "model": embeddings.extra["miner"],
             "columns": columns,
-            "sources": counts["sources"],
+            "sources": counts.sources,
             "scores": config.scores,
             "languages": store.languages is not None,
         }
@@ -250,106 +173,3 @@ def _publish(
         path.write_text(card, "utf-8")
     files = _files(config, packings)
     artifact.finish(files, counts=counts, extra={"k": packer.k})
-
-
-def _counts(packer: Packer, packings: list[Assignment]) -> dict[str, Any]:
-    size, num_batches = packer.config.batch_size, len(packings[0].rows_PB)
-    rows = len(packer.pools.rows)
-    filled = (packer.pools.ids_NS[:, : packer.k] >= 0).sum(1)
-    strict = packer.config.policy == "strict"
-    first = packings[0].rows_PB.ravel()
-    bound = packer.bound()
-    return {
-        "rows_in": rows,
-        "rows_packed": num_batches * size,
-        "rows_left_out": rows - num_batches * size,
-        "batches": num_batches,
-        "batches_composed": packer.composition.num_batches(packer.pools.rows),
-        "batches_bound": bound.batches,
-        "batches_bound_cause": bound.cause,
-        "packings": len(packings),
-        "steps": num_batches * len(packings),
-        "rows_ragged": 0 if strict else int((filled[packer.pools.rows] < packer.k).sum()),
-        "k_of_every_row": packer.k if strict else int(filled[first].min(initial=packer.k)),
-        "distinct_passages_of_first_batch": _num_distinct(packer, packings[0].rows_PB[0]),
-        "composition": packer.composition.words,
-        "sources": _source_counts(packer, packings[0].rows_PB),
-    }
-
-
-def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
-    """Of each source: its rows, those in a packing, why others are not, and its batches."""
-    sources = packer.store.sources
-    if sources is None:
-        return {}
-    numbers, found = sources.numbers["pair"], {}
-    sizes = np.bincount(numbers[packer.pools.rows], minlength=len(sources.names))
-    for source, (name, taken) in enumerate(zip(*_rows_taken(packer), strict=True)):
-        in_batch_P = (numbers[rows_PB] == source).sum(1)
-        packed = int(in_batch_P.sum())
-        found[name] = {
-            "rows_in": int(sizes[source]),
-            "rows_packed": packed,
-            "rows_left_out": {
-                "down_weighted": int(sizes[source]) - taken,
-                "no_full_batch": taken - packed,
-            },
-            "batches": int((in_batch_P > 0).sum()),
-            "rows_a_batch": [
-                int(in_batch_P[in_batch_P > 0].min(initial=rows_PB.shape[1])),
-                int(in_batch_P.max()),
-            ]
-            if packed
-            else [0, 0],
-        }
-    return found
-
-
-def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
-    negatives, _ = packer.bind(rows_B, hash_seed(packer.config.seed, 0, 0), 0)
-    positives = packer.store.pair_passage_ids[rows_B]
-    return len(np.union1d(negatives[negatives >= 0], positives))
-
-
-def _report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> StageReport:
-    counts = artifact.result.counts
-    size, batches, rows = config.batch_size, counts["batches"], counts["rows_in"]
-    lines = [
-        f"{batches:,} batches of {size:,} rows in each of {counts['packings']} packings, policy "
-        f"{config.policy}: {counts['steps']:,} optimizer steps in all",
-        f"{percent(counts['rows_packed'], rows)} of {rows:,} rows are in each packing, "
-        f"{counts['rows_left_out']:,} left out of one come first in the next",
-        f"the first batch holds {counts['distinct_passages_of_first_batch']:,} distinct passages",
-        *([counts["composition"]] if counts["sources"] else []),
-        *(_source_line(name, one) for name, one in counts["sources"].items()),
-    ]
-    warnings = [
-        f"no row of source {name} is in a batch: its {one['rows_in']:,} rows fill none of "
-        f"{size:,}; give a smaller --batch-size or more pairs"
-        for name, one in counts["sources"].items()
-        if not one["rows_packed"]
-    ]
-    composed = counts["batches_composed"]
-    if batches < composed:
-        warnings.append(
-            f"{composed - batches:,} of {composed:,} batches could not be filled without "
-            f"repeats; at most {counts['batches_bound']:,} can, bounded by "
-            f"{counts['batches_bound_cause']}; --policy merge fills them all"
-        )
-    if batches < MIN_EPOCH_STEPS:
-        steps = "1 optimizer step" if batches == 1 else f"{batches} optimizer steps"
-        warnings.append(
-            f"an epoch has only {steps}; --batch-size {max(2, rows // MIN_EPOCH_STEPS):,} would "
-            f"have {MIN_EPOCH_STEPS}"
-        )
-    return make_report(artifact, lines, warnings, skipped=skipped)
-
-
-def _source_line(name: str, counts: dict[str, Any]) -> str:
-    least, most = counts["rows_a_batch"]
-    left = ", ".join(f"{why} {n:,}" for why, n in counts["rows_left_out"].items() if n)
-    return (
-        f"source {name}: {percent(counts['rows_packed'], counts['rows_in'])} of "
-        f"{counts['rows_in']:,} rows in {counts['batches']:,} batches, "
-        f"{least:,}{f' to {most:,}' if most > least else ''} rows each; left out: {left or 'none'}"
-    )

@@ -272,7 +272,7 @@ def test_strata_rise_by_key_and_keep_priority(seed, num, size):
 
 
 def test_topics_and_difficulty_together_are_refused():
-    with pytest.raises(ConfigError, match=r"--cluster 0.5 and --order easy-to-hard"):
+    with pytest.raises(ConfigError, match=r"--cluster 0.5 does not fit --order easy-to-hard"):
         PackConfig(cluster=0.5, order="easy-to-hard")
     with pytest.raises(ConfigError, match="at most 1, found 2"):
         PackConfig(cluster=2.0)

@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged
 from stx_mine.core.random import mix
 from stx_mine.stages.pack.core.bounds import largest_count
-from stx_mine.stages.pack.core.strict import (
-    Room,
-    count,
-    count_touches,
-    fill_windows,
-    lines_of,
-    window_sizes,
-)
+from stx_mine.stages.pack.core.strict_fill import fill_waves, wave_sizes
+from stx_mine.stages.pack.core.strict_rows import Room, count, count_touches, lines_of
 
 _REPAIR_ROUNDS, _REPAIR_TRIES = 2, 256
 _MAX_COUNTERS = 1 << 26
@@ -116,10 +110,10 @@ def assign_strict(
 ) -> Assignment:
     """Fill batches in which no text appears twice and no row's positive is known to another.
 
-    Rows are dealt to windows of up to 64 batches. A window fills its batches at once, the hardest
+    Rows are dealt to waves of up to 64 batches. A wave fills its batches at once, the hardest
     rows first; one bit a batch marks the texts it holds and those that its anchors forbid.
-    Where not all batches of a window fill, it is filled again with fewer. What is left goes to
-    the next window, then into windows of its own.
+    Where not all batches of a wave fill, it is filled again with fewer. What is left goes to
+    the next wave, then into waves of its own.
 
     Args:
         query_ids: int64 (N,) query of each row.
@@ -148,7 +142,7 @@ def assign_strict(
         if target == 0:
             break
         lines = lines_of(rows, left, query_ids, *texts, forbidden, room, target)
-        full, left = fill_windows(lines, window_sizes(target), batch_size)
+        full, left = fill_waves(lines, wave_sizes(target), batch_size)
         if not len(full):
             break
         batches.append(full)

@@ -1,0 +1,73 @@
+"""What `pack` counts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stx_mine.store.counts import Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCounts:
+    """The part of one source in a packing.
+
+    Attributes:
+        rows_in: Rows of the source.
+        rows_packed: Those in a packing.
+        rows_left_out: Reason -> the others.
+        batches: Batches with a row of the source.
+        rows_a_batch: The fewest and the most rows of the source in such a batch.
+    """
+
+    rows_in: int
+    rows_packed: int
+    rows_left_out: dict[str, int]
+    batches: int
+    rows_a_batch: list[int]
+
+    def __post_init__(self) -> None:
+        assert self.rows_in == self.rows_packed + sum(self.rows_left_out.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackCounts(Counts):
+    """Counts of packed rows.
+
+    Attributes:
+        rows_in: Rows that mine kept.
+        rows_packed: Rows in each packing.
+        rows_left_out: Rows left out of each packing; they come first in the next.
+        batches: Batches of each packing.
+        batches_composed: Batches that the rows, sources and their weights allow.
+        batches_bound: Batches that the policy allows, at most.
+        batches_bound_cause: What bounds them.
+        packings: Different packings.
+        steps: Optimizer steps of all packings.
+        rows_ragged: Rows with fewer than k negatives.
+        k_of_every_row: Negatives that every row of the first packing has.
+        distinct_passages_of_first_batch: Distinct positives and negatives of the first batch.
+        composition: How sources are composed, in words.
+        sources: Name -> counts; empty where there is one source.
+    """
+
+    rows_in: int
+    rows_packed: int
+    rows_left_out: int
+    batches: int
+    batches_composed: int
+    batches_bound: int
+    batches_bound_cause: str
+    packings: int
+    steps: int
+    rows_ragged: int
+    k_of_every_row: int
+    distinct_passages_of_first_batch: int
+    composition: str
+    sources: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        assert self.rows_in == self.rows_packed + self.rows_left_out
+
+    @property
+    def by_source(self) -> dict[str, SourceCounts]:
+        """Name -> counts of each source."""
+        return {name: SourceCounts(**counts) for name, counts in self.sources.items()}

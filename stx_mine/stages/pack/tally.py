@@ -1,0 +1,69 @@
+"""Counts of packings that were assigned."""
+
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.stages.pack.builder import Packer
+from stx_mine.stages.pack.core.assign import Assignment
+from stx_mine.stages.pack.counts import PackCounts, SourceCounts
+from stx_mine.stages.pack.shards import hash_seed
+
+
+def count_packings(packer: Packer, packings: list[Assignment]) -> PackCounts:
+    """Count the rows and batches of some packings; all have as many batches."""
+    size, num_batches = packer.config.batch_size, len(packings[0].rows_PB)
+    rows = len(packer.pools.rows)
+    filled = (packer.pools.ids_NS[:, : packer.k] >= 0).sum(1)
+    strict = packer.config.policy == "strict"
+    first = packings[0].rows_PB.ravel()
+    bound = packer.bound()
+    return PackCounts(
+        rows_in=rows,
+        rows_packed=num_batches * size,
+        rows_left_out=rows - num_batches * size,
+        batches=num_batches,
+        batches_composed=packer.composition.num_batches(packer.pools.rows),
+        batches_bound=bound.batches,
+        batches_bound_cause=bound.cause,
+        packings=len(packings),
+        steps=num_batches * len(packings),
+        rows_ragged=0 if strict else int((filled[packer.pools.rows] < packer.k).sum()),
+        k_of_every_row=packer.k if strict else int(filled[first].min(initial=packer.k)),
+        distinct_passages_of_first_batch=_num_distinct(packer, packings[0].rows_PB[0]),
+        composition=packer.composition.words,
+        sources={
+            name: asdict(one) for name, one in _source_counts(packer, packings[0].rows_PB).items()
+        },
+    )
+
+
+def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, SourceCounts]:
+    """Of each source: its rows, those in a packing, why others are not, and its batches."""
+    sources = packer.store.sources
+    if sources is None:
+        return {}
+    numbers, counts = sources.numbers["pair"], {}
+    sizes = np.bincount(numbers[packer.pools.rows], minlength=len(sources.names))
+    for source, (name, taken) in enumerate(zip(*packer.rows_taken(), strict=True)):
+        in_batch_P = (numbers[rows_PB] == source).sum(1)
+        packed = int(in_batch_P.sum())
+        batches_P = in_batch_P[in_batch_P > 0]
+        counts[name] = SourceCounts(
+            rows_in=int(sizes[source]),
+            rows_packed=packed,
+            rows_left_out={
+                "down_weighted": int(sizes[source]) - taken,
+                "no_full_batch": taken - packed,
+            },
+            batches=len(batches_P),
+            rows_a_batch=[int(batches_P.min()), int(batches_P.max())] if packed else [0, 0],
+        )
+    return counts
+
+
+def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
+    negatives, _ = packer.bind(rows_B, hash_seed(packer.config.seed, 0, 0), 0)
+    positives = packer.store.pair_passage_ids[rows_B]
+    return len(np.union1d(negatives[negatives >= 0], positives))
