@@ -4,7 +4,7 @@ A config is a frozen dataclass whose fields are made by `option`. What a field n
 not go with and its range are declared beside it and checked in one place.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from shlex import quote
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -110,6 +110,11 @@ def words_of(hint: Any) -> tuple[str, ...]:
     return tuple(word for part in get_args(hint) for word in words_of(part))
 
 
+def _either(words: Sequence[str]) -> str:
+    """Alternatives, as a sentence lists them."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
 def _check_words(one: "Field[Any]", hint: Any, value: Any) -> None:
     """Refuse a word that is none of those that the type of a field lists."""
     words = words_of(hint)
@@ -117,7 +122,7 @@ def _check_words(one: "Field[Any]", hint: Any, value: Any) -> None:
         if words and isinstance(word, str) and word not in words:
             known = [*words, "a number"] if float in get_args(hint) else words
             raise ConfigError(
-                f"{flag(one)} must be {' or '.join(known)}, found {word!r}; give one of them"
+                f"{flag(one)} must be {_either(known)}, found {word!r}; give one of them"
             )
 
 
@@ -143,10 +148,10 @@ def _check_needs(config: Any, one: "Field[Any]") -> None:
         if _holds(config, condition):
             continue
         name, _, values = condition.partition("=")
-        wanted = " or ".join(flag(by_name[part]) for part in name.split("|"))
+        wanted = _either([flag(by_name[part]) for part in name.split("|")])
         found = "none"
         if values:
-            wanted += f" {' or '.join(values.split('|'))}"
+            wanted += f" {_either(values.split('|'))}"
             found = option_words(by_name[name], getattr(config, name)) or "none"
         raise ConfigError(
             f"{option_words(one, getattr(config, one.name))} needs {wanted}, found {found}; give "

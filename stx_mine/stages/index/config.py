@@ -31,6 +31,5 @@ class IndexConfig(StageConfig):
         "Below this measured recall the index is refused.",
         minimum=0,
         group="Recall",
-        maximum=1,
     )
     seed: int = option(42, "Seed of the recall sample.", "index", minimum=0, group="Recall")

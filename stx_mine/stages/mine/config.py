@@ -120,7 +120,6 @@ class MineConfig(EngineConfig):
         "negatives",
         minimum=0,
         group="Rules",
-        maximum=100,
     )
     max_uses: int | None = option(
         None,

@@ -71,12 +71,12 @@ def test_a_backend_that_is_not_installed_is_named(data, tiny_transformer):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"model_file": "openvino_model.xml"}, "--model-file .* is for --backend openvino"),
+        ({"model_file": "openvino_model.xml"}, "--model-file .* needs --backend openvino or onnx"),
         ({"backend": "openvino", "attention": "eager"}, "--attention eager does not fit"),
         ({"backend": "openvino", "precision": "bfloat16"}, "--precision bfloat16 does not fit"),
         ({"backend": "openvino", "batches_at_once": 2}, "--batches-at-once 2 does not fit"),
         ({"backend": "openvino", "device": "cuda"}, "--device cuda does not fit"),
-        ({"encoder": "json:loads", "backend": "onnx"}, "--backend does not fit --encoder"),
+        ({"encoder": "json:loads", "backend": "onnx"}, "--backend onnx does not fit --encoder"),
     ],
 )
 def test_options_that_nobody_would_heed_are_refused(options, words):

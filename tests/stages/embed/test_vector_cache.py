@@ -261,14 +261,14 @@ def test_vectors_of_chunks_come_in_the_order_of_texts_only(data):
 
 
 def test_options_that_vectors_or_functions_do_not_heed_are_refused(data):
-    with pytest.raises(ConfigError, match="--query-vectors q.npy needs --passage-vectors, found none"):
+    with pytest.raises(ConfigError, match=r"--query-vectors q\.npy needs --passage-vectors"):
         embed(data, "run", query_vectors="q.npy")
     for options in ({"model": "some"}, {"max_length": 3}, {"embedding_cache": "c"}):
         with pytest.raises(ConfigError, match="does not fit --query-vectors"):
             embed(data, "run", query_vectors="q.npy", passage_vectors="p.npy", **options)
     with pytest.raises(ConfigError, match="--precision float16 does not fit --encoder"):
         embed(data, "run", encoder="a:b", precision="float16")
-    with pytest.raises(ConfigError, match="--similarity dot needs --encoder or --query-vectors, found none"):
+    with pytest.raises(ConfigError, match="--similarity dot needs --encoder or --query-vectors"):
         embed(data, "run", similarity="dot")
 
 

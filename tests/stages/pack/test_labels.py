@@ -658,7 +658,7 @@ def test_the_card_names_the_losses_and_the_names_of_labels_load(packed, tmp_path
     [
         ({"layout": "labels", "policy": "strict"}, "--policy strict needs --layout inline or ids"),
         ({"layout": "labels", "k": 0}, "--k 0 needs --layout inline or ids, found --layout labels"),
-        ({"layout": "labels", "rotate": True}, "--rotate True needs"),
+        ({"layout": "labels", "rotate": True}, "--rotate needs"),
         ({"layout": "labels", "cluster": 0.0}, "--cluster 0.0 needs"),
         ({"layout": "labels", "order": "easy-to-hard"}, "--order easy-to-hard needs"),
         ({"layout": "labels", "near_positive_margin": 0.0}, "--near-positive-margin 0.0 needs"),

@@ -62,13 +62,13 @@ def test_every_loss_is_in_the_table_and_every_option_is_a_field():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"loss": "triplet", "temperature": 0.1}, "--temperature 0.1 is an option of --loss mnr"),
-        ({"loss": "triplet", "guide": "m"}, "--guide m is an option of --loss mnr, gist, found"),
-        ({"metric": "euclidean"}, "--metric euclidean is an option of --loss triplet, batch-all"),
-        ({"loss": "batch-hard-soft-margin", "triplet_margin": 1.0}, "--triplet-margin 1.0 is an"),
-        ({"loss": "kl", "symmetric": True}, "--symmetric is an option of --loss mnr, found"),
-        ({"loss": "cached-mnr", "matryoshka_dims": (8,)}, "--matryoshka-dims 8 is an option"),
-        ({"guide_margin": 0.1}, "--guide-margin 0.1 needs --guide MODEL, found none"),
+        ({"loss": "triplet", "temperature": 0.1}, "--temperature 0.1 needs --loss mnr"),
+        ({"loss": "triplet", "guide": "m"}, "--guide m needs --loss mnr or gist, found"),
+        ({"metric": "euclidean"}, "--metric euclidean needs --loss triplet, batch-all"),
+        ({"loss": "batch-hard-soft-margin", "triplet_margin": 1.0}, "--triplet-margin 1.0 needs"),
+        ({"loss": "kl", "symmetric": True}, "--symmetric needs --loss mnr, found"),
+        ({"loss": "cached-mnr", "matryoshka_dims": (8,)}, "--matryoshka-dims 8 needs"),
+        ({"guide_margin": 0.1}, "--guide-margin 0.1 needs --guide, found none"),
         ({"loss": "gist"}, "--loss gist needs --guide MODEL, found none"),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_run_has_up_to_20_evaluations_and_checkpoints_follow_them(steps):
         ({"validation_share": 0.6}, "--validation-share must be at most 0.5"),
         ({"patience": 3}, "--patience 3 needs --evaluation"),
         ({"evaluation_split": "dev"}, "--evaluation-split dev needs --evaluation"),
-        ({"report_to": ("mlflow",)}, "must be tensorboard or wandb, found mlflow"),
+        ({"report_to": ("mlflow",)}, "must be tensorboard or wandb, found 'mlflow'"),
     ],
 )
 def test_a_schedule_that_does_not_fit_is_refused(options, words):
