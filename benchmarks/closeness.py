@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.search.score import score_hits
-from stx_mine.store.vectors import Vectors, prepare
+from stx_mine.store.vectors import Vectors
 
 Array = NDArray[np.float32]
 SAMPLE = 2_000
@@ -109,7 +110,7 @@ def measure_closeness(
 
 def centre(vectors_ND: Array) -> Array:
     """Unit vectors less their mean, of unit length again."""
-    return prepare(vectors_ND - vectors_ND.mean(0), "cosine")
+    return Similarity("cosine").prepare(vectors_ND - vectors_ND.mean(0))
 
 
 def spread(vectors_ND: Array, sampled_SD: Array) -> tuple[Array, Array, Array]:

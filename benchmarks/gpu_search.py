@@ -15,9 +15,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.store.vectors import Vectors, prepare
+from stx_mine.store.vectors import Vectors
 
 NUM_PASSAGES, NUM_QUERIES = 1_000_000, 65_536
 DIMENSIONS = (384, 768)
@@ -72,7 +73,7 @@ def clustered(centres: np.ndarray, num: int, rng: np.random.Generator) -> np.nda
     """Vectors around randomly chosen centres, float32, of unit length."""
     vectors = rng.standard_normal((num, centres.shape[1]), dtype=np.float32)
     vectors += centres[rng.integers(0, len(centres), num)]
-    return prepare(vectors, "cosine")
+    return Similarity("cosine").prepare(vectors)
 
 
 def best_seconds(work: Callable[[], None], device: str) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ModelError
 from stx_mine.models.load import is_static, load_model
 from stx_mine.models.tokenise import Role
-
-Similarity = Literal["cosine", "dot", "euclidean"]
 
 
 class Encoder(Protocol):
@@ -93,13 +92,13 @@ def similarity_of(model: SentenceTransformer, name: str) -> Similarity:
     Raises:
         ModelError: By Manhattan distance, which no blocked product can search.
     """
-    found = str(model.similarity_fn_name)
-    if found not in ("cosine", "dot", "euclidean"):
+    function = str(model.similarity_fn_name)
+    if function not in set(Similarity):
         raise ModelError(
-            f"the model {name!r} scores by {found} distance, which is not supported; set "
+            f"the model {name!r} scores by {function} distance, which is not supported; set "
             "its similarity_fn_name to cosine, dot or euclidean and save it"
         )
-    return cast(Similarity, found)
+    return Similarity(function)
 
 
 def model_contract(model: SentenceTransformer, name: str) -> dict[str, Any]:

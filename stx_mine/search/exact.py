@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ConfigError
 from stx_mine.search.product import (
     PRECISIONS,
@@ -95,9 +96,9 @@ class ExactSearcher:
             raise ConfigError(
                 f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}"
             )
-        if self.precision == "float16" and self.passages.similarity != "cosine":
+        if self.precision == "float16" and not self.passages.similarity.unit_length:
             raise ConfigError(
-                f"precision is 'float16' and similarity {self.passages.similarity!r}: vectors may "
+                f"precision is 'float16' and similarity '{self.passages.similarity}': vectors may "
                 f"leave the range of float16; choose bfloat16 or float32"
             )
 
@@ -186,8 +187,8 @@ class ExactSearcher:
         if proposed_QK.shape[1] < corpus.stop - corpus.start:
             bounds_Q = self._bound(queries, float(proposals.longest), float(proposals.residual))
             values_Q = scores_QK[:, -1].astype(np.float64)
-            if self.passages.similarity == "euclidean":
-                values_Q = np.einsum("qd,qd->q", queries_QD, queries_QD) - values_Q**2
+            squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD)
+            values_Q = self.passages.similarity.order_of_score(values_Q, squares_Q)
             unsure = np.flatnonzero(values_Q <= proposals.worst_Q.cpu().numpy() + bounds_Q)
         num_scored = proposed_QK.size
         if len(unsure):
@@ -255,8 +256,8 @@ class ExactSearcher:
         )
 
     def _bound(self, queries: Rounded, longest: float, residual: float) -> NDArray[np.float32]:
-        euclidean = self.passages.similarity == "euclidean"
-        return error_bound(queries, longest, residual, self.passages.dim, euclidean)
+        passages = self.passages
+        return error_bound(queries, longest, residual, passages.dim, passages.similarity)
 
     def _score(
         self, queries_QD: NDArray[np.float32], ids_QK: NDArray[np.int64]
@@ -273,13 +274,13 @@ def _offer_block(
     block_PD: NDArray[np.float32],
     passages: Rounded,
     first_id: int,
-    similarity: str,
+    similarity: Similarity,
     top: RunningTop,
     queries_QD: torch.Tensor,
     bounds_Q: NDArray[np.float32],
 ) -> None:
     """Take one block of passages past some queries."""
-    squares_P = passages.norms.square() if similarity == "euclidean" else None
+    squares_P = passages.norms.square() if similarity.by_distance else None
     out_N = torch.empty(len(queries_QD) * _PASSAGE_TILE, device=queries_QD.device)
     for column in range(0, len(block_PD), _PASSAGE_TILE):
         columns = slice(column, column + _PASSAGE_TILE)

@@ -32,7 +32,7 @@ def build_index(factory: str, passages: Vectors, seed: int) -> Any:
     Raises:
         ConfigError: FAISS does not know the string, or cannot build it on so few passages.
     """
-    metric = faiss.METRIC_L2 if passages.similarity == "euclidean" else faiss.METRIC_INNER_PRODUCT
+    metric = faiss.METRIC_L2 if passages.similarity.by_distance else faiss.METRIC_INNER_PRODUCT
     try:
         index = faiss.index_factory(passages.dim, factory, metric)
         if not index.is_trained:

@@ -25,9 +25,9 @@ def _vector(builder: Any, array: Any, start: Any, num: int) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def lane_sum(_: Any, left_D: Any, right_D: Any, euclidean: Any) -> Any:
+def lane_sum(_: Any, left_D: Any, right_D: Any, by_distance: Any) -> Any:
     """Sum of products, or of squared differences: entry d goes to lane d % 16, lanes in order."""
-    signature = numba.float32(left_D, right_D, euclidean)
+    signature = numba.float32(left_D, right_D, by_distance)
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
         left = cgutils.create_struct_proxy(left_D)(context, builder, value=values[0])

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.search.lanes import SUM_LANES
 
 PRECISIONS = {
@@ -25,11 +26,11 @@ PRECISIONS = {
 }
 
 
-def best_precision(device: str, similarity: str) -> str:
+def best_precision(device: str, similarity: Similarity) -> str:
     """The precision that is fastest on a device, float32 where a lower one gains nothing."""
     if device.startswith("cuda"):
         # Unit vectors cannot leave the range of float16, which is eight times finer.
-        return "float16" if similarity == "cosine" else "bfloat16"
+        return "float16" if similarity.unit_length else "bfloat16"
     # Releases that cannot tell what the CPU has do without.
     capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     if device == "cpu" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
@@ -95,7 +96,7 @@ class Rounded:
 
 
 def error_bound(
-    queries: Rounded, longest: float, residual: float, dim: int, euclidean: bool
+    queries: Rounded, longest: float, residual: float, dim: int, similarity: Similarity
 ) -> NDArray[np.float32]:
     """How far a value of a product can lie from that of the fixed-order score.
 
@@ -108,7 +109,7 @@ def error_bound(
         longest: Length of the longest passage so far.
         residual: The largest residual of a passage so far.
         dim: D.
-        euclidean: Whether values are 2 q.p - |p|^2.
+        similarity: How vectors are compared.
 
     Returns:
         float32 (Q,), rounded up.
@@ -127,10 +128,7 @@ def error_bound(
         rounding_Q += last.eps / 2 * (norms_Q + residuals_Q) * (longest + residual)
         underflow += last.smallest_normal * last.eps
         product *= 1.05
-    bound_Q = (product + score) * norms_Q * longest + rounding_Q
-    if euclidean:
-        # 2 q.p and |p|^2 on one side, |q|^2 and the squared distance on the other.
-        bound_Q = 2 * rounding_Q + (2 * product + score) * (norms_Q + longest) ** 2
+    bound_Q = similarity.bound(product, score, rounding_Q, norms_Q, longest)
     # Zeros do not underflow, and whole corpora of them must be ruled out.
     bound_Q += np.where(norms_Q * longest > 0, 2 * underflow, 0)
     bounds_Q: NDArray[np.float32] = bound_Q.astype(np.float32)

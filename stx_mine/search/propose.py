@@ -91,11 +91,11 @@ def propose(queries: Rounded, corpus: DeviceCorpus, num: int) -> Proposals:
     values_QK = torch.empty((num_queries, 0), device=device)
     ids_QK = torch.empty((num_queries, 0), dtype=torch.int64, device=device)
     longest, residual = torch.zeros((), device=device), torch.zeros((), device=device)
-    euclidean = corpus.passages.similarity == "euclidean"
+    by_distance = corpus.passages.similarity.by_distance
     for first, passages in corpus.blocks():
         longest = torch.maximum(longest, passages.norms.max())
         residual = torch.maximum(residual, passages.residuals.max())
-        squares_P = passages.norms.square() if euclidean else None
+        squares_P = passages.norms.square() if by_distance else None
         rows = max(1, _PRODUCT // len(passages.vectors))
         found = [
             two_level_top(product_values(part, passages.vectors, squares_P), num)

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.search.lanes import MASK_LANES, above_mask, lowest_bit, prefetch
 from stx_mine.search.score import score_one
 
@@ -50,7 +51,7 @@ class RunningTop:
         self,
         queries_QD: NDArray[np.float32],
         num_hits: int,
-        similarity: str,
+        similarity: Similarity,
         floors_Q: NDArray[np.float32] | None = None,
     ) -> None:
         """Start empty.
@@ -58,16 +59,16 @@ class RunningTop:
         Args:
             queries_QD: float32 (Q, D), prepared as `Vectors.rows` gives them.
             num_hits: Hits a query, at least 1.
-            similarity: cosine, dot or euclidean.
+            similarity: How vectors are compared.
             floors_Q: float32 (Q,) scores that at least `num_hits` passages are known to reach.
         """
         self._num_hits = num_hits
-        self._euclidean = similarity == "euclidean"
+        self._by_distance = similarity.by_distance
         num_queries, slots = len(queries_QD), 2 * num_hits + MASK_LANES
         squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD)
         values_Q = np.full(num_queries, -np.inf, np.float32)
         if floors_Q is not None:
-            values_Q = squares_Q - floors_Q**2 if self._euclidean else floors_Q
+            values_Q = similarity.order_of_score(floors_Q, squares_Q)
             # Below, because equal scores count: ties go by id.
             values_Q = np.nextafter(values_Q, np.float32(-np.inf))
         self._buffers = _Buffers(
@@ -111,14 +112,16 @@ class RunningTop:
             bounds_Q,
             self._buffers,
             self._num_hits,
-            self._euclidean,
+            self._by_distance,
         )
 
     def end_block(
         self, passages_PD: NDArray[np.float32], bounds_Q: NDArray[np.float32], first_id: int
     ) -> None:
         """Score what is left of the current block; its vectors are not needed after that."""
-        _end_block(passages_PD, first_id, bounds_Q, self._buffers, self._num_hits, self._euclidean)
+        _end_block(
+            passages_PD, first_id, bounds_Q, self._buffers, self._num_hits, self._by_distance
+        )
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The hits, best first, ties by id.
@@ -191,15 +194,15 @@ def _keep_best(buffers: Any, q: int, num: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _score_new(passages_PD: Any, first_id: int, buffers: Any, q: int, euclidean: bool) -> None:
+def _score_new(passages_PD: Any, first_id: int, buffers: Any, q: int, by_distance: bool) -> None:
     used, scored, _ = buffers.counts_Q3[q]
     for slot in range(scored, used):
         if slot + _AHEAD < used:
             prefetch(passages_PD[buffers.ids_QS[q, slot + _AHEAD] - first_id])
         row = buffers.ids_QS[q, slot] - first_id
-        score = score_one(buffers.queries_QD[q], passages_PD[row], euclidean)
+        score = score_one(buffers.queries_QD[q], passages_PD[row], by_distance)
         buffers.scores_QS[q, slot] = score
-        value = buffers.squares_Q[q] - score * score if euclidean else score
+        value = buffers.squares_Q[q] - score * score if by_distance else score
         buffers.values_QS[q, slot] = value
     buffers.counts_Q3[q, 1] = used
     buffers.counts_Q3[q, 2] += used - scored
@@ -207,7 +210,7 @@ def _score_new(passages_PD: Any, first_id: int, buffers: Any, q: int, euclidean:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _make_room(
-    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, euclidean: bool
+    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, by_distance: bool
 ) -> None:
     """Drop what cannot be among the best `num`, down to half as many more."""
     values_S = buffers.values_QS[q]
@@ -216,7 +219,7 @@ def _make_room(
     buffers.floors_Q[q] = max(buffers.floors_Q[q], reached - bound)
     if buffers.counts_Q3[q, 0] > num + num // 2:
         # Many near-ties: only scores tell them apart.
-        _score_new(passages_PD, first_id, buffers, q, euclidean)
+        _score_new(passages_PD, first_id, buffers, q, by_distance)
         _keep_best(buffers, q, num)
         buffers.floors_Q[q] = max(buffers.floors_Q[q], values_S[:num].min())
 
@@ -231,7 +234,7 @@ def _offer_row(
     buffers: Any,
     q: int,
     num: int,
-    euclidean: bool,
+    by_distance: bool,
 ) -> None:
     values_S, ids_S = buffers.values_QS[q], buffers.ids_QS[q]
     full = len(values_S) - MASK_LANES
@@ -253,7 +256,7 @@ def _offer_row(
             used += 1
         if used > full:
             buffers.counts_Q3[q, 0] = used
-            _make_room(passages_PD, first_id, bound, buffers, q, num, euclidean)
+            _make_room(passages_PD, first_id, bound, buffers, q, num, by_distance)
             used = buffers.counts_Q3[q, 0]
             cut = buffers.floors_Q[q] - bound
     buffers.counts_Q3[q, 0] = used
@@ -261,11 +264,11 @@ def _offer_row(
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _end_row(
-    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, euclidean: bool
+    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, by_distance: bool
 ) -> None:
     if buffers.counts_Q3[q, 0] > num:
-        _make_room(passages_PD, first_id, bound, buffers, q, num, euclidean)
-    _score_new(passages_PD, first_id, buffers, q, euclidean)
+        _make_room(passages_PD, first_id, bound, buffers, q, num, by_distance)
+    _score_new(passages_PD, first_id, buffers, q, by_distance)
     used = buffers.counts_Q3[q, 0]
     # Where products are coarse, scores rule out much more.
     if used > num + num // 4:
@@ -292,7 +295,7 @@ def _offer(
     bounds_Q: Any,
     buffers: Any,
     num: int,
-    euclidean: bool,
+    by_distance: bool,
 ) -> None:
     for q in range(len(product_QP)):
         _offer_row(
@@ -304,7 +307,7 @@ def _offer(
             buffers,
             q,
             num,
-            euclidean,
+            by_distance,
         )
 
 
@@ -315,10 +318,10 @@ def _end_block(
     bounds_Q: Any,
     buffers: Any,
     num: int,
-    euclidean: bool,
+    by_distance: bool,
 ) -> None:
     for q in range(len(bounds_Q)):
-        _end_row(passages_PD, first_id, bounds_Q[q], buffers, q, num, euclidean)
+        _end_row(passages_PD, first_id, bounds_Q[q], buffers, q, num, by_distance)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

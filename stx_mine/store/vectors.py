@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.files import StoredArray
 
@@ -42,7 +43,11 @@ class Vectors:
     """
 
     shards: tuple[VectorShard, ...]
-    similarity: str
+    similarity: Similarity
+
+    def __post_init__(self) -> None:
+        # A plain word, as manifests and people have it, will do.
+        object.__setattr__(self, "similarity", Similarity(self.similarity))
 
     @classmethod
     def open(cls, manifest: Manifest, role: str) -> "Vectors":
@@ -68,7 +73,7 @@ class Vectors:
             part = self.shards[number][max(start - first, 0) : stop - first]
             place = max(first - start, 0)
             block[place : place + len(part)] = part
-        return prepare(block, self.similarity)
+        return self.similarity.prepare(block)
 
     def take(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """Copy of the rows of the given ids, float32, of unit length where cosine is used."""
@@ -78,7 +83,7 @@ class Vectors:
         for number in np.unique(shard_ids):
             here = np.flatnonzero(shard_ids == number)
             out[here] = self.shards[number][np.asarray(ids)[here] - number * size]
-        return prepare(out, self.similarity)
+        return self.similarity.prepare(out)
 
     def mean(self) -> NDArray[np.float32]:
         """float32 (dim,): the mean of all rows."""
@@ -91,15 +96,3 @@ class Vectors:
         """Yield (first id, rows) of consecutive blocks."""
         for start in range(0, len(self), size):
             yield start, self.rows(start, min(start + size, len(self)))
-
-
-def prepare(block: NDArray[np.float32], similarity: str) -> NDArray[np.float32]:
-    """Scale rows to unit length for cosine; zero rows stay zero, so that they score 0."""
-    return unit_rows(block) if similarity == "cosine" else block
-
-
-def unit_rows(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale rows to unit length; zero rows stay zero."""
-    norms = np.sqrt(np.einsum("nd,nd->n", block, block))
-    norms[norms == 0] = 1
-    return np.asarray(block / norms[:, None], np.float32)

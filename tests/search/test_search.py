@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.ragged import Ragged
+from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ConfigError
 from stx_mine.models.load import load_model
 from stx_mine.search.exact import ExactSearcher, best_first
@@ -18,7 +19,7 @@ from stx_mine.search.product import Rounded, error_bound, honest_products, produ
 from stx_mine.search.propose import DeviceCorpus, two_level_top
 from stx_mine.search.score import score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
-from stx_mine.store.vectors import Vectors, prepare
+from stx_mine.store.vectors import Vectors
 
 
 def oracle_scores(queries, passages, similarity):
@@ -50,14 +51,14 @@ def make_vectors(seed, num, dim, copies=0, integer=False):
 )
 def test_exact_search_equals_the_oracle(seed, num, dim, wanted, similarity, block, integer):
     passages = make_vectors(seed, num, dim, copies=num // 3, integer=integer)
-    queries = prepare(make_vectors(seed + 1, 7, dim, integer=integer), similarity)
+    queries = Similarity(similarity).prepare(make_vectors(seed + 1, 7, dim, integer=integer))
     shard = max(1, num // 3)
     shards = tuple(passages[i : i + shard] for i in range(0, num, shard))
     searcher = ExactSearcher(Vectors(shards, similarity), block)
     found = searcher.search(queries, wanted)
     wanted = min(wanted, num)
     assert found.ids_QK.shape == (7, wanted)
-    expected = oracle_scores(queries, prepare(passages, similarity), similarity)
+    expected = oracle_scores(queries, Similarity(similarity).prepare(passages), similarity)
     for row in range(7):
         ids, scores = found.ids_QK[row], found.scores_QK[row]
         assert len(set(ids)) == wanted
@@ -75,7 +76,7 @@ def test_exact_search_equals_the_oracle(seed, num, dim, wanted, similarity, bloc
 def test_exact_ties_across_the_whole_corpus_go_to_the_lowest_ids(proposes):
     passages = np.tile(make_vectors(0, 1, 8), (500, 1))
     found = ExactSearcher(Vectors((passages,), "cosine"), 64, proposes=proposes).search(
-        prepare(make_vectors(1, 3, 8), "cosine"), 10
+        Similarity("cosine").prepare(make_vectors(1, 3, 8)), 10
     )
     assert (found.ids_QK == np.arange(10)).all()
     # Proposals cannot be certain here; one pass needs none.
@@ -85,7 +86,7 @@ def test_exact_ties_across_the_whole_corpus_go_to_the_lowest_ids(proposes):
 def fixed_order_top(queries, passages, similarity, wanted):
     """Every score of the corpus in fixed order, sorted: what any search must return, bit by bit."""
     everything = np.tile(np.arange(len(passages)), (len(queries), 1))
-    scores = score_hits(queries, prepare(passages, similarity), everything, similarity)
+    scores = score_hits(queries, Similarity(similarity).prepare(passages), everything, similarity)
     ids, scores = best_first(everything, scores)
     return ids[:, :wanted], scores[:, :wanted]
 
@@ -121,7 +122,12 @@ def searches(draw):
         draw(st.sampled_from(precisions)),
         draw(st.booleans()),
     )
-    return searcher, prepare(queries, similarity), passages, draw(st.integers(1, num + 10))
+    return (
+        searcher,
+        Similarity(similarity).prepare(queries),
+        passages,
+        draw(st.integers(1, num + 10)),
+    )
 
 
 @settings(deadline=None, max_examples=150)
@@ -152,7 +158,11 @@ def test_no_product_lies_further_from_the_score_than_its_bound(
     queries = Rounded.of(queries_QD, "cpu", precision)
     passages = Rounded.of(passages_PD, "cpu", precision)
     bounds_Q = error_bound(
-        queries, float(passages.norms.max()), float(passages.residuals.max()), dim, euclidean
+        queries,
+        float(passages.norms.max()),
+        float(passages.residuals.max()),
+        dim,
+        Similarity("euclidean" if euclidean else "dot"),
     )
     with honest_products():
         values_QP = product_values(
@@ -237,7 +247,7 @@ def real_vectors(shared_data):
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
 def test_real_vectors_need_little_beside_the_product(real_vectors, similarity):
-    queries, passages = prepare(real_vectors[0][:500], similarity), real_vectors[1]
+    queries, passages = Similarity(similarity).prepare(real_vectors[0][:500]), real_vectors[1]
     ids, scores = fixed_order_top(queries, passages, similarity, 100)
     vectors = Vectors((passages,), similarity)
     pairs = ids.size
@@ -256,7 +266,7 @@ def test_real_vectors_need_little_beside_the_product(real_vectors, similarity):
 def test_thousands_of_ties_take_seconds():
     rng = np.random.default_rng(0)
     passages = make_vectors(0, 3, 256)[rng.integers(0, 3, 20_000)]
-    queries = prepare(make_vectors(1, 2_000, 256), "cosine")
+    queries = Similarity("cosine").prepare(make_vectors(1, 2_000, 256))
     queries[::20] = 0
     for proposes in (False, True):
         searcher = ExactSearcher(Vectors((passages,), "cosine"), proposes=proposes)
@@ -292,7 +302,7 @@ def test_zero_vectors_score_zero_not_nan():
     passages = np.zeros((5, 4), np.float32)
     passages[3, 0] = 2
     found = ExactSearcher(Vectors((passages,), "cosine")).search(
-        prepare(np.eye(1, 4, dtype=np.float32), "cosine"), 5
+        Similarity("cosine").prepare(np.eye(1, 4, dtype=np.float32)), 5
     )
     assert found.ids_QK.tolist() == [[3, 0, 1, 2, 4]]
     assert found.scores_QK.tolist() == [[1, 0, 0, 0, 0]]
@@ -308,7 +318,7 @@ def test_score_pads_with_minus_infinity():
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
 def test_flat_faiss_finds_what_exact_search_finds(similarity):
     passages = Vectors((make_vectors(0, 400, 16),), similarity)
-    queries = prepare(make_vectors(1, 20, 16), similarity)
+    queries = Similarity(similarity).prepare(make_vectors(1, 20, 16))
     index = build_index("Flat", passages, seed=1)
     found = FaissSearcher(index, passages).search(queries, 10)
     exact = ExactSearcher(passages).search(queries, 10)
@@ -334,7 +344,9 @@ def test_more_proposals_of_a_coarse_index_find_more(gathered_bytes, monkeypatch)
 def test_faiss_padding_is_never_a_passage():
     passages = Vectors((make_vectors(0, 200, 8),), "cosine")
     index = build_index("IVF50,Flat", passages, seed=1)
-    found = FaissSearcher(index, passages).search(prepare(make_vectors(1, 5, 8), "cosine"), 100)
+    found = FaissSearcher(index, passages).search(
+        Similarity("cosine").prepare(make_vectors(1, 5, 8)), 100
+    )
     padded = found.ids_QK < 0
     assert padded.any()
     assert (found.scores_QK[padded] == -np.inf).all()
@@ -349,7 +361,8 @@ def test_faiss_padding_is_never_a_passage():
 def test_closeness_is_the_sum_of_two_cosines_against_the_middle(seed, factor):
     rng = np.random.default_rng(seed)
     queries, positives, candidates = (
-        prepare(rng.standard_normal((num, 6)).astype(np.float32), "cosine") for num in (4, 7, 9)
+        Similarity("cosine").prepare(rng.standard_normal((num, 6)).astype(np.float32))
+        for num in (4, 7, 9)
     )
     pairs = Ragged(np.array([0, 1, 4, 4, 7]), np.arange(7))
     lengths = rng.integers(0, 9, 4)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.similarity import unit_rows
 from stx_mine.engine.tasks import Worker
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.stages.embed.config import EmbedConfig
@@ -17,7 +18,6 @@ from stx_mine.stages.embed.shard_counts import ShardCounts, shards_of
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import write_array, write_json
 from stx_mine.store.texts import TextStore
-from stx_mine.store.vectors import unit_rows
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ Shape letters: Q queries, P passages of a block, K hits a query, D dimensions.
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.similarity import Similarity
 from stx_mine.search.exact import ExactSearcher, best_first
-from stx_mine.store.vectors import Vectors, prepare
+from stx_mine.store.vectors import Vectors
 
 _QUERY_ROWS = 4_096
 
@@ -25,7 +26,7 @@ class BlockTop:
         self,
         queries_QD: NDArray[np.float32],
         num_hits: int,
-        similarity: str,
+        similarity: Similarity,
         device: str | None = None,
     ) -> None:
         """Begin without passages.
@@ -33,10 +34,10 @@ class BlockTop:
         Args:
             queries_QD: float32 (Q, D), as the model gives them.
             num_hits: K, at least 1.
-            similarity: cosine, dot or euclidean.
+            similarity: How vectors are compared.
             device: Where products run.
         """
-        self._queries_QD = prepare(np.ascontiguousarray(queries_QD), similarity)
+        self._queries_QD = Similarity(similarity).prepare(np.ascontiguousarray(queries_QD))
         self._num_hits, self._similarity, self._device = num_hits, similarity, device
         self.ids_QK = np.empty((len(queries_QD), 0), np.int64)
         self.scores_QK = np.empty((len(queries_QD), 0), np.float32)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.similarity import unit_rows
 from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
@@ -17,7 +18,7 @@ from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, select
 from stx_mine.stages.mine.hits import HitBlock
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.texts import TextStore
-from stx_mine.store.vectors import Vectors, prepare
+from stx_mine.store.vectors import Vectors
 
 # Random passages that a positive is compared with. A positive below half of them is suspect.
 _SAMPLE, SUSPECT_PERCENTILE = 128, 50.0
@@ -173,10 +174,10 @@ class Judge:
         distinct, rows = np.unique(units.hits.hits.values, return_inverse=True)
         positives = self.passages.take(self.store.pair_passage_ids[units.pairs.values])
         return close_to_positive(
-            prepare(self.queries.take(units.query_ids) - query_centre, "cosine"),
-            prepare(positives - passage_centre, "cosine"),
+            unit_rows(self.queries.take(units.query_ids) - query_centre),
+            unit_rows(positives - passage_centre),
             units.pairs,
-            prepare(self.passages.take(distinct) - passage_centre, "cosine"),
+            unit_rows(self.passages.take(distinct) - passage_centre),
             Ragged(units.hits.hits.offsets, rows.astype(np.int64)),
             self.config.closeness,
         )

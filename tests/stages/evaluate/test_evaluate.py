@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stx_mine.core.ragged import ragged_sets
+from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.models.encoder import SentenceTransformerEncoder
@@ -34,7 +35,7 @@ from stx_mine.store.groups import TextGroups
 from stx_mine.store.report import plain_table
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
-from stx_mine.store.vectors import Vectors, prepare
+from stx_mine.store.vectors import Vectors
 
 
 def write_pairs(path: Path, pairs: list[tuple[str, str]]) -> str:
@@ -251,7 +252,7 @@ def test_passages_in_blocks_are_found_as_by_one_search(similarity):
     for start, stop in ((0, 5), (5, 60), (60, 90)):
         top.offer(passages[start:stop])
     whole = ExactSearcher(Vectors((passages,), similarity), device="cpu")
-    expected = whole.search(prepare(queries, similarity), 20)
+    expected = whole.search(Similarity(similarity).prepare(queries), 20)
     np.testing.assert_array_equal(top.ids_QK, expected.ids_QK)
     np.testing.assert_array_equal(top.scores_QK, expected.scores_QK)
     assert top.num_passages == 90

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.similarity import Similarity
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -37,7 +39,7 @@ def measure_fidelity(
     lower_QD: NDArray[np.float32],
     exact_PD: NDArray[np.float32],
     lower_PD: NDArray[np.float32],
-    similarity: str,
+    similarity: Similarity,
 ) -> Fidelity:
     """Compare vectors of lower precision to those of float32.
 
@@ -46,7 +48,7 @@ def measure_fidelity(
         lower_QD: float32 (Q, D) the same in lower precision.
         exact_PD: float32 (P, D) passages in float32.
         lower_PD: float32 (P, D) the same in lower precision.
-        similarity: cosine, dot or euclidean.
+        similarity: How vectors are compared.
 
     Returns:
         Their cosines, and the overlap of the top of each query among the passages; a depth beyond
@@ -76,13 +78,13 @@ def _cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np
 
 
 def _scores(
-    queries: NDArray[np.float32], passages: NDArray[np.float32], similarity: str
+    queries: NDArray[np.float32], passages: NDArray[np.float32], similarity: Similarity
 ) -> NDArray[np.float64]:
     q, p = queries.astype(np.float64), passages.astype(np.float64)
-    if similarity == "cosine":
+    if Similarity(similarity).unit_length:
         p = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-30)
-    products: NDArray[np.float64] = q @ p.T
-    return 2 * products - (p * p).sum(axis=1) if similarity == "euclidean" else products
+    orders: NDArray[np.float64] = Similarity(similarity).order(q @ p.T, (p * p).sum(axis=1))
+    return orders
 
 
 def _overlap(one: NDArray[np.int64], other: NDArray[np.int64], depth: int) -> float:
