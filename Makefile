@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-openvino test-slow lint fix bench bench-quick minilm clean
+.PHONY: quickstart test test-openvino test-slow lint fix docs bench bench-quick minilm clean
 
 quickstart: $(READY)
 	$(BIN)/stx-mine run pipelines/quickstart.yaml
@@ -43,6 +43,10 @@ lint: $(READY)
 fix: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Renews the option tables of docs/commands/.
+docs: $(READY)
+	$(BIN)/python docs/generate.py
 
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quality --quick

@@ -1,6 +1,4 @@
-"""Stages on real data: the index, deep queries, evaluation, the README's commands."""
-
-import re
+"""Stages on real data: the index, deep queries, evaluation."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -98,36 +96,6 @@ def test_evaluation_reads_a_beir_folder(shared_data, tmp_path):
     )
     (scores,) = read_results(RunDir(tmp_path), "xquad-en").values()
     assert 0.5 < scores["ndcg@10"] < scores["recall@100"] <= 1
-
-
-def readme_commands(readme):
-    blocks = re.findall(r"```sh\n(.*?)```", readme, flags=re.S)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line.split()[1:] for line in lines if line.startswith("stx-mine ")]
-
-
-def test_the_commands_of_the_readme_leave_a_better_model(repo_root, cli, tmp_path):
-    """As typed, but on a part of the data and with a batch that fits it."""
-    commands = readme_commands((repo_root / "README.md").read_text("utf-8"))
-    assert [command[0] for command in commands] == [
-        "embed",
-        "mine",
-        "pack",
-        "train",
-        "evaluate",
-        "verify",
-    ]
-    data = tmp_path / "data" / "quickstart"
-    data.mkdir(parents=True)
-    for name, rows in (("pairs", 6_000), ("dev", 500), ("corpus", 40_000)):
-        table = pq.read_table(repo_root / "data" / "quickstart" / f"{name}.parquet")
-        pq.write_table(table.slice(0, rows), data / f"{name}.parquet")
-    for command in commands:
-        arguments = ["256" if word == "32768" else word for word in command]
-        done = cli(*arguments, cwd=tmp_path)
-        assert done.code == 0, done
-    base, trained = read_results(RunDir(tmp_path / "stx-run"), "dev").values()
-    assert trained["ndcg@10"] > base["ndcg@10"] + 0.02
 
 
 def test_pipeline_files_of_the_repository_are_valid(repo_root):
