@@ -56,6 +56,8 @@ STANDS_AFTER = {
     "trainers": "train",
 }
 BATCH_SIZE = 256
+# Pages whose examples train for longer; other tests run these commands too.
+SLOW = {"run", "losses"}
 # Options of other programs that the pages name by themselves.
 OPTIONS_OF_OTHERS = {"--num_processes", "--train_data"}
 # Where the pages publish to; the tests write below their own folder only.
@@ -291,7 +293,7 @@ def stands(files: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
             EmbedConfig(run_dir=run, pairs=pairs, corpus=corpus, device="cpu")
         ),
         "mine": lambda: run_mine(MineConfig(run_dir=run, device="cpu")),
-        "pack": lambda: run_pack(PackConfig(run_dir=run, batch_size=BATCH_SIZE)),
+        "pack": lambda: run_pack(PackConfig(run_dir=run, batch_size=BATCH_SIZE, packings=1)),
         "train": lambda: run_train(TrainConfig(run_dir=run, device="cpu")),
     }
     for name, stage in stages.items():
@@ -330,7 +332,11 @@ def runnable(page: Path) -> list[tuple[Block, str]]:
     ]
 
 
-SHELL_PAGES = [page for page in PAGES if page != README and runnable(page)]
+SHELL_PAGES = [
+    pytest.param(page, marks=pytest.mark.slow) if page.stem in SLOW else page
+    for page in PAGES
+    if page != README and runnable(page)
+]
 
 
 @pytest.mark.parametrize("page", SHELL_PAGES, ids=name_of)
@@ -398,14 +404,15 @@ PYTHON_PAGES = [
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=name_of)
 def test_python_blocks_run(page, workplace, cli_here):
-    """In order, in one namespace; shell blocks of the page between them."""
+    """In order, in one namespace, shell blocks between them; a training takes two steps."""
     names: dict[str, object] = {}
     for block in blocks_of(page):
         if block.language == "sh" and page.stem in STANDS_AFTER:
             for line in block.command_lines():
                 assert cli_here(*shlex.split(line)[1:]).code == 0, line
         if block.language == "python":
-            exec(compile(block.text, f"{name_of(page)}:{block.line}", "exec"), names)
+            code = block.text.replace('output_dir="out",', 'output_dir="out", max_steps=2,')
+            exec(compile(code, f"{name_of(page)}:{block.line}", "exec"), names)
 
 
 def test_every_block_says_what_it_is():
