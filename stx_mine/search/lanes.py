@@ -13,7 +13,6 @@ from numba.extending import intrinsic
 
 SUM_LANES = 16
 MASK_LANES = 32
-_LINE = 16
 _FLOAT = ir.FloatType()
 
 
@@ -91,25 +90,5 @@ def lowest_bit(_: Any, mask: Any) -> Any:
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
         place = builder.cttz(values[0], ir.IntType(1)(1))
         return builder.zext(place, ir.IntType(64))
-
-    return signature, generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(_: Any, row_D: Any) -> Any:
-    """Ask for a contiguous float32 vector ahead of its use; has no other effect."""
-    signature = numba.void(row_D)
-
-    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        row = cgutils.create_struct_proxy(row_D)(context, builder, value=values[0])
-        size = cgutils.unpack_tuple(builder, row.shape)[0]
-        byte, number = ir.IntType(8), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        with cgutils.for_range_slice(builder, size.type(0), size, size.type(_LINE)) as (place, _n):
-            address = builder.bitcast(builder.gep(row.data, [place]), byte.as_pointer())
-            # Read, keep in all caches, data.
-            builder.call(function, [address, number(0), number(3), number(1)])
-        return context.get_dummy_value()
 
     return signature, generate

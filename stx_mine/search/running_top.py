@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.similarity import Similarity
-from stx_mine.search.lanes import MASK_LANES, above_mask, lowest_bit, prefetch
+from stx_mine.search.lanes import MASK_LANES, above_mask, lowest_bit
 from stx_mine.search.score import score_one
 
 _BISECTIONS = 32
-_AHEAD = 8
 
 
 class _Buffers(NamedTuple):
@@ -197,8 +196,6 @@ def _keep_best(buffers: Any, q: int, num: int) -> None:
 def _score_new(passages_PD: Any, first_id: int, buffers: Any, q: int, by_distance: bool) -> None:
     used, scored, _ = buffers.counts_Q3[q]
     for slot in range(scored, used):
-        if slot + _AHEAD < used:
-            prefetch(passages_PD[buffers.ids_QS[q, slot + _AHEAD] - first_id])
         row = buffers.ids_QS[q, slot] - first_id
         score = score_one(buffers.queries_QD[q], passages_PD[row], by_distance)
         buffers.scores_QS[q, slot] = score
