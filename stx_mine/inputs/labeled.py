@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.readers import ColumnFile
+from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, text_digests
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stx_mine.errors import ConfigError, InputError
+from stx_mine.inputs.beir import BeirFolder, beir_passages
+from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.inputs.config import LanguageFields, SourceFields
-from stx_mine.inputs.readers import BeirFolder, ColumnFile, beir_passages
 from stx_mine.store.files import checksum
 
 TextStream = Iterator[tuple[pa.Array, pa.Array]]

@@ -10,7 +10,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.readers import ColumnFile
+from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.store.columns import find_rows
 from stx_mine.store.digests import text_digests
 from stx_mine.store.files import checksum

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from stx_mine.errors import ConfigError
-from stx_mine.inputs.readers import ColumnFile, beir_passages, open_beir_corpus
+from stx_mine.inputs.beir import beir_passages, open_beir_corpus
+from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.store.files import checksum
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.readers import ColumnFile, is_column_file
+from stx_mine.inputs.column_file import ColumnFile, is_column_file
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.store.digests import text_numbers
 

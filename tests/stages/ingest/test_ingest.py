@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import ConfigError, InputError
+from stx_mine.inputs.beir import BeirFolder
+from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.inputs.pairs import PairSource
-from stx_mine.inputs.readers import BeirFolder, ColumnFile
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.stages.ingest.stage import run_ingest

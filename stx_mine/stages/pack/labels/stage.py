@@ -8,7 +8,7 @@ import numpy as np
 from stx_mine.core.ragged import Ragged
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
-from stx_mine.inputs.readers import ColumnFile
+from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.settings import key_fields
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
