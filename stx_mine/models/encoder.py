@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +16,6 @@ from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ModelError
 from stx_mine.models.load import is_static, load_model
 from stx_mine.models.tokenise import Role
-
-
-class Encoder(Protocol):
-    """Whatever turns texts into vectors."""
-
-    def encode(
-        self, texts: list[str], role: Role, prompt: str | None = None
-    ) -> NDArray[np.float32]:
-        """Vectors of texts, float32 (len(texts), dim), in order."""
-        ...
-
-    def contract(self) -> dict[str, Any]:
-        """What decides the vectors: fingerprint, prompts, length, similarity, dimensions."""
-        ...
 
 
 @dataclass(frozen=True)
