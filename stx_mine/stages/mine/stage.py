@@ -1,18 +1,15 @@
 """Mine: search deeply into `hits/`, then select negatives as a cheap view into `negatives/`."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from stx_mine.core.verdicts import ELIGIBLE, RULES, Verdict
+from stx_mine.core.verdicts import ELIGIBLE
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
-from stx_mine.errors import ConfigError, InputError
 from stx_mine.search.product import own_threads
+from stx_mine.stages.mine.checks import refuse_empty, refuse_misfit
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.select import UseLimits
 from stx_mine.stages.mine.core.uses import UseCounter
-from stx_mine.stages.mine.counts import MineCounts
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.depths import AllHits, search_depths
 from stx_mine.stages.mine.hits import HitSource, block_names
@@ -23,6 +20,7 @@ from stx_mine.stages.mine.tally import Tally
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import DROPPED_PAIRS
 from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
@@ -42,32 +40,14 @@ def run_mine(config: MineConfig) -> StageReport:
     with run.lock(task_shard):
         texts = require(run, "texts")
         store = TextStore.open(texts)
-        if config.k >= store.num_passages:
-            raise ConfigError(
-                f"--k {config.k} needs more than {config.k} passages, the corpus has "
-                f"{store.num_passages}; give a smaller k or a larger --corpus"
-            )
-        if config.negative_language != "any" and store.languages is None:
-            raise ConfigError(
-                f"--negative-language {config.negative_language} needs the languages of the texts, "
-                "the input of this run names none; give it a column `language`, or ingest with "
-                "--language-column or --language, or leave the option out"
-            )
+        refuse_misfit(config, store)
         embeddings = require(run, "embeddings")
         grouping = require(run, "groups")
         groups = TextGroups.open(grouping)
         forbidden = groups.forbidden(store)
         wasted = groups.num_forbidden_passages(forbidden)
         dense = DenseHits(config, run, embeddings, wasted, task_shard)
-        others: dict[HitSource, Manifest] = {}
-        if "bm25" in config.source_names:
-            others[HitSource.BM25] = bm25_hits(config, run, texts, embeddings, task_shard)
-        if (texts.folder / NEGATIVES).exists():
-            others[HitSource.KNOWN] = known_hits(config, run, texts, embeddings, task_shard)
-        if config.candidates is not None:
-            others[HitSource.CANDIDATES] = candidate_hits(
-                config, run, texts, embeddings, task_shard
-            )
+        others = _other_hits(config, run, texts, embeddings, task_shard)
         artifact = Artifact(
             run,
             "negatives",
@@ -92,6 +72,24 @@ def run_mine(config: MineConfig) -> StageReport:
             if not artifact.done:
                 _select(artifact, judge, AllHits(dense, others, depths))
         return mine_report(artifact, config, dense.how)
+
+
+def _other_hits(
+    config: MineConfig,
+    run: RunDir,
+    texts: Manifest,
+    embeddings: Manifest,
+    task_shard: TaskShard | None,
+) -> dict[HitSource, Manifest]:
+    """The hits of every source but the dense search, made where they are missing."""
+    others: dict[HitSource, Manifest] = {}
+    if "bm25" in config.source_names:
+        others[HitSource.BM25] = bm25_hits(config, run, texts, embeddings, task_shard)
+    if (texts.folder / NEGATIVES).exists():
+        others[HitSource.KNOWN] = known_hits(config, run, texts, embeddings, task_shard)
+    if config.candidates is not None:
+        others[HitSource.CANDIDATES] = candidate_hits(config, run, texts, embeddings, task_shard)
+    return others
 
 
 def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
@@ -124,7 +122,7 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
         queries_deepened=int((hits.depths > config.depth).sum()),
         unknown_languages={role: of_role["unknown"] for role, of_role in unknown.items()},
     )
-    _refuse_empty(counts, judge, hits)
+    refuse_empty(counts, judge, hits)
     extra = {"slots": judge.slots, "k": config.k, "per_pair": config.positive_score == "pair"}
     artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
 
@@ -142,42 +140,3 @@ def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:
             units.hits.hits.values[eligible], units.hits.scores[eligible], unit_ids[eligible]
         )
     return counter.limits()
-
-
-def _refuse_empty(counts: MineCounts, judge: Judge, hits: AllHits) -> None:
-    """Refuse negatives without a row, or without a hit in any pool.
-
-    Raises:
-        InputError: That is so; the message names the rule that dropped most.
-    """
-    if counts.rows == 0:
-        raise InputError(
-            f"every one of the {counts.pairs_in:,} pairs is dropped ({counts.pairs_dropped}); give "
-            "--short-rows keep, or a smaller --k or --min-positive-percentile"
-        )
-    if counts.pooled:
-        return
-    name = max(counts.dropped, key=lambda name: counts.dropped[name])
-    off = RULES[Verdict[name.upper()]].off
-    advice = "give a larger --corpus or --depth"
-    if off:
-        options = ", ".join(
-            f"--{option.replace('_', '-')} {getattr(judge.config, option)}" for option in off
-        )
-        left = _num_eligible(replace(judge, config=replace(judge.config, **off)), hits)
-        advice = f"loosen {options}: without it {left:,} would be left"
-    raise InputError(
-        f"no candidate is left for any query: {counts.hits_in:,} hits, most dropped by {name} "
-        f"({counts.dropped[name]:,}); {advice}"
-    )
-
-
-def _num_eligible(judge: Judge, hits: AllHits) -> int:
-    """Hits that pass every rule."""
-
-    def eligible(block: int) -> int:
-        verdicts = judge.select(judge.units(hits.block(block))).verdicts_H
-        return int(np.isin(verdicts, ELIGIBLE).sum())
-
-    with own_threads() as threads:
-        return sum(run_tasks(range(hits.dense.num_blocks), eligible, "judge", threads))

@@ -7,6 +7,7 @@ from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError
 from stx_mine.settings import key_fields
 from stx_mine.stages.pack.builder import Packer
+from stx_mine.stages.pack.card import BatchFacts, dataset_card
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.dry_run import dry_run
@@ -28,7 +29,6 @@ from stx_mine.store.batches import (
     POSITIVES,
     SCORES,
     TEXTS,
-    dataset_card,
     text_columns,
     write_all_texts,
     write_groups,
@@ -153,21 +153,17 @@ def _publish(
         write_all_texts(artifact.folder / TEXTS, [store.passages, store.queries])
         columns = ["anchor_id", "positive_id", "negative_ids"]
     card = dataset_card(
-        {
-            "batch_size": config.batch_size,
-            "policy": config.policy,
-            "layout": config.layout,
-            "k": packer.k,
-            "seed": config.seed,
-            "packings": len(packings),
-            "batches": counts.batches,
-            "rows": len(packer.pools.rows),
-            "model": embeddings.extra["miner"],
-            "columns": columns,
-            "sources": counts.sources,
-            "scores": config.scores,
-            "languages": store.languages is not None,
-        }
+        BatchFacts(
+            config=config,
+            k=packer.k,
+            packings=len(packings),
+            batches=counts.batches,
+            rows=len(packer.pools.rows),
+            model=embeddings.extra["miner"],
+            columns=columns,
+            sources=counts.by_source,
+            languages=store.languages is not None,
+        )
     )
     with atomic(artifact.folder / CARD) as path:
         path.write_text(card, "utf-8")

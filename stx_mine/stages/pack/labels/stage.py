@@ -1,7 +1,6 @@
 """Packing of the layout `labels`: (text, label) rows for losses over labels."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from stx_mine.settings import key_fields
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.labels.advice import smaller_batch, too_large
+from stx_mine.stages.pack.labels.card import label_card
 from stx_mine.stages.pack.labels.core.batches import assign_labels, largest_batch, most_batches
 from stx_mine.stages.pack.labels.counts import LabelCounts
 from stx_mine.stages.pack.labels.report import labels_dry_run_report, labels_report
@@ -27,7 +27,7 @@ from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import CARD, POSITIVES, write_positives, write_shard
 from stx_mine.store.files import atomic, checksum
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.labels import LABELS, label_card, write_labels
+from stx_mine.store.labels import LABELS, write_labels
 from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
@@ -120,20 +120,7 @@ def _write(
     write_labels(artifact.folder / LABELS, source.names, source.labels.texts)
     near = Ragged(np.zeros(len(source.positives) + 1, np.int64), np.empty(0, np.int64))
     write_positives(artifact.folder / POSITIVES, source.anchor_ids, source.positives, near)
-    card = label_card(
-        {
-            "batch_size": config.batch_size,
-            "texts_per_label": config.texts_per_label,
-            "seed": config.seed,
-            "packings": counts.packings,
-            "batches": counts.batches,
-            "rows": counts.rows_kept,
-            "labels": counts.labels,
-            "source": Path(config.labeled).name
-            if config.labeled
-            else "queries with the same positives, and those positives",
-        }
-    )
+    card = label_card(config, counts)
     with atomic(artifact.folder / CARD) as path:
         path.write_text(card, "utf-8")
     artifact.finish(files, counts=counts, extra={"example": source.example})

@@ -1,0 +1,103 @@
+"""The dataset card of packed batches."""
+
+from dataclasses import dataclass
+
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.counts import SourceCounts
+from stx_mine.store.batches import LANGUAGE, PASSAGE_LANGUAGES, SCORES, TEXTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchFacts:
+    """What a card says of packed batches.
+
+    Attributes:
+        config: The config of `pack`.
+        k: Negatives a row.
+        packings: Different packings.
+        batches: Batches of each.
+        rows: Rows that mine kept.
+        model: Name of the model that mined.
+        columns: Columns without nulls in the first packing.
+        sources: Counts of each source by name; empty where there is one.
+        languages: Whether languages are stored.
+    """
+
+    config: PackConfig
+    k: int
+    packings: int
+    batches: int
+    rows: int
+    model: str
+    columns: list[str]
+    sources: dict[str, SourceCounts]
+    languages: bool
+
+
+def dataset_card(facts: BatchFacts) -> str:
+    """The README.md of the shards: configs for `datasets.load_dataset`, and what is inside."""
+    config = facts.config
+    named = ", ".join(f"`{name}`" for name in facts.columns)
+    stored = _stored(facts)
+    columns = "".join(f"\n  - {name}" for name in facts.columns)
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: epoch-000/*.parquet
+  columns:{columns}
+  default: true
+- config_name: full
+  data_files:
+  - split: train
+    path: epoch-*/*.parquet
+tags:
+- sentence-transformers
+- hard-negatives
+- stx-mine
+---
+# Packed batches
+
+{facts.batches:,} batches of exactly {config.batch_size:,} rows in each of {facts.packings}
+packings (`epoch-NNN/`), policy `{config.policy}`, {facts.k} negatives a row, mined with
+`{facts.model}`, seed {config.seed}. Made by stx-mine from {facts.rows:,} pairs.
+
+- `load_dataset(DIR)` gives the first packing with {named}.{_texts(config)}
+- `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
+  has fewer), and ids. Texts that count as the same text share one. `groups.parquet` lists those
+  that are never negatives beside one another, as the parts of one document: text, group.
+- Rows `[i * B, (i + 1) * B)` are batch i. Any shuffling of rows destroys it: train with
+  `stx_mine.PackedBatchSampler` as `batch_sampler`.
+- Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`
+  (`stx-mine train`); policy `strict` has no repeated text and fits any trainer.
+- `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing
+  else.{stored}
+"""
+
+
+def _texts(config: PackConfig) -> str:
+    """Where the texts are, if not in the shards."""
+    return "" if config.layout == "inline" else f" Texts are in `{TEXTS}` (Arrow): row number = id."
+
+
+def _stored(facts: BatchFacts) -> str:
+    """What columns hold that not every packing has."""
+    sources = "".join(
+        f"\n  - {name}: {one.rows_packed:,} of {one.rows_in:,} rows in each packing"
+        for name, one in facts.sources.items()
+    )
+    sources = f"\n- `source` names where a row is from:{sources}" if sources else ""
+    scores = (
+        f"\n- `{SCORES}` holds the scores of each row by the model that mined: of the positive,\n"
+        "  then of each negative."
+        if facts.config.scores
+        else ""
+    )
+    languages = (
+        f"\n- `{LANGUAGE}` is that of the anchor, `{PASSAGE_LANGUAGES}` those of the positive,\n"
+        "  then of each negative; null where the input names none."
+        if facts.languages
+        else ""
+    )
+    return sources + scores + languages

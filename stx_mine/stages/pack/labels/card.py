@@ -1,0 +1,62 @@
+"""The dataset card of packed (text, label) batches."""
+
+from pathlib import Path
+
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.labels.counts import LabelCounts
+from stx_mine.store.labels import LABELS
+
+
+def label_card(config: PackConfig, counts: LabelCounts) -> str:
+    """The README.md of (text, label) shards: what they hold and which losses read them.
+
+    Args:
+        config: The config of `pack`.
+        counts: Of the packings.
+    """
+    source = "queries with the same positives, and those positives"
+    if config.labeled:
+        source = Path(config.labeled).name
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: epoch-000/*.parquet
+  columns:
+  - text
+  - label
+  default: true
+- config_name: full
+  data_files:
+  - split: train
+    path: epoch-*/*.parquet
+- config_name: labels
+  data_files:
+  - split: train
+    path: {LABELS}
+tags:
+- sentence-transformers
+- stx-mine
+---
+# Packed (text, label) batches
+
+{counts.batches:,} batches of exactly {config.batch_size:,} rows in each of {counts.packings}
+packings (`epoch-NNN/`), layout `labels`, seed {config.seed}. Made by stx-mine from
+{counts.rows_kept:,} rows under {counts.labels:,} labels ({source}).
+
+In a batch every label has 2 to {config.texts_per_label} texts, no text stands twice, and no two
+labels share a text or are joined by a known positive pair.
+
+These batches are for the losses of sentence-transformers that make triplets of a batch by its
+labels: `BatchAllTripletLoss`, `BatchHardTripletLoss`, `BatchHardSoftMarginTripletLoss`,
+`BatchSemiHardTripletLoss`. They are not for MultipleNegativesRankingLoss.
+
+- `stx-mine train --loss batch-all` (or another) trains on them.
+- `load_dataset(DIR, split="train")` gives the first packing with `text` and `label` (a number).
+- `load_dataset(DIR, "full")` gives every packing, and `text_id`: texts that count as the same text
+  share one. `load_dataset(DIR, "labels")` gives the name and all texts of each label.
+- Rows `[i * B, (i + 1) * B)` are batch i. Any shuffling of rows destroys it: train with
+  `stx_mine.PackedBatchSampler` as `batch_sampler`.
+- `{LABELS}` and `positives.parquet` hold what `stx-mine verify DIR` needs.
+"""
