@@ -126,7 +126,7 @@ class GivenVectors(VectorWriter):
             if num_rows == len(distinct.ids):
                 return _first_of(distinct.ids, num_texts)
             counts.append(f"{len(distinct.ids):,} (rows of the input that hold {role})")
-            corpus = int(ingested.counts["corpus_rows"]) if role == "passages" else 0
+            corpus = ingested.counts.corpus_rows if role == "passages" else 0
             if 0 < corpus < len(distinct.ids):
                 first = _first_of(distinct.ids[:corpus], num_texts)
                 if num_rows == corpus and (first >= 0).all():
