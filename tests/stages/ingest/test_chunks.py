@@ -180,7 +180,10 @@ def test_a_chunk_larger_than_the_model_is_refused(tiny_transformer):
         ({"chunk": (64, 16)}, "--tokenizer"),
         ({"positive_chunk": "all"}, "needs --chunk"),
         ({"tokenizer": "package:wordllama"}, "needs --chunk"),
-        ({"chunk": (64, 16), "tokenizer": "x", "pairs": None}, "needs PAIRS or --sources"),
+        (
+            {"chunk": (64, 16), "tokenizer": "x", "pairs": None},
+            "needs PAIRS or --sources",
+        ),
     ],
 )
 def test_options_of_chunks_that_do_not_fit_are_refused(fields, words):
