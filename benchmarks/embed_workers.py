@@ -21,11 +21,11 @@ from benchmarks import members
 from benchmarks.datasets import write_pairs
 from benchmarks.fresh import PeakMemory
 from stx_mine.models.load import Runtime, load_model
-from stx_mine.stages.embed.batch_tuning import default_tuning, tune
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.core.fidelity import measure_fidelity
 from stx_mine.stages.embed.fast_encoder import FastEncoder
 from stx_mine.stages.embed.token_encoder import Tuning
+from stx_mine.stages.embed.trials import default_tuning, tune
 from stx_mine.stages.embed.tuning import asked_of
 from stx_mine.stages.ingest.config import IngestConfig
 

@@ -67,7 +67,7 @@ class VectorCache:
         except OSError as error:
             raise ArtifactError(
                 f"cannot write to the embedding cache {directory} ({error.strerror}); give another "
-                "--embedding-cache or mend its permissions"
+                "--embedding-cache or fix its permissions"
             ) from error
         found = [_open_segment(one) for one in sorted(folder.glob(f"{_SEGMENT}*"))]
         keys, vectors = (tuple(one[part] for one in found) for part in (0, 1))

@@ -89,8 +89,8 @@ class CallableEncoder:
         """Embed texts, each with the prompt before it.
 
         Raises:
-            ModelError: The function gives something else than a row of floats a text, or runs out
-                of memory with a single one.
+            ModelError: The function returns something other than one row of floats per text, or
+                runs out of memory with a single text.
         """
         vectors = np.empty((len(texts), self.dim), np.float32)
         start = num_halvings = 0
@@ -103,7 +103,7 @@ class CallableEncoder:
             if found.shape[1] != self.dim:
                 raise ModelError(
                     f"expected {self.dim} dimensions from --encoder {self.name}, as for the first "
-                    f"text, found {found.shape[1]}; mend the function"
+                    f"text, found {found.shape[1]}; fix the function"
                 )
             vectors[start : start + len(found)] = found
             start += len(found)
@@ -125,7 +125,7 @@ class CallableEncoder:
         if found.ndim != 2 or len(found) != len(texts) or found.dtype.kind != "f":
             raise ModelError(
                 f"expected floats of shape ({len(texts)}, dimensions) from --encoder {self.name}, "
-                f"found {found.dtype} of shape {found.shape}; mend the function"
+                f"found {found.dtype} of shape {found.shape}; fix the function"
             )
         return found.astype(np.float32)
 
@@ -140,6 +140,6 @@ class CallableEncoder:
             raise error
         if num_texts == 1:
             raise ModelError(
-                f"--encoder {self.name} runs out of memory with one text ({error}); mend it"
+                f"--encoder {self.name} runs out of memory with one text ({error}); fix it"
             ) from error
         self._call_texts = num_texts // 2

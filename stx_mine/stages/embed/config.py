@@ -193,3 +193,10 @@ class EmbedConfig(EngineConfig, IngestConfig):
     def kept_tokens(self) -> int | None:
         """Tokens of a text that are embedded; None for what the model reads."""
         return self.max_length
+
+    @property
+    def miner(self) -> str:
+        """What embeds, in words: the files of vectors, the function or the model."""
+        if self.query_vectors is not None:
+            return f"{self.query_vectors} and {self.passage_vectors}"
+        return self.encoder or self.model

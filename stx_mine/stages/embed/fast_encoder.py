@@ -1,4 +1,4 @@
-"""Embeds the texts of a shard by the fastest way that its model allows."""
+"""Embeds texts in the fastest way that their model allows: as token ids, or by its `encode`."""
 
 import threading
 from collections.abc import Mapping
@@ -14,8 +14,7 @@ from stx_mine.models.load import is_static
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_inputs import TokenInputs
 from stx_mine.models.tokenise import Role
-from stx_mine.stages.embed.threads import torch_threads
-from stx_mine.stages.embed.token_encoder import TokenEncoder, Tuning
+from stx_mine.stages.embed.token_encoder import TokenEncoder, Tuning, torch_threads
 
 # Texts of a call of `encode`, where a model needs it.
 _ENCODE_BATCH = 256
@@ -27,9 +26,9 @@ class Embedded:
 
     Attributes:
         vectors: float32 (texts, dim).
-        num_tokens: Tokens that were embedded, special ones included; None where nobody counted.
+        num_tokens: Tokens that were embedded, special ones included; None if not counted.
         num_lost: Tokens beyond the limit.
-        num_truncated: Texts that lost some.
+        num_truncated: Texts that lost tokens.
         num_halvings: How often memory ran out and the budget of tokens was halved.
     """
 

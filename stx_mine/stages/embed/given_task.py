@@ -1,4 +1,4 @@
-"""Vectors that a person brings: rows of NumPy files to the texts that they belong to."""
+"""The task of --query-vectors: the vectors of a shard of texts from rows of NumPy files."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.stages.embed.shard_counts import ShardCounts
+from stx_mine.stages.embed.counts import ShardCounts
 from stx_mine.stages.embed.shards import VectorWriter
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.stages.ingest.pairs import Ingested, read_sources
@@ -64,12 +64,12 @@ class GivenVectors(VectorWriter):
         return {role: self._rows(role, ingested) for role in _ROLES}
 
     def write_rows(self, rows: dict[str, NDArray[np.int64]]) -> None:
-        """Leave what `match` found where tasks find it."""
+        """Write the rows that `match` returned, for the tasks."""
         for role, found in rows.items():
             write_array(self.folder / _ROWS.format(role), found)
 
     def remove_rows(self) -> None:
-        """Clear away what no task needs any more."""
+        """Remove what `write_rows` wrote, once all shards are written."""
         for role in _ROLES:
             (self.folder / _ROWS.format(role)).unlink(missing_ok=True)
 
@@ -101,7 +101,7 @@ class GivenVectors(VectorWriter):
         vectors = self.stored(
             np.asarray(file[rows], np.float32)[:, cut],
             lambda row: f"row {rows[row]} of {file.path}",
-            "remove these texts, or mend the file",
+            "remove these texts, or fix the file",
         )
         self.write(name, vectors, ShardCounts(texts=len(rows), uncounted=len(rows)))
 
@@ -126,7 +126,7 @@ class GivenVectors(VectorWriter):
             if num_rows == len(distinct.ids):
                 return _first_of(distinct.ids, num_texts)
             counts.append(f"{len(distinct.ids):,} (rows of the input that hold {role})")
-            corpus = int(ingested.counts["corpus_rows"]) if role == "passages" else 0
+            corpus = ingested.counts.corpus_rows if role == "passages" else 0
             if 0 < corpus < len(distinct.ids):
                 first = _first_of(distinct.ids[:corpus], num_texts)
                 if num_rows == corpus and (first >= 0).all():

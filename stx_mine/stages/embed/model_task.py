@@ -18,10 +18,10 @@ from stx_mine.models.tokenise import Role
 from stx_mine.settings import key_fields
 from stx_mine.stages.embed.cache import VectorCache, text_keys
 from stx_mine.stages.embed.callable_encoder import CallableEncoder
+from stx_mine.stages.embed.choices import Choices
+from stx_mine.stages.embed.counts import ShardCounts
 from stx_mine.stages.embed.fast_encoder import Embedded, FastEncoder
-from stx_mine.stages.embed.shard_counts import ShardCounts
 from stx_mine.stages.embed.shards import VectorWriter
-from stx_mine.stages.embed.token_encoder import Tuning
 from stx_mine.store.artifact import PLAN
 from stx_mine.store.files import read_json
 
@@ -35,8 +35,8 @@ class ShardEmbedder(VectorWriter):
     """Embeds the texts of a shard; the plan in the folder says how they go through the model.
 
     Attributes:
-        place: Folder of the person who called, where functions of their own may lie.
-        devices: Of this machine, a process each; none for the best one seen.
+        place: Working directory of the caller, where the module of --encoder may lie.
+        devices: Devices of this machine, one process each; none for the best one seen.
         num_beside: How many processes share the cores of this machine.
     """
 
@@ -46,7 +46,7 @@ class ShardEmbedder(VectorWriter):
 
     @property
     def wants_gpu(self) -> bool:
-        """Unless another device is named, or a function embeds, of which nobody knows."""
+        """Unless another device is named, or a function embeds."""
         device = self.devices[0] if self.devices else "cuda"
         return self.config.encoder is None and device.startswith("cuda")
 
@@ -114,12 +114,11 @@ class ShardEmbedder(VectorWriter):
         """What embeds, as the plan says."""
         if self.function is not None:
             return self.function
-        tuning = self._choices["tuning"]
         samples = {
             of_role: self.table(role).column("text").slice(0, _SAMPLE)
             for role, of_role in ROLE_OF_SHARDS.items()
         }
-        return FastEncoder(self.model, Tuning(**tuning) if tuning else None, samples)
+        return FastEncoder(self.model, self._choices.tuning, samples)
 
     @cached_property
     def cache(self) -> VectorCache | None:
@@ -133,17 +132,16 @@ class ShardEmbedder(VectorWriter):
         beside = {"shard_size", "query_prompt", "passage_prompt", "model", "precision"}
         beside |= {"query_vectors", "passage_vectors"}
         space = {k: v for k, v in key_fields(self.config, "embeddings").items() if k not in beside}
-        tuning = self._choices["tuning"]
-        space |= {"model": self.contract(), "precision": tuning and tuning["precision"]}
+        tuning = self._choices.tuning
+        space |= {"model": self.contract(), "precision": tuning and tuning.precision}
         return VectorCache.open(self.config.embedding_cache, space)
 
     @cached_property
-    def _choices(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_json(self.folder / PLAN)["choices"]
-        return found
+    def _choices(self) -> Choices:
+        return Choices.of_plan(read_json(self.folder / PLAN)["choices"])
 
     def contract(self) -> dict[str, Any]:
-        """What decides the vectors, but for the prompts of sources."""
+        """What decides the vectors, except for the prompts of sources; JSON-ready."""
         return dict(self._contract)
 
     @cached_property
@@ -208,6 +206,13 @@ class ShardEmbedder(VectorWriter):
             "use another model, --precision float32 or --dtype float32, or remove these texts",
         )
         return vectors, _counts(found, len(texts))
+
+    def sample(self, role: str, number: int) -> tuple[pa.ChunkedArray, str | None]:
+        """Up to `number` texts of a role at even distances, and the prompt of the first."""
+        column = self.table(role).column("text")
+        last = max(0, len(column) - 1)
+        places = np.unique(np.linspace(0, last, min(len(column), number)).astype(np.int64))
+        return column.take(pa.array(places)), self.prompts(role, 0, 1)[0][0]
 
     def prompts(
         self, role: str, start: int, stop: int

@@ -1,4 +1,4 @@
-"""What every worker that makes the vectors of a shard has in common."""
+"""Shards of vectors: which texts each holds, and how one is checked and written."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -14,10 +14,21 @@ from stx_mine.core.similarity import unit_rows
 from stx_mine.engine.tasks import Worker
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.stages.embed.config import EmbedConfig
-from stx_mine.stages.embed.shard_counts import ShardCounts, shards_of
+from stx_mine.stages.embed.counts import ShardCounts
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import write_array, write_json
 from stx_mine.store.texts import TextStore
+from stx_mine.store.vectors import shard_names
+
+
+def shards_of(store: TextStore, size: int) -> dict[str, tuple[str, int]]:
+    """Role (queries or passages) and first id of each shard, by its name."""
+    numbers = {"queries": store.num_queries, "passages": store.num_passages}
+    return {
+        name: (role, number * size)
+        for role, texts in numbers.items()
+        for number, name in enumerate(shard_names(role, texts, size))
+    }
 
 
 @dataclass(frozen=True)
@@ -46,13 +57,13 @@ class VectorWriter(Worker):
 
     @abstractmethod
     def contract(self) -> dict[str, Any]:
-        """What decides the vectors, but for the prompts of sources."""
+        """What decides the vectors, except for the prompts of sources; JSON-ready."""
 
     def check_dimensions(self, dim: int, of: str) -> None:
-        """See that so many dimensions suffice.
+        """Check that vectors of so many dimensions can be truncated as asked.
 
         Raises:
-            ConfigError: More are to be kept.
+            ConfigError: `truncate_dim` is larger.
         """
         asked = self.config.truncate_dim
         if asked is not None and asked > dim:
@@ -68,8 +79,8 @@ class VectorWriter(Worker):
 
         Args:
             vectors: float32 (rows, dim), of this shard.
-            named: What a person knows a row by.
-            cure: What to do about vectors that are not finite.
+            named: Row number -> what the error calls that row.
+            cure: What the error tells to do about vectors that are not finite.
 
         Raises:
             InputError: A vector is not finite.
@@ -86,7 +97,7 @@ class VectorWriter(Worker):
         return kept
 
     def write(self, name: str, vectors: NDArray[Any], counts: ShardCounts) -> None:
-        """Write a shard and what happened to its texts."""
+        """Write a shard and its counts."""
         zero = np.flatnonzero(~vectors.any(axis=1)) + self.shards[name][1]
         # First, so that a shard that is there has its counts.
         counts = replace(counts, zero_vectors=zero.tolist())

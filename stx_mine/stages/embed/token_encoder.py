@@ -1,13 +1,14 @@
-"""The fast way through a SentenceTransformer: from the tokens of a whole shard to vectors.
+"""Runs the tokens of a whole shard through a SentenceTransformer.
 
-The modules are the model's own, so whatever stands behind the first one (pooling, dense layers,
-normalisation) is used as it is. What is ours is what happens around: texts are sorted by their true
-length over the shard, padded only among texts of like length, and cut into batches by tokens;
+The modules are the model's own, so whatever follows the first one (pooling, dense layers,
+normalisation) is used as it is. Only the batches are made here: texts are sorted by their true
+length over the shard, padded only among texts of similar length, and cut into batches by tokens;
 several batches go through the model at once on a CPU, and a GPU gets the next batch while it works.
 """
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,7 +24,6 @@ from stx_mine.models.ahead import ahead
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_batches import token_batches
 from stx_mine.models.token_inputs import Features, TokenInputs
-from stx_mine.stages.embed.threads import torch_threads
 
 Precision = Literal["float32", "bfloat16", "float16"]
 # Batches that are made ready while a GPU works.
@@ -38,7 +38,7 @@ class Tuning:
     Attributes:
         precision: Number format of the network; pooling and what follows are float32.
         batch_tokens: Tokens of a batch, padding included, at most.
-        batches_at_once: Batches that a CPU works on at once, each with its share of the cores.
+        batches_at_once: Batches that a CPU works on at once, each with as many of the cores.
     """
 
     precision: Precision
@@ -107,8 +107,8 @@ class TokenEncoder:
         if workers == 1:
             yield from map(work, batches)
             return
-        share = max(1, torch.get_num_threads() // workers)
-        with torch_threads(share), ThreadPoolExecutor(workers) as threads:
+        num_threads = max(1, torch.get_num_threads() // workers)
+        with torch_threads(num_threads), ThreadPoolExecutor(workers) as threads:
             yield from ahead(work, batches, threads, 2 * workers)
 
     def _on_gpu(
@@ -169,6 +169,17 @@ class TokenEncoder:
             torch.cuda.empty_cache()
         self.num_halvings += 1
         self.tuning = replace(self.tuning, batch_tokens=max(1, self.tuning.batch_tokens // 2))
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let every operation take `number` threads, in this thread and in those that begin now."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_no_memory(error: RuntimeError | MemoryError) -> bool:

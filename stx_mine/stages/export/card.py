@@ -1,18 +1,21 @@
 """The dataset card of an export."""
 
 from collections.abc import Iterable
-from typing import Any
 
+from stx_mine.stages.export.counts import ExportCounts
 from stx_mine.stages.export.layouts import LAYOUTS
+from stx_mine.store.report import listed
 
 
-def export_card(name: str, folders: Iterable[str], facts: dict[str, Any]) -> str:
+def export_card(name: str, folders: Iterable[str], counts: ExportCounts, k: int, model: str) -> str:
     """The README.md of an export: configs for `datasets.load_dataset`, and what is inside.
 
     Args:
         name: Name of the layout.
         folders: Folder of each config.
-        facts: k, model, and the counts of the export.
+        counts: The counts of the export.
+        k: Most negatives of a row.
+        model: Name of the model that mined.
     """
     layout = LAYOUTS[name]
     configs = "".join(
@@ -20,7 +23,7 @@ def export_card(name: str, folders: Iterable[str], facts: dict[str, Any]) -> str
         f"\n  - split: train\n    path: {folder}/*{layout.suffix}"
         for folder in folders
     )
-    dropped = ", ".join(f"{reason} {n:,}" for reason, n in facts["rows_dropped"].items() if n)
+    dropped = listed(counts.rows_dropped)
     return f"""---
 configs:{configs}
 tags:
@@ -30,9 +33,9 @@ tags:
 ---
 # Mined rows, layout `{name}`
 
-{facts["lines"]:,} lines of {facts["rows_kept"]:,} out of {facts["rows_in"]:,} (query, positive
-passage) pairs, at most {facts["k"]} negatives each, mined with `{facts["model"]}`. Left out:
-{dropped or "none"}. {facts["rows_ragged"]:,} of the rows have fewer than {facts["k"]} negatives.
+{counts.lines:,} lines of {counts.rows_kept:,} out of {counts.rows_in:,} (query, positive
+passage) pairs, at most {k} negatives each, mined with `{model}`. Left out:
+{dropped or "none"}. {counts.rows_ragged:,} of the rows have fewer than {k} negatives.
 
 {layout.use}
 """

@@ -19,7 +19,7 @@ class ExportConfig(StageConfig):
         group="Rows",
     )
     k: int | None = option(
-        None, "Negatives a row (default: the k of mine).", "exports", minimum=1, group="Rows"
+        None, "Negatives per row (default: the k of mine).", "exports", minimum=1, group="Rows"
     )
     scores: bool = option(
         False,

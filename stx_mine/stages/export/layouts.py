@@ -1,88 +1,24 @@
-"""Layouts of other trainers: rows -> Arrow tables of the columns that they read.
+"""Layouts of other trainers: mined rows to Arrow tables of the columns that they read.
 
 `triplet`, `n-tuple`, `labeled-pair` and `labeled-list` are the `output_format`s of
 `sentence_transformers.util.mine_hard_negatives` (6.2): the same columns, types and order.
 `flagembedding` is the JSONL that FlagEmbedding trains on. `three-table` is what PyLate's
 `KDProcessing` joins: texts once, and lists of ids with the scores to distil.
 
-Shape letters: R rows, Q queries.
+Shape letters: R rows.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.ragged import offsets_of
+from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.store.batches import negative_columns
 from stx_mine.store.texts import TextStore, take_texts
-
-
-@dataclass(frozen=True)
-class MinedRows:
-    """Rows in ids; those of a query stand together.
-
-    Attributes:
-        query_ids: int64 (R,), rising.
-        positive_ids: int64 (R,).
-        positive_scores: float32 (R,).
-        negatives: (R,) passage ids, at most k, in the order of the pool.
-        negative_scores: float32, aligned with `negatives.values`.
-    """
-
-    query_ids: NDArray[np.int64]
-    positive_ids: NDArray[np.int64]
-    positive_scores: NDArray[np.float32]
-    negatives: Ragged
-    negative_scores: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.query_ids)
-
-    def take(self, rows: NDArray[np.int64]) -> "MinedRows":
-        """Copy rows, in the given order."""
-        negatives, places = self.negatives.take(rows)
-        return MinedRows(
-            self.query_ids[rows],
-            self.positive_ids[rows],
-            self.positive_scores[rows],
-            negatives,
-            self.negative_scores[places],
-        )
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["MinedRows"]) -> "MinedRows":
-        """Join at least one part; no query is in two of them."""
-        lengths = np.concatenate([part.negatives.lengths() for part in parts])
-        offsets = offsets_of(lengths)
-        return cls(
-            np.concatenate([part.query_ids for part in parts]),
-            np.concatenate([part.positive_ids for part in parts]),
-            np.concatenate([part.positive_scores for part in parts]),
-            Ragged(offsets, np.concatenate([part.negatives.values for part in parts])),
-            np.concatenate([part.negative_scores for part in parts]),
-        )
-
-    def firsts(self) -> NDArray[np.int64]:
-        """int64 (Q,): the first row of each query."""
-        return np.flatnonzero(np.diff(self.query_ids, prepend=-1))
-
-    def query_numbers(self) -> NDArray[np.int64]:
-        """int64 (R,), in [0, Q): which query of these rows each row has."""
-        return np.repeat(np.arange(len(self.firsts())), np.diff(self.firsts(), append=len(self)))
-
-    def shared(self) -> "MinedRows":
-        """Give all rows of a query the negatives of its lowest positive, the first of equals.
-
-        What passed the margin of the lowest positive passed those of the others too: it serves the
-        whole query. It changes nothing unless every pair has a pool of its own.
-        """
-        lowest_Q = np.lexsort((self.positive_scores, self.query_ids))[self.firsts()]
-        negatives, places = self.negatives.take(lowest_Q[self.query_numbers()])
-        return replace(self, negatives=negatives, negative_scores=self.negative_scores[places])
 
 
 @dataclass(frozen=True)
@@ -91,11 +27,11 @@ class Layout:
 
     Attributes:
         table: (rows, texts, k, whether scores are wanted) -> lines.
-        needs: Negatives without which it cannot hold a row; None for all k.
+        needs: Fewest negatives of a row that it can hold; None for k.
         per_query: Whether all positives of a query share one list of negatives.
         folder: Where its lines lie, below that of the export.
         suffix: Suffix of its files.
-        use: What to do with it.
+        use: How to load it, as its dataset card says.
     """
 
     table: Callable[[MinedRows, TextStore, int, bool], pa.Table]
@@ -107,9 +43,9 @@ class Layout:
 
 
 def triplet(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
-    """A line a (row, negative)."""
+    """One line per (row, negative)."""
     lengths = rows.negatives.lengths()
-    columns: dict[str, Any] = {
+    columns: dict[str, pa.Array] = {
         "anchor": _queries(store, np.repeat(rows.query_ids, lengths)),
         "positive": _passages(store, np.repeat(rows.positive_ids, lengths)),
         "negative": _passages(store, rows.negatives.values),
@@ -121,9 +57,9 @@ def triplet(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table
 
 
 def n_tuple(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
-    """A line a row; every row has k negatives."""
+    """One line per row; every row has k negatives."""
     negatives_Rk = rows.negatives.values.reshape(len(rows), k)
-    columns: dict[str, Any] = {
+    columns: dict[str, pa.Array] = {
         "anchor": _queries(store, rows.query_ids),
         "positive": _passages(store, rows.positive_ids),
     }
@@ -136,10 +72,10 @@ def n_tuple(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table
 
 
 def labeled_pair(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
-    """A line a passage: all positives of a query, then its negatives, once."""
+    """One line per passage: all positives of a query, then its negatives, once."""
     queries = rows.take(rows.firsts())
     joined = _joined(rows.query_numbers(), rows, queries)
-    columns: dict[str, Any] = {
+    columns: dict[str, pa.Array] = {
         "anchor": _queries(store, queries.query_ids[joined.owners]),
         "positive": _passages(store, joined.passage_ids),
     }
@@ -151,9 +87,9 @@ def labeled_pair(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.
 
 
 def labeled_list(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
-    """A line a row: its positive, then its negatives."""
+    """One line per row: its positive, then its negatives."""
     joined = _joined(np.arange(len(rows)), rows, rows)
-    columns: dict[str, Any] = {
+    columns: dict[str, pa.Array] = {
         "anchor": _queries(store, rows.query_ids),
         "positive": _lists(joined.offsets, _passages(store, joined.passage_ids)),
     }
@@ -165,7 +101,7 @@ def labeled_list(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.
 
 
 def flagembedding(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
-    """A line a query with all its positives."""
+    """One line per query with all its positives."""
     queries = rows.take(rows.firsts())
     positive_offsets = np.append(rows.firsts(), len(rows))
     negative_offsets = queries.negatives.offsets
@@ -181,7 +117,7 @@ def flagembedding(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa
 
 
 def score_table(rows: MinedRows, store: TextStore, k: int, scores: bool) -> pa.Table:
-    """A line a row of `three-table`: ids of its positive, then of its negatives."""
+    """One line per row of `three-table`: ids of its positive, then of its negatives."""
     joined = _joined(np.arange(len(rows)), rows, rows)
     return pa.table(
         {

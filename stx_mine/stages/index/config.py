@@ -11,11 +11,11 @@ class IndexConfig(StageConfig):
 
     factory: str = option("IVF1024,Flat", "A FAISS index factory string.", "index", group="Index")
     nprobe: int = option(
-        16, "Cells that an IVF index visits a query.", "index", minimum=1, group="Index"
+        16, "Cells that an IVF index visits per query.", "index", minimum=1, group="Index"
     )
     refine_factor: int = option(
         1,
-        "Hits proposed by the index for each one wanted; the best by their true score stay.",
+        "Hits that the index proposes per hit wanted; the best by their exact scores are kept.",
         "index",
         minimum=1,
         group="Index",

@@ -6,9 +6,11 @@ from stx_mine.errors import ConfigError
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.search.faiss_index import FaissSearcher, build_index, recall, set_nprobe, write_index
 from stx_mine.stages.index.config import IndexConfig
-from stx_mine.store.artifact import Artifact, require
+from stx_mine.stages.index.counts import IndexCounts
+from stx_mine.stages.index.report import index_report
+from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import atomic
-from stx_mine.store.report import StageReport, make_report
+from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.vectors import Vectors
 
@@ -32,36 +34,31 @@ def run_index(config: IndexConfig) -> StageReport:
             inputs={"embeddings": embeddings.digest},
             overwrite=config.overwrite,
         )
-        if not artifact.done:
-            passages = Vectors.open(embeddings, "passages")
-            queries = Vectors.open(embeddings, "queries")
-            index = build_index(config.factory, passages, config.seed)
-            set_nprobe(index, config.nprobe)
-            size = min(config.recall_queries, len(queries))
-            sample = np.random.default_rng(config.seed).choice(len(queries), size, replace=False)
-            vectors = queries.take(np.sort(sample))
-            searcher = FaissSearcher(index, passages, config.refine_factor)
-            found = searcher.search(vectors, config.recall_depth)
-            exact = ExactSearcher(passages).search(vectors, config.recall_depth)
-            measured = recall(found.ids_QK, exact.ids_QK)
-            _refuse_low(measured, config)
-            artifact.begin([INDEX])
-            with atomic(artifact.folder / INDEX) as path:
-                write_index(index, path)
-            counts = {"passages": len(passages), "recall": measured, "recall_queries": size}
-            extra = {"nprobe": config.nprobe, "refine_factor": config.refine_factor}
-            artifact.finish([INDEX], counts=counts, extra=extra)
-            skipped = False
-        else:
-            skipped = True
-            counts = artifact.result.counts
-        _refuse_low(counts["recall"], config)
-        lines = [
-            f"{config.factory} over {counts['passages']:,} passages: "
-            f"recall@{config.recall_depth} {counts['recall']:.3f} "
-            f"on {counts['recall_queries']:,} queries"
-        ]
-        return make_report(artifact, lines, skipped=skipped)
+        skipped = artifact.done
+        if not skipped:
+            _build(artifact, config, embeddings)
+        _refuse_low(IndexCounts.read(artifact.result).recall, config)
+        return index_report(artifact, config, skipped)
+
+
+def _build(artifact: Artifact, config: IndexConfig, embeddings: Manifest) -> None:
+    passages = Vectors.open(embeddings, "passages")
+    queries = Vectors.open(embeddings, "queries")
+    index = build_index(config.factory, passages, config.seed)
+    set_nprobe(index, config.nprobe)
+    size = min(config.recall_queries, len(queries))
+    sample = np.random.default_rng(config.seed).choice(len(queries), size, replace=False)
+    vectors = queries.take(np.sort(sample))
+    searcher = FaissSearcher(index, passages, config.refine_factor)
+    hits = searcher.search(vectors, config.recall_depth)
+    exact = ExactSearcher(passages).search(vectors, config.recall_depth)
+    counts = IndexCounts(len(passages), recall(hits.ids_QK, exact.ids_QK), size)
+    _refuse_low(counts.recall, config)
+    artifact.begin([INDEX])
+    with atomic(artifact.folder / INDEX) as path:
+        write_index(index, path)
+    extra = {"nprobe": config.nprobe, "refine_factor": config.refine_factor}
+    artifact.finish([INDEX], counts=counts, extra=extra)
 
 
 def _refuse_low(measured: float, config: IndexConfig) -> None:

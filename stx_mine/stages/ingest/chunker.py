@@ -21,7 +21,7 @@ _LEAST = 10
 
 @dataclass(frozen=True)
 class Pieces:
-    """What became of some passages.
+    """The chunks of some passages.
 
     Attributes:
         chunks: The chunks of each passage, in order; the passage itself where it was not cut.
@@ -59,13 +59,13 @@ class Chunker:
         prompts: Sequence[str | None] = (None,),
         max_length: int | None = None,
     ) -> "Chunker":
-        """Take the tokenizer of a model.
+        """Load the tokenizer of a model.
 
         Args:
             name: The model, as `load_model` takes it.
             tokens: Tokens of a chunk as the model reads it, with its prompt and special tokens.
             overlap: Tokens that the next chunk repeats, at most.
-            prompts: Those that may stand before a passage; None is the model's own.
+            prompts: Prompts of passages; None is the model's own.
             max_length: Tokens of a text that will be kept; None for the model's own limit.
 
         Raises:
@@ -74,13 +74,13 @@ class Chunker:
         """
         model = load_model(name, "cpu", max_length)
         static = is_static(model)
-        found = model.tokenizer if static else getattr(model.tokenizer, "backend_tokenizer", None)
-        if not isinstance(found, Tokenizer):
+        backend = model.tokenizer if static else getattr(model.tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
             raise ModelError(
                 f"--chunk needs a model with a tokenizer of the library tokenizers, {name!r} has "
                 "none; name another by --tokenizer, or leave --chunk out"
             )
-        tokenizer = Tokenizer.from_str(found.to_str())
+        tokenizer = Tokenizer.from_str(backend.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
         own = role_prompt(model, "passage")
@@ -104,7 +104,7 @@ class Chunker:
         return cls(tokenizer, tokens - around, overlap, around, limit)
 
     def digest(self) -> str:
-        """What decides about chunks beside their sizes, in hex."""
+        """Digest in hex of whatever decides the chunks beside their sizes."""
         content = f"{self.around} {self.tokenizer.to_str()}"
         return str(xxhash.xxh3_128_hexdigest(content.encode()))
 
@@ -113,12 +113,12 @@ class Chunker:
         return np.array([len(one) for one in self._encode(texts)], np.int64)
 
     def cut(self, texts: Sequence[str], prefixes: Sequence[str]) -> Pieces:
-        """Cut what is too long.
+        """Cut the passages of more than `limit` tokens.
 
         Args:
             texts: The passages.
-            prefixes: With what each begins that shall stand before all of its chunks; may be empty.
-                A prefix that would take more than half of a chunk stands in the first alone.
+            prefixes: How each begins; repeated before each of its chunks; may be empty. A prefix of
+                more than half of a chunk stands in the first chunk only.
         """
         chunks, counts = [], []
         for text, prefix, encoding in zip(texts, prefixes, self._encode(texts), strict=True):
@@ -131,11 +131,11 @@ class Chunker:
         return Pieces(chunks, counts)
 
     def spans(self, text: str, prefix: str, encoding: Encoding) -> tuple[str, list[Span]]:
-        """Where the chunks of one text stand in it, without the white space around them.
+        """The places of the chunks of one text, without the white space around them.
 
         Args:
             text: The text.
-            prefix: What it begins with that shall stand before all of its chunks.
+            prefix: How it begins; repeated before each of its chunks.
             encoding: Its tokens.
 
         Returns:
@@ -203,7 +203,7 @@ def _breaks(text: str, offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], N
 def in_blocks(
     texts: Iterable[str], prefixes: Iterable[str], most: int
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Some texts at a time, of about `most` characters."""
+    """Yield blocks of (texts, prefixes) of about `most` characters."""
     block: tuple[list[str], list[str]] = [], []
     size = 0
     for text, prefix in zip(texts, prefixes, strict=True):

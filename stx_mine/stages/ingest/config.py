@@ -9,12 +9,12 @@ from stx_mine.settings import StageConfig, names_of, option
 
 
 def _unlike_chunks(chunk: tuple[int, ...]) -> str:
-    """What is wrong with a value of `chunk`."""
+    """The error of a value of `chunk`; empty where it is valid."""
     if len(chunk) == 2 and 0 <= chunk[1] < chunk[0]:
         return ""
     return (
         "--chunk must be TOKENS,OVERLAP with an overlap from 0 to below the tokens, found "
-        f"{','.join(map(str, chunk))}; give such as 256,32"
+        f"{','.join(map(str, chunk))}; give 256,32, for example"
     )
 
 
@@ -24,8 +24,8 @@ class ChunkFields:
 
     chunk: tuple[int, ...] = option(
         (),
-        "Cut longer passages into chunks of so many tokens, of which the next repeats so many, as "
-        "TOKENS,OVERLAP.",
+        "Cut longer passages into chunks of at most TOKENS tokens, each of which repeats at most "
+        "OVERLAP of the one before, as TOKENS,OVERLAP.",
         "texts",
         group="Long passages",
         needs="pairs|sources",
@@ -40,7 +40,7 @@ class ChunkFields:
     positive_chunk: Literal["best", "first", "all"] = option(
         "best",
         "The positive among the chunks of a positive passage: the best by the words of the query, "
-        "the first, or all, a row each.",
+        "the first, or all, one row each.",
         "texts",
         group="Long passages",
         needs="chunk",
@@ -88,7 +88,7 @@ class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
     )
 
     def __post_init__(self) -> None:
-        """Check that the input is said once.
+        """Check that the input is named once.
 
         Raises:
             ConfigError: PAIRS or its options stand beside sources, or a name stands twice.
@@ -110,7 +110,7 @@ class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
         if twice or not names:
             raise ConfigError(
                 f"expected sources of different names, found {', '.join(twice) or 'none'}"
-                f"{' more than once' if twice else ''}; mend --sources"
+                f"{' more than once' if twice else ''}; fix --sources"
             )
 
     @property

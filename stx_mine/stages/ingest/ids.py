@@ -1,14 +1,19 @@
 """The ids that `texts/` holds beside the texts, for passages as given or cut."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.stages.ingest.chunking import Chunked, Positives
+from stx_mine.stages.ingest.core.drop_reasons import drop_reasons, num_by_reason
+from stx_mine.stages.ingest.counts import ChunkCounts, IngestCounts, PairCounts
+from stx_mine.stages.ingest.documents import Chunked
 from stx_mine.stages.ingest.numbering import text_ids_of
-from stx_mine.stages.ingest.pairs import Ingested, repetitions
+from stx_mine.stages.ingest.pairs import Ingested
+from stx_mine.stages.ingest.positives import Positives
+
+_AnyPairCounts = TypeVar("_AnyPairCounts", bound=PairCounts)
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ class Numbered:
     other_positives: NDArray[np.int64]
     passages_of: list[NDArray[np.int64]]
     first_documents: NDArray[np.int64]
-    counts: dict[str, Any]
-    counts_by_source: list[dict[str, Any]]
+    counts: IngestCounts
+    counts_by_source: list[PairCounts]
 
     @classmethod
     def whole(cls, found: Ingested) -> "Numbered":
@@ -68,12 +73,9 @@ class Numbered:
         query_groups[in_corpus] = groups[query_texts[in_corpus]]
         pairs = np.stack([found.pairs[positives.rows, 0], positives.passage_ids], axis=1)
         sources = found.pair_sources[positives.rows]
-        itself = query_groups[pairs[:, 0]] == groups[pairs[:, 1]]
-        repeated, elsewhere = repetitions(pairs, sources)
-        reasons = np.where(repeated, np.where(elsewhere, 5, 4), 0).astype(np.int8)
-        reasons[itself] = 3
+        reasons = drop_reasons(pairs, sources, query_groups, groups)
         kept = reasons == 0
-        counts, by_source = _counts(found, positives, reasons)
+        of_pairs = _reasons_of_pairs(positives.rows, reasons, len(found.pairs))
         negatives, _ = chunked.passage_ids.take(found.negatives[:, 1])
         queries = np.repeat(found.negatives[:, 0], negatives.lengths())
         return cls(
@@ -85,14 +87,20 @@ class Numbered:
             other_positives=_others(found.pairs, pairs[kept], chunked, groups),
             passages_of=[chunked.of(one) for one in found.texts_of["passage"]],
             first_documents=chunked.owners(),
-            counts=counts
-            | chunked.counts
-            | {
-                "passages": chunked.num_passages,
-                "positives_by_words": positives.num_by_words,
-                "positives_without_words": positives.num_without_words,
-            },
-            counts_by_source=by_source,
+            counts=replace(
+                _less(found.counts, of_pairs),
+                passages=chunked.num_passages,
+                of_chunks=ChunkCounts(
+                    **asdict(chunked.counts),
+                    pair_rows=int(kept.sum()),
+                    positives_by_words=positives.num_by_words,
+                    positives_without_words=positives.num_without_words,
+                ),
+            ),
+            counts_by_source=[
+                _less(counts, of_pairs[found.pair_sources == number])
+                for number, counts in enumerate(found.counts_by_source)
+            ],
         )
 
 
@@ -112,31 +120,17 @@ def _others(
     return np.unique(np.stack([queries, chunks.values], axis=1)[~known], axis=0)
 
 
-def _counts(
-    found: Ingested, positives: Positives, reasons: NDArray[np.int8]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The counts of pairs, of all sources and of each, once their chunks are known.
+def _reasons_of_pairs(
+    pair_of_row: NDArray[np.int64], reasons: NDArray[np.int8], num_pairs: int
+) -> NDArray[np.int8]:
+    """Why each pair is dropped once its rows are known.
 
     A pair is kept if one of its rows is, and dropped for the reason of its first row.
     """
-    kept = np.bincount(positives.rows, reasons == 0, len(found.pairs)) > 0
-    _, first = np.unique(positives.rows, return_index=True)
-    of_pairs = np.where(kept, 0, reasons[first])
-    names = {3: "query_is_its_passage", 4: "repeated_pair", 5: "in_an_earlier_source"}
+    is_kept = np.bincount(pair_of_row, reasons == 0, num_pairs) > 0
+    _, first = np.unique(pair_of_row, return_index=True)
+    return np.where(is_kept, 0, reasons[first]).astype(np.int8)
 
-    def less(counts: dict[str, Any], chosen: NDArray[np.bool_]) -> dict[str, Any]:
-        dropped = dict(counts["pairs_dropped"])
-        for code, name in names.items():
-            number = int((of_pairs[chosen] == code).sum())
-            if number:
-                dropped[name] = dropped.get(name, 0) + number
-        lost = int((of_pairs[chosen] > 0).sum())
-        return {**counts, "pairs_kept": counts["pairs_kept"] - lost, "pairs_dropped": dropped}
 
-    everything = less(found.counts, np.ones(len(found.pairs), bool))
-    everything["pair_rows"] = int((reasons == 0).sum())
-    by_source = [
-        less(counts, found.pair_sources == number)
-        for number, counts in enumerate(found.counts_by_source)
-    ]
-    return everything, by_source
+def _less(counts: _AnyPairCounts, reasons: NDArray[np.int8]) -> _AnyPairCounts:
+    return counts.less({name: n for name, n in num_by_reason(reasons).items() if n})

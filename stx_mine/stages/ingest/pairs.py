@@ -1,9 +1,8 @@
 """Read pairs: number the texts of all sources, join their pairs, count every row dropped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.pairs import PairSource
+from stx_mine.stages.ingest.core.drop_reasons import drop_reasons, num_by_reason
+from stx_mine.stages.ingest.counts import IngestCounts, PairCounts
 from stx_mine.stages.ingest.numbering import (
     Distinct,
     merge_distinct,
@@ -19,29 +20,22 @@ from stx_mine.stages.ingest.numbering import (
     text_ids_of,
     translated,
 )
+from stx_mine.stages.ingest.report import named_reasons
 
-# Why a pair is dropped, by the code in `_drop_reasons`; 0 is kept.
-_REASONS = (
-    "empty_query",
-    "empty_passage",
-    "query_is_its_passage",
-    "repeated_pair",
-    "in_an_earlier_source",
-)
 _NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """Everything that ingest found, before it is written.
+    """Everything that ingest reads, before it is written.
 
     Attributes:
         passages: The passages, numbered.
         queries: The queries, numbered.
         pairs: int64 (N, 2): query_id, passage_id of the kept pairs.
         negatives: int64 (M, 2): query_id, passage_id of known negatives, distinct.
-        query_texts: int64 (num queries,).
-        counts: Rows in, kept, dropped by reason.
+        query_texts: int64 (num queries,) the passage of equal text, or an id after all passages.
+        counts: Pairs in, kept, dropped by reason, and distinct texts.
         pair_sources: int16 (N,) number of the source of each kept pair.
         texts_of: "query", "passage" -> int64 ids of the texts of each source, each id once.
         counts_by_source: The counts of pairs of each source.
@@ -52,10 +46,10 @@ class Ingested:
     pairs: NDArray[np.int64]
     negatives: NDArray[np.int64]
     query_texts: NDArray[np.int64]
-    counts: dict[str, Any]
+    counts: IngestCounts
     pair_sources: NDArray[np.int16]
     texts_of: dict[str, list[NDArray[np.int64]]]
-    counts_by_source: list[dict[str, Any]]
+    counts_by_source: list[PairCounts]
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
         ],
         axis=1,
     )
-    reasons = _drop_reasons(pairs, numbers, query_texts)
+    reasons = drop_reasons(pairs, numbers, query_texts)
     by_source = [_pair_counts(part, reasons[numbers == s], s) for s, part in enumerate(parts)]
     for source, one in zip(sources, by_source, strict=True):
         _refuse_empty(source, one)
@@ -132,28 +126,28 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
         translated(passage_ids, [np.concatenate([_NONE, *one.negatives]) for one in parts]),
     )
     corpus = translated(passage_ids, [part.passages.ids[: part.corpus_rows] for part in parts])
-    counts = {
-        **_sums(by_source),
-        "queries": len(queries.digests),
-        "passages": len(passages.digests),
-        "corpus_rows": len(corpus),
-        "corpus_empty": int((corpus < 0).sum()),
-        "known_negatives": len(negatives),
-        "passages_only_in_pairs": len(passages.digests) - _num_distinct(corpus),
-    }
+    counts = IngestCounts(
+        **asdict(PairCounts.total(by_source)),
+        queries=len(queries.digests),
+        passages=len(passages.digests),
+        corpus_rows=len(corpus),
+        corpus_empty=int((corpus < 0).sum()),
+        known_negatives=len(negatives),
+        passages_only_in_pairs=len(passages.digests) - _num_distinct(corpus),
+    )
     return Ingested(
-        passages,
-        queries,
-        pairs[reasons == 0],
-        negatives,
-        query_texts,
-        counts,
-        numbers[reasons == 0].astype(np.int16),
-        {
+        passages=passages,
+        queries=queries,
+        pairs=pairs[reasons == 0],
+        negatives=negatives,
+        query_texts=query_texts,
+        counts=counts,
+        pair_sources=numbers[reasons == 0].astype(np.int16),
+        texts_of={
             role: [one[:-1] for one in ids]
             for role, ids in (("query", query_ids), ("passage", passage_ids))
         },
-        by_source,
+        counts_by_source=by_source,
     )
 
 
@@ -164,10 +158,10 @@ def _beir_pairs(
     beir = source.beir
     assert beir is not None
     query_ids, passage_ids, scores = [], [], []
-    for one, two, three in beir.judgements():
-        query_ids.append(one)
-        passage_ids.append(two)
-        scores.append(three)
+    for queries, passages_of_batch, grades_of_batch in beir.judgements():
+        query_ids.append(queries)
+        passage_ids.append(passages_of_batch)
+        scores.append(grades_of_batch)
     grades = pc.fill_null(pa.chunked_array(scores, pa.float64()), 0.0)
     positive = pc.greater(grades, 0.0)
     if source.min_grade is not None:
@@ -194,49 +188,10 @@ def _join(
         unknown = wanted.filter(pc.is_null(rows))
         raise InputError(
             f"{qrels_path} names id {unknown[0].as_py()!r}, which is not in {text_path.name} "
-            f"({rows.null_count:,} such rows); mend the qrels or add the text"
+            f"({rows.null_count:,} such rows); fix the qrels or add the text"
         )
     found: NDArray[np.int64] = texts.ids[rows.to_numpy(zero_copy_only=False)]
     return found
-
-
-def _drop_reasons(
-    pairs: NDArray[np.int64], sources: NDArray[np.int64], query_texts: NDArray[np.int64]
-) -> NDArray[np.int8]:
-    """Why each pair is dropped: without text, of a text with itself, a repetition; 0 is kept.
-
-    Args:
-        pairs: int64 (N, 2) query_id, passage_id; -1 for an empty text.
-        sources: int64 (N,), rising.
-        query_texts: int64 (num queries,).
-
-    Returns:
-        int8 (N,): 0, or 1 + the place in `_REASONS`. Of equal pairs the first is kept.
-    """
-    reasons = np.zeros(len(pairs), np.int8)
-    reasons[pairs[:, 1] < 0] = 2
-    reasons[pairs[:, 0] < 0] = 1
-    whole = np.flatnonzero(reasons == 0)
-    itself = query_texts[pairs[whole, 0]] == pairs[whole, 1]
-    reasons[whole[itself]] = 3
-    whole = whole[~itself]
-    repeated, elsewhere = repetitions(pairs[whole], sources[whole])
-    reasons[whole[repeated]] = np.where(elsewhere[repeated], 5, 4)
-    return reasons
-
-
-def repetitions(
-    pairs: NDArray[np.int64], sources: NDArray[Any]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which pairs stand before, and which of them stand first in another source.
-
-    Args:
-        pairs: int64 (N, 2).
-        sources: Whole numbers (N,), rising.
-    """
-    _, first, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-    first_rows = first[place.reshape(-1)]
-    return first_rows != np.arange(len(pairs)), sources[first_rows] < sources
 
 
 def _known_negatives(
@@ -247,43 +202,21 @@ def _known_negatives(
     return np.unique(found[(found >= 0).all(axis=1)], axis=0)
 
 
-def _pair_counts(part: _Part, reasons: NDArray[np.int8], number: int) -> dict[str, Any]:
-    """Pairs of a source in, kept, dropped; `number` counts the sources from 0."""
-    found = np.bincount(reasons, minlength=len(_REASONS) + 1).tolist()
-    dropped = {**part.dropped, **dict(zip(_REASONS, found[1:], strict=True))}
+def _pair_counts(part: _Part, reasons: NDArray[np.int8], number: int) -> PairCounts:
+    """Counts of the source of this number; in the first none is in an earlier source."""
+    dropped = part.dropped | num_by_reason(reasons)
     if number == 0:
         del dropped["in_an_earlier_source"]
-    return {
-        "pairs_in": len(reasons) + sum(part.dropped.values()),
-        "pairs_kept": found[0],
-        "pairs_dropped": dropped,
-    }
+    num_read = len(reasons) + sum(part.dropped.values())
+    return PairCounts(num_read, int((reasons == 0).sum()), dropped)
 
 
-def _sums(by_source: list[dict[str, Any]]) -> dict[str, Any]:
-    """The counts of `_pair_counts` over all sources."""
-    reasons = dict.fromkeys(reason for one in by_source for reason in one["pairs_dropped"])
-    return {
-        "pairs_in": sum(one["pairs_in"] for one in by_source),
-        "pairs_kept": sum(one["pairs_kept"] for one in by_source),
-        "pairs_dropped": {
-            reason: sum(one["pairs_dropped"].get(reason, 0) for one in by_source)
-            for reason in reasons
-        },
-    }
-
-
-def _refuse_empty(source: PairSource, counts: dict[str, Any]) -> None:
-    if not counts["pairs_kept"]:
+def _refuse_empty(source: PairSource, counts: PairCounts) -> None:
+    if not counts.pairs_kept:
         where = source.beir.qrels.path if source.beir else source.pairs and source.pairs.path
-        reasons = named_reasons(counts["pairs_dropped"]) if counts["pairs_in"] else "no rows"
+        reasons = named_reasons(counts) if counts.pairs_in else "no rows"
         raise InputError(f"no usable pair in {where} ({reasons}); check its columns")
 
 
 def _num_distinct(ids: NDArray[np.int64]) -> int:
     return len(np.unique(ids[ids >= 0]))
-
-
-def named_reasons(dropped: dict[str, int]) -> str:
-    """Reasons with their counts, in words."""
-    return ", ".join(f"{name} {n:,}" for name, n in dropped.items() if n) or "none"

@@ -42,11 +42,11 @@ class QueriesConfig(StageConfig):
         group="Queries",
     )
     per_passage: int = option(
-        1, "Queries a passage and method, at most.", "queries", minimum=1, group="Queries"
+        1, "Queries per passage and method, at most.", "queries", minimum=1, group="Queries"
     )
     remove_share: float = option(
         0.0,
-        "Share of the passages that lose the sentences cropped from them.",
+        "Fraction of the passages that lose the sentences cropped from them.",
         "queries",
         minimum=0,
         group="Queries",
@@ -97,7 +97,7 @@ class QueriesConfig(StageConfig):
     )
     max_passage_tokens: int = option(
         384,
-        "Tokens of a passage it reads.",
+        "Tokens of a passage that it reads.",
         "queries",
         minimum=1,
         group="Generation",
@@ -105,7 +105,7 @@ class QueriesConfig(StageConfig):
     )
     max_new_tokens: int = option(
         48,
-        "Tokens of a query it writes.",
+        "Tokens of a query that it writes.",
         "queries",
         minimum=1,
         group="Generation",
@@ -121,7 +121,7 @@ class QueriesConfig(StageConfig):
     )
     top_p: float = option(
         0.95,
-        "It samples from the likeliest tokens of this share.",
+        "It samples from the most probable tokens that sum up to this probability.",
         "queries",
         minimum=0.01,
         group="Generation",
@@ -139,11 +139,11 @@ class QueriesConfig(StageConfig):
         group="Output",
     )
     block_size: int = option(
-        8_192, "Passages a task, and in memory.", "queries", minimum=1, group="Where it runs"
+        8_192, "Passages per task, and in memory.", "queries", minimum=1, group="Where it runs"
     )
     generate_batch_size: int = option(
         16,
-        "Prompts a batch of the generator.",
+        "Prompts per batch of the generator.",
         minimum=1,
         group="Generation",
         needs="method=generate",

@@ -1,6 +1,7 @@
 """Queries written by a language model: any seq2seq or causal model of transformers."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ class TokenSampling:
         max_passage_tokens: Tokens of a passage that it reads.
         max_new_tokens: Tokens that it writes.
         temperature: 0 is greedy.
-        top_p: It draws from the fewest tokens that have this share together.
-        batch_size: Prompts a batch.
+        top_p: It draws from the fewest tokens whose probabilities sum up to this, in (0, 1].
+        batch_size: Prompts per batch.
     """
 
     prompt: str | None
@@ -70,7 +71,7 @@ class QueryGenerator:
 
     @classmethod
     def load(cls, name: str, device: str | None, sampling: TokenSampling) -> "QueryGenerator":
-        """Load a model by hub id or folder; code that it brings is not run.
+        """Load a model by hub id or folder; code in its folder is not run.
 
         Raises:
             ModelError: There is no such model, or it cannot be loaded.
@@ -118,7 +119,7 @@ class QueryGenerator:
         Args:
             passages: The passages.
             keys: A number for each, uint64; what is drawn depends on it, not on the batch.
-            num_queries: Queries a passage; a greedy model writes one.
+            num_queries: Queries per passage; a greedy model writes one.
 
         Returns:
             For each passage the first line of each answer, which may be empty.
@@ -126,7 +127,7 @@ class QueryGenerator:
         num_queries = num_queries if self.sampling.temperature else 1
         prompts = self._prompts(passages)
         rows = [(place, n) for place in range(len(prompts)) for n in range(num_queries)]
-        # Prompts of like length need little padding; the longest first fail soonest.
+        # Prompts of similar length need little padding; the longest first fail soonest.
         rows.sort(key=lambda row: -len(prompts[row[0]]))
         found: list[list[str]] = [[""] * num_queries for _ in prompts]
         for start in range(0, len(rows), self.sampling.batch_size):
@@ -199,7 +200,7 @@ class QueryGenerator:
 
 
 class _Drawn(LogitsProcessor):  # type: ignore[misc]
-    """Leaves one token a row, drawn by its probability.
+    """Leaves one token per row, drawn by its probability.
 
     Its random numbers follow from (row, step), so that the other rows of the batch play no part: a
     run that is resumed, or cut into other batches, draws the same.
@@ -220,6 +221,26 @@ class _Drawn(LogitsProcessor):  # type: ignore[misc]
         wanted = uniform.to(sums) * sums[:, -1:]
         drawn = (sums < wanted).sum(-1, keepdim=True)
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+
+
+def read_prompt(path: str) -> str:
+    """The text of a prompt file.
+
+    Raises:
+        ConfigError: It is missing, not UTF-8, or has no place for the passage.
+    """
+    try:
+        prompt = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"expected a prompt in UTF-8 at --prompt-file {path}, found none; check the path"
+        ) from error
+    if PLACE not in prompt:
+        raise ConfigError(
+            f"expected {PLACE} in --prompt-file {path}, found none; write it where the passage "
+            "belongs"
+        )
+    return prompt
 
 
 def _first_line(answer: str) -> str:

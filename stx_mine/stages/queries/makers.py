@@ -1,4 +1,4 @@
-"""How queries are made of a block of passages: one maker a method, and why a passage gets none."""
+"""How queries are made of a block of passages: one maker per method; why a passage gets none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from stx_mine.core.titles import cut_title
 from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.queries.core.crop import crop, is_removed
 from stx_mine.stages.queries.core.keywords import TermStatistics, keywords
+from stx_mine.stages.queries.counts import CropCounts, TitleCounts
 from stx_mine.stages.queries.generator import QueryGenerator
 
 
@@ -43,24 +44,23 @@ class Made:
 Maker = Callable[[list[Passage]], list[Made]]
 
 
-def cut_titles(passages: list[Passage]) -> dict[str, int]:
-    """Cut the title out of each passage; count how it stood there."""
-    counts = {"titles": 0, "prefix": 0, "inside": 0, "absent": 0}
+def cut_titles(passages: list[Passage]) -> TitleCounts:
+    """Cut the title out of each passage; count where it stood."""
+    counts = {"prefix": 0, "inside": 0, "absent": 0}
     for one in passages:
         if one.title:
             one.text, place = cut_title(one.title, one.text)
             counts[place] += 1
-            counts["titles"] += 1
-    return counts
+    return TitleCounts(sum(counts.values()), **counts)
 
 
-def crop_passages(passages: list[Passage], config: QueriesConfig) -> dict[str, int]:
-    """Draw the crops, and remove those of a share of the passages; count both, each text once.
+def crop_passages(passages: list[Passage], config: QueriesConfig) -> CropCounts:
+    """Draw the crops, and remove those of a fraction of the passages; count both, each text once.
 
-    All queries of a passage, whatever their method, get the same text: were each crop removed
+    All queries of a passage, whatever their method, get the same text: if each crop were removed
     alone, the passage of one would hold the other, and answer it as a false negative.
     """
-    counts = {"cropped": 0, "removed": 0, "too_short_without": 0}
+    cropped = removed = too_short_without = 0
     for one in passages:
         spans = crop(
             one.text, config.per_passage, config.min_words, config.max_words, config.seed, one.key
@@ -68,15 +68,15 @@ def crop_passages(passages: list[Passage], config: QueriesConfig) -> dict[str, i
         one.crops = tuple(dict.fromkeys(one.text[start:end] for start, end in spans))
         if not spans:
             continue
-        counts["cropped"] += one.first
+        cropped += one.first
         if is_removed(config.remove_share, config.seed, one.key):
             rest = without(one.text, spans)
             if num_words(rest) >= config.min_words:
                 one.text = rest
-                counts["removed"] += one.first
+                removed += one.first
             else:
-                counts["too_short_without"] += one.first
-    return counts
+                too_short_without += one.first
+    return CropCounts(cropped, removed, too_short_without)
 
 
 def make_crops(passages: list[Passage]) -> list[Made]:

@@ -9,8 +9,15 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.engine.tasks import Worker, attempt
 from stx_mine.errors import ArtifactError
 from stx_mine.stages.transfer.config import FetchConfig
-from stx_mine.stages.transfer.publish import CONNECTIONS, choose, moved_words, url_of
-from stx_mine.stages.transfer.storage import Storage, content_digest
+from stx_mine.stages.transfer.counts import MovedFiles
+from stx_mine.stages.transfer.report import transfer_report
+from stx_mine.stages.transfer.storage import (
+    CONNECTIONS,
+    Storage,
+    choose,
+    content_digest,
+    url_of,
+)
 from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
 from stx_mine.store.files import publish_directory
 from stx_mine.store.report import StageReport
@@ -39,7 +46,7 @@ class Receiver(Worker):
 
 
 def run_fetch(config: FetchConfig) -> StageReport:
-    """Fetch published artifacts; what is here already stays.
+    """Fetch published artifacts; those that are here already are not fetched again.
 
     Raises:
         ConfigError: There is no URL, or fsspec cannot open it.
@@ -48,32 +55,23 @@ def run_fetch(config: FetchConfig) -> StageReport:
     """
     storage, run = Storage(url_of(config.url, "fetch")), RunDir(config.run_dir)
     chosen = choose(config.artifact, storage.names(), f"at {storage.url}")
-    counts = {"artifacts": len(chosen), "files": 0, "files_moved": 0, "bytes_moved": 0}
-    lines = []
     with run.lock(begins=True):
-        for name in chosen:
-            files, moved = _fetch(config, storage, run, name)
-            lines.append(f"{name}: {moved_words(len(moved), files, sum(moved))}")
-            counts["files"] += files
-            counts["files_moved"] += len(moved)
-            counts["bytes_moved"] += sum(moved)
-    return StageReport(
-        "fetch", counts, tuple(lines), skipped=not counts["files_moved"], folder=config.run_dir
-    )
+        moved = [_fetch(config, storage, run, name) for name in chosen]
+    return transfer_report("fetch", moved, config.run_dir)
 
 
-def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> tuple[int, list[int]]:
-    """Fetch one artifact; the number of its files, and the bytes of each that was not here."""
+def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> MovedFiles:
+    """Fetch one artifact, unless it is here."""
     content = storage.manifest(name)
     if content is None:
-        raise ArtifactError(f"{storage.url}/{name} was taken away meanwhile; fetch again")
+        raise ArtifactError(f"{storage.url}/{name} was removed meanwhile; fetch again")
     artifact, _, subfolder = name.partition("/")
     target = run.folder(artifact) / subfolder
     listed = {one["file"]: one for one in content["files"]}
     if (target / MANIFEST).exists():
         here = content_digest(read_manifest(target).content)
         if here == content_digest(content):
-            return len(listed), []
+            return MovedFiles(name, len(listed), 0, 0)
     if (target / PLAN).exists() and not config.overwrite:
         raise ArtifactError(
             f"{target}/ is here already, and is not what {storage.url}/{name} holds; give "
@@ -87,4 +85,5 @@ def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> tup
         run_tasks(list(listed), partial(attempt, receiver), f"fetch {name}", threads)
     storage.settle(name, content, staging)
     publish_directory(staging, target)
-    return len(listed), [int(one["bytes"]) for file, one in listed.items() if file not in before]
+    sizes = [int(entry["bytes"]) for file, entry in listed.items() if file not in before]
+    return MovedFiles(name, len(listed), len(sizes), sum(sizes))

@@ -1,10 +1,11 @@
 """Finished artifacts at a URL of fsspec (s3, gs, file ...), laid out as in a run directory.
 
-The manifest goes last and is taken away first, so that what has one is whole. While an artifact is
-on its way, a marker says which: only files of that very artifact are kept when it goes on.
+The manifest is sent last and removed first, so that an artifact with a manifest is whole. While an
+artifact is being sent, a marker names it: only files of that artifact are kept when it continues.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from stx_mine.store.files import atomic, checksum, write_json
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.run_dir import RunDir
 
+# Files that move at the same time: one connection alone seldom fills a network.
+CONNECTIONS = 8
 _MARKER = "publishing.json"
 
 
@@ -27,7 +30,7 @@ class Storage:
     """The artifacts of one run below a URL.
 
     Attributes:
-        url: Where.
+        url: Such as s3://bucket/run; whatever fsspec opens.
     """
 
     url: str
@@ -71,7 +74,7 @@ class Storage:
         }
 
     def begin(self, name: str, manifest: Manifest, overwrite: bool) -> list[str] | None:
-        """Make room for an artifact.
+        """Remove what is in the way of an artifact, and mark it as being sent.
 
         Args:
             name: Name of the artifact.
@@ -79,7 +82,7 @@ class Storage:
             overwrite: Whether another one may be replaced.
 
         Returns:
-            The files that are to be sent; None where the very artifact is there, whole.
+            The files that must be sent; None where the same artifact is there, whole.
 
         Raises:
             ArtifactError: Another one is there.
@@ -151,7 +154,7 @@ class Storage:
 
         Args:
             name: Name of the artifact.
-            folder: Where it is to lie here.
+            folder: Where it is written here.
             file: Its path below the folder.
             expected: Its checksum.
 
@@ -207,6 +210,48 @@ class Storage:
     def _remove(self, name: str, files: list[str]) -> None:
         for file in files:
             self._opened[0].rm_file(self._path(name, file))
+
+
+def url_of(url: str | None, command: str) -> str:
+    """The URL of a config.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if url is None:
+        raise ConfigError(
+            f"expected a URL, found none; name one, as in `stx-mine {command} s3://bucket/run`"
+        )
+    return url
+
+
+def choose(wanted: Sequence[str], there: Sequence[str], where: str) -> list[str]:
+    """The names in `there` that are wanted; all where none is named.
+
+    Args:
+        wanted: Names of artifacts, such as texts or hits/dense.
+        there: Names of the finished artifacts.
+        where: Where these are, for the error.
+
+    Raises:
+        ConfigError: A name is no artifact.
+        ArtifactError: One is not there, or none at all.
+    """
+    for one in wanted:
+        if one.split("/")[0] not in KINDS:
+            raise ConfigError(f"--artifact {one} is no artifact; there are {', '.join(KINDS)}")
+        if not any(_is_part(name, one) for name in there):
+            raise ArtifactError(
+                f"no finished {one} {where}, found {', '.join(there) or 'nothing'}; name one of "
+                "these, or finish it first"
+            )
+    if not there:
+        raise ArtifactError(f"no finished artifact {where}; run or publish a stage first")
+    return [name for name in there if not wanted or any(_is_part(name, one) for one in wanted)]
+
+
+def _is_part(name: str, wanted: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}/")
 
 
 def content_digest(manifest: dict[str, Any]) -> str:

@@ -22,12 +22,13 @@ from sentence_transformers.sentence_transformer.modules import BoW, Pooling
 from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.load import load_model
 from stx_mine.models.token_inputs import TokenInputs
-from stx_mine.stages.embed.batch_tuning import Asked, tune
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.core.fidelity import measure_fidelity
+from stx_mine.stages.embed.devices import devices_of
 from stx_mine.stages.embed.fast_encoder import FastEncoder
-from stx_mine.stages.embed.stage import devices_of, run_embed
+from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.embed.token_encoder import TokenEncoder, Tuning
+from stx_mine.stages.embed.trials import Asked, tune
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_array, read_json
 from stx_mine.store.lock import TaskShard

@@ -32,6 +32,7 @@ from stx_mine.errors import ConfigError, InputError
 from stx_mine.models.load import load_model
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.export import row_source
 from stx_mine.stages.export import stage as export
 from stx_mine.stages.export.config import ExportConfig
 from stx_mine.stages.export.layouts import LAYOUTS
@@ -412,7 +413,7 @@ def test_the_sizes_of_blocks_and_shards_change_no_line(
     name = "scores" if to == "three-table" else None
     make(run, to, overwrite=True)
     whole = load(run, to, tmp_path, name).to_list()
-    monkeypatch.setattr(export, "_QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr(row_source, "_QUERIES_AT_ONCE", 7)
     monkeypatch.setattr(export, "_ROWS_AT_ONCE", 50)
     monkeypatch.setattr(export, "_BLOCKS_A_SHARD", 3)
     make(run, to, overwrite=True)
@@ -517,7 +518,7 @@ def test_an_n_tuple_that_no_row_fills(embedded: Path, tmp_path: Path) -> None:
     shutil.copytree(embedded, run_dir)
     run_mine(MineConfig(k=1, range_max=2, device="cpu", run_dir=str(run_dir)))
     with pytest.raises(
-        InputError, match=r"needs 5 negatives a row, no row has more than 2; .*--k 2"
+        InputError, match=r"needs 5 negatives per row, no row has more than 2; .*--k 2"
     ):
         make(run_dir, "n-tuple", k=5)
     assert make(run_dir, "n-tuple", k=2).counts["rows_kept"] > 0

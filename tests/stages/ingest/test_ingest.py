@@ -49,7 +49,7 @@ def ingest(run_dir: Path, pairs: Path, **options: object) -> TextStore:
 
 def counts_of(pairs: Path, **options: object) -> dict[str, object]:
     config = IngestConfig(pairs=str(pairs), **options)
-    return read_source(PairSource.open(str(pairs), config, "train")).counts
+    return read_source(PairSource.open(str(pairs), config, "train")).counts.to_json()
 
 
 def stored_pairs(store: TextStore) -> list[tuple[str, str]]:

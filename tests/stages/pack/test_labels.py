@@ -388,13 +388,12 @@ def test_the_format_of_the_file_does_not_matter(packed, labeled, tmp_path, suffi
         assert one.to_pylist() == two.to_pylist()
 
 
-def test_the_command_of_the_readme(repo_root, shared_data, tmp_path, monkeypatch, cli_here: Cli):
-    readme = (repo_root / "README.md").read_text()
-    (command,) = (line for line in readme.splitlines() if " --layout labels --labeled " in line)
+def test_a_file_of_labels_is_packed_and_verified(shared_data, tmp_path, monkeypatch, cli_here: Cli):
     monkeypatch.chdir(tmp_path)
     with Path("train.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([("text", "label"), *banking(shared_data)])
-    done = cli_here(*command.split()[1:])
+    args = ("--layout", "labels", "--labeled", "train.csv", "--batch-size", "256")
+    done = cli_here("pack", *args)
     assert done.code == 0, done
     assert "36 batches of 256 rows in each of 2 packings" in done.stdout
     assert cli_here("verify").code == 0

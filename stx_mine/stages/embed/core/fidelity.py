@@ -1,7 +1,6 @@
-"""How far vectors of lower precision are from those of float32, and what search makes of it."""
+"""How much lower precision changes vectors, and the results of search with them."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ class Fidelity:
     Attributes:
         mean_cosine: Mean cosine of a vector to that of float32.
         worst_cosine: The lowest.
-        overlap_10: Mean share of a query's top 10 that float32 has too.
+        overlap_10: Mean fraction of a query's top 10 that float32 has too, in [0, 1].
         overlap_100: The same of its top 100.
         queries: Queries of the sample.
         passages: Passages of the sample.
@@ -28,10 +27,6 @@ class Fidelity:
     overlap_100: float
     queries: int
     passages: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers by name."""
-        return asdict(self)
 
 
 def measure_fidelity(
@@ -88,6 +83,6 @@ def _scores(
 
 
 def _overlap(one: NDArray[np.int64], other: NDArray[np.int64], depth: int) -> float:
-    """Mean share of the first `depth` of each row that two orders have in common."""
+    """Mean fraction of the first `depth` of each row that two orders have in common."""
     shared = [len(np.intersect1d(a[:depth], b[:depth])) for a, b in zip(one, other, strict=True)]
     return float(np.mean(shared)) / depth

@@ -1,4 +1,4 @@
-"""Which chunk of a document answers a query, as far as words can tell."""
+"""The chunk of a document that answers a query best, by BM25 among its chunks."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,7 @@
 """Cropped queries (inverse cloze): sentences of a passage, and the passage without them.
 
 Source: Lee, Chang, Toutanova 2019, "Latent Retrieval for Weakly Supervised Open Domain Question
-Answering". They remove nine sentences of ten; here the share is the caller's.
+Answering". They remove nine sentences of ten; here the caller gives the fraction.
 """
 
 from bisect import bisect_left, bisect_right
@@ -48,9 +48,9 @@ def crop(
     return list(dict.fromkeys(drawn))
 
 
-def is_removed(share: float, seed: int, key: int) -> bool:
-    """Whether a passage is of the share that loses what was cropped from it."""
-    return _uniform(seed, key, _REMOVE) < share
+def is_removed(fraction: float, seed: int, key: int) -> bool:
+    """Whether a passage is of the fraction, in [0, 1], that loses what was cropped from it."""
+    return _uniform(seed, key, _REMOVE) < fraction
 
 
 def _part(text: str, span: Span, max_words: int, seed: int, key: int, number: int) -> Span:

@@ -1,9 +1,8 @@
-"""Chunks: cut the long passages of an input, and say which chunks its pairs stand for."""
+"""Documents cut into chunks: the distinct chunks are the passages of `texts/`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +11,17 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of, places_of
 from stx_mine.stages.ingest.chunker import Chunker, in_blocks
-from stx_mine.stages.ingest.core.best_chunk import best_chunk, term_counts
+from stx_mine.stages.ingest.counts import CutCounts
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, text_digests
 from stx_mine.store.documents import write_documents
 from stx_mine.store.files import read_table
-from stx_mine.store.texts import TEXT_SCHEMA, take_texts, write_texts
+from stx_mine.store.texts import TEXT_SCHEMA, write_texts
 
 # Chunks before the equal ones among them are known; gone when `texts/` is finished.
 _CHUNKS = "chunks.arrow"
-_BLOCK_CHARACTERS, _DOCUMENTS_AT_ONCE = 1 << 20, 1_024
+_BLOCK_CHARACTERS = 1 << 20
 
 # (texts, original ids, titles, whether the row is the first of its text)
 DocumentStream = Iterator[tuple[pa.Array, pa.Array, pa.Array, NDArray[np.bool_]]]
@@ -35,12 +34,12 @@ class Chunked:
     Attributes:
         passage_ids: (num documents,) distinct ids of the chunks of each, in their order.
         digests: Digest of each passage, by id.
-        counts: What was cut.
+        counts: How many documents were cut, into how many chunks.
     """
 
     passage_ids: Ragged
     digests: pa.Array
-    counts: dict[str, Any]
+    counts: CutCounts
 
     @property
     def num_passages(self) -> int:
@@ -113,7 +112,7 @@ def write_chunks(
 
 
 class _Tally:
-    """What was cut, and what the model would not have read."""
+    """Counts, block by block, what is cut and what the model would not have read."""
 
     def __init__(self, chunker: Chunker) -> None:
         limit = chunker.model_limit
@@ -130,15 +129,15 @@ class _Tally:
             self.lost += int(beyond.sum())
             self.truncated += int((beyond > 0).sum())
 
-    def counts(self, num_chunks: int) -> dict[str, Any]:
-        return {
-            "documents": self.documents,
-            "documents_cut": self.cut,
-            "chunks": num_chunks - (self.documents - self.cut),
-            "document_tokens": self.tokens,
-            "documents_truncated_otherwise": self.truncated,
-            "tokens_lost_otherwise": self.lost,
-        }
+    def counts(self, num_chunks: int) -> CutCounts:
+        return CutCounts(
+            documents=self.documents,
+            documents_cut=self.cut,
+            chunks=num_chunks - (self.documents - self.cut),
+            document_tokens=self.tokens,
+            documents_truncated_otherwise=self.truncated,
+            tokens_lost_otherwise=self.lost,
+        )
 
 
 def _cut(
@@ -204,71 +203,3 @@ def _distinct_rows(lengths: NDArray[np.int64], ids: NDArray[np.int64]) -> Ragged
     _, first = np.unique(rows[real] * width + ids[real], return_index=True)
     kept = np.sort(real[first])
     return Ragged(offsets_of(np.bincount(rows[kept], minlength=len(lengths))), ids[kept])
-
-
-@dataclass(frozen=True)
-class Positives:
-    """What became of the pairs of queries and documents.
-
-    Attributes:
-        rows: int64 (M,) number of the pair of each (query, chunk), rising.
-        passage_ids: int64 (M,) the chunk.
-        num_by_words: Pairs with a document of several chunks, the chunk chosen by words.
-        num_without_words: Pairs whose query shares no word with any chunk: the first was taken.
-    """
-
-    rows: NDArray[np.int64]
-    passage_ids: NDArray[np.int64]
-    num_by_words: int = 0
-    num_without_words: int = 0
-
-
-def choose_positives(
-    pairs: NDArray[np.int64],
-    chunked: Chunked,
-    how: str,
-    queries: pa.Table,
-    passages: pa.Table,
-) -> Positives:
-    """Name the chunk, or the chunks, that stand for the positive document of each pair.
-
-    Args:
-        pairs: int64 (N, 2) query ids and documents.
-        chunked: The chunks.
-        how: best, first or all.
-        queries: Texts of the queries, by id.
-        passages: Texts of the passages, by id.
-    """
-    parts, _ = chunked.passage_ids.take(pairs[:, 1])
-    if how == "all":
-        return Positives(np.repeat(np.arange(len(pairs)), parts.lengths()), parts.values)
-    chosen = parts.values[parts.offsets[:-1]]
-    rows = np.arange(len(pairs))
-    several = np.flatnonzero(parts.lengths() > 1)
-    if how == "first" or not len(several):
-        return Positives(rows, chosen)
-    by_document = several[np.argsort(pairs[several, 1], kind="stable")]
-    misses = 0
-    for start in range(0, len(by_document), _DOCUMENTS_AT_ONCE):
-        some = by_document[start : start + _DOCUMENTS_AT_ONCE]
-        best = _best_chunks(pairs[some], chunked.passage_ids, queries, passages)
-        misses += int((best < 0).sum())
-        chosen[some] = parts.values[parts.offsets[some] + np.maximum(best, 0)]
-    return Positives(rows, chosen, len(several) - misses, misses)
-
-
-def _best_chunks(
-    pairs: NDArray[np.int64], passage_ids: Ragged, queries: pa.Table, passages: pa.Table
-) -> NDArray[np.int64]:
-    """int64 (N,): the chunk of each pair, sorted by document; -1 where no word is shared."""
-    asked = take_texts(queries.column("text"), pairs[:, 0]).dictionary_decode()
-    best = np.empty(len(pairs), np.int64)
-    document, chunks = -1, []
-    for row, query in enumerate(asked):
-        if pairs[row, 1] != document:
-            document = int(pairs[row, 1])
-            texts = take_texts(passages.column("text"), passage_ids.row(document))
-            chunks = [term_counts(one.as_py()) for one in texts.dictionary_decode()]
-        found = best_chunk(term_counts(query.as_py()), chunks)
-        best[row] = -1 if found is None else found
-    return best

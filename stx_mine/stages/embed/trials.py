@@ -1,7 +1,7 @@
-"""Choose how texts go through a model: a few short trials on texts of the data.
+"""Trials: which precision and batches embed most tokens per second, on one model and device.
 
-A trial takes a fraction of a second; what it chose is kept with the plan, so that the same plan
-gives the same bytes when it is resumed or repeated.
+A trial takes a fraction of a second. `tuning.py` decides whether a run makes any, and keeps their
+result with its plan.
 """
 
 import time
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_inputs import TokenInputs
+from stx_mine.stages.embed.choices import Trial
 from stx_mine.stages.embed.token_encoder import Precision, TokenEncoder, Tuning
 
 # Tokens of a batch to try, from the smallest; on a CPU caches decide, on a GPU how full it is.
@@ -29,12 +29,12 @@ _HALF_GAIN, _TIE = 1.2, 1.03
 
 @dataclass(frozen=True)
 class Asked:
-    """What is fixed beforehand; None is measured, or taken by default.
+    """The parts of a tuning that are fixed; None is measured, or the default.
 
     Attributes:
         precision: Number format of the network.
         batch_tokens: Tokens of a batch.
-        batches_at_once: On a CPU.
+        batches_at_once: Batches that a CPU works on at once.
     """
 
     precision: Precision | None = None
@@ -42,16 +42,8 @@ class Asked:
     batches_at_once: int | None = None
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One way that was tried, and its speed."""
-
-    tuning: Tuning
-    tokens_per_s: float
-
-
 def default_tuning(device_type: str, asked: Asked) -> Tuning:
-    """What is taken where there is too little to do for trials to pay.
+    """The tuning of runs with too few texts for trials to pay.
 
     Args:
         device_type: Such as cpu or cuda.
@@ -76,7 +68,7 @@ def tune(
         asked: What is fixed.
 
     Returns:
-        The fastest way, and all that was tried, in order.
+        The fastest tuning, and all that was tried, in order.
     """
     tried: list[Trial] = []
     best = default_tuning(model.device.type, asked)
@@ -101,7 +93,7 @@ def tune(
 
 
 def _others(best: Tuning, device: torch.device, asked: Asked) -> list[Tuning]:
-    """Other budgets, and one batch at a time, or one a core."""
+    """Other budgets, and one batch at a time, or one per core."""
     budgets = _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
     others = [] if asked.batch_tokens else [n for n in budgets if n != best.batch_tokens]
     found = [replace(best, batch_tokens=one) for one in others]
@@ -119,14 +111,14 @@ def _few_at_once() -> int:
 
 
 def _speed(encoder: TokenEncoder, tuning: Tuning, inputs: TokenInputs, tokens: TextTokens) -> float:
-    """Tokens a second on some of the texts, of all lengths."""
+    """Tokens per second on some of the texts, of all lengths."""
     on_gpu = encoder.device.type == "cuda"
     wanted = _GPU_BATCHES * _GPU_TOKENS[-1] if on_gpu else _CPU_BATCHES * _CPU_TOKENS[-1]
     order = np.argsort(tokens.lengths, kind="stable")
     step = max(1, int(tokens.lengths.sum()) // wanted)
     some = tokens.take(np.sort(order[::step]))
     encoder.tuning = tuning
-    # Whatever is made at the first call is not to be timed.
+    # What is made at the first call must not be timed.
     encoder.encode(inputs, some.take(np.arange(min(2, len(some)))))
     started = time.perf_counter()
     encoder.encode(inputs, some)
@@ -140,8 +132,3 @@ def _has_fast_half(device: torch.device) -> bool:
     return device.type == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
-
-
-def spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """Up to `wanted` of `count` numbers, rising, at even distances."""
-    return np.unique(np.linspace(0, max(0, count - 1), min(count, wanted)).astype(np.int64))

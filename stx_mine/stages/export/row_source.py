@@ -1,0 +1,88 @@
+"""The rows of a run, read from `negatives/` some queries at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.search.score import score_hits
+from stx_mine.stages.export.core.mined_rows import MinedRows
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.negatives import PoolBlock, rows_of
+from stx_mine.store.texts import TextStore
+from stx_mine.store.vectors import Vectors
+
+_QUERIES_AT_ONCE = 2_048
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """The rows of a run: `negatives/` with the pairs and vectors that they refer to.
+
+    Attributes:
+        negatives: The manifest of `negatives/`.
+        model: Name of the model that mined.
+        store: Texts and pairs.
+        queries: Vectors of the queries.
+        passages: Vectors of the passages.
+        by_query: int64 (N,) numbers of the pairs that are rows, by query_id, then number.
+        sorted_queries: int64 (N,) their query_ids.
+        k: Most negatives of a row.
+    """
+
+    negatives: Manifest
+    model: str
+    store: TextStore
+    queries: Vectors
+    passages: Vectors
+    by_query: NDArray[np.int64]
+    sorted_queries: NDArray[np.int64]
+    k: int
+
+    @classmethod
+    def open(cls, inputs: dict[str, Manifest], k: int) -> "RowSource":
+        """Map the artifacts of a run.
+
+        Args:
+            inputs: Manifests of `texts`, `embeddings` and `negatives`, by name.
+            k: Most negatives of a row.
+        """
+        store, embeddings = TextStore.open(inputs["texts"]), inputs["embeddings"]
+        rows = rows_of(inputs["negatives"], store.num_pairs)
+        by_query = rows[np.argsort(store.pair_query_ids[rows], kind="stable")]
+        return cls(
+            inputs["negatives"],
+            embeddings.extra["miner"],
+            store,
+            Vectors.open(embeddings, "queries"),
+            Vectors.open(embeddings, "passages"),
+            by_query,
+            store.pair_query_ids[by_query],
+            k,
+        )
+
+    def rows(self, name: str) -> Iterator[MinedRows]:
+        """Yield the rows of one file of pools, some queries at a time; once if it has none."""
+        block = PoolBlock.read(self.negatives, name)
+        asked, end = np.unique(block.query_ids), self.store.num_queries
+        for start in range(0, max(len(asked), 1), _QUERIES_AT_ONCE):
+            some = asked[start : start + _QUERIES_AT_ONCE]
+            first = np.searchsorted(self.sorted_queries, some.min(initial=end))
+            last = np.searchsorted(self.sorted_queries, some.max(initial=-1), "right")
+            yield self._rows(block, self.by_query[first:last])
+
+    def _rows(self, block: PoolBlock, pairs: NDArray[np.int64]) -> MinedRows:
+        query_ids = self.store.pair_query_ids[pairs]
+        positive_ids = self.store.pair_passage_ids[pairs]
+        scores = score_hits(
+            self.queries.take(query_ids),
+            self.passages.take(positive_ids),
+            np.arange(len(pairs))[:, None],
+            self.queries.similarity,
+        )[:, 0]
+        wanted = pairs if self.negatives.extra["per_pair"] else query_ids
+        assert np.isin(wanted, block.unit_ids).all(), "a pair without a pool"
+        units = np.searchsorted(block.unit_ids, wanted)
+        negatives, places = block.pools.take(units, self.k)
+        return MinedRows(query_ids, positive_ids, scores, negatives, block.scores[places])
