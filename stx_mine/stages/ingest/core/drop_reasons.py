@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A pair is kept with code 0, and dropped for the reason at its code - 1.
-REASONS = (
+DROP_REASONS = (
     "empty_query",
     "empty_passage",
     "query_is_its_passage",
@@ -31,7 +31,7 @@ def drop_reasons(
         passage_groups_P: int64 (P,) group of each passage; None where each is its own.
 
     Returns:
-        int8 (N,): 0 for a kept pair, else 1 + the place of its reason in `REASONS`.
+        int8 (N,): 0 for a kept pair, else 1 + the place of its reason in `DROP_REASONS`.
     """
     reasons = np.zeros(len(pairs_N2), np.int8)
     reasons[pairs_N2[:, 1] < 0] = 2
@@ -52,10 +52,10 @@ def drop_reasons(
 
 
 def num_by_reason(reasons: NDArray[np.int8]) -> dict[str, int]:
-    """Pairs dropped for each of `REASONS`, those without any too.
+    """Pairs dropped for each of `DROP_REASONS`, those without any too.
 
     Args:
         reasons: int8 (N,) of `drop_reasons`.
     """
-    counts = np.bincount(reasons, minlength=len(REASONS) + 1).tolist()
-    return dict(zip(REASONS, counts[1:], strict=True))
+    counts = np.bincount(reasons, minlength=len(DROP_REASONS) + 1).tolist()
+    return dict(zip(DROP_REASONS, counts[1:], strict=True))
