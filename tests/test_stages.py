@@ -14,9 +14,9 @@ from stx_mine.stages.evaluate.stage import read_results, run_evaluate
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.index.stage import run_index
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, HitSource
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import require
+from stx_mine.store.hits import HitBlock, HitSource
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors

@@ -1,5 +1,6 @@
 """Readers of `negatives/`: pools, the verdict of every hit, the pairs that are no rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.errors import ConfigError
-from stx_mine.store.artifact import Manifest
+from stx_mine.store.artifact import Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
 from stx_mine.store.files import read_array, read_table
+from stx_mine.store.hits import HitBlock, HitLayers, HitSource, merge_sources
 
 DROPPED_PAIRS = "dropped_pairs.npy"
 
@@ -44,6 +46,41 @@ def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:
     return np.setdiff1d(np.arange(num_pairs), dropped, assume_unique=True)
 
 
+def read_judged(negatives: Manifest, name: str) -> pa.Table:
+    """One file of a finished `negatives/`, with the hits that its verdicts are about.
+
+    Returns:
+        A row per unit, in the order of the file: its columns, and `hit_ids`, `hit_scores` and
+        `hit_sources` (`HitSource` bits), lists aligned with `verdicts`, best first.
+    """
+    table = read_table(negatives.folder / name)
+    number = pool_files(negatives).index(name)
+    query_ids, rows, units = np.unique(
+        table.column("query_id").to_numpy(), return_index=True, return_inverse=True
+    )
+    depths, wanted = (
+        table.column(column).to_numpy()[rows].astype(np.int64)
+        for column in ("depth", "hits_wanted")
+    )
+    folder = negatives.folder.parent / "hits"
+    blocks = [HitLayers(read_manifest(folder / "dense")).read_at(number, query_ids, depths, wanted)]
+    for source in HitSource:
+        if source != HitSource.DENSE and f"hits/{source.folder}" in negatives.content["inputs"]:
+            other = read_manifest(folder / source.folder)
+            file = other.content["files"][number]["file"]
+            blocks.append(HitBlock.read(other, file, source).of(query_ids))
+    hits = merge_sources(blocks).take(units.ravel())
+    offsets = pa.array(hits.hits.offsets, pa.int64())
+    for column, values, kind in (
+        ("hit_ids", hits.hits.values, pa.int32()),
+        ("hit_scores", hits.scores, pa.float32()),
+        ("hit_sources", hits.sources, pa.uint8()),
+    ):
+        lists = pa.LargeListArray.from_arrays(offsets, pa.array(values, kind))
+        table = table.append_column(column, lists)
+    return table
+
+
 def near_positives(
     negatives: Manifest, margin: float, passage_groups: NDArray[np.int64], num_queries: int
 ) -> Ragged:
@@ -60,7 +97,7 @@ def near_positives(
     """
     queries, groups = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for name in pool_files(negatives):
-        table = read_table(negatives.folder / name)
+        table = read_judged(negatives, name)
         hits = ragged_column(table, "hit_ids")
         units = np.repeat(np.arange(len(hits)), hits.lengths())
         scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
@@ -207,7 +244,7 @@ class JudgedUnits:
 
     def pools(self, unit_ids: NDArray[np.int64]) -> Ragged:
         """The pools of units, as `take` gives them, without reading their hits."""
-        return ragged_column(self._table(unit_ids, ["passage_ids"]), "passage_ids")
+        return ragged_column(self._table(unit_ids, _read_pools), "passage_ids")
 
     def take(self, unit_ids: NDArray[np.int64]) -> Judged:
         """The units of these ids, in their order, also repeated.
@@ -216,8 +253,7 @@ class JudgedUnits:
             unit_ids: int64 (U,), at least one: query ids, or numbers of pairs where each has a
                 pool of its own. All of them are there, as those of kept rows are.
         """
-        names = ["positive_score", "passage_ids", "hit_ids", "hit_scores", "verdicts"]
-        table = self._table(unit_ids, names)
+        table = self._table(unit_ids, read_judged)
         return Judged(
             table.column("positive_score").to_numpy(),
             ragged_column(table, "passage_ids"),
@@ -226,7 +262,9 @@ class JudgedUnits:
             table.column("verdicts").combine_chunks().flatten().to_numpy(),
         )
 
-    def _table(self, unit_ids: NDArray[np.int64], names: list[str]) -> pa.Table:
+    def _table(
+        self, unit_ids: NDArray[np.int64], read: Callable[[Manifest, str], pa.Table]
+    ) -> pa.Table:
         known, files, rows = self._places
         distinct, back = np.unique(unit_ids, return_inverse=True)
         places = np.searchsorted(known, distinct)
@@ -234,8 +272,12 @@ class JudgedUnits:
         files, rows = files[places], rows[places]
         parts = []
         for file in np.unique(files):
-            table = read_table(self.manifest.folder / self._files[file]).select(names)
+            table = read(self.manifest, self._files[file])
             parts.append(table.take(pa.array(rows[files == file])))
         # The parts are in the order of their files.
         place_of = np.argsort(np.argsort(files, kind="stable"))
         return pa.concat_tables(parts).take(pa.array(place_of[back]))
+
+
+def _read_pools(negatives: Manifest, name: str) -> pa.Table:
+    return read_table(negatives.folder / name).select(["passage_ids"])

@@ -11,10 +11,10 @@ from stx_mine.engine.run import make_files
 from stx_mine.errors import ConfigError
 from stx_mine.settings import key_fields
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, HitLayers, LayerFile
 from stx_mine.stages.mine.search_task import BlockSearcher, PartMerger
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
 from stx_mine.store.files import read_json, write_array, write_json
+from stx_mine.store.hits import HitBlock, HitLayers, LayerFile
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 
@@ -83,7 +83,9 @@ class DenseHits:
         first = block * self.config.query_block
         return np.arange(first, min(first + self.config.query_block, len(self.queries)))
 
-    def wanted(self, query_ids: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
+    def wanted(
+        self, query_ids: NDArray[np.int64], depth: int | NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Hits that leave `depth` candidates beyond what is forbidden to each query."""
         return np.minimum(depth + self.num_forbidden[query_ids], len(self.passages))
 
@@ -92,6 +94,12 @@ class DenseHits:
         found, missing = self._layers.read(block, query_ids, depth, self.wanted(query_ids, depth))
         assert not len(missing), "ensure the depth before reading it"
         return found
+
+    def read_at(
+        self, block: int, query_ids: NDArray[np.int64], depths: NDArray[np.int64]
+    ) -> HitBlock:
+        """The hits of queries of a block, each at a depth of its own."""
+        return self._layers.read_at(block, query_ids, depths, self.wanted(query_ids, depths))
 
     def ensure(self, query_ids: NDArray[np.int64], depth: int) -> None:
         """Search what no layer holds: one task, one file for each block that lacks queries.

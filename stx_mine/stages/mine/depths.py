@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from stx_mine.engine.local import run_tasks
 from stx_mine.search.product import own_threads
 from stx_mine.stages.mine.dense import DenseHits
-from stx_mine.stages.mine.hits import HitBlock, HitSource, concatenate, merge_sources
 from stx_mine.stages.mine.judge import Judge
 from stx_mine.stages.mine.sources import read_hits
 from stx_mine.store.artifact import Manifest
+from stx_mine.store.hits import HitBlock, HitSource, merge_sources
 
 # How much deeper a query is searched where it lacks negatives.
 DEEPER = 4
@@ -31,16 +31,14 @@ class AllHits:
     others: dict[HitSource, Manifest]
     depths: NDArray[np.int64]
 
+    def wanted(self, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64: the dense hits that are asked for, of some queries."""
+        return self.dense.wanted(query_ids, self.depths[query_ids])
+
     def block(self, number: int) -> HitBlock:
         """All hits of the queries of one block."""
         query_ids = self.dense.block_queries(number)
-        depths = self.depths[query_ids]
-        dense = concatenate(
-            [
-                self.dense.read(number, query_ids[depths == depth], int(depth))
-                for depth in np.unique(depths)
-            ]
-        )
+        dense = self.dense.read_at(number, query_ids, self.depths[query_ids])
         others = [read_hits(one, number, source) for source, one in self.others.items()]
         return merge_sources([dense, *others])
 

@@ -15,8 +15,8 @@ from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
 from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, select_negatives
-from stx_mine.stages.mine.hits import HitBlock
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.hits import HitBlock
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
@@ -209,18 +209,24 @@ class Judge:
         )
 
 
-def negatives_table(units: Units, chosen: Selection) -> pa.Table:
-    """A file of `negatives/`: a row a unit, with its pool and the verdict of every hit."""
+def negatives_table(
+    units: Units, chosen: Selection, depths: NDArray[np.int64], wanted: NDArray[np.int64]
+) -> pa.Table:
+    """A file of `negatives/`: a row per unit, with its pool and the verdict of every hit.
+
+    The hits themselves stay in `hits/`; `read_judged` joins them.
+
+    Args:
+        units: U units.
+        chosen: Their pools and verdicts.
+        depths: int64 (U,) the depth that the dense hits of each were read at.
+        wanted: int64 (U,) how many dense hits were asked for.
+    """
     filled = chosen.ids_US >= 0
     offsets = pa.array(offsets_of(filled.sum(1)), pa.int64())
 
     def pooled(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
         return pa.LargeListArray.from_arrays(offsets, pa.array(values[filled], kind))
-
-    def judged(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
-        return pa.LargeListArray.from_arrays(
-            pa.array(units.hits.hits.offsets), pa.array(values, kind)
-        )
 
     return pa.table(
         {
@@ -230,9 +236,10 @@ def negatives_table(units: Units, chosen: Selection) -> pa.Table:
             "passage_ids": pooled(chosen.ids_US, pa.int32()),
             "ranks": pooled(chosen.ranks_US, pa.int32()),
             "scores": pooled(chosen.scores_US, pa.float32()),
-            "hit_ids": judged(units.hits.hits.values, pa.int32()),
-            "hit_scores": judged(units.hits.scores, pa.float32()),
-            "hit_sources": judged(units.hits.sources, pa.uint8()),
-            "verdicts": judged(chosen.verdicts_H, pa.uint8()),
+            "depth": pa.array(depths, pa.int32()),
+            "hits_wanted": pa.array(wanted, pa.int32()),
+            "verdicts": pa.LargeListArray.from_arrays(
+                pa.array(units.hits.hits.offsets), pa.array(chosen.verdicts_H, pa.uint8())
+            ),
         }
     )

@@ -14,10 +14,10 @@ from stx_mine.search.score import score_hits
 from stx_mine.stages.mine.bm25 import Bm25Searcher
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, HitSource, block_names
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_table, write_table
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.hits import HitBlock, HitSource, block_names
 from stx_mine.store.texts import NEGATIVES, TextStore
 from stx_mine.store.vectors import Vectors
 

@@ -13,9 +13,9 @@ from stx_mine.search.exact import ExactSearcher, Searcher
 from stx_mine.search.faiss_index import FaissSearcher
 from stx_mine.stages.index.stage import INDEX
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, HitSource, LayerFile, merge_sources
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_array, write_table
+from stx_mine.store.hits import HitBlock, HitSource, LayerFile, merge_sources
 from stx_mine.store.vectors import Vectors
 
 # Queries of one block are searched together while their depths differ by less than this factor.

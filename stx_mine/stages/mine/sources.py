@@ -8,9 +8,9 @@ from stx_mine.engine.run import make_files
 from stx_mine.settings import key_fields
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, HitSource
 from stx_mine.stages.mine.score_task import HitScorer
 from stx_mine.store.artifact import Artifact, Manifest
+from stx_mine.store.hits import HitBlock, HitSource
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 

@@ -12,7 +12,6 @@ from stx_mine.stages.mine.core.select import UseLimits
 from stx_mine.stages.mine.core.uses import UseCounter
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.depths import AllHits, search_depths
-from stx_mine.stages.mine.hits import HitSource, block_names
 from stx_mine.stages.mine.judge import Judge, negatives_table
 from stx_mine.stages.mine.report import mine_report
 from stx_mine.stages.mine.sources import bm25_hits, candidate_hits, known_hits
@@ -20,6 +19,7 @@ from stx_mine.stages.mine.tally import Tally
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.hits import HitSource, block_names
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import DROPPED_PAIRS
 from stx_mine.store.report import StageReport
@@ -106,7 +106,9 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
     def select(block: int) -> Tally:
         units = judge.units(hits.block(block))
         chosen = judge.select(units, uses)
-        write_table(artifact.folder / names[block], negatives_table(units, chosen))
+        depths = hits.depths[units.query_ids]
+        table = negatives_table(units, chosen, depths, hits.wanted(units.query_ids))
+        write_table(artifact.folder / names[block], table)
         part = Tally.begin(judge)
         part.add(units, chosen)
         return part

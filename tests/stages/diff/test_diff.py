@@ -36,7 +36,8 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.files import read_array, read_table, write_array, write_table
-from stx_mine.store.negatives import DROPPED_PAIRS, JudgedUnits, pool_files
+from stx_mine.store.hits import HitBlock, HitSource, LayerFile
+from stx_mine.store.negatives import DROPPED_PAIRS, JudgedUnits, pool_files, read_judged
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -189,7 +190,7 @@ def told(run):
         positives.setdefault(query, set()).add(passage)
     units = {}
     for name in pool_files(negatives):
-        for one in read_table(negatives.folder / name).to_pylist():
+        for one in read_judged(negatives, name).to_pylist():
             verdicts = zip(one["hit_ids"], one["verdicts"], strict=True)
             units[one["unit_id"]] = {
                 "pool": [passages[p] for p in one["passage_ids"]],
@@ -291,6 +292,9 @@ def check_examples(found, run_a, run_b):
         assert one[lacks]["verdict"] == sides[lacks]["rows"][pair]["verdicts"].get(passage)
 
 
+DEPTH = 100
+
+
 def write_run(run, pairs, corpus, rng, per_pair, block):
     """A run of these texts whose hits, verdicts and pools are drawn at random."""
     run.mkdir(parents=True)
@@ -307,21 +311,28 @@ def write_run(run, pairs, corpus, rng, per_pair, block):
     )
     texts = require(RunDir(run), "texts")
     store = TextStore.open(texts)
-    num_units = store.num_pairs if per_pair else store.num_queries
     made_from = {"texts": texts.digest}
     embeddings = Artifact(RunDir(run), "embeddings", fields={}, inputs=made_from)
     embeddings.begin([])
     embedded = embeddings.finish([], counts={}, extra={"model": "none"})
     made_from["embeddings"] = embedded.digest
+    blocks = [
+        np.arange(first, min(first + block, store.num_queries))
+        for first in range(0, store.num_queries, block)
+    ]
+    hits = [random_hits(queries, store.num_passages, rng) for queries in blocks]
+    made_from["hits/dense"] = write_hits(RunDir(run), hits, embedded.digest).digest
     artifact = Artifact(RunDir(run), "negatives", fields={"pool": 5}, inputs=made_from)
     artifact.begin([])
     names = []
-    # Units of a file rise, but files may hold any: as where every pair has a pool of its own.
-    order = rng.permutation(num_units) if per_pair else np.arange(num_units)
-    for number, first in enumerate(range(0, num_units, block)):
+    for number, of_queries in enumerate(hits):
         names.append(f"negatives-{number:05d}.arrow")
-        units = np.sort(order[first : first + block])
-        write_table(artifact.folder / names[-1], random_units(units, store, rng, per_pair))
+        # Pairs of the queries of a file may have any numbers.
+        units = of_queries.query_ids
+        if per_pair:
+            units = np.flatnonzero(np.isin(store.pair_query_ids, of_queries.query_ids))
+        table = random_units(units, of_queries, store, rng, per_pair)
+        write_table(artifact.folder / names[-1], table)
     dropped = np.flatnonzero(rng.random(store.num_pairs) < 0.2)
     write_array(artifact.folder / DROPPED_PAIRS, dropped)
     artifact.finish(
@@ -331,21 +342,52 @@ def write_run(run, pairs, corpus, rng, per_pair, block):
     )
 
 
-def random_units(units, store, rng, per_pair):
+def random_hits(queries, num_passages, rng):
+    """Random passages of each query with random scores, best first."""
+    rows = [rng.permutation(num_passages)[: rng.integers(0, num_passages + 1)] for _ in queries]
+    scores = [np.sort(rng.random(len(row)))[::-1] for row in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    values = np.concatenate(rows).astype(np.int64)
+    return HitBlock(
+        queries,
+        Ragged(offsets, values),
+        np.concatenate(scores).astype(np.float32),
+        np.full(len(values), HitSource.DENSE, np.uint8),
+    )
+
+
+def write_hits(run, blocks, embedded):
+    """`hits/dense/` with one layer."""
+    artifact = Artifact(
+        run, "hits", fields={}, inputs={"embeddings": embedded}, subfolder="dense", grows=True
+    )
+    artifact.begin([])
+    files = [LayerFile(0, number, len(blocks)) for number in range(len(blocks))]
+    for file, block in zip(files, blocks, strict=True):
+        write_table(artifact.folder / file.name, block.table())
+    queries = np.concatenate([block.query_ids for block in blocks])
+    write_array(artifact.folder / files[0].plan, np.stack([queries, np.full_like(queries, DEPTH)]))
+    layer = {"depth": DEPTH, "files": {str(file.block): file.name for file in files}}
+    names = [*(file.name for file in files), files[0].plan]
+    return artifact.finish(names, counts={}, extra={"layers": [layer]})
+
+
+def random_units(units, hits, store, rng, per_pair):
     rows = []
     for unit in units.tolist():
-        hits = rng.permutation(store.num_passages)[: rng.integers(0, store.num_passages + 1)]
-        verdicts = rng.integers(1, len(Verdict), len(hits))
-        pooled = rng.permutation(len(hits))[: rng.integers(0, 6)]
+        query = int(store.pair_query_ids[unit]) if per_pair else unit
+        own = hits.hits.row(int(np.searchsorted(hits.query_ids, query)))
+        verdicts = rng.integers(1, len(Verdict), len(own))
+        pooled = rng.permutation(len(own))[: rng.integers(0, 6)]
         verdicts[pooled] = Verdict.POOLED
         rows.append(
             {
                 "unit_id": unit,
-                "query_id": int(store.pair_query_ids[unit]) if per_pair else unit,
+                "query_id": query,
                 "positive_score": 0.5,
-                "passage_ids": hits[pooled].tolist(),
-                "hit_ids": hits.tolist(),
-                "hit_scores": np.sort(rng.random(len(hits)))[::-1].tolist(),
+                "passage_ids": own[pooled].tolist(),
+                "depth": DEPTH,
+                "hits_wanted": DEPTH,
                 "verdicts": verdicts.tolist(),
             }
         )
@@ -355,8 +397,8 @@ def random_units(units, store, rng, per_pair):
             "query_id": pa.int64(),
             "positive_score": pa.float32(),
             "passage_ids": pa.large_list(pa.int32()),
-            "hit_ids": pa.large_list(pa.int32()),
-            "hit_scores": pa.large_list(pa.float32()),
+            "depth": pa.int32(),
+            "hits_wanted": pa.int32(),
             "verdicts": pa.large_list(pa.uint8()),
         }
     )
@@ -399,7 +441,7 @@ def test_units_are_read_in_any_order_from_any_file(tmp_path):
     manifest = require(RunDir(tmp_path / "run"), "negatives")
     stored = {}
     for name in pool_files(manifest):
-        for one in read_table(manifest.folder / name).to_pylist():
+        for one in read_judged(manifest, name).to_pylist():
             stored[one["unit_id"]] = one
     units, asked = JudgedUnits(manifest), np.array([7, 0, 7, 10, 3])
     judged = units.take(asked)

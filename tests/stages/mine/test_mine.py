@@ -27,13 +27,13 @@ from stx_mine.stages.index.stage import run_index
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.hits import HitBlock, HitLayers, HitSource, concatenate, merge_sources
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_table
-from stx_mine.store.negatives import Pools
+from stx_mine.store.hits import HitBlock, HitLayers, HitSource, concatenate, merge_sources
+from stx_mine.store.negatives import Pools, pool_files, read_judged
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
@@ -45,8 +45,7 @@ def mine(run, **fields):
 
 def negatives(run):
     manifest = require(RunDir(run), "negatives")
-    names = [one["file"] for one in manifest.content["files"] if one["file"].endswith(".arrow")]
-    return pa.concat_tables([read_table(manifest.folder / name) for name in names])
+    return pa.concat_tables([read_judged(manifest, name) for name in pool_files(manifest)])
 
 
 def store_of(run):

@@ -28,6 +28,11 @@ class HitSource(IntFlag):
     CANDIDATES = 4
     KNOWN = 8
 
+    @property
+    def folder(self) -> str:
+        """Its folder below `hits/`."""
+        return str(self.name).lower()
+
 
 def block_names(stem: str, num_blocks: int) -> list[str]:
     """File names of `num_blocks` blocks, in order."""
@@ -215,6 +220,29 @@ class HitLayers:
             found.append(whole.take(rows, wanted[left[here]]))
             left = left[~here]
         return concatenate(found), query_ids[left]
+
+    def read_at(
+        self,
+        block: int,
+        query_ids: NDArray[np.int64],
+        depths: NDArray[np.int64],
+        wanted: NDArray[np.int64],
+    ) -> HitBlock:
+        """The hits of queries of a block, each at a depth of its own; all of them are there.
+
+        Args:
+            block: Number of the block.
+            query_ids: int64 (R,), rising.
+            depths: int64 (R,).
+            wanted: int64 (R,) hits of each query to return, at most.
+        """
+        parts = []
+        for depth in np.unique(depths):
+            rows = depths == depth
+            hits, missing = self.read(block, query_ids[rows], int(depth), wanted[rows])
+            assert not len(missing), "no layer is deep enough; search before reading"
+            parts.append(hits)
+        return concatenate(parts)
 
     def _asked_for(self, name: str, block: HitBlock) -> NDArray[np.int64]:
         """int64: the hits that the layer of a file was asked for, of each query of the block.
