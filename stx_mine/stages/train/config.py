@@ -256,7 +256,7 @@ class TrainConfig(StageConfig):
     )
     batch_tokens: int | None = option(
         None,
-        "Tokens that a transformer takes at one time (default: 2,048 on a CPU, 32,768 else).",
+        "Tokens per forward pass of a transformer (default: 2,048 on a CPU, 32,768 else).",
         minimum=1,
         group="Memory and speed",
     )
