@@ -12,8 +12,8 @@ from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.load import is_static
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
+from stx_mine.stages.evaluate.model_metrics import evaluate
 from stx_mine.stages.evaluate.sets import EvaluationSet
-from stx_mine.stages.evaluate.stage import evaluate
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.cosines import rows_to_sample, sample_rows
@@ -140,7 +140,7 @@ def evaluator(
             one.name: {
                 metric: float(values.mean())
                 for metric, values in evaluate(
-                    encoder, one.texts, one.found, device, prompts
+                    encoder, one.texts, one.relevant, device, prompts
                 ).items()
             }
             for one in sets
@@ -211,7 +211,7 @@ def diagnose_run(
         log,
         training=training,
         evaluations={
-            one.name: measure_titles(one.texts["query"], one.texts["passage"], one.found.pairs)
+            one.name: measure_titles(one.texts["query"], one.texts["passage"], one.relevant.pairs)
             for one in sets
         },
     )
