@@ -310,7 +310,7 @@ class TrainConfig(StageConfig):
     )
 
     def __post_init__(self) -> None:
-        """Check what one range alone cannot tell.
+        """Check what the range of one option does not cover.
 
         Raises:
             ConfigError: The loss lacks what it needs.
