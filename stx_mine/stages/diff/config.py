@@ -16,7 +16,7 @@ class DiffConfig(StageConfig):
     )
     k: int | None = option(
         None,
-        "Front of the pools whose overlap is told (default: the smaller k of mine).",
+        "Negatives at the front of the pools whose overlap is measured (default: the smaller k).",
         minimum=1,
         group="Output",
     )
@@ -24,7 +24,7 @@ class DiffConfig(StageConfig):
         None, "Compare one query only: its text, or its original id.", group="Output"
     )
     limit: int = option(
-        10, "Changes to show as examples, of every reason.", minimum=0, group="Output"
+        10, "Changes to show as examples, of every reason in turn.", minimum=0, group="Output"
     )
     json: str | None = option(
         None,

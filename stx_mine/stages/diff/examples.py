@@ -1,12 +1,12 @@
-"""Examples of what differs between two runs: the texts, and what each run says of them."""
+"""Examples of what differs between two runs: the texts, and where each run has them."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.stages.diff.comparison import Example, Placement
 from stx_mine.stages.diff.core.diff import REASONS, candidate_ranks
 from stx_mine.stages.diff.sides import Matched, Side
 from stx_mine.store.texts import take_texts
@@ -17,21 +17,24 @@ CHANGES = ("lost", "gained")
 _BLOCK = 4_096
 
 
-def examples_of(matched: Matched, changes_C4: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Changes with their texts, and slot, rank, score and verdict in both runs.
+def examples_of(matched: Matched, changes_C4: NDArray[np.int64]) -> list[Example]:
+    """Changes with their texts, and where both runs have the passage.
 
     Args:
         matched: The two runs.
         changes_C4: int64 (C, 4): place among the matched pairs, `LOST` or `GAINED`, number of the
             passage, place in `REASONS`.
+
+    Returns:
+        An example per change, in the same order.
     """
-    examples: list[dict[str, Any]] = []
+    examples: list[Example] = []
     for first in range(0, len(changes_C4), _BLOCK):
         examples += _examples(matched, changes_C4[first : first + _BLOCK])
     return examples
 
 
-def _examples(matched: Matched, changes_C4: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+def _examples(matched: Matched, changes_C4: NDArray[np.int64]) -> Iterator[Example]:
     a, b, passages = matched.a, matched.b, matched.passages
     places, kinds, numbers, reasons = changes_C4.T
     pairs_a, pairs_b = matched.pairs_a[places], matched.pairs_b[places]
@@ -42,25 +45,18 @@ def _examples(matched: Matched, changes_C4: NDArray[np.int64]) -> Iterator[dict[
     of_b = iter(_passage_texts(b, ids_b[~lost]))
     queries = take_texts(a.store.queries.column("text"), a.store.pair_query_ids[pairs_a])
     positives = _passage_texts(a, a.store.pair_passage_ids[pairs_a])
-    said = zip(
+    changes = zip(
         kinds.tolist(),
         reasons.tolist(),
         queries.to_pylist(),
         positives,
-        _said(a, pairs_a, ids_a),
-        _said(b, pairs_b, ids_b),
+        _placements(a, pairs_a, ids_a),
+        _placements(b, pairs_b, ids_b),
         strict=True,
     )
-    for kind, reason, query, positive, in_a, in_b in said:
-        yield {
-            "change": CHANGES[kind],
-            "reason": REASONS[reason],
-            "query": query,
-            "positive": positive,
-            "negative": next(of_a if kind == LOST else of_b),
-            "a": in_a,
-            "b": in_b,
-        }
+    for kind, reason, query, positive, in_a, in_b in changes:
+        negative = next(of_a if kind == LOST else of_b)
+        yield Example(CHANGES[kind], REASONS[reason], query, positive, negative, in_a, in_b)
 
 
 def _passage_texts(side: Side, ids: NDArray[np.int64]) -> list[str]:
@@ -70,24 +66,21 @@ def _passage_texts(side: Side, ids: NDArray[np.int64]) -> list[str]:
     return list(texts.to_pylist())
 
 
-def _said(side: Side, pairs: NDArray[np.int64], ids: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
-    """What a run says of passages as negatives of pairs; None where a passage is no hit.
-
-    `slot` is the place in the pool, `rank` that among the candidates, both from 0.
-    """
+def _placements(
+    side: Side, pairs: NDArray[np.int64], ids: NDArray[np.int64]
+) -> Iterator[Placement]:
+    """Where a run has passages as negatives of pairs."""
     judged = side.units.take(side.units_of(pairs))
     for row, passage in enumerate(ids.tolist()):
-        said: dict[str, Any] = dict.fromkeys(("slot", "rank", "score", "verdict"))
-        said["positive_score"] = float(judged.positive_scores[row])
         in_pool = np.flatnonzero(judged.pools.row(row) == passage)
-        if len(in_pool):
-            said["slot"] = int(in_pool[0])
+        slot = int(in_pool[0]) if len(in_pool) else None
         first, last = judged.hits.offsets[row : row + 2]
-        found = np.flatnonzero(judged.hits.values[first:last] == passage)
-        if len(found):
-            place = int(found[0])
-            rank = int(candidate_ranks(judged.verdicts[first:last])[place])
-            said["rank"] = None if rank < 0 else rank
-            said["score"] = float(judged.hit_scores[first + place])
-            said["verdict"] = REASONS[judged.verdicts[first + place]]
-        yield said
+        in_hits = np.flatnonzero(judged.hits.values[first:last] == passage)
+        rank = score = verdict = None
+        if len(in_hits):
+            place = int(in_hits[0])
+            candidate = int(candidate_ranks(judged.verdicts[first:last])[place])
+            rank = None if candidate < 0 else candidate
+            score = float(judged.hit_scores[first + place])
+            verdict = REASONS[judged.verdicts[first + place]]
+        yield Placement(slot, rank, score, verdict, float(judged.positive_scores[row]))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stx_mine.core.forbidden import positive_groups
 from stx_mine.core.ragged import Ragged
 from stx_mine.errors import ArtifactError, InputError
+from stx_mine.stages.diff.counts import SharedCounts
 from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, normalise, text_digests
@@ -76,8 +77,8 @@ class Side:
 
     @property
     def model(self) -> str:
-        """The model that embedded, as it was named."""
-        return str(require(RunDir(self.path), "embeddings").extra["model"])
+        """What made the embeddings, as it was named: a model, a function or files of vectors."""
+        return str(require(RunDir(self.path), "embeddings").extra["miner"])
 
     @cached_property
     def is_row(self) -> NDArray[np.bool_]:
@@ -104,24 +105,24 @@ class Side:
         texts = self.store.queries.column("text").chunks
         same = [pc.equal(normalise(chunk), wanted) for chunk in texts]
         same_id = pc.fill_null(pc.equal(self.store.queries.column("original_id"), name), False)
-        found = pc.or_(
+        named = pc.or_(
             pa.chunked_array(same, pa.bool_()).combine_chunks(), same_id.combine_chunks()
         )
-        return np.flatnonzero(found.to_numpy(zero_copy_only=False))
+        return np.flatnonzero(named.to_numpy(zero_copy_only=False))
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Artifact -> field -> value, of the negatives and all that they were made from."""
-        found: dict[str, dict[str, Any]] = {}
-        self._add_settings("negatives", found)
-        return found
+        settings: dict[str, dict[str, Any]] = {}
+        self._add_settings("negatives", settings)
+        return settings
 
-    def _add_settings(self, name: str, found: dict[str, dict[str, Any]]) -> None:
+    def _add_settings(self, name: str, settings: dict[str, dict[str, Any]]) -> None:
         part, _, subfolder = name.partition("/")
         manifest = require(RunDir(self.path), part, subfolder or None)
         for input_name in manifest.content["inputs"]:
-            if input_name not in found:
-                self._add_settings(input_name, found)
-        found[name] = dict(_flat(manifest.fields))
+            if input_name not in settings:
+                self._add_settings(input_name, settings)
+        settings[name] = dict(_flat(manifest.fields))
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -178,15 +179,10 @@ class Common:
         ids[numbers] = np.arange(len(numbers))
         return ids
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> SharedCounts:
         """Numbers in A only, in both, in B only."""
         in_a, in_b = self.ids_a >= 0, self.ids_b >= 0
-        return overlap_counts(len(self.of_a), len(self.of_b), int((in_a & in_b).sum()))
-
-
-def overlap_counts(num_a: int, num_b: int, num_both: int) -> dict[str, int]:
-    """How many of two sets are in the first only, in both, in the second only."""
-    return {"only_a": num_a - num_both, "both": num_both, "only_b": num_b - num_both}
+        return SharedCounts.of(len(self.of_a), len(self.of_b), int((in_a & in_b).sum()))
 
 
 @dataclass(frozen=True)
@@ -210,7 +206,7 @@ class Matched:
     passages: Common
     pairs_a: NDArray[np.int64]
     pairs_b: NDArray[np.int64]
-    num_pairs: dict[str, int]
+    num_pairs: SharedCounts
 
     @classmethod
     def of(cls, a: Side, b: Side, query: str | None) -> "Matched":
@@ -238,7 +234,7 @@ class Matched:
         _, in_a, in_b = np.intersect1d(keys_a, keys_b, assume_unique=True, return_indices=True)
         pairs_a, pairs_b = of_a[in_a], of_b[in_b]
         order = np.argsort(a.units_of(pairs_a), kind="stable")
-        counts = overlap_counts(len(keys_a), len(keys_b), len(in_a))
+        counts = SharedCounts.of(len(keys_a), len(keys_b), len(in_a))
         return cls(a, b, queries, passages, pairs_a[order], pairs_b[order], counts)
 
 

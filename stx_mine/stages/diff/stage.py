@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,12 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError, InputError
+from stx_mine.stages.diff.comparison import Comparison, PoolOverlap, SettingDifference
 from stx_mine.stages.diff.config import DiffConfig
 from stx_mine.stages.diff.core.diff import REASONS, Changes, ChangeSample, compare_pools, explain
+from stx_mine.stages.diff.counts import RowCounts, SharedCounts
 from stx_mine.stages.diff.examples import CHANGES, GAINED, LOST, examples_of
-from stx_mine.stages.diff.report import diff_lines
+from stx_mine.stages.diff.report import diff_report
 from stx_mine.stages.diff.sides import Matched, Side
 from stx_mine.store.files import write_json
 from stx_mine.store.report import StageReport
@@ -41,17 +42,16 @@ def run_diff(config: DiffConfig) -> StageReport:
         )
     _refuse_existing(config)
     matched = Matched.of(Side.open(path_a), Side.open(path_b), config.query)
-    results = _results(config, matched)
+    comparison = _comparison(config, matched)
     for side in (matched.a, matched.b):
         side.refuse_changed()
-    lines = diff_lines(results)
-    document = ""
+    written, document = None, ""
     if config.json == "-":
-        document = json.dumps(results, indent=2, ensure_ascii=False)
+        document = json.dumps(comparison.to_json(), indent=2, ensure_ascii=False)
     elif config.json is not None:
-        _write(Path(config.json), results)
-        lines.append(f"all of it is in {config.json}")
-    return StageReport("diff", results["rows"], tuple(lines), document=document)
+        written = config.json
+        _write(Path(written), comparison)
+    return diff_report(comparison, written, document)
 
 
 def _refuse_existing(config: DiffConfig) -> None:
@@ -63,9 +63,9 @@ def _refuse_existing(config: DiffConfig) -> None:
         raise InputError(f"{path} is {what}; give {way}another file to --json")
 
 
-def _write(path: Path, results: dict[str, Any]) -> None:
+def _write(path: Path, comparison: Comparison) -> None:
     try:
-        write_json(path, results)
+        write_json(path, comparison.to_json())
     except OSError as error:
         raise InputError(
             f"cannot write {path} ({error.strerror}); give another file to --json"
@@ -77,6 +77,7 @@ class _Tally:
     """Counts over blocks of rows.
 
     Attributes:
+        sample: Changes that are shown as examples.
         rows: Rows compared, by how their pools differ.
         shared: Negatives of A that B has too, over all rows.
         overlap: Sum over rows of the overlap of the first k.
@@ -94,8 +95,7 @@ class _Tally:
     )
 
 
-def _results(config: DiffConfig, matched: Matched) -> dict[str, Any]:
-    """What `--json` holds."""
+def _comparison(config: DiffConfig, matched: Matched) -> Comparison:
     a, b = matched.a, matched.b
     row_a, row_b = a.is_row[matched.pairs_a], b.is_row[matched.pairs_b]
     rows = np.flatnonzero(row_a & row_b)
@@ -108,38 +108,34 @@ def _results(config: DiffConfig, matched: Matched) -> dict[str, Any]:
     )
     lost, gained = tally.reasons
     filled = len(rows) - tally.rows["empty"]
-    return {
-        "run_a": str(a.path),
-        "run_b": str(b.path),
-        "query": config.query,
-        "models": {"a": a.model, "b": b.model},
-        "settings": _settings(a, b),
-        "queries": matched.queries.counts(),
-        "passages": matched.passages.counts(),
-        "pairs": matched.num_pairs,
-        "rows": {
-            "only_a": int((row_a & ~row_b).sum()),
-            "both": len(rows),
-            "only_b": int((row_b & ~row_a).sum()),
-            "neither": int((~row_a & ~row_b).sum()),
+    return Comparison(
+        run_a=str(a.path),
+        run_b=str(b.path),
+        query=config.query,
+        models={"a": a.model, "b": b.model},
+        settings=_settings(a, b),
+        queries=matched.queries.counts(),
+        passages=matched.passages.counts(),
+        pairs=matched.num_pairs,
+        rows=RowCounts(
+            only_a=int((row_a & ~row_b).sum()),
+            both=len(rows),
+            only_b=int((row_b & ~row_a).sum()),
+            neither=int((~row_a & ~row_b).sum()),
             **tally.rows,
+        ),
+        negatives=SharedCounts(only_a=int(lost.sum()), both=tally.shared, only_b=int(gained.sum())),
+        overlap=PoolOverlap(k, tally.overlap / filled if filled else None),
+        reasons={
+            name: {reason: int(n) for reason, n in zip(REASONS, counts, strict=True) if n}
+            for name, counts in zip(CHANGES, tally.reasons, strict=True)
         },
-        "negatives": {
-            "only_a": int(lost.sum()),
-            "both": tally.shared,
-            "only_b": int(gained.sum()),
-        },
-        "overlap": {"k": k, "mean": tally.overlap / filled if filled else None},
-        "reasons": {
-            name: {reason: int(n) for reason, n in zip(REASONS, one, strict=True) if n}
-            for name, one in zip(CHANGES, tally.reasons, strict=True)
-        },
-        "examples": examples_of(matched, tally.sample.numbers()),
-    }
+        examples=examples_of(matched, tally.sample.numbers()),
+    )
 
 
-def _settings(a: Side, b: Side) -> list[dict[str, Any]]:
-    """The settings that decide bytes and differ; None where a run has none of that name."""
+def _settings(a: Side, b: Side) -> list[SettingDifference]:
+    """The settings that decide bytes and differ."""
     of_a, of_b = a.settings(), b.settings()
     differing = []
     for artifact in dict.fromkeys([*of_a, *of_b]):
@@ -147,30 +143,29 @@ def _settings(a: Side, b: Side) -> list[dict[str, Any]]:
         for name in dict.fromkeys([*fields_a, *fields_b]):
             values = fields_a.get(name), fields_b.get(name)
             if values[0] != values[1]:
-                one = {"artifact": artifact, "field": name, "a": values[0], "b": values[1]}
-                differing.append(one)
+                differing.append(SettingDifference(artifact, name, *values))
     return differing
 
 
 def _compare(matched: Matched, rows: NDArray[np.int64], k: int, tally: _Tally) -> None:
-    """Take in a block of rows that both runs have."""
+    """Add a block of rows that both runs have to the tally."""
     a, b, passages = matched.a, matched.b, matched.passages
     pairs_a, pairs_b = matched.pairs_a[rows], matched.pairs_b[rows]
     pools_a, pools_b = a.units.pools(a.units_of(pairs_a)), b.units.pools(b.units_of(pairs_b))
-    found = compare_pools(
+    difference = compare_pools(
         Ragged(pools_a.offsets, passages.of_a[pools_a.values]),
         Ragged(pools_b.offsets, passages.of_b[pools_b.values]),
         k,
     )
-    tally.rows["empty"] += int(found.empty_R.sum())
-    tally.rows["equal"] += int(found.equal_R.sum())
-    tally.rows["reordered"] += int((found.same_R & ~found.equal_R).sum())
-    tally.rows["changed"] += int((~found.same_R & ~found.empty_R).sum())
-    tally.shared += found.num_shared
-    tally.overlap += float(found.overlap_R.sum())
+    tally.rows["empty"] += int(difference.empty_R.sum())
+    tally.rows["equal"] += int(difference.equal_R.sum())
+    tally.rows["reordered"] += int((difference.same_R & ~difference.equal_R).sum())
+    tally.rows["changed"] += int((~difference.same_R & ~difference.empty_R).sum())
+    tally.shared += difference.num_shared
+    tally.overlap += float(difference.overlap_R.sum())
     for kind, changes, side, ids, pairs in (
-        (LOST, found.lost, b, passages.ids_b, pairs_b),
-        (GAINED, found.gained, a, passages.ids_a, pairs_a),
+        (LOST, difference.lost, b, passages.ids_b, pairs_b),
+        (GAINED, difference.gained, a, passages.ids_a, pairs_a),
     ):
         if not len(changes.rows_C):
             continue

@@ -10,11 +10,15 @@ class EstimateConfig(StageConfig):
     """What a training step will embed, score, hold and take, before anything is trained."""
 
     batch_size: int | None = option(
-        None, "Rows a step (default: of batches/, or 2,048).", "estimates", minimum=2, group="Step"
+        None,
+        "Rows per step (default: of batches/, or 2,048).",
+        "estimates",
+        minimum=2,
+        group="Step",
     )
     k: int | None = option(
         None,
-        "Negatives a row (default: of batches/, of mine, or 8).",
+        "Negatives per row (default: of batches/, of mine, or 8).",
         "estimates",
         minimum=0,
         group="Step",
@@ -41,7 +45,7 @@ class EstimateConfig(StageConfig):
     )
     time: bool = option(
         False,
-        "Time a few mini-batches of the model, to tell seconds too.",
+        "Time a few mini-batches of the model, to estimate seconds too.",
         "estimates",
         group="Where it runs",
     )
@@ -50,7 +54,7 @@ class EstimateConfig(StageConfig):
     )
     batch_tokens: int | None = option(
         None,
-        "Tokens that a transformer takes at one time (default: 2,048 on a CPU, 32,768 else).",
+        "Tokens per forward pass of a transformer (default: 2,048 on a CPU, 32,768 else).",
         minimum=1,
         group="Model",
     )

@@ -25,7 +25,7 @@ _COUNTED = 16
 
 @dataclass(frozen=True)
 class StepTexts:
-    """Texts a step for one batch size, by number of negatives.
+    """Texts per step for one batch size, by number of negatives.
 
     Attributes:
         num_batches: Of one packing.
@@ -103,7 +103,12 @@ class DryRun:
         return int(self.packer.composition.rows_taken(self.packer.pools.rows).sum())
 
     def count(self, batch_size: int, ks: Sequence[int]) -> StepTexts | None:
-        """Texts a step of one batch size; None where no batch can be filled."""
+        """Texts per step of one batch size; None where no batch can be filled.
+
+        Args:
+            batch_size: Rows per step.
+            ks: Numbers of negatives per row, rising.
+        """
         rows_PB = self._assign(batch_size)
         if not len(rows_PB):
             return None
@@ -111,8 +116,8 @@ class DryRun:
             np.linspace(0, len(rows_PB) - 1, min(_COUNTED, len(rows_PB))).astype(int)
         )
         counts = [self._count(rows_PB[number], ks) for number in chosen]
-        found = _collected(len(rows_PB), ks, counts, "dry run")
-        return replace(found, bounded=self.packer is None)
+        texts = _collected(len(rows_PB), ks, counts, "dry run")
+        return replace(texts, bounded=self.packer is None)
 
     def _assign(self, batch_size: int) -> NDArray[np.int64]:
         store = self.store

@@ -1,6 +1,6 @@
 """The closest of passages that come in blocks and are not kept.
 
-Shape letters: Q queries, P passages of a block, K hits a query, D dimensions.
+Shape letters: Q queries, P passages of a block, K hits per query, D dimensions.
 """
 
 import numpy as np

@@ -25,7 +25,7 @@ class EvaluateConfig(SourceFields, StageConfig):
     )
     dims: tuple[int, ...] = option(
         (),
-        "Also the first so many dimensions of the embeddings, as in 64,128.",
+        "Also evaluate the first dimensions of the embeddings, as in 64,128.",
         "evaluations",
         minimum=1,
         group="Models",
@@ -41,7 +41,9 @@ class EvaluateConfig(SourceFields, StageConfig):
     seed: int = option(
         42, "Seed of intervals and of the paired test.", "evaluations", minimum=0, group="Output"
     )
-    encode_batch_size: int = option(256, "Texts a forward pass.", minimum=1, group="Where it runs")
+    encode_batch_size: int = option(
+        256, "Texts per forward pass.", minimum=1, group="Where it runs"
+    )
     device: str | None = option(
         None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
     )

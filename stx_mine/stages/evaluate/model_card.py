@@ -242,7 +242,7 @@ def _of_log(model: Manifest) -> str:
 
 
 def _rows_of_metrics(rows: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
-    """A table with a row a model and a column a number."""
+    """A table with a row per model and a column per number."""
     found = {when: row for when, row in rows.items() if row}
     values = [item for row in found.values() for item in row.items()]
     metrics = list(dict.fromkeys(name for name, value in values if isinstance(value, float)))

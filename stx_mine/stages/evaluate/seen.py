@@ -13,13 +13,13 @@ from stx_mine.store.texts import TextStore
 _ROWS = 65_536
 
 
-def seen_queries(store: TextStore, groups: TextGroups, found: Ingested) -> NDArray[np.bool_]:
+def seen_queries(store: TextStore, groups: TextGroups, held_out: Ingested) -> NDArray[np.bool_]:
     """Queries that the training pairs of a run know, by their text or by a positive.
 
     Args:
         store: Texts and pairs of the run; all its pairs count as trained on.
         groups: Their groups.
-        found: The held-out data.
+        held_out: The held-out data.
 
     Returns:
         Bool (queries with a relevant passage,): whether a relevant passage of the query is of the
@@ -27,10 +27,10 @@ def seen_queries(store: TextStore, groups: TextGroups, found: Ingested) -> NDArr
     """
     known_queries = np.unique(groups.queries[store.pair_query_ids])
     known_positives = np.unique(groups.passages[store.pair_passage_ids])
-    asked, rows = np.unique(found.pairs[:, 0], return_inverse=True)
-    seen = np.isin(_groups(store, groups, found.queries.digests), known_queries)[asked]
-    positives = np.isin(_groups(store, groups, found.passages.digests), known_positives)
-    seen[rows[positives[found.pairs[:, 1]]]] = True
+    asked, rows = np.unique(held_out.pairs[:, 0], return_inverse=True)
+    seen = np.isin(_groups(store, groups, held_out.queries.digests), known_queries)[asked]
+    positives = np.isin(_groups(store, groups, held_out.passages.digests), known_positives)
+    seen[rows[positives[held_out.pairs[:, 1]]]] = True
     return seen
 
 

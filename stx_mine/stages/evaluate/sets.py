@@ -17,12 +17,12 @@ class EvaluationSet:
     Attributes:
         name: Its name in logs and reports: of the file or folder.
         texts: Distinct texts of each role, by id.
-        found: The pairs that are relevant.
+        relevant: The pairs, with the numbering of their texts.
     """
 
     name: str
     texts: dict[Role, pa.ChunkedArray]
-    found: Ingested
+    relevant: Ingested
 
 
 def read_evaluation_set(name: str, source: PairSource) -> EvaluationSet:
@@ -31,12 +31,12 @@ def read_evaluation_set(name: str, source: PairSource) -> EvaluationSet:
     Raises:
         InputError: No pair is left, or qrels name unknown ids.
     """
-    found = read_source(source)
+    relevant = read_source(source)
     texts: dict[Role, pa.ChunkedArray] = {
-        "query": distinct_texts(source.queries(), found.queries),
-        "passage": distinct_texts(source.passages(), found.passages),
+        "query": distinct_texts(source.queries(), relevant.queries),
+        "passage": distinct_texts(source.passages(), relevant.passages),
     }
-    return EvaluationSet(name, texts, found)
+    return EvaluationSet(name, texts, relevant)
 
 
 def distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:

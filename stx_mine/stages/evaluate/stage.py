@@ -1,46 +1,41 @@
 """Evaluate: models on held-out pairs by exact search, with intervals and paired tests."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from stx_mine.core.ragged import ragged_sets
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.models.encoder import SentenceTransformerEncoder
-from stx_mine.models.tokenise import Role
 from stx_mine.settings import key_fields
 from stx_mine.stages.embed.config import DEFAULT_MODEL
-from stx_mine.stages.evaluate.block_top import BlockTop
 from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
+from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
+from stx_mine.stages.evaluate.counts import OverviewCounts
 from stx_mine.stages.evaluate.model_card import renew_cards
+from stx_mine.stages.evaluate.model_metrics import evaluate_dims
+from stx_mine.stages.evaluate.report import evaluation_report, overview_report
 from stx_mine.stages.evaluate.results import (
     QUERIES,
     RESULTS,
-    Scored,
-    metric_summaries,
-    overview_lines,
-    overview_of,
+    Overview,
     query_table,
-    result_lines,
+    read_summary,
     write_query_table,
+    write_summary,
 )
 from stx_mine.stages.evaluate.seen import seen_queries
 from stx_mine.stages.evaluate.sets import read_evaluation_set
-from stx_mine.stages.ingest.pairs import Ingested
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
-from stx_mine.store.files import read_json, write_json
+from stx_mine.store.files import read_json
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.report import StageReport, make_report
+from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ, stored_sources
 from stx_mine.store.texts import TextStore
 
-_ENCODE_ROWS, _DEPTH = 65_536, 100
 _OVERVIEW = "overview"
 
 
@@ -83,8 +78,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
             skipped = artifact.done
             if not skipped:
                 _evaluate_data(config, artifact, source, encoders, known, prompts)
-            lines = result_lines(artifact.result)
-            reports.append(make_report(artifact, lines, warnings, skipped=skipped))
+            reports.append(evaluation_report(artifact, config.source, warnings, skipped))
         renew_cards(run)
         return reports[0] if len(reports) == 1 else _overview(config, run, list(sources), reports)
 
@@ -133,53 +127,47 @@ def _evaluate_data(
     """Make the evaluation of one data set."""
     artifact.begin([RESULTS, QUERIES])
     data = read_evaluation_set(artifact.folder.name, source)
-    found = data.found
+    relevant = data.relevant
     scored = [
         Scored(one.name, dims, metrics)
         for one in encoders
         for dims, metrics in evaluate_dims(
-            one, data.texts, found, config.device, prompts, config.dims
+            one, data.texts, relevant, config.device, prompts, config.dims
         ).items()
     ]
     seen = None
     if known:
         groups = TextGroups.open(known["groups"])
-        seen = seen_queries(TextStore.open(known["texts"]), groups, found)
-    write_json(artifact.folder / RESULTS, metric_summaries(scored, seen, config.seed))
-    asked = np.unique(found.pairs[:, 0])
-    originals = found.queries.original_ids.filter(pa.array(found.queries.first_rows()))
+        seen = seen_queries(TextStore.open(known["texts"]), groups, relevant)
+    write_summary(artifact.folder, metric_summaries(scored, seen, config.seed))
+    asked = np.unique(relevant.pairs[:, 0])
+    originals = relevant.queries.original_ids.filter(pa.array(relevant.queries.first_rows()))
     table = query_table(scored, asked, originals.take(pa.array(asked)), seen)
     write_query_table(artifact.folder / QUERIES, table)
-    artifact.finish([RESULTS, QUERIES], counts=found.counts)
+    artifact.finish([RESULTS, QUERIES], counts=relevant.counts)
 
 
 def _overview(
     config: EvaluateConfig, run: RunDir, names: list[str], parts: list[StageReport]
 ) -> StageReport:
     """Bring the results of several data sets together."""
-    manifests = [require(run, "evaluations", name) for name in names]
+    manifests = {name: require(run, "evaluations", name) for name in names}
     artifact = Artifact(
         run,
         "evaluations",
         config,
         fields={"data": names},
-        inputs={
-            f"evaluations/{name}": one.digest for name, one in zip(names, manifests, strict=True)
-        },
+        inputs={f"evaluations/{name}": part.digest for name, part in manifests.items()},
         view=True,
         subfolder=config.name or _OVERVIEW,
     )
     skipped = artifact.done
     if not skipped:
         artifact.begin([RESULTS])
-        results = {
-            name: read_json(one.folder / RESULTS)
-            for name, one in zip(names, manifests, strict=True)
-        }
-        write_json(artifact.folder / RESULTS, overview_of(results))
-        artifact.finish([RESULTS], counts={"data": len(names)})
-    lines = overview_lines(read_json(artifact.result.folder / RESULTS))
-    return make_report(artifact, lines, parts=tuple(parts), skipped=skipped)
+        summaries = {name: read_summary(part.folder) for name, part in manifests.items()}
+        Overview.of(summaries).write(artifact.folder)
+        artifact.finish([RESULTS], counts=OverviewCounts(data=len(names)))
+    return overview_report(artifact, parts, skipped)
 
 
 def _prompts(
@@ -209,64 +197,6 @@ def _prompts(
     return {}, [warning]
 
 
-def evaluate(
-    encoder: SentenceTransformerEncoder,
-    texts: dict[Role, pa.Array],
-    found: Ingested,
-    device: str | None = None,
-    prompts: Mapping[str, str | None] | None = None,
-) -> dict[str, NDArray[np.float64]]:
-    """Per-query metrics of one model.
-
-    Args:
-        encoder: The model.
-        texts: Distinct texts of each role, by id.
-        found: The pairs that are relevant.
-        device: Where the search runs.
-        prompts: Role -> prompt; the model's own where there is none.
-
-    Returns:
-        Metric -> float64 (queries with a relevant passage,).
-    """
-    return evaluate_dims(encoder, texts, found, device, prompts)[None]
-
-
-def evaluate_dims(
-    encoder: SentenceTransformerEncoder,
-    texts: dict[Role, pa.Array],
-    found: Ingested,
-    device: str | None = None,
-    prompts: Mapping[str, str | None] | None = None,
-    dims: Sequence[int] = (),
-) -> dict[int | None, dict[str, NDArray[np.float64]]]:
-    """Per-query metrics of one model, and of the first dimensions of its embeddings.
-
-    Every text is encoded once. Passages are encoded and searched a block at a time, so that memory
-    follows the block, the queries and the texts.
-
-    Args:
-        encoder: The model.
-        texts: Distinct texts of each role, by id.
-        found: The pairs that are relevant.
-        device: Where the search runs.
-        prompts: Role -> prompt; the model's own where there is none.
-        dims: Numbers of first dimensions; for cosine what is left is of unit length again.
-
-    Returns:
-        Number of dimensions (None: all) -> metric -> float64 (queries with a relevant passage,).
-    """
-    asked, rows = np.unique(found.pairs[:, 0], return_inverse=True)
-    relevant = ragged_sets(rows, found.pairs[:, 1], len(asked))
-    prompts, similarity = prompts or {}, encoder.similarity()
-    asked_texts = texts["query"].take(pa.array(asked))
-    queries_QD = np.concatenate([*_encoded(encoder, asked_texts, "query", prompts)])
-    tops = {dim: BlockTop(queries_QD[:, :dim], _DEPTH, similarity, device) for dim in (None, *dims)}
-    for block_PD in _encoded(encoder, texts["passage"], "passage", prompts):
-        for dim, top in tops.items():
-            top.offer(block_PD[:, :dim])
-    return {dim: retrieval_metrics(top.ids_QK, relevant) for dim, top in tops.items()}
-
-
 def read_results(run: RunDir, name: str) -> dict[str, dict[str, float]]:
     """Model -> metric -> mean, of a finished evaluation; of an overview over its data sets."""
     results = read_json(run.folder("evaluations") / name / RESULTS)
@@ -290,15 +220,3 @@ def _default_models(run: RunDir) -> list[str]:
             f"expected --models, found none, and {run.path} was embedded without a model; name one"
         )
     return models
-
-
-def _encoded(
-    encoder: SentenceTransformerEncoder,
-    texts: pa.ChunkedArray,
-    role: Role,
-    prompts: Mapping[str, str | None],
-) -> Iterator[NDArray[np.float32]]:
-    """Vectors of texts, a block of them at a time."""
-    for start in range(0, len(texts), _ENCODE_ROWS):
-        block = texts.slice(start, _ENCODE_ROWS).to_pylist()
-        yield encoder.encode(block, role, prompts.get(role))

@@ -20,7 +20,7 @@ class KeepBest(EarlyStoppingCallback):  # type: ignore[misc]
     """Early stopping that saves every new best, and no checkpoint at which it stops.
 
     A run that is resumed from a checkpoint trains at least one step, so a checkpoint of the step
-    that stopped would make it go on; from the one before it stops at the same step again.
+    that stopped would make it continue; from the one before it stops at the same step again.
     """
 
     def on_evaluate(
@@ -52,7 +52,7 @@ class KeepBest(EarlyStoppingCallback):  # type: ignore[misc]
 class LogWhatIsSaved(TrainerCallback):  # type: ignore[misc]
     """Log every step that is evaluated or saved, so that a resumed run logs what a whole one does.
 
-    The logged loss is the mean since the last logged step, or since training went on.
+    The logged loss is the mean since the last logged step, or since training was resumed.
     """
 
     def on_step_end(

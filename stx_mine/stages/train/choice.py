@@ -17,14 +17,14 @@ from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
 from stx_mine.stages.train.label_collator import LabelCollator
 from stx_mine.stages.train.losses.guide import Guide
-from stx_mine.stages.train.losses.library import LabelLoss, cached_mnr, gist
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
-from stx_mine.stages.train.losses.own import (
+from stx_mine.stages.train.losses.own_passages import (
     Metric,
     PackedKLLoss,
     PackedMarginMSELoss,
     PackedTripletLoss,
 )
+from stx_mine.stages.train.losses.sentence_transformers import LabelLoss, cached_mnr, gist
 from stx_mine.stages.train.row_collator import RowCollator
 from stx_mine.store.batches import BatchShard
 
@@ -146,10 +146,8 @@ def make_collator(
     guide: SentenceTransformer | None = None,
 ) -> BatchCollator:
     """The collator that gives the loss what it reads."""
-    shards, tokenise = (
-        [shard for packing in packings for shard in packing],
-        RememberingTokeniser(Tokeniser(model, config.pad_to)),
-    )
+    shards = [shard for packing in packings for shard in packing]
+    tokenise = RememberingTokeniser(Tokeniser(model, config.pad_to))
     if config.kind.labels:
         return LabelCollator(shards, tokenise)
     if config.kind.rows:
@@ -166,7 +164,7 @@ def make_collator(
     )
 
 
-def loss_counts(loss: nn.Module) -> dict[str, float]:
-    """What a loss counted while it trained."""
+def masked_by_guide(loss: nn.Module) -> float | None:
+    """Share in [0, 1] of all (row, passage) that the guide of a loss masked; None without one."""
     guide = loss.guide if isinstance(loss, PackedMNRLoss) else None
-    return {} if guide is None else {"masked_by_guide": guide.share_masked}
+    return None if guide is None else guide.share_masked

@@ -177,7 +177,7 @@ def other_right_anchors(
         anchors_B: int64 (B,) row -> distinct anchor.
         targets_B: int64 (B,) row -> distinct passage.
         ignored: int64 (2, n) pairs of a row and another passage that is right for its anchor.
-        own: The rows to look at.
+        own: The rows to take.
 
     Returns:
         int64 (2, m) pairs of a row (from 0 in `own`) and a distinct anchor, sorted by row.

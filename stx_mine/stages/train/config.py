@@ -256,7 +256,7 @@ class TrainConfig(StageConfig):
     )
     batch_tokens: int | None = option(
         None,
-        "Tokens that a transformer takes at one time (default: 2,048 on a CPU, 32,768 else).",
+        "Tokens per forward pass of a transformer (default: 2,048 on a CPU, 32,768 else).",
         minimum=1,
         group="Memory and speed",
     )
@@ -310,7 +310,7 @@ class TrainConfig(StageConfig):
     )
 
     def __post_init__(self) -> None:
-        """Check what one range alone cannot tell.
+        """Check what the range of one option does not cover.
 
         Raises:
             ConfigError: The loss lacks what it needs.

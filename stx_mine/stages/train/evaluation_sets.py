@@ -17,8 +17,8 @@ def open_evaluation_sets(config: TrainConfig) -> dict[str, PairSource]:
         InputError: A file, column or split is missing.
     """
     folders = [Path(path).is_dir() for path in config.evaluation]
-    _refuse_unheeded("split", config.evaluation_split, "BEIR folders", any(folders))
-    _refuse_unheeded("corpus", config.evaluation_corpus, "files of pairs", not all(folders))
+    _refuse_unused("split", config.evaluation_split, "BEIR folders", any(folders))
+    _refuse_unused("corpus", config.evaluation_corpus, "files of pairs", not all(folders))
     sources: dict[str, PairSource] = {}
     for path in config.evaluation:
         name = Path(path).name.split(".")[0]
@@ -41,8 +41,8 @@ def open_evaluation_sets(config: TrainConfig) -> dict[str, PairSource]:
     return sources
 
 
-def _refuse_unheeded(name: str, value: str | None, what: str, heeded: bool) -> None:
-    if value is not None and not heeded:
+def _refuse_unused(name: str, value: str | None, what: str, used: bool) -> None:
+    if value is not None and not used:
         raise ConfigError(
             f"--evaluation-{name} {value} fits {what} only, found none among --evaluation; leave "
             "it out"

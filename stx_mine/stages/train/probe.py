@@ -12,10 +12,11 @@ from transformers import PrinterCallback
 
 from stx_mine.errors import ConfigError
 from stx_mine.stages.train.batch_collator import BatchCollator
+from stx_mine.stages.train.evaluations import EvaluationPlan
+from stx_mine.stages.train.monitor import TrainingMonitor
 from stx_mine.stages.train.read_ahead import ReadAhead
-from stx_mine.stages.train.schedule import Schedule
-from stx_mine.stages.train.trainer import PackedTrainer, count_steps, row_numbers, trainer_arguments
-from stx_mine.stages.train.watch import EvaluationPlan, TrainingMonitor
+from stx_mine.stages.train.schedule import Schedule, count_steps
+from stx_mine.stages.train.trainer import PackedTrainer, row_numbers, trainer_arguments
 from stx_mine.store.batches import BatchShard
 
 _FACTORS = (1 / 3, 1.0, 3.0)
@@ -86,10 +87,11 @@ def probe(
     num_processes: int = 1,
     options: Mapping[str, Any] | None = None,
 ) -> Probe:
-    """Train with a third of the schedule's rate, with it and with three times it, each anew.
+    """Train with a third of the schedule's rate, with it, and with three times it, each anew.
 
-    Each is a run in small: it warms up and falls as the schedule does, within its few steps. What
-    judges is the mean loss of the last batches of the packing, which share no row with the first.
+    Each is a short run: its rate warms up and falls as the schedule does, within its few steps.
+    What decides is the mean loss of the last batches of the packing, which share no row with the
+    first.
 
     Args:
         model: Has the same weights afterwards as before.
@@ -104,17 +106,16 @@ def probe(
         ConfigError: A packing has one batch only.
     """
     plan = plan_probe(packings, count_steps(packings, schedule.num_passes))
-    before = {name: one.detach().clone() for name, one in model.state_dict().items()}
+    before = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     losses = {}
     ahead = ReadAhead(collator, packings[0][0].batch_size)
     with TemporaryDirectory() as folder, ahead:
         for factor in (0.0, *_FACTORS):
             rate = factor * schedule.learning_rate
-            tried = replace(schedule, learning_rate=rate)
             arguments = trainer_arguments(
                 model,
                 packings,
-                tried,
+                replace(schedule, learning_rate=rate),
                 num_processes,
                 output_dir=folder,
                 max_steps=plan.num_steps,
@@ -125,23 +126,28 @@ def probe(
                 **(options or {}),
             )
             trainer = PackedTrainer(
-                watch=TrainingMonitor(EvaluationPlan(), collator),
+                monitor=TrainingMonitor(EvaluationPlan(), collator),
                 model=model,
                 args=arguments,
                 train_dataset=row_numbers(packings),
                 loss=loss,
                 data_collator=ahead,
             )
-            trainer.remove_callback(PrinterCallback)
-            if factor:
-                trainer.train()
-            model.eval()
-            ahead.settle()
-            losses[rate] = trainer.loss_of(plan.held_back)
+            losses[rate] = _loss_after(trainer, ahead, plan, trains=factor > 0)
             model.load_state_dict(before)
             model.zero_grad(set_to_none=True)
     untrained = losses.pop(0.0)
     return Probe(plan.num_steps, untrained, losses)
+
+
+def _loss_after(trainer: PackedTrainer, ahead: ReadAhead, plan: ProbePlan, trains: bool) -> float:
+    """The loss on the batches that judge, after the steps where it trains."""
+    trainer.remove_callback(PrinterCallback)
+    if trains:
+        trainer.train()
+    trainer.model.eval()
+    ahead.settle()
+    return trainer.loss_of(plan.held_back)
 
 
 def plan_probe(packings: Sequence[Sequence[BatchShard]], num_steps: int) -> ProbePlan:

@@ -1,7 +1,10 @@
-"""The schedule of a run: how many steps, how fast, how often it is looked at and saved."""
+"""The schedule of a run: how many steps, how fast, how often it is evaluated and saved."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.store.batches import BatchShard
 
 _EVALUATIONS, _LOG_LINES = 20, 100
 Shape = Literal["linear", "cosine", "constant"]
@@ -33,6 +36,23 @@ class Schedule:
     evaluation_steps: int | None = None
     patience: int = 0
 
+    @classmethod
+    def of(
+        cls, config: TrainConfig, packings: list[list[BatchShard]], learning_rate: float
+    ) -> "Schedule":
+        """The schedule that the config asks for, with the rate that was chosen."""
+        return cls(
+            num_passes=config.epochs or len(packings),
+            learning_rate=learning_rate,
+            warmup=config.warmup,
+            seed=config.seed,
+            checkpoint_steps=config.checkpoint_steps,
+            shape=config.schedule,
+            floor=config.floor,
+            evaluation_steps=config.evaluation_steps,
+            patience=config.patience,
+        )
+
     def scheduler(self) -> tuple[str, dict[str, Any]]:
         """Name and arguments of the scheduler of `transformers` that does it."""
         if self.shape == "constant":
@@ -55,3 +75,8 @@ class Schedule:
 def steps_between_lines(num_steps: int) -> int:
     """Steps from one line of the training log to the next in a run of `num_steps`."""
     return -(-num_steps // _LOG_LINES)
+
+
+def count_steps(packings: list[list[BatchShard]], num_passes: int) -> int:
+    """Steps of a run that reads packings `num_passes` times, one packing per pass."""
+    return sum(shard.num_batches for shard in packings[0]) * num_passes

@@ -29,10 +29,11 @@ from transformers import (
 from stx_mine.errors import ConfigError
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, reporters
+from stx_mine.stages.train.evaluations import BEST, EvaluationPlan
+from stx_mine.stages.train.monitor import TrainingMonitor, step_facts
 from stx_mine.stages.train.processes import average_gradients, mean_over_processes
 from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settle
-from stx_mine.stages.train.schedule import Schedule, steps_between_lines
-from stx_mine.stages.train.watch import BEST, EvaluationPlan, TrainingMonitor, step_facts
+from stx_mine.stages.train.schedule import Schedule, count_steps, steps_between_lines
 from stx_mine.store.batches import BatchShard
 
 _STATE, _TENSORBOARD = "trainer_state.json", "tensorboard"
@@ -45,9 +46,9 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
     pass for it; a packed batch takes several, some of them repeated within the backward pass.
     """
 
-    def __init__(self, *, watch: TrainingMonitor, **kwargs: Any) -> None:
-        super().__init__(evaluator=watch, **kwargs)
-        self.watch = watch
+    def __init__(self, *, monitor: TrainingMonitor, **kwargs: Any) -> None:
+        super().__init__(evaluator=monitor, **kwargs)
+        self.monitor = monitor
         self._facts: dict[str, Tensor | int] = {}
         self.control: TrainerControl
         self.accelerator.prepare_model = partial(
@@ -55,7 +56,7 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         )
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: its card would describe numbers of rows."""
+        """Adds no card: that of the library would describe numbers of rows."""
 
     def get_batch_sampler(self, *args: Any, **kwargs: Any) -> ForeseeingSampler:
         """The sampler of packed batches, which tells the collator what comes next."""
@@ -79,22 +80,22 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
             mean = mean_over_processes(facts["tokens"], self.args.device)
             facts["tokens"] = round(mean * self.args.world_size)
             logs = {**logs, **facts}
-            self.watch.logged(self.state.global_step, logs, self.control.should_evaluate)
+            self.monitor.logged(self.state.global_step, logs, self.control.should_evaluate)
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Look at the model, and let the callbacks judge; draws no random number."""
-        metrics = self.look()
+        """Measure the model and let the callbacks act on it; draws no random number."""
+        metrics = self.measure()
         handler = self.callback_handler
         self.control = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def look(self) -> dict[str, float]:
-        """Measure the model as it is, and log what is found."""
+    def measure(self) -> dict[str, float]:
+        """Measure the model as it is, and log the metrics."""
         self.model.eval()
-        held_back = self.watch.looks.held_back
+        held_back = self.monitor.plan.held_back
         loss = self.loss_of(held_back) if held_back else None
-        metrics = self.watch(self.model, steps=self.state.global_step, validation_loss=loss)
+        metrics = self.monitor(self.model, steps=self.state.global_step, validation_loss=loss)
         self.log(metrics)
         return metrics
 
@@ -108,18 +109,18 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         losses = []
         with torch.no_grad():
             for shard, number in batches:
-                inputs = self.watch.collator.collate(shard.batch(number), rank, size)
+                inputs = self.monitor.collator.collate(shard.batch(number), rank, size)
                 loss = self.compute_loss(self.model, self._prepare_inputs(inputs))
                 losses.append(mean_over_processes(loss.item(), self.args.device))
         return sum(losses) / len(losses)
 
     def _load_best_model(self) -> None:
-        # Theirs logs an error where that fails, and goes on with the last weights.
+        # Theirs logs an error where that fails, and continues with the last weights.
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
-class LookFirst(TrainerCallback):  # type: ignore[misc]
-    """Look at the model before the first step."""
+class MeasureFirst(TrainerCallback):  # type: ignore[misc]
+    """Measures the model before the first step."""
 
     def __init__(self, trainer: PackedTrainer) -> None:
         self.trainer = trainer
@@ -127,9 +128,9 @@ class LookFirst(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
     ) -> None:
-        """Look, unless training goes on from a checkpoint."""
+        """Measure, unless training continues from a checkpoint."""
         if state.global_step == 0:
-            self.trainer.look()
+            self.trainer.measure()
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,13 @@ def train(
     schedule: Schedule,
     folder: Path,
     num_processes: int = 1,
-    looks: EvaluationPlan | None = None,
+    plan: EvaluationPlan | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Train a model in place; go on from the last checkpoint in `folder` if there is one.
+    """Train a model in place; continue from the last checkpoint in `folder` if there is one.
 
     To the Trainer the whole run is one epoch: the sampler walks through all passes, so that a
-    resumed run goes on with the very next batch whatever wraps the sampler. Several processes
+    resumed run continues with the very next batch whatever wraps the sampler. Several processes
     share every batch, so that their number may change in between. Where there are evaluation
     sets, the weights of the best evaluation are those that the model has at the end.
 
@@ -171,27 +172,25 @@ def train(
         schedule: How long and how fast.
         folder: Where checkpoints go; only process 0 writes.
         num_processes: Processes that share every batch; their number divides the batch size.
-        looks: What to look at while it trains; None: nothing.
+        plan: What to measure while it trains; None: nothing.
         options: More keywords for the Trainer's arguments.
     """
-    looks = looks or EvaluationPlan()
-    watch = TrainingMonitor(looks, collator)
+    plan = plan or EvaluationPlan()
+    monitor = TrainingMonitor(plan, collator)
     checkpoint = last_checkpoint(folder)
     steps_done = _steps_done(Path(checkpoint) / _STATE) if checkpoint else 0
     num_steps = count_steps(packings, schedule.num_passes)
-    size = packings[0][0].batch_size
-    arguments = _arguments(
-        model, packings, schedule, folder, num_processes, looks.evaluates, options or {}
-    )
-    with ReadAhead(collator, size) as ahead:
+    with ReadAhead(collator, packings[0][0].batch_size) as ahead:
         callbacks: list[TrainerCallback] = [LogWhatIsSaved(), Settle(ahead)]
-        callbacks += reporters(looks.reporters, folder.parent / _TENSORBOARD, steps_done)
-        if looks.evaluates:
+        callbacks += reporters(plan.reporters, folder.parent / _TENSORBOARD, steps_done)
+        if plan.evaluates:
             callbacks.append(KeepBest(schedule.patience or num_steps + 1))
         trainer = PackedTrainer(
-            watch=watch,
+            monitor=monitor,
             model=model,
-            args=arguments,
+            args=_arguments(
+                model, packings, schedule, folder, num_processes, plan.evaluates, options or {}
+            ),
             train_dataset=row_numbers(packings),
             loss=loss,
             data_collator=ahead,
@@ -199,8 +198,8 @@ def train(
         )
         # The Trainer's log dicts are for the stage to report.
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(LookFirst(trainer))
-        watch.begin(steps_done, num_steps)
+        trainer.add_callback(MeasureFirst(trainer))
+        monitor.begin(steps_done, num_steps)
         trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
     state = trainer.state
@@ -212,11 +211,6 @@ def row_numbers(packings: list[list[BatchShard]]) -> Dataset:
     """The numbers of all rows, by which a sampler asks a collator for batches."""
     num_rows = sum(one.num_batches * one.batch_size for packing in packings for one in packing)
     return Dataset(pa.table({"row": np.arange(num_rows)}))
-
-
-def count_steps(packings: list[list[BatchShard]], num_passes: int) -> int:
-    """Steps of a run that reads so many packings."""
-    return sum(shard.num_batches for shard in packings[0]) * num_passes
 
 
 def _arguments(

@@ -33,7 +33,7 @@ OWNED: dict[str, str] = {
     **dict.fromkeys(("save_strategy", "save_total_limit", "save_only_model"), _FOLDER),
     **dict.fromkeys(("push_to_hub", "hub_token", "hub_model_id", "hub_strategy"), _FOLDER),
     **dict.fromkeys(("hub_private_repo", "hub_always_push", "hub_revision"), _FOLDER),
-    **dict.fromkeys(("resume_from_checkpoint", "ignore_data_skip"), "a run goes on by itself"),
+    **dict.fromkeys(("resume_from_checkpoint", "ignore_data_skip"), "a run continues by itself"),
     "save_steps": "give --checkpoint-steps",
     **dict.fromkeys(("num_train_epochs", "max_steps"), "give --epochs"),
     "learning_rate": "give --learning-rate",

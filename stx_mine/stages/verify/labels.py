@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.errors import InputError
-from stx_mine.stages.verify.core.batches import Violation, check_texts
+from stx_mine.stages.verify.core.batches import SHOWN_TEXT, Violation, check_texts
 from stx_mine.stages.verify.core.labels import check_label_batch
 from stx_mine.store.batches import POSITIVES, BatchShard, ragged_column
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import text_digests
 from stx_mine.store.labels import read_labels
 
-_SHOWN_TEXT = 60
-
 
 def check_label_packings(folder: Path, packings: list[list[BatchShard]]) -> Iterator[str]:
     """Say what is wrong in batches of the layout `labels`.
+
+    Args:
+        folder: The folder of the batches, with the tables that `pack` wrote beside them.
+        packings: Shards of each packing.
+
+    Yields:
+        A sentence per violation, in the order of the batches.
 
     Raises:
         InputError: What lies beside the shards is missing.
@@ -78,6 +83,6 @@ def _sentence(place: str, table: pa.Table, names: pa.ChunkedArray, violation: Vi
     holders = np.flatnonzero(np.isin(ids, violation.ids)).tolist()
     where = f" (rows {', '.join(map(str, holders))})" if holders else ""
     return (
-        f"{place} row {row}: {violation.what}{where}; text {text[:_SHOWN_TEXT]!r}, label {label} "
-        f"{name[:_SHOWN_TEXT]!r}"
+        f"{place} row {row}: {violation.what}{where}; text {text[:SHOWN_TEXT]!r}, label {label} "
+        f"{name[:SHOWN_TEXT]!r}"
     )

@@ -1,4 +1,4 @@
-"""Rows of others: files with columns of anchors, positives and negatives, read in one stream."""
+"""Rows that `pack` did not write: columns of anchors, positives, negatives, as one stream."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,19 +37,19 @@ class RowFiles:
         Raises:
             InputError: There is no file, a column is missing, or files differ in their columns.
         """
-        found = sorted(filter(is_column_file, path.rglob("*"))) if path.is_dir() else [path]
-        if not found:
+        paths = sorted(filter(is_column_file, path.rglob("*"))) if path.is_dir() else [path]
+        if not paths:
             raise InputError(
                 f"expected packed batches (epoch-000/train-*.parquet) or files of rows in {path}, "
                 "found neither; run `stx-mine pack`, or give the right folder"
             )
-        files = tuple(ColumnFile.open(one) for one in found)
+        files = tuple(map(ColumnFile.open, paths))
         columns = _columns(files[0], config)
         for file in files[1:]:
             missing = [name for name in columns if name not in file.columns]
             if missing:
                 raise InputError(
-                    f"expected the columns {', '.join(columns)} of {found[0]} in every file, "
+                    f"expected the columns {', '.join(columns)} of {paths[0]} in every file, "
                     f"{file.path} has no {missing[0]!r}; verify one of the files by its name"
                 )
         ignored = tuple(name for name in files[0].columns if name not in columns)
@@ -115,8 +115,8 @@ def _columns(file: ColumnFile, config: VerifyConfig) -> tuple[str, ...]:
         lists = [one for one, kind in kinds.items() if kind == "texts" and one.startswith("neg")]
         if lists:
             raise InputError(
-                f"expected a column a negative in {file.path}, found lists in {lists[0]!r}; write "
-                "each into a column of its own"
+                f"expected a column per negative in {file.path}, found lists in {lists[0]!r}; "
+                "write each into a column of its own"
             )
         named = [one for one in free if one == "negative" or one.startswith("negative_")]
         negatives = named or free

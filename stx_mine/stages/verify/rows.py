@@ -1,20 +1,19 @@
-"""Verify rows of others: which batches are clean, if rows [i * B, (i + 1) * B) are batch i."""
+"""Verify rows that `pack` did not write: which batches are clean.
+
+Rows [i * B, (i + 1) * B) are batch i.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import offsets_of
-from stx_mine.errors import ConfigError, InputError, ViolationError
-from stx_mine.stages.verify.config import VerifyConfig
+from stx_mine.stages.verify.core.batches import SHOWN_TEXT
 from stx_mine.stages.verify.core.rows import RULES, KnownPairs, Slot, broken_rules, slots_of
 from stx_mine.stages.verify.row_files import RowFiles
-from stx_mine.store.report import StageReport, percent
 
-SHOWN_TEXT = 60
 _Violation = tuple[int, str, tuple[Slot, ...]]
 
 
@@ -23,7 +22,8 @@ class RowSummary:
     """What was found; rows are counted over all files, and one row may break several rules.
 
     Attributes:
-        batch_size: Rows a batch.
+        batch_size: Rows per batch.
+        file_starts: int64 (files + 1,): the first row of each file, and the end.
         rows: All rows.
         batches: Batches, the last partial one among them.
         clean_batches: Batches in which no row breaks a rule.
@@ -34,6 +34,7 @@ class RowSummary:
     """
 
     batch_size: int
+    file_starts: NDArray[np.int64]
     rows: int = 0
     batches: int = 0
     clean_batches: int = 0
@@ -48,48 +49,20 @@ class RowSummary:
         return self.rows % self.batch_size
 
 
-def verify_rows(path: Path, config: VerifyConfig) -> StageReport:
-    """Check a file or folder of rows in the order in which they stand.
+def check_rows(files: RowFiles, batch_size: int, max_violations: int) -> RowSummary:
+    """Check every batch of rows in the order in which they stand.
 
-    Raises:
-        ConfigError: The batch size is missing.
-        InputError: A file or column is missing, or there is no row.
-        ViolationError: A batch is not clean; the first violations are named.
+    One pass reads the known pairs, another one the batches, one of them in memory at a time.
+
+    Args:
+        files: The rows.
+        batch_size: Rows per batch.
+        max_violations: Violations to keep in `first`.
     """
-    files = RowFiles.open(path, config)
-    if config.batch_size is None:
-        raise ConfigError(
-            f"--batch-size must say how many rows of {path} make a batch, found none; "
-            "give that of the trainer, as in --batch-size 256"
-        )
     starts, known = _known_pairs(files)
+    summary = RowSummary(batch_size, starts)
     if not starts[-1]:
-        raise InputError(f"expected rows in {path}, found none; give a file with at least one row")
-    summary = summarise_rows(files, known, config.batch_size, config.max_violations)
-    if summary.broken_rows:
-        lines = [*_rule_lines(summary), _read(files), *_partial(summary)]
-        named = "\n  ".join([*lines, *_sentences(files, starts, summary)])
-        raise ViolationError(f"{path}: {_state(summary)}:\n  {named}")
-    counts = {
-        "batches": summary.batches,
-        "rows": summary.rows,
-        "files": len(files.files),
-        "last_batch_rows": summary.last_rows,
-    }
-    return StageReport(
-        "verify",
-        counts,
-        (_state(summary), _read(files)),
-        _partial(summary),
-        folder=str(path if path.is_dir() else path.parent),
-    )
-
-
-def summarise_rows(
-    files: RowFiles, known: KnownPairs, batch_size: int, max_violations: int
-) -> RowSummary:
-    """Check every batch, a batch in memory at a time."""
-    summary = RowSummary(batch_size)
+        return summary
     for ids_BC in _batches(files, batch_size):
         broken = broken_rules(ids_BC, known)
         affected = np.logical_or.reduce(list(broken.values()))
@@ -153,53 +126,16 @@ def _first_violations(
     return list(found)[:room]
 
 
-def _state(summary: RowSummary) -> str:
-    return (
-        f"{summary.clean_batches:,} of {summary.batches:,} batches of {summary.batch_size:,} are "
-        f"clean, {percent(summary.broken_rows, summary.rows)} of {summary.rows:,} rows break a rule"
-    )
-
-
-def _rule_lines(summary: RowSummary) -> list[str]:
-    return [
-        f"{what}: {percent(summary.rows_by_rule[rule], summary.rows)} of the rows, "
-        f"in {summary.batches_by_rule[rule]:,} batches"
-        for rule, what in RULES.items()
-        if summary.rows_by_rule[rule]
-    ]
-
-
-def _partial(summary: RowSummary) -> tuple[str, ...]:
-    if not summary.last_rows:
-        return ()
-    return (
-        f"the last batch has {summary.last_rows:,} of {summary.batch_size:,} rows; it was checked "
-        "as it is, and a trainer may drop it",
-    )
-
-
-def _read(files: RowFiles) -> str:
-    anchor, positive, *negatives = files.columns
-    read = f"read anchor {anchor!r}, positive {positive!r}, " + (
-        f"negatives {', '.join(map(repr, negatives))}" if negatives else "no negatives"
-    )
-    ignored = f"; ignored {', '.join(map(repr, files.ignored))}" if files.ignored else ""
-    first, last = files.files[0].path.name, files.files[-1].path.name
-    several = f"; {len(files.files):,} files in order, {first} to {last}"
-    return read + ignored + (several if len(files.files) > 1 else "")
-
-
-def _sentences(files: RowFiles, starts: NDArray[np.int64], summary: RowSummary) -> Iterator[str]:
-    """The first violations by batch, file, rows and texts."""
-    yield "the first ones; batches count from 0, rows from 0 in their file:"
+def first_sentences(files: RowFiles, summary: RowSummary) -> Iterator[str]:
+    """The first violations by batch, file, rows and texts, a sentence each."""
     texts = files.texts(sorted({row for _, _, slots in summary.first for row, _ in slots}))
     for batch, rule, slots in summary.first:
         places, previous = [], -1
         for row, column in slots:
-            number = int(np.searchsorted(starts, row, side="right")) - 1
+            number = int(np.searchsorted(summary.file_starts, row, side="right")) - 1
             name = "" if number == previous else f"{files.files[number].path.name} "
             text = texts[row][column] or ""
             shown = f"{files.columns[column]} {text[:SHOWN_TEXT]!r}"
-            places.append(f"{name}row {row - starts[number]} {shown}")
+            places.append(f"{name}row {row - summary.file_starts[number]} {shown}")
             previous = number
         yield f"batch {batch}: {RULES[rule]}: {', '.join(places)}"

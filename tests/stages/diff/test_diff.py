@@ -314,7 +314,7 @@ def write_run(run, pairs, corpus, rng, per_pair, block):
     made_from = {"texts": texts.digest}
     embeddings = Artifact(RunDir(run), "embeddings", fields={}, inputs=made_from)
     embeddings.begin([])
-    embedded = embeddings.finish([], counts={}, extra={"model": "none"})
+    embedded = embeddings.finish([], counts={}, extra={"miner": "none"})
     made_from["embeddings"] = embedded.digest
     blocks = [
         np.arange(first, min(first + block, store.num_queries))
@@ -519,6 +519,45 @@ def test_another_model_and_another_round(small_input, small_run, tiny_transforme
     report = run_diff(DiffConfig(run_a=str(small_run), run_b=str(second)))
     assert f"  the model: package:wordllama in A, {tiny_transformer} in B" in report.lines
     assert any("B: no hit (positive " in line for line in report.lines)
+
+
+def test_embeddings_made_by_a_function_or_given_as_vectors(
+    small_input, small_run, tmp_path, monkeypatch
+):
+    """What made them is named as `embed` names it."""
+    (tmp_path / "encoder_of_lengths.py").write_text(
+        "import numpy as np\n"
+        "def embed(texts):\n"
+        "    return np.array([[len(one), one.count('a'), 1] for one in texts], np.float32)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    source = {
+        "pairs": str(small_input / "pairs.parquet"),
+        "corpus": str(small_input / "corpus.parquet"),
+    }
+    made, given = tmp_path / "made", tmp_path / "given"
+    by_function = run_embed(
+        EmbedConfig(run_dir=str(made), encoder="encoder_of_lengths:embed", **source)
+    )
+    mine(made, k=4, relative_margin=None)
+    vectors, rng = {}, np.random.default_rng(0)
+    for role, name in (("query", "queries"), ("passage", "passages")):
+        vectors[f"{role}_vectors"] = str(tmp_path / f"{name}.npy")
+        matrix = rng.standard_normal((by_function.counts[name], 8)).astype(np.float32)
+        np.save(vectors[f"{role}_vectors"], matrix)
+    by_vectors = run_embed(EmbedConfig(run_dir=str(given), **vectors, **source))
+    mine(given, k=4, relative_margin=None)
+    names = [
+        "encoder_of_lengths:embed",
+        f"{vectors['query_vectors']} and {vectors['passage_vectors']}",
+    ]
+    for name, report in zip(names, (by_function, by_vectors), strict=True):
+        assert f"embedded with {name} (" in report.lines[0]
+    assert diff(made, given)["models"] == {"a": names[0], "b": names[1]}
+    said = run_diff(DiffConfig(run_a=str(made), run_b=str(given))).lines
+    assert f"  the model: {names[0]} in A, {names[1]} in B" in said
+    said = run_diff(DiffConfig(run_a=str(small_run), run_b=str(made))).lines
+    assert f"  the model: package:wordllama in A, {names[0]} in B" in said
 
 
 def part_of_nl2bash(source, folder, rows):

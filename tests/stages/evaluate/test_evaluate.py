@@ -18,14 +18,16 @@ from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.search.exact import ExactSearcher
-from stx_mine.stages.evaluate import stage
+from stx_mine.stages.evaluate import model_metrics
 from stx_mine.stages.evaluate.block_top import BlockTop
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.metrics import METRICS, retrieval_metrics
 from stx_mine.stages.evaluate.core.resampling import bootstrap_intervals, randomisation_p_values
-from stx_mine.stages.evaluate.results import Scored, metric_summaries
+from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
+from stx_mine.stages.evaluate.model_metrics import evaluate, evaluate_dims
+from stx_mine.stages.evaluate.results import summary_json
 from stx_mine.stages.evaluate.seen import seen_queries
-from stx_mine.stages.evaluate.stage import evaluate, evaluate_dims, read_results, run_evaluate
+from stx_mine.stages.evaluate.stage import read_results, run_evaluate
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.stages.ingest.stage import run_ingest
@@ -109,7 +111,7 @@ def test_the_paired_test_finds_what_the_intervals_of_the_means_hide():
     base = np.random.default_rng(0).random(200)
     better = {metric: base + 0.01 for metric in METRICS}
     scored = [Scored("a", None, {metric: base for metric in METRICS}), Scored("b", None, better)]
-    found = metric_summaries(scored, None, seed=0)
+    found = summary_json(metric_summaries(scored, None, seed=0))
     one, two = (row["ndcg@10"] for row in found["scores"])
     assert one["low"] < two["mean"] < one["high"]
     (gap,) = found["differences"]
@@ -121,12 +123,13 @@ def test_the_paired_test_finds_what_the_intervals_of_the_means_hide():
 def test_parts_are_summarised_by_themselves():
     values = np.array([0.0, 0.2, 0.6, 1.0])
     scored = [Scored("a", None, {metric: values for metric in METRICS})]
-    found = metric_summaries(scored, np.array([True, False, False, True]), seed=0)
+    found = summary_json(metric_summaries(scored, np.array([True, False, False, True]), seed=0))
     means = {row["queries"]: row["mrr@10"]["mean"] for row in found["scores"]}
     assert means == pytest.approx({"all": 0.45, "seen": 0.5, "unseen": 0.4})
     assert found["seen_in_training"] == {"seen": 2, "unseen": 2}
     assert found["differences"] == []
-    assert [row["queries"] for row in metric_summaries(scored, np.ones(4, bool), 0)["scores"]] == [
+    found = summary_json(metric_summaries(scored, np.ones(4, bool), 0))
+    assert [row["queries"] for row in found["scores"]] == [
         "all",
         "seen",
     ]
@@ -137,7 +140,7 @@ def test_pairs_are_compared_at_equal_dimensions_and_each_model_with_its_own_pref
     scored = [Scored(name, dims, values) for name in "ab" for dims in (None, 8)]
     pairs = {
         (one["model"], one["dims"], one["other"], one["other_dims"])
-        for one in metric_summaries(scored, None, 0)["differences"]
+        for one in summary_json(metric_summaries(scored, None, 0))["differences"]
     }
     assert pairs == {
         ("a", 8, "a", None),
@@ -293,7 +296,7 @@ def found_and_texts(small_data, tmp_path):
 def test_a_prefix_is_cut_and_scaled_to_unit_length(found_and_texts, monkeypatch):
     found, texts = found_and_texts
     encoder = CountingEncoder.load("package:wordllama", "cpu", None, 256)
-    monkeypatch.setattr(stage, "_ENCODE_ROWS", 23)
+    monkeypatch.setattr(model_metrics, "_ENCODE_ROWS", 23)
     by_dims = evaluate_dims(encoder, texts, found, "cpu", dims=(3, 16))
     counts = {role: len(column) for role, column in texts.items()}
     assert encoder.encoded == counts, "every text is encoded once, whatever the dims"

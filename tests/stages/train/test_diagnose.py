@@ -9,16 +9,16 @@ import pytest
 from stx_mine.core.titles import TitleShares
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.stage import run_ingest
-from stx_mine.stages.train.diagnose import (
+from stx_mine.stages.train.core.diagnoses import (
     diagnose,
     falls,
-    measure_titles,
     over_fit,
     peak_in_warm_up,
     task_mismatch,
     title_like,
     uniform_drift,
 )
+from stx_mine.stages.train.diagnose import measure_titles
 from stx_mine.store.artifact import require
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore

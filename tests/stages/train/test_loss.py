@@ -19,7 +19,7 @@ from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own
 from stx_mine.stages.train.losses.embedding import embed
 from stx_mine.stages.train.losses.guide import Guidance
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
-from stx_mine.stages.train.losses.own import PackedTripletLoss
+from stx_mine.stages.train.losses.own_passages import PackedTripletLoss
 
 
 def naive(anchors, passages, targets, ignored, scale, weights=None, hardness=0.0, guidance=None):

@@ -27,8 +27,9 @@ from stx_mine.stages.train.losses.embedding import embed
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead
+from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.stage import run_train
-from stx_mine.stages.train.trainer import Schedule, train
+from stx_mine.stages.train.trainer import train
 from stx_mine.stages.train.trainer_options import (
     OWNED,
     refuse_arguments,

@@ -20,15 +20,15 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.core.learning_rate import default_learning_rate
+from stx_mine.stages.train.diagnose import diagnose_run
 from stx_mine.stages.train.evaluation_sets import read_evaluation_sets
-from stx_mine.stages.train.learning_rate import default_learning_rate
+from stx_mine.stages.train.evaluations import EvaluationPlan
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.probe import Probe, plan_probe, probe
-from stx_mine.stages.train.schedule import Schedule, steps_between_lines
+from stx_mine.stages.train.schedule import Schedule, count_steps, steps_between_lines
 from stx_mine.stages.train.stage import run_train
-from stx_mine.stages.train.trainer import count_steps, train
-from stx_mine.stages.train.training import diagnose_run
-from stx_mine.stages.train.watch import EvaluationPlan
+from stx_mine.stages.train.trainer import train
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.batches import list_packings
 from stx_mine.store.run_dir import RunDir
@@ -219,8 +219,8 @@ def train_with(run, folder, values, **changes):
         seen.append(fixed_weights(model))
         return {"dev": {"ndcg@10": values[next(calls)]}}
 
-    looks = EvaluationPlan(evaluates=True, path=folder / TRAINING_LOG, evaluate=evaluate)
-    trained = train(model, loss, packings, collator, schedule, folder / "checkpoints", 1, looks)
+    plan = EvaluationPlan(evaluates=True, path=folder / TRAINING_LOG, evaluate=evaluate)
+    trained = train(model, loss, packings, collator, schedule, folder / "checkpoints", 1, plan)
     return trained, seen, fixed_weights(model), read_log(folder / TRAINING_LOG)
 
 
@@ -275,11 +275,11 @@ def test_a_run_that_died_stops_at_the_same_step_with_the_same_best(packed_run, t
                 done = [one["step"] for one in read_log(path)]
                 return {"dev": {"ndcg@10": values[min(set(values) - set(done))]}}
 
-            looks = EvaluationPlan(evaluates=True, path=path, evaluate=evaluate)
+            plan = EvaluationPlan(evaluates=True, path=path, evaluate=evaluate)
             try:
                 results[name] = (
                     train(
-                        model, loss, packings, collator, schedule, folder / "checkpoints", 1, looks
+                        model, loss, packings, collator, schedule, folder / "checkpoints", 1, plan
                     ),
                     fixed_weights(model),
                     [without_time(one) for one in read_log(path)],

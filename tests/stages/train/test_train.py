@@ -20,11 +20,12 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
-from stx_mine.stages.train.learning_rate import default_learning_rate
+from stx_mine.stages.train.core.learning_rate import default_learning_rate
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
+from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.stage import run_train
-from stx_mine.stages.train.trainer import Schedule, train
+from stx_mine.stages.train.trainer import train
 from stx_mine.store.batches import list_packings
 
 

@@ -19,7 +19,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.core.rows import RULES, KnownPairs, broken_rules, slots_of
 from stx_mine.stages.verify.row_files import RowFiles
-from stx_mine.stages.verify.rows import summarise_rows
+from stx_mine.stages.verify.rows import check_rows
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.digests import text_numbers
 
@@ -78,9 +78,7 @@ def violation(path, batch_size):
 
 
 def summary_of(path, batch_size, max_violations=10):
-    files = RowFiles.open(path, VerifyConfig())
-    ids = np.concatenate([ids for _, ids in files.ids(2)])
-    return summarise_rows(files, KnownPairs(ids[:, 0], ids[:, 1]), batch_size, max_violations)
+    return check_rows(RowFiles.open(path, VerifyConfig()), batch_size, max_violations)
 
 
 def assert_counts(summary, rows, batch_size):

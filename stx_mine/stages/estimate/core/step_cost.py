@@ -1,6 +1,6 @@
 """What one training step costs: distinct texts, scores, memory; arithmetic on counts.
 
-Shape letters: B rows, A distinct anchors, M distinct passages, K negatives a row.
+Shape letters: B rows, A distinct anchors, M distinct passages, K negatives per row.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,8 +13,8 @@ _FLOAT, _PARAMETER, _TOKEN_ID = 4, 16, 8
 # Matrices of the shape of the embeddings that are alive at the end of the loss: as embedded, of
 # unit length, gathered or transposed, and the gradients of these three.
 _EMBEDDING_COPIES = 6
-# Bytes that a layer keeps for its gradient a token and hidden unit (Korthikanti et al. 2022 have 34
-# in half precision with masks of one byte), and a token, head and other token where attention
+# Bytes that a layer keeps for its gradient: per token and hidden unit (Korthikanti et al. 2022 have
+# 34 in half precision with masks of one byte), and per token, head and other token where attention
 # weights are kept.
 _LAYER, _ATTENTION = 66, 9
 
@@ -43,7 +43,7 @@ class Texts:
 def texts_by_k(
     anchors_B: NDArray[np.int64], positives_B: NDArray[np.int64], negatives_BK: NDArray[np.int64]
 ) -> list[Texts]:
-    """The texts of a batch with its first 0, 1, ... K negatives a row.
+    """The texts of a batch with its first 0, 1, ... K negatives per row.
 
     Args:
         anchors_B: int64 (B,) groups.
@@ -99,11 +99,11 @@ class Memory:
     """Bytes of one step, in float32, beside inputs, code and what allocators keep.
 
     Attributes:
-        parameters: Weights, gradients and two moments: 16 a parameter.
+        parameters: Weights, gradients and two moments: 16 per parameter.
         embeddings: 6 copies of all embeddings of the step: 24 x dim x texts.
-        activations: Transformers: 66 x hidden x layers a token of a mini-batch, and where attention
-            weights are kept 9 x heads x layers x its longest text a token; static models: 8 a
-            token of the step.
+        activations: Transformers: 66 x hidden x layers per token of a mini-batch, and where
+            attention weights are kept 9 x heads x layers x its longest text per token; static
+            models: 8 per token of the step.
         scores: Of a chunk of rows.
     """
 
@@ -143,8 +143,8 @@ def step_memory(
     tokens = texts.anchors * model.query_tokens + texts.passages * model.passage_tokens
     if model.layers:
         taken = max(min(batch_tokens, tokens), model.longest_tokens)
-        a_token = _LAYER * model.hidden + _ATTENTION * model.heads * model.longest_tokens
-        activations = taken * model.layers * a_token
+        per_token = _LAYER * model.hidden + _ATTENTION * model.heads * model.longest_tokens
+        activations = taken * model.layers * per_token
     else:
         activations = _TOKEN_ID * tokens
     # Own passages are gathered for every row of the chunk, forwards and for the gradient.

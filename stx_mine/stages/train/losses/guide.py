@@ -25,7 +25,7 @@ class Guidance(NamedTuple):
         rows_BD: Its embedding of each row's own text, of unit length.
         candidates_MD: Its embeddings of the distinct candidates, of unit length.
         margin: A candidate is masked where its cosine > that of the positive - margin.
-        tally: (2,) how many were masked, and looked at; counts on.
+        tally: (2,) how many were masked, and how many were scored, so far.
     """
 
     rows_BD: Tensor
@@ -68,7 +68,7 @@ class Guide:
         model: In evaluation mode; never trained.
         margin: As in `Guidance`.
         batch_tokens: Tokens that go through it at one time.
-        tally: int64 (2,) on the CPU: (row, candidate) that it masked, and all that it looked at.
+        tally: int64 (2,) on the CPU: (row, candidate) that it masked, and all that it scored.
     """
 
     model: SentenceTransformer

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from stx_mine.core.groups import Groups, members_of
 from stx_mine.core.ragged import Ragged, offsets_of
 
+# Characters of a text that a sentence about a violation shows.
+SHOWN_TEXT = 60
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -67,7 +70,7 @@ class _Keys:
             batch.known.values,
             batch.near.values,
         )
-        self._width = 1 + max(int(one.max(initial=0)) for one in everything)
+        self._width = 1 + max(int(ids.max(initial=0)) for ids in everything)
 
     def of(self, ragged: Ragged) -> NDArray[np.int64]:
         rows = np.repeat(np.arange(len(ragged)), ragged.lengths())

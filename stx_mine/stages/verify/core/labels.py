@@ -19,7 +19,7 @@ def check_label_batch(
     known: Ragged,
     texts_per_label: int,
 ) -> Iterator[Violation]:
-    """No text twice; two to M texts a label; no two labels that share a text or that a pair joins.
+    """No text twice; 2 to M texts per label; no two labels that share a text or that a pair joins.
 
     Args:
         text_ids: int64 (B,).

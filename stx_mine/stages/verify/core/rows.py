@@ -22,7 +22,7 @@ Slot = tuple[int, int]
 
 
 class KnownPairs:
-    """Every (anchor, positive) of the data, in at most 24 bytes a row."""
+    """Every (anchor, positive) of the data, in at most 24 bytes per row."""
 
     def __init__(self, anchors_N: NDArray[np.int64], positives_N: NDArray[np.int64]) -> None:
         """Collect pairs; those with a missing text are none.

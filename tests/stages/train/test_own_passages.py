@@ -16,7 +16,7 @@ from sentence_transformers.util import pairwise_cos_sim, pairwise_dot_score, pai
 from test_loss import ANCHORS, NEGATIVES, POSITIVES, TEXTS, gradient, packed
 
 from stx_mine.models.load import load_model
-from stx_mine.stages.train.losses.own import (
+from stx_mine.stages.train.losses.own_passages import (
     PackedKLLoss,
     PackedMarginMSELoss,
     PackedTripletLoss,

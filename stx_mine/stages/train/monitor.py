@@ -1,11 +1,8 @@
-"""Watch a run: what is measured while it trains, and what is written of it."""
+"""The monitor of a run: measures the model at evaluations, writes the training log."""
 
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,75 +10,47 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from stx_mine.stages.train.batch_collator import BatchCollator
-from stx_mine.stages.train.cosines import RowSample, measure_cosines
+from stx_mine.stages.train.cosines import measure_cosines
+from stx_mine.stages.train.evaluations import BEST, EvaluationPlan, mean_of_sets
 from stx_mine.stages.train.processes import of_first
-from stx_mine.store.batches import BatchShard
 from stx_mine.store.training_log import TrainingLog
-
-# Of these the mean over all sets decides which checkpoint is the best.
-BEST = "ndcg@10"
-# Name of a set -> metric -> value, of the model as it is now.
-Evaluate = Callable[[], dict[str, dict[str, float]]]
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """What there is to look at; the last three in process 0 only.
-
-    Attributes:
-        held_back: (shard, number within it) of batches that are not trained on.
-        evaluates: Whether process 0 has evaluation sets.
-        path: The training log.
-        sample: Rows whose cosines are measured.
-        evaluate: Evaluates on all sets; None where there are none.
-        batch_tokens: Tokens that go through the network at one time.
-        reporters: `tensorboard`, `wandb`: where else to log.
-    """
-
-    held_back: Sequence[tuple[BatchShard, int]] = ()
-    evaluates: bool = False
-    path: Path | None = None
-    sample: Sequence[RowSample] = ()
-    evaluate: Evaluate | None = None
-    batch_tokens: int = 2_048
-    reporters: tuple[str, ...] = ()
 
 
 class TrainingMonitor(BaseEvaluator):  # type: ignore[misc]
-    """Measures a model at evaluations, and writes the training log; one for each process."""
+    """Measures a model at evaluations and writes the training log; each process has one."""
 
-    def __init__(self, looks: EvaluationPlan, collator: BatchCollator) -> None:
-        """Watch a run whose batches, and those held back, the collator reads."""
+    def __init__(self, plan: EvaluationPlan, collator: BatchCollator) -> None:
+        """Monitor a run whose batches, and those held back, the collator reads."""
         super().__init__()
-        self.looks, self.collator = looks, collator
+        self.plan, self.collator = plan, collator
         self._log: TrainingLog | None = None
         self._line: dict[str, Any] = {}
 
     def begin(self, steps_done: int, num_steps: int) -> None:
         """Start the clock, after `steps_done` steps of `num_steps` that a checkpoint has."""
-        self._log = TrainingLog(self.looks.path, steps_done) if self.looks.path else None
+        self._log = TrainingLog(self.plan.path, steps_done) if self.plan.path else None
         kept = self._log.kept if self._log else []
         self._earlier = kept[-1]["seconds"] if kept else 0.0
         self._first_step, self._num_steps = steps_done, num_steps
         self._last_step = steps_done
         self._started = self._last_time = time.monotonic()
-        self._looking = 0.0
+        self._measuring = 0.0
 
     def logged(self, step: int, facts: dict[str, float], more_follows: bool) -> None:
-        """Take down a logged step; the line waits where an evaluation of it follows."""
+        """Record a logged step; its line is written later where an evaluation of it follows."""
         now = time.monotonic()
         steps = step - self._last_step
-        trained = now - self._last_time - self._looking
-        a_step = (now - self._started) / (step - self._first_step)
+        trained = now - self._last_time - self._measuring
+        per_step = (now - self._started) / (step - self._first_step)
         self._line = {
             "step": step,
             "seconds": self._seconds(),
             **facts,
             "samples_per_second": steps * self.collator.shards[0].batch_size / trained,
-            "eta_seconds": a_step * (self._num_steps - step),
+            "eta_seconds": per_step * (self._num_steps - step),
             **_peaks(),
         }
-        self._last_step, self._last_time, self._looking = step, now, 0.0
+        self._last_step, self._last_time, self._measuring = step, now, 0.0
         if not more_follows:
             self._write()
 
@@ -103,24 +72,24 @@ class TrainingMonitor(BaseEvaluator):  # type: ignore[misc]
             validation_loss: The loss on what is held back.
 
         Returns:
-            What was measured by name, as trackers show it; the metric that decides which
+            What was measured, by the names that trackers show; the metric that decides which
             checkpoint is the best is the same in all processes.
         """
         started = time.monotonic()
-        found: dict[str, Any] = {}
+        measured: dict[str, Any] = {}
         if validation_loss is not None:
-            found["validation_loss"] = validation_loss
-        if self.looks.sample:
-            found["cosine"] = measure_cosines(model, self.looks.sample, self.looks.batch_tokens)
-        if self.looks.evaluate:
-            found["evaluations"] = self.looks.evaluate()
-        self._line = {"step": steps, "seconds": self._seconds(), **self._line, **found}
+            measured["validation_loss"] = validation_loss
+        if self.plan.sample:
+            measured["cosine"] = measure_cosines(model, self.plan.sample, self.plan.batch_tokens)
+        if self.plan.evaluate:
+            measured["evaluations"] = self.plan.evaluate()
+        self._line = {"step": steps, "seconds": self._seconds(), **self._line, **measured}
         self._write()
-        metrics = flat(found)
-        if self.looks.evaluates:
-            own = mean_of_sets(found["evaluations"]) if self.looks.evaluate else None
+        metrics = flat(measured)
+        if self.plan.evaluates:
+            own = mean_of_sets(measured["evaluations"]) if self.plan.evaluate else None
             metrics[f"eval_{BEST}"] = of_first(own, model.device)
-        self._looking += time.monotonic() - started
+        self._measuring += time.monotonic() - started
         return metrics
 
     def _seconds(self) -> float:
@@ -132,30 +101,25 @@ class TrainingMonitor(BaseEvaluator):  # type: ignore[misc]
         self._line = {}
 
 
-def mean_of_sets(evaluations: dict[str, dict[str, float]], metric: str = BEST) -> float:
-    """The mean of a metric over evaluation sets."""
-    return sum(one[metric] for one in evaluations.values()) / len(evaluations)
-
-
-def flat(found: dict[str, Any]) -> dict[str, float]:
+def flat(measured: dict[str, Any]) -> dict[str, float]:
     """What was measured as one level of numbers, without deciles."""
     metrics = {}
-    if "validation_loss" in found:
-        metrics["eval_loss"] = found["validation_loss"]
-    for kind, one in found.get("cosine", {}).items():
+    if "validation_loss" in measured:
+        metrics["eval_loss"] = measured["validation_loss"]
+    for kind, one in measured.get("cosine", {}).items():
         metrics[f"eval_cosine_{kind}"] = one["mean"]
-    for name, values in found.get("evaluations", {}).items():
+    for name, values in measured.get("evaluations", {}).items():
         metrics |= {f"eval_{name}_{metric}": value for metric, value in values.items()}
     return metrics
 
 
 def step_facts(inputs: dict[str, Any]) -> dict[str, torch.Tensor | int]:
-    """What the batch of a step holds; tensors are left where they are, so that none waits.
+    """What the batch of a step holds; tensors stay on their device, so that nothing waits.
 
     Returns:
         `tokens` of this process; `slots` (anchors, positives and negatives of all rows) and
         `distinct` (distinct anchors and distinct passages) of the whole batch, where its label
-        tells (the library's losses over rows have none).
+        says so (the losses of sentence-transformers over rows have none).
     """
     label, tokens = inputs.get("label"), []
     for name, value in inputs.items():

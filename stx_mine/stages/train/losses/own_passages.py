@@ -1,7 +1,7 @@
-"""Losses of each row with its own passages: triplet, and two that distil the miner's scores.
+"""Losses over a row's own passages: triplet, and margin-mse and kl, which distil mined scores.
 
-A row has its positive and up to K negatives; what it lacks does not count. Each distinct passage of
-the batch is embedded once, whatever rows have it.
+A row has its positive and up to K negatives; a missing negative does not count. Each distinct
+passage of the batch is embedded once, whatever rows have it.
 
 Shape letters: B rows, A distinct anchors, M distinct passages, N = 1 + K, C rows of a chunk,
 D dimensions.

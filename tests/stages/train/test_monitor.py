@@ -24,11 +24,11 @@ from stx_mine.stages.train.cosines import (
     summary,
 )
 from stx_mine.stages.train.held_back import ReducedShard, hold_back, some_rows
+from stx_mine.stages.train.monitor import step_facts
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.stage import make_collator, make_loss, run_train
 from stx_mine.stages.train.trainer import train
-from stx_mine.stages.train.watch import step_facts
 from stx_mine.store.batches import BatchShard, list_packings, slot_text_ids
 from stx_mine.store.training_log import TRAINING_LOG, TrainingLog, read_log
 
@@ -146,7 +146,7 @@ def test_rows_that_are_held_back_stand_in_no_batch(packings):
 
 
 def test_rows_left_are_whole_shares_and_are_counted(packings):
-    kept = hold_back(packings, 0.25, num_shares=4)
+    kept = hold_back(packings, 0.25, num_ranks=4)
     sizes = [one.num_rows for packing in kept.packings for one in batches_of(packing)]
     assert all(size % 4 == 0 for size in sizes)
     assert min(sizes) < B

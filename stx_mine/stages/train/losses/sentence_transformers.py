@@ -1,4 +1,4 @@
-"""The losses of sentence-transformers that read packed batches: over labels, and over rows.
+"""Losses of sentence-transformers over packed batches: batch-* on labels, and two on rows.
 
 Those over labels get the embeddings of the whole batch, which several processes share. Those over
 rows embed every slot of every row themselves, whatever repeats, in one process.

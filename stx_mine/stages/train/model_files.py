@@ -1,0 +1,41 @@
+"""The files of the trained model, and the prompts that it has in them."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+
+from stx_mine.store.sources import SourceInfo, prompts_differ
+
+_SAVING = "saving"
+
+
+def name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:
+    """Leave the prompts of the sources in the model: its own where they agree, else by name."""
+    agree = not prompts_differ(sources)
+    for source in sources:
+        for role, name in (("query", "query"), ("passage", "document")):
+            prompt = source.prompts[role]
+            if prompt is not None:
+                model.prompts[name if agree else f"{source.name}-{name}"] = prompt
+
+
+def publish_model(model: SentenceTransformer, folder: Path) -> list[str]:
+    """Save a model beside, then move every file into its place.
+
+    Returns:
+        Paths below the folder, sorted.
+    """
+    saving = folder / _SAVING
+    shutil.rmtree(saving, ignore_errors=True)
+    # The library's card would describe numbers of rows.
+    model.save_pretrained(str(saving), create_model_card=False)
+    files = sorted(
+        path.relative_to(saving).as_posix() for path in saving.rglob("*") if path.is_file()
+    )
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (saving / name).replace(folder / name)
+    shutil.rmtree(saving)
+    return files

@@ -1,0 +1,79 @@
+"""The closing sentences of `train`."""
+
+from typing import Any
+
+from stx_mine.stages.pack.packings import MIN_STEPS
+from stx_mine.stages.train.counts import TrainCounts
+from stx_mine.stages.train.evaluations import BEST, BestEvaluation
+from stx_mine.store.artifact import Artifact
+from stx_mine.store.report import StageReport, make_report
+from stx_mine.store.training_log import TRAINING_LOG
+
+
+def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
+    """The report of a finished training.
+
+    Args:
+        artifact: The finished `model/`.
+        skipped: Whether it was finished before.
+    """
+    manifest = artifact.result
+    counts, extra = TrainCounts.read(manifest), manifest.extra
+    best = _best_evaluation(extra["evaluation"])
+    lines = [
+        f"{counts.steps:,} steps of {counts.batch_size:,} rows over {counts.passes} "
+        f"passes through {counts.packings} packings, {counts.seconds:.0f} s, processes: "
+        f"{counts.processes}",
+        f"learning rate {counts.learning_rate:.3g} ({extra['learning_rate_reason']})",
+        f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}"
+        f"{_evaluated(best, counts)}",
+        f"how it went is in {manifest.folder / TRAINING_LOG}",
+        f'load it with SentenceTransformer("{manifest.folder}")',
+    ]
+    if counts.masked_by_guide is not None:
+        lines.append(
+            f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
+        )
+    warnings = [*_few_steps(counts), *_no_gain(best), *extra["diagnoses"]]
+    return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _best_evaluation(content: dict[str, Any] | None) -> BestEvaluation | None:
+    return None if content is None else BestEvaluation(**content)
+
+
+def _evaluated(best: BestEvaluation | None, counts: TrainCounts) -> str:
+    """How the evaluations went, and whether they stopped the run, to end a sentence."""
+    if best is None:
+        return (
+            "; no evaluation data in training, so no early stopping: judge with `stx-mine evaluate`"
+        )
+    stopped = (
+        f"; stopped before step {counts.steps_planned:,}: no new best"
+        if counts.steps < counts.steps_planned
+        else ""
+    )
+    return (
+        f"; {BEST} on {', '.join(best.sets)}: {best.untrained:.4f} untrained, "
+        f"{best.best:.4f} at step {best.best_step:,} (the best, which is kept), "
+        f"{best.last:.4f} at the end{stopped}"
+    )
+
+
+def _few_steps(counts: TrainCounts) -> list[str]:
+    if counts.steps >= MIN_STEPS:
+        return []
+    return [
+        f"{counts.steps} steps are few; a smaller `pack --batch-size` or `--epochs "
+        f"{-(-MIN_STEPS * counts.passes // counts.steps)}` would make {MIN_STEPS} or more"
+    ]
+
+
+def _no_gain(best: BestEvaluation | None) -> list[str]:
+    """A warning where the best that was kept is no better than the untrained model."""
+    if best is None or best.best > best.untrained:
+        return []
+    return [
+        f"training never made {BEST} better: {best.best:.4f} at its best, "
+        f"{best.untrained:.4f} untrained; give a lower --learning-rate, or mend the data"
+    ]
