@@ -25,7 +25,7 @@ from stx_mine.pipeline import load_pipeline, load_sources
 from stx_mine.settings import flag
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
-from stx_mine.stages.evaluate.stage import read_results
+from stx_mine.stages.evaluate.results import read_results
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig

@@ -10,7 +10,8 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
-from stx_mine.stages.evaluate.stage import read_results, run_evaluate
+from stx_mine.stages.evaluate.results import read_results
+from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.index.stage import run_index
 from stx_mine.stages.mine.config import MineConfig

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stx_mine.stages.diff.counts import RowCounts, SharedCounts
+from stx_mine.stages.diff.counts import ComparedRows, SharedCounts
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Comparison:
     queries: SharedCounts
     passages: SharedCounts
     pairs: SharedCounts
-    rows: RowCounts
+    rows: ComparedRows
     negatives: SharedCounts
     overlap: PoolOverlap
     reasons: dict[str, dict[str, int]]

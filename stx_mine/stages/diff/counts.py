@@ -27,7 +27,7 @@ class SharedCounts(Counts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowCounts(SharedCounts):
+class ComparedRows(SharedCounts):
     """Pairs of both runs by where they are rows, and rows of both by their pools.
 
     `both` is the sum of the last four; the pairs of both runs are the sum of the first four.

@@ -13,7 +13,7 @@ from stx_mine.errors import ConfigError, InputError
 from stx_mine.stages.diff.comparison import Comparison, PoolOverlap, SettingDifference
 from stx_mine.stages.diff.config import DiffConfig
 from stx_mine.stages.diff.core.diff import REASONS, Changes, ChangeSample, compare_pools, explain
-from stx_mine.stages.diff.counts import RowCounts, SharedCounts
+from stx_mine.stages.diff.counts import ComparedRows, SharedCounts
 from stx_mine.stages.diff.examples import CHANGES, GAINED, LOST, examples_of
 from stx_mine.stages.diff.report import diff_report
 from stx_mine.stages.diff.sides import Matched, Side
@@ -117,7 +117,7 @@ def _comparison(config: DiffConfig, matched: Matched) -> Comparison:
         queries=matched.queries.counts(),
         passages=matched.passages.counts(),
         pairs=matched.num_pairs,
-        rows=RowCounts(
+        rows=ComparedRows(
             only_a=int((row_a & ~row_b).sum()),
             both=len(rows),
             only_b=int((row_b & ~row_a).sum()),

@@ -14,7 +14,7 @@ from stx_mine.stages.estimate.model_shape import model_shape, sample_texts
 from stx_mine.stages.estimate.report import estimate_report
 from stx_mine.stages.estimate.results import Cell, Estimate
 from stx_mine.stages.estimate.step_costs import StepCosts
-from stx_mine.stages.estimate.step_texts import DryRun, count_batches
+from stx_mine.stages.estimate.step_texts import TrialPacking, count_batches
 from stx_mine.stages.estimate.step_time import time_step
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
@@ -110,7 +110,7 @@ def _estimate(
     asked = _asked(config, counted_in.get("negatives"), packings)
     ks = sorted({*_GRID_KS, asked.k})
     negatives, embeddings = (counted_in.get(name) for name in ("negatives", "embeddings"))
-    dry_run = DryRun.open(config.run_dir, store, groups, negatives, embeddings, ks[-1])
+    dry_run = TrialPacking.open(config.run_dir, store, groups, negatives, embeddings, ks[-1])
     model = load_model(model_name, config.device, max_length)
     sample: dict[Role, list[str]] = {
         "query": sample_texts(store.queries.column("text")),
@@ -143,7 +143,7 @@ def _estimate(
     )
 
 
-def _cells(asked: "_Asked", dry_run: DryRun, costs: StepCosts, ks: list[int]) -> list[Cell]:
+def _cells(asked: "_Asked", dry_run: TrialPacking, costs: StepCosts, ks: list[int]) -> list[Cell]:
     """The cells of all batch sizes that can be filled.
 
     Raises:

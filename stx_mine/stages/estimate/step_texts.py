@@ -60,7 +60,7 @@ def count_batches(packings: list[list[BatchShard]]) -> StepTexts:
 
 
 @dataclass(frozen=True)
-class DryRun:
+class TrialPacking:
     """Packs by policy merge without writing, as `pack` would.
 
     Attributes:
@@ -84,7 +84,7 @@ class DryRun:
         negatives: Manifest | None,
         embeddings: Manifest | None,
         deepest: int,
-    ) -> "DryRun":
+    ) -> "TrialPacking":
         """Read pools of `deepest` negatives, from the hits where mine kept fewer."""
         if negatives is None or embeddings is None:
             return cls(store, groups, None, np.empty((store.num_pairs, 0), np.int32))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stx_mine.stages.evaluate.core.metrics import METRICS
 from stx_mine.stages.evaluate.core.summaries import Difference, Score, Scored, Summary
 from stx_mine.store.files import atomic, read_json, write_json
+from stx_mine.store.run_dir import RunDir
 
 RESULTS, QUERIES = "results.json", "queries.parquet"
 INTERVAL = "percentile bootstrap over queries, paired for differences"
@@ -153,3 +154,9 @@ def write_query_table(path: Path, table: pa.Table) -> None:
     """Write per-query values atomically."""
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def read_results(run: RunDir, name: str) -> dict[str, dict[str, float]]:
+    """Model -> metric -> mean, of a finished evaluation; of an overview over its data sets."""
+    results = read_json(run.folder("evaluations") / name / RESULTS)
+    return dict(results["models"])

@@ -1,7 +1,6 @@
 """Evaluate: models on held-out pairs by exact search, with intervals and paired tests."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +26,8 @@ from stx_mine.stages.evaluate.results import (
     write_summary,
 )
 from stx_mine.stages.evaluate.seen import seen_queries
-from stx_mine.stages.evaluate.sets import read_evaluation_set
+from stx_mine.stages.evaluate.sets import named_data, read_evaluation_set
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
-from stx_mine.store.files import read_json
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
@@ -53,7 +51,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
         raise ConfigError("expected DATA, found none; name held-out pairs or a BEIR folder")
     run = RunDir(config.run_dir)
     sources = {
-        name: PairSource.open(path, config, "test") for name, path in _named_data(config).items()
+        name: PairSource.open(path, config, "test") for name, path in named_data(config).items()
     }
     with run.lock(begins=True):
         encoders = [
@@ -81,29 +79,6 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
             reports.append(evaluation_report(artifact, config.source, warnings, skipped))
         renew_cards(run)
         return reports[0] if len(reports) == 1 else _overview(config, run, list(sources), reports)
-
-
-def _named_data(config: EvaluateConfig) -> dict[str, str]:
-    """Name of the evaluation -> path of its data.
-
-    Raises:
-        ConfigError: Two evaluations have one name.
-    """
-    if len(config.data) == 1 and config.name is not None:
-        return {config.name: config.data[0]}
-    named: dict[str, str] = {}
-    taken = {config.name or _OVERVIEW} if len(config.data) > 1 else set()
-    for path in config.data:
-        name = Path(path).name.split(".")[0]
-        if name in taken:
-            raise ConfigError(
-                f"expected data sets of different names, found {name!r} twice ({path}; the "
-                f"overview of several is named {config.name or _OVERVIEW!r}); evaluate one of them "
-                "by itself with --name"
-            )
-        taken.add(name)
-        named[name] = path
-    return named
 
 
 def _refuse_dims(dims: tuple[int, ...], encoders: list[SentenceTransformerEncoder]) -> None:
@@ -195,12 +170,6 @@ def _prompts(
         "those of each model; give --source NAME for the prompts of one"
     )
     return {}, [warning]
-
-
-def read_results(run: RunDir, name: str) -> dict[str, dict[str, float]]:
-    """Model -> metric -> mean, of a finished evaluation; of an overview over its data sets."""
-    results = read_json(run.folder("evaluations") / name / RESULTS)
-    return dict(results["models"])
 
 
 def _default_models(run: RunDir) -> list[str]:

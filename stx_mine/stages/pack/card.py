@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stx_mine.stages.pack.config import PackConfig
-from stx_mine.stages.pack.counts import SourceCounts
+from stx_mine.stages.pack.counts import PackedSource
 from stx_mine.store.batches import LANGUAGE, PASSAGE_LANGUAGES, SCORES, TEXTS
 
 
@@ -30,7 +30,7 @@ class BatchFacts:
     rows: int
     model: str
     columns: list[str]
-    sources: dict[str, SourceCounts]
+    sources: dict[str, PackedSource]
     languages: bool
 
 

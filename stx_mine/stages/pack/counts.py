@@ -7,7 +7,7 @@ from stx_mine.store.counts import Counts
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceCounts:
+class PackedSource:
     """The part of one source in a packing.
 
     Attributes:
@@ -68,6 +68,6 @@ class PackCounts(Counts):
         assert self.rows_in == self.rows_packed + self.rows_left_out
 
     @property
-    def by_source(self) -> dict[str, SourceCounts]:
+    def by_source(self) -> dict[str, PackedSource]:
         """Name -> counts of each source."""
-        return {name: SourceCounts(**counts) for name, counts in self.sources.items()}
+        return {name: PackedSource(**counts) for name, counts in self.sources.items()}

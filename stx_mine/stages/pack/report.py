@@ -3,7 +3,7 @@
 from typing import Any
 
 from stx_mine.stages.pack.config import PackConfig
-from stx_mine.stages.pack.counts import PackCounts, SourceCounts
+from stx_mine.stages.pack.counts import PackCounts, PackedSource
 from stx_mine.stages.pack.dry_run import DryRun
 from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS
 from stx_mine.store.artifact import Artifact
@@ -49,7 +49,7 @@ def pack_report(artifact: Artifact, config: PackConfig, skipped: bool = False) -
     return make_report(artifact, lines, warnings, skipped=skipped)
 
 
-def _source_line(name: str, counts: SourceCounts) -> str:
+def _source_line(name: str, counts: PackedSource) -> str:
     least, most = counts.rows_a_batch
     left = ", ".join(f"{why} {n:,}" for why, n in counts.rows_left_out.items() if n)
     return (

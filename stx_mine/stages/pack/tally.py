@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.core.assign import Assignment
-from stx_mine.stages.pack.counts import PackCounts, SourceCounts
+from stx_mine.stages.pack.counts import PackCounts, PackedSource
 from stx_mine.stages.pack.shards import hash_seed
 
 
@@ -39,7 +39,7 @@ def count_packings(packer: Packer, packings: list[Assignment]) -> PackCounts:
     )
 
 
-def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, SourceCounts]:
+def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, PackedSource]:
     """Of each source: its rows, those in a packing, why others are not, and its batches."""
     sources = packer.store.sources
     if sources is None:
@@ -50,7 +50,7 @@ def _source_counts(packer: Packer, rows_PB: NDArray[np.int64]) -> dict[str, Sour
         in_batch_P = (numbers[rows_PB] == source).sum(1)
         packed = int(in_batch_P.sum())
         batches_P = in_batch_P[in_batch_P > 0]
-        counts[name] = SourceCounts(
+        counts[name] = PackedSource(
             rows_in=int(sizes[source]),
             rows_packed=packed,
             rows_left_out={

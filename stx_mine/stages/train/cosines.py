@@ -20,7 +20,7 @@ from stx_mine.stages.train.held_back import some_rows
 from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed
 from stx_mine.store.batches import BatchShard, negative_columns, ragged_column, slot_text_ids
 
-KINDS = ("positive", "hard", "random")
+PASSAGE_KINDS = ("positive", "hard", "random")
 _BATCHES, _MOST_ROWS, _FEWEST_ROWS = 4, 256, 16
 # A forward pass is about a third of a training step, so this share of its rows is 2% of its work.
 _SHARE_OF_ROWS = 0.06
@@ -72,7 +72,7 @@ class RowSample:
         return cls(features, anchors[0], passages, random)
 
     def cosines(self, anchors_AD: torch.Tensor, passages_MD: torch.Tensor) -> list[NDArray[Any]]:
-        """float32 values of each of `KINDS`, flat.
+        """float32 values of each of `PASSAGE_KINDS`, flat.
 
         Args:
             anchors_AD: (A, D) embeddings of the distinct anchors, of any length.
@@ -130,7 +130,7 @@ def measure_cosines(
         sample: The rows.
         batch_tokens: Tokens that go through the network at one time.
     """
-    found: list[list[NDArray[Any]]] = [[] for _ in KINDS]
+    found: list[list[NDArray[Any]]] = [[] for _ in PASSAGE_KINDS]
     with torch.no_grad():
         for rows in sample:
             anchors, passages = (
@@ -139,7 +139,7 @@ def measure_cosines(
             )
             for kind, values in zip(found, rows.cosines(anchors, passages), strict=True):
                 kind.append(values)
-    together = {kind: np.concatenate(one) for kind, one in zip(KINDS, found, strict=True)}
+    together = {kind: np.concatenate(one) for kind, one in zip(PASSAGE_KINDS, found, strict=True)}
     return {kind: summary(values) for kind, values in together.items() if len(values)}
 
 

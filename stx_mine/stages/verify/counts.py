@@ -23,7 +23,7 @@ class VerifyCounts(Counts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowCounts(Counts):
+class VerifiedRows(Counts):
     """What was checked in rows that `pack` did not write.
 
     Attributes:

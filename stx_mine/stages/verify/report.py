@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from stx_mine.stages.verify.core.rows import RULES
-from stx_mine.stages.verify.counts import RowCounts, VerifyCounts
+from stx_mine.stages.verify.core.rows import ROW_RULES
+from stx_mine.stages.verify.counts import VerifiedRows, VerifyCounts
 from stx_mine.stages.verify.row_files import RowFiles
 from stx_mine.stages.verify.rows import RowSummary
 from stx_mine.store.report import StageReport, percent
@@ -37,7 +37,7 @@ def batches_violated(folder: Path, violations: list[str], max_violations: int) -
 
 def rows_report(path: Path, files: RowFiles, summary: RowSummary) -> StageReport:
     """The report of rows in which every batch is clean."""
-    counts = RowCounts(
+    counts = VerifiedRows(
         batches=summary.batches,
         rows=summary.rows,
         files=len(files.files),
@@ -85,7 +85,7 @@ def _rule_lines(summary: RowSummary) -> list[str]:
     return [
         f"{what}: {percent(summary.rows_by_rule[rule], summary.rows)} of the rows, "
         f"in {summary.batches_by_rule[rule]:,} batches"
-        for rule, what in RULES.items()
+        for rule, what in ROW_RULES.items()
         if summary.rows_by_rule[rule]
     ]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import offsets_of
 from stx_mine.stages.verify.core.batches import SHOWN_TEXT
-from stx_mine.stages.verify.core.rows import RULES, KnownPairs, Slot, broken_rules, slots_of
+from stx_mine.stages.verify.core.rows import ROW_RULES, KnownPairs, Slot, broken_rules, slots_of
 from stx_mine.stages.verify.row_files import RowFiles
 
 _Violation = tuple[int, str, tuple[Slot, ...]]
@@ -39,8 +39,8 @@ class RowSummary:
     batches: int = 0
     clean_batches: int = 0
     broken_rows: int = 0
-    rows_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
-    batches_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
+    rows_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROW_RULES, 0))
+    batches_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROW_RULES, 0))
     first: list[_Violation] = field(default_factory=list)
 
     @property
@@ -138,4 +138,4 @@ def first_sentences(files: RowFiles, summary: RowSummary) -> Iterator[str]:
             shown = f"{files.columns[column]} {text[:SHOWN_TEXT]!r}"
             places.append(f"{name}row {row - summary.file_starts[number]} {shown}")
             previous = number
-        yield f"batch {batch}: {RULES[rule]}: {', '.join(places)}"
+        yield f"batch {batch}: {ROW_RULES[rule]}: {', '.join(places)}"

@@ -25,9 +25,9 @@ from stx_mine.stages.evaluate.core.metrics import METRICS, retrieval_metrics
 from stx_mine.stages.evaluate.core.resampling import bootstrap_intervals, randomisation_p_values
 from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
 from stx_mine.stages.evaluate.model_metrics import evaluate, evaluate_dims
-from stx_mine.stages.evaluate.results import summary_json
+from stx_mine.stages.evaluate.results import read_results, summary_json
 from stx_mine.stages.evaluate.seen import seen_queries
-from stx_mine.stages.evaluate.stage import read_results, run_evaluate
+from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.stages.ingest.stage import run_ingest

@@ -16,7 +16,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.cosines import (
-    KINDS,
+    PASSAGE_KINDS,
     RowSample,
     measure_cosines,
     rows_to_sample,
@@ -73,7 +73,7 @@ def slow_cosines(table, model, rows):
         for place, group in enumerate(row["negative_ids"]):
             texts[group] = row[f"negative_{place + 1}"]
     passages = {group: unit(text, "passage") for group, text in texts.items()}
-    found = {kind: [] for kind in KINDS}
+    found = {kind: [] for kind in PASSAGE_KINDS}
     for row in chosen:
         anchor = unit(row["anchor"], "query")
         found["positive"].append(anchor @ passages[row["positive_id"]])
@@ -89,7 +89,7 @@ def test_cosines_are_those_of_loops_over_the_rows(packings, model):
     sample = RowSample.of(shard, 1, rows, Tokeniser(model))
     found = measure_cosines(model, [sample], 2_048)
     expected = slow_cosines(shard.batch(1), model, rows)
-    assert set(found) == set(KINDS)
+    assert set(found) == set(PASSAGE_KINDS)
     for kind, values in expected.items():
         deciles = [np.percentile(values, 10 * one) for one in range(1, 10)]
         assert found[kind]["mean"] == pytest.approx(np.mean(values), abs=1e-6)

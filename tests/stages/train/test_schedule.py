@@ -15,7 +15,8 @@ from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.pipeline import load_pipeline, pipeline_steps
 from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.stage import read_results, run_evaluate
+from stx_mine.stages.evaluate.results import read_results
+from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.collator import PackedCollator

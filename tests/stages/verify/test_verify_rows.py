@@ -17,7 +17,7 @@ from stx_mine.errors import ViolationError
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.verify.config import VerifyConfig
-from stx_mine.stages.verify.core.rows import RULES, KnownPairs, broken_rules, slots_of
+from stx_mine.stages.verify.core.rows import ROW_RULES, KnownPairs, broken_rules, slots_of
 from stx_mine.stages.verify.row_files import RowFiles
 from stx_mine.stages.verify.rows import check_rows
 from stx_mine.stages.verify.stage import run_verify
@@ -35,7 +35,7 @@ def naive(rows, batch_size):
     """Rows that break each rule, by loops over Python strings."""
     rows = [[same_text(text) for text in row] for row in rows]
     known = {(row[0], row[1]) for row in rows if row[0] and row[1]}
-    broken = {rule: set() for rule in RULES}
+    broken = {rule: set() for rule in ROW_RULES}
     for number, row in enumerate(rows):
         anchor, positive, *negatives = row
         first = number - number % batch_size
@@ -136,7 +136,7 @@ def test_small_tables_are_judged_as_by_the_naive_count(rows, batch_size):
     table = np.array(rows, np.int64)
     known = KnownPairs(table[:, 0], table[:, 1])
     expected = naive([[str(one) if one >= 0 else None for one in row] for row in rows], batch_size)
-    found = {rule: set() for rule in RULES}
+    found = {rule: set() for rule in ROW_RULES}
     for first in range(0, len(rows), batch_size):
         batch = table[first : first + batch_size]
         for rule, marked in broken_rules(batch, known).items():

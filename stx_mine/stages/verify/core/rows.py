@@ -11,7 +11,7 @@ from stx_mine.core.ragged import Ragged, offsets_of, places_of
 
 MISSING, OWN_TEXT, KNOWN_POSITIVE = "missing", "own_text", "known_positive"
 REPEATED, POSITIVE_ELSEWHERE = "repeated", "positive_elsewhere"
-RULES = {
+ROW_RULES = {
     MISSING: "a text is missing or empty",
     OWN_TEXT: "the anchor is its own positive or negative",
     KNOWN_POSITIVE: "a negative is a known positive of its anchor",
@@ -71,7 +71,7 @@ def broken_rules(ids_BC: NDArray[np.int64], known: KnownPairs) -> dict[str, NDAr
     negative that is its row's positive have rules of their own and are not repeated by that alone.
 
     Returns:
-        Rule -> bool (B,), in the order of `RULES`.
+        Rule -> bool (B,), in the order of `ROW_RULES`.
     """
     anchors, passages = ids_BC[:, :1], ids_BC[:, 1:]
     is_known = known.has(anchors, passages)
@@ -90,7 +90,7 @@ def slots_of(ids_BC: NDArray[np.int64], known: KnownPairs, rule: str, row: int) 
     Args:
         ids_BC: int64 (B, C), the batch.
         known: Every pair of the data.
-        rule: One of `RULES`.
+        rule: One of `ROW_RULES`.
         row: A row that `broken_rules` marks for it.
     """
     own = ids_BC[row]
