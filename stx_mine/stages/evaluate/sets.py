@@ -9,7 +9,7 @@ from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource, TextStream
 from stx_mine.models.tokenise import Role
 from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.stage import _OVERVIEW
+from stx_mine.stages.evaluate.stage import OVERVIEW
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.stages.ingest.pairs import Ingested, read_source
 
@@ -61,15 +61,18 @@ def named_data(config: EvaluateConfig) -> dict[str, str]:
     if len(config.data) == 1 and config.name is not None:
         return {config.name: config.data[0]}
     named: dict[str, str] = {}
-    taken = {config.name or _OVERVIEW} if len(config.data) > 1 else set()
+    taken = {config.name or OVERVIEW} if len(config.data) > 1 else set()
     for path in config.data:
         name = Path(path).name.split(".")[0]
         if name in taken:
             raise ConfigError(
                 f"expected data sets of different names, found {name!r} twice ({path}; the "
-                f"overview of several is named {config.name or _OVERVIEW!r}); evaluate one of them "
+                f"overview of several is named {config.name or OVERVIEW!r}); evaluate one of them "
                 "by itself with --name"
             )
         taken.add(name)
         named[name] = path
     return named
+
+
+OVERVIEW = "overview"

@@ -26,15 +26,13 @@ from stx_mine.stages.evaluate.results import (
     write_summary,
 )
 from stx_mine.stages.evaluate.seen import seen_queries
-from stx_mine.stages.evaluate.sets import named_data, read_evaluation_set
+from stx_mine.stages.evaluate.sets import OVERVIEW, named_data, read_evaluation_set
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ, stored_sources
 from stx_mine.store.texts import TextStore
-
-_OVERVIEW = "overview"
 
 
 def run_evaluate(config: EvaluateConfig) -> StageReport:
@@ -134,7 +132,7 @@ def _overview(
         fields={"data": names},
         inputs={f"evaluations/{name}": part.digest for name, part in manifests.items()},
         view=True,
-        subfolder=config.name or _OVERVIEW,
+        subfolder=config.name or OVERVIEW,
     )
     skipped = artifact.done
     if not skipped:
