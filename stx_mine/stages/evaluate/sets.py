@@ -9,9 +9,11 @@ from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource, TextStream
 from stx_mine.models.tokenise import Role
 from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.stage import OVERVIEW
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.stages.ingest.pairs import Ingested, read_source
+
+# The evaluation that holds the results of several data sets.
+OVERVIEW = "overview"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,3 @@ def named_data(config: EvaluateConfig) -> dict[str, str]:
         taken.add(name)
         named[name] = path
     return named
-
-
-OVERVIEW = "overview"
