@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.shard_files import group_rows, write_shard
 from stx_mine.store.artifact import require
-from stx_mine.store.batches import group_rows, negative_columns, text_columns, write_shard
+from stx_mine.store.batches import negative_columns, text_columns
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore

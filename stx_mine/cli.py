@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import Field
 from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -22,10 +22,10 @@ from stx_mine.commands import COMMANDS
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError, StxMineError, TaskShardsLeftError
 from stx_mine.inputs.config import MANY_SOURCES, Source
-from stx_mine.settings import StageConfig, flag
+from stx_mine.settings import StageConfig, flag, in_order_of_help
 
 if TYPE_CHECKING:
-    from stx_mine.store.report import StageReport
+    from stx_mine.store.stage_report import StageReport
 
 app = typer.Typer(
     name="stx-mine",
@@ -112,7 +112,7 @@ def _command(name: str, config_type: type[StageConfig]) -> Callable[..., None]:
         show(report, time.monotonic() - started)
 
     hints = get_type_hints(config_type)
-    declared = [_parameter(one, hints[one.name]) for one in fields(config_type)]
+    declared = [_parameter(one, hints[one.name]) for one in in_order_of_help(config_type)]
     declared.sort(key=lambda one: one.kind)
     command.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
     command.__doc__ = config_type.__doc__
@@ -146,13 +146,16 @@ def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
             member = _enumeration(one.name, get_args(member))
             default = list(map(member, default))
         hint = list[member]  # type: ignore[valid-type]
+    # typer reads markup in square brackets, as in stx-mine[ray].
+    help_text, panel = one.metadata["help"].replace("[", r"\["), one.metadata["group"]
     if one.metadata["argument"]:
-        info = typer.Argument(help=one.metadata["help"], show_default=False)
+        info = typer.Argument(help=help_text, show_default=False, rich_help_panel=panel)
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     else:
         info = typer.Option(
             flag(one),
-            help=one.metadata["help"],
+            help=help_text,
+            rich_help_panel=panel,
             show_default=default not in (None, [], False),
             parser=_parser(one, hint),
         )

@@ -19,7 +19,7 @@ from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.store.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from stx_mine.store.report import StageReport
+    from stx_mine.store.stage_report import StageReport
 
 _TOP = ("run_dir", "rounds")
 # Ways to vectors without a model; later rounds have one, that of the round before.

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from stx_mine.errors import ConfigError
 
 T = TypeVar("T")
-# The heading of what no field gives another one.
-COMMON = "Common"
+# Headings that stand last: what every command takes, and what changes no result.
+WHERE, COMMON = "Where it runs", "Common"
 
 
 def option(
@@ -182,6 +182,17 @@ def _holds(config: Any, condition: str) -> bool:
     value = getattr(config, names)
     found = value if isinstance(value, tuple) else (value,)
     return not {str(one) for one in found}.isdisjoint(values.split("|"))
+
+
+def in_order_of_help(config_type: type) -> list["Field[Any]"]:
+    """The fields of a config as `--help` lists them: what changes no result comes last."""
+    last = (WHERE, COMMON)
+    return sorted(
+        fields(config_type),
+        key=lambda one: (
+            1 + last.index(one.metadata["group"]) if one.metadata["group"] in last else 0
+        ),
+    )
 
 
 def names_of(config_type: type) -> list[str]:

@@ -19,7 +19,8 @@ from conftest import Cli, cli_command, cli_environment
 import stx_mine
 from stx_mine import cli as command_line
 from stx_mine.commands import COMMANDS
-from stx_mine.settings import StageConfig
+from stx_mine.core.verdicts import RULES, Verdict
+from stx_mine.settings import StageConfig, words_of
 from stx_mine.stages.diff.config import DiffConfig
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.verify.config import VerifyConfig
@@ -304,6 +305,93 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
+# --- sizes, names, addresses ---
+
+# A loop nest that Numba compiles is one function: calls inside it cost, closures it cannot take.
+LONG_FUNCTIONS = {
+    ("stages/mine/core/select.py", "_select"),
+    ("stages/pack/core/strict_fill.py", "_fill"),
+    ("stages/pack/core/strict_rows.py", "_describe"),
+}
+# A format of what people bring has its address by what it is, not by who reads it.
+FLOORS_OF_ONE_SLICE = {"inputs"}
+
+
+def test_no_file_and_no_function_is_long() -> None:
+    files, functions = [], set()
+    for source in SOURCES:
+        text = source.read_text("utf-8")
+        limit = 200 if source.name == "stage.py" else 400
+        if len(text.splitlines()) > limit:
+            files.append(str(source.relative_to(PACKAGE)))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+                functions.add((str(source.relative_to(PACKAGE)), node.name))
+    assert files == []
+    assert functions == LONG_FUNCTIONS
+
+
+def test_closing_sentences_are_made_in_report_modules_only() -> None:
+    makers = {
+        source.relative_to(PACKAGE).as_posix()
+        for source in SOURCES
+        for name, _ in calls(source)
+        if name in ("make_report", "StageReport")
+    }
+    assert {f"stages/{name}/report.py" for name in SLICES} <= makers
+    assert {Path(one).name for one in makers} <= {"report.py", "stage_report.py"}
+
+
+def public_names(source: Path) -> Iterator[str]:
+    """Names that a module defines at its top level, without an underscore in front."""
+    for node in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            names = [one.id for one in node.targets if isinstance(one, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
+        else:
+            names = []
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_no_two_public_names_are_alike() -> None:
+    places: dict[str, list[str]] = {}
+    for source in SOURCES:
+        for name in public_names(source):
+            places.setdefault(name, []).append(name_of(source))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_a_module_of_the_floors_has_more_than_one_user() -> None:
+    """What one slice uses lies in that slice; with a second user it moves down."""
+    users: dict[str, set[str | None]] = {}
+    for source in SOURCES:
+        for one in imports(source):
+            users.setdefault(one.module, set()).add(room(name_of(source)))
+    floors = {"engine", "models", "search", "store", "core", *FLOORS_OF_ONE_SLICE}
+    alone = []
+    for source in SOURCES:
+        module = name_of(source)
+        if room(module) not in floors or source.name == "__init__.py":
+            continue
+        slices = users.get(module, set())
+        assert slices, f"{module} has no user"
+        if len(slices) == 1 and slices != {room(module)}:
+            alone.append((module, *slices))
+    assert [one for one in alone if room(one[0]) not in FLOORS_OF_ONE_SLICE] == []
+
+
+def test_every_verdict_has_a_rule_whose_options_mine_has() -> None:
+    declared = {one.name: one for one in fields(COMMANDS["mine"].config)}
+    assert set(RULES) == set(Verdict)
+    for rule in RULES.values():
+        for name, off in rule.off.items():
+            assert name in declared
+            assert off is None or off == declared[name].default
+
+
 # --- options ---
 
 GROUP = typer.main.get_command(command_line.app)
@@ -321,12 +409,29 @@ def test_an_option_is_a_config_field(command: str) -> None:
     assert set(shown) == set(declared)
     for name, one in declared.items():
         assert one.metadata["help"].strip().endswith((".", ")")), name
-        assert shown[name].help == one.metadata["help"]
+        assert shown[name].help.replace(r"\[", "[") == one.metadata["help"]
         if one.metadata["argument"]:
             assert shown[name].param_type_name == "argument"
         else:
             assert set(shown[name].opts) == {"--" + name.replace("_", "-")}
             assert shown[name].secondary_opts == []
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_conditions_of_options_name_fields_and_words(command: str) -> None:
+    config_type = COMMANDS[command].config
+    hints = get_type_hints(config_type)
+    for one in fields(config_type):
+        for condition in (*one.metadata["needs"], *one.metadata["conflicts"]):
+            names, equals, values = condition.partition("=")
+            assert set(names.split("|")) <= set(hints), (one.name, condition)
+            if equals:
+                assert set(values.split("|")) <= set(words_of(hints[names])), (one.name, condition)
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_option_stands_under_a_heading(command: str) -> None:
+    assert all(one.metadata["group"] for one in fields(COMMANDS[command].config))
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))

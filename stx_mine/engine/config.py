@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,32 +13,32 @@ class EngineConfig(StageConfig):
     engine: Literal["local", "ray"] = option(
         "local",
         "Where tasks run: local (this process), or ray (needs stx-mine[ray]).",
-        group="Where it runs",
+        group=WHERE,
     )
     ray_address: str | None = option(
         None,
         "Address of a Ray cluster (default: Ray is started on this machine).",
-        group="Where it runs",
+        group=WHERE,
         needs="engine=ray",
     )
     workers: int | None = option(
         None,
-        "Ray actors at work at a time (default: one a GPU, else one a core).",
+        "Ray actors at work at a time (default: one per GPU, else one per core).",
         minimum=1,
-        group="Where it runs",
+        group=WHERE,
         needs="engine=ray",
     )
     worker_gpus: float | None = option(
         None,
         "GPUs of a Ray actor (default: 1 where Ray has any and the task gains).",
         minimum=0,
-        group="Where it runs",
+        group=WHERE,
         needs="engine=ray",
     )
     task: str | None = option(
         None,
         "Do share i (from 0) of n of the tasks, as i/n (default: of a Slurm array or torchrun).",
-        group="Where it runs",
+        group=WHERE,
         conflicts="engine=ray",
         because="which divides the tasks itself",
     )

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, places_of
 from stx_mine.errors import InputError
-from stx_mine.store.files import atomic, read_table, write_table
+from stx_mine.store.files import read_table
 from stx_mine.store.sources import SourceInfo
 from stx_mine.store.texts import take_texts
 
@@ -22,8 +21,6 @@ GROUPS = "groups.parquet"
 SCORES = "scores"
 LANGUAGE, PASSAGE_LANGUAGES = "language", "passage_languages"
 FOOTER_KEY = b"stx_mine"
-_DICTIONARY_BYTES = 1 << 28
-_MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
 
 
 def text_columns(num_negatives: int) -> list[str]:
@@ -49,70 +46,6 @@ def id_schema() -> pa.Schema:
 def negative_columns(num_negatives: int) -> list[str]:
     """Names of the columns of negatives."""
     return [f"negative_{j + 1}" for j in range(num_negatives)]
-
-
-def write_all_texts(path: Path, texts: list[pa.Table]) -> None:
-    """Write all texts, for shards that hold ids alone; row number = id.
-
-    Args:
-        path: The file.
-        texts: Tables with a column `text`: of the passages, then of the queries.
-    """
-    write_table(path, pa.concat_tables([table.select(["text"]) for table in texts]))
-
-
-def shard_path(packing: int, shard: int, num_shards: int) -> str:
-    """Path of a shard below the folder of batches."""
-    return f"epoch-{packing:03d}/train-{shard:05d}-of-{num_shards:05d}.parquet"
-
-
-def group_rows(batch_size: int) -> int:
-    """Rows of a Parquet row group: an equal part of a large batch, or several small batches.
-
-    Returns:
-        batch_size / g for the largest divisor g <= 8 that leaves at least 1,024 rows, or a
-        multiple of batch_size of about 1,024 rows where it is smaller than that.
-    """
-    if batch_size < _MIN_GROUP_ROWS:
-        return batch_size * max(1, _MIN_GROUP_ROWS // batch_size)
-    parts = [
-        parts
-        for parts in range(1, _MAX_GROUPS + 1)
-        if batch_size % parts == 0 and batch_size // parts >= _MIN_GROUP_ROWS
-    ]
-    return batch_size // max(parts)
-
-
-def write_shard(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
-    """Write whole batches atomically; a text is stored once per column chunk."""
-    table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer).encode()})
-    texts = [field.name for field in table.schema if pa.types.is_large_string(field.type)]
-    with atomic(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            row_group_size=group_rows(footer["batch_size"]),
-            compression="zstd",
-            use_dictionary=texts,
-            dictionary_pagesize_limit=_DICTIONARY_BYTES,
-            write_page_index=True,
-        )
-
-
-def write_positives(
-    path: Path, anchor_ids: NDArray[np.int64], positives: Ragged, near: Ragged
-) -> None:
-    """Write anchor -> groups of all its known positives, and of near positives."""
-    lists = {"positive_ids": list_column(positives), "near_ids": list_column(near)}
-    table = pa.table({"anchor_id": anchor_ids, **lists})
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def write_groups(path: Path, texts: NDArray[np.int64], groups: NDArray[np.int64]) -> None:
-    """Write the group of each text that is of another text's group."""
-    with atomic(path) as temporary:
-        pq.write_table(pa.table({"text_id": texts, "group": groups}), temporary, compression="zstd")
 
 
 @dataclass(frozen=True)
@@ -243,11 +176,6 @@ def ragged_column(table: pa.Table, name: str) -> Ragged:
     offsets = column.offsets.to_numpy().astype(np.int64)
     values = column.values.to_numpy()[offsets[0] : offsets[-1]].astype(np.int64)
     return Ragged(offsets - offsets[0], values)
-
-
-def score_column(offsets: NDArray[np.int64], scores: NDArray[np.float32]) -> pa.Array:
-    """Scores of each row as an Arrow column; `ragged_scores` reads it back."""
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(scores, pa.float32()))
 
 
 def ragged_scores(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -5,7 +5,7 @@ from typing import Any
 from stx_mine.stages.diff.comparison import Comparison, Example, Placement, SettingDifference
 from stx_mine.stages.diff.core.diff import REASONS
 from stx_mine.stages.diff.counts import SharedCounts
-from stx_mine.store.report import StageReport, percent, plain_table
+from stx_mine.store.stage_report import StageReport, percent, plain_table
 
 _SHOWN_TEXT = 90
 # What is said of negatives that the other run does not have.

@@ -18,7 +18,7 @@ from stx_mine.stages.diff.examples import CHANGES, GAINED, LOST, examples_of
 from stx_mine.stages.diff.report import diff_report
 from stx_mine.stages.diff.sides import Matched, Side
 from stx_mine.store.files import write_json
-from stx_mine.store.report import StageReport
+from stx_mine.store.stage_report import StageReport
 
 # Pairs compared at one time.
 _BLOCK = 4_096

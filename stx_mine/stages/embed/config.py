@@ -5,7 +5,7 @@ from typing import Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.settings import option
+from stx_mine.settings import WHERE, option
 from stx_mine.stages.ingest.config import IngestConfig
 
 DEFAULT_MODEL = "package:wordllama"
@@ -161,7 +161,7 @@ class EmbedConfig(EngineConfig, IngestConfig):
     device: str | None = option(
         None,
         "cpu, cuda, cuda:0,cuda:1 ... a process each (default: all GPUs, or the best seen).",
-        group="Where it runs",
+        group=WHERE,
         conflicts="encoder query_vectors",
         because="which leaves nothing to it",
     )

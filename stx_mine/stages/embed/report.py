@@ -4,7 +4,7 @@ from stx_mine.stages.embed.choices import BY_ENCODE, Choices
 from stx_mine.stages.embed.config import DEFAULT_MODEL, EmbedConfig
 from stx_mine.stages.embed.counts import EmbedCounts
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report, percent
+from stx_mine.store.stage_report import StageReport, make_report, percent
 
 
 def embed_report(

@@ -22,9 +22,9 @@ from stx_mine.stages.embed.tuning import choose_tuning
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.lock import TaskShard
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
+from stx_mine.store.stage_report import StageReport
 
 _VECTORS = ("query_vectors", "passage_vectors")
 

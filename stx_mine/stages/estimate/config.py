@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class EstimateConfig(StageConfig):
         False,
         "Time a few mini-batches of the model, to estimate seconds too.",
         "estimates",
-        group="Where it runs",
+        group=WHERE,
     )
     chunk_rows: int = option(
         2_048, "Anchors whose logits exist at one time.", minimum=1, group="Model"
@@ -59,5 +59,5 @@ class EstimateConfig(StageConfig):
         group="Model",
     )
     device: str | None = option(
-        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+        None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE
     )

@@ -3,7 +3,7 @@
 from stx_mine.stages.estimate.results import Cell, Estimate
 from stx_mine.stages.estimate.step_time import StepTime
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report, plain_table
+from stx_mine.store.stage_report import StageReport, make_report, plain_table
 
 
 def estimate_report(

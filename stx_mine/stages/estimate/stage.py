@@ -23,8 +23,8 @@ from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
 from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
 
 RESULTS = "results.json"

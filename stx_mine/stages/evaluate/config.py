@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stx_mine.inputs.config import SourceFields
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,7 @@ class EvaluateConfig(SourceFields, StageConfig):
     seed: int = option(
         42, "Seed of intervals and of the paired test.", "evaluations", minimum=0, group="Output"
     )
-    encode_batch_size: int = option(
-        256, "Texts per forward pass.", minimum=1, group="Where it runs"
-    )
+    encode_batch_size: int = option(256, "Texts per forward pass.", minimum=1, group=WHERE)
     device: str | None = option(
-        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+        None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE
     )

@@ -15,7 +15,7 @@ from stx_mine.stages.evaluate.results import (
     read_summary,
 )
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report, plain_table
+from stx_mine.store.stage_report import StageReport, make_report, plain_table
 
 _SHOWN_METRIC = "ndcg@10"
 _NOT_KNOWN = "seen and unseen in training are not told apart: the run has no finished texts/"

@@ -29,9 +29,9 @@ from stx_mine.stages.evaluate.seen import seen_queries
 from stx_mine.stages.evaluate.sets import OVERVIEW, named_data, read_evaluation_set
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ, stored_sources
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from stx_mine.stages.export.counts import ExportCounts
 from stx_mine.stages.export.layouts import LAYOUTS
-from stx_mine.store.report import listed
+from stx_mine.store.stage_report import listed
 
 
 def export_card(name: str, folders: Iterable[str], counts: ExportCounts, k: int, model: str) -> str:

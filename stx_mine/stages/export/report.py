@@ -3,7 +3,7 @@
 from stx_mine.stages.export.config import ExportConfig
 from stx_mine.stages.export.counts import ExportCounts
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report, percent
+from stx_mine.store.stage_report import StageReport, make_report, percent
 
 
 def export_report(

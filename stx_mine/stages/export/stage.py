@@ -23,9 +23,9 @@ from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import CARD
 from stx_mine.store.files import atomic
 from stx_mine.store.negatives import negatives_a_row, pool_files
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.tables import text_tables, write_json_lines, write_parquet
 from stx_mine.store.texts import TextStore
 

@@ -3,7 +3,7 @@
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.index.counts import IndexCounts
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report
+from stx_mine.store.stage_report import StageReport, make_report
 
 
 def index_report(artifact: Artifact, config: IndexConfig, skipped: bool) -> StageReport:

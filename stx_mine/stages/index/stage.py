@@ -10,8 +10,8 @@ from stx_mine.stages.index.counts import IndexCounts
 from stx_mine.stages.index.report import index_report
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import atomic
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.vectors import Vectors
 
 INDEX = "passages.faiss"

@@ -9,7 +9,7 @@ from stx_mine.stages.ingest.counts import (
     SourceCounts,
 )
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, listed, make_report, percent
+from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
 
 def ingest_report(artifact: Artifact, config: IngestConfig, skipped: bool) -> StageReport:

@@ -21,8 +21,8 @@ from stx_mine.stages.ingest.text_files import (
 )
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.groups import make_groups
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 
 
 def run_ingest(config: IngestConfig) -> StageReport:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.settings import option
+from stx_mine.settings import WHERE, option
 
 HIT_SOURCES = ("dense", "bm25")
 
@@ -23,15 +23,17 @@ def _unlike_sources(sources: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class MineConfig(EngineConfig):
-    """Search deeply, filter, keep an ordered pool of negatives a pair."""
+    """Search deeply, filter, keep an ordered pool of negatives per pair."""
 
-    k: int = option(8, "Negatives a row that pack will bind.", "negatives", minimum=1, group="Pool")
+    k: int = option(
+        8, "Negatives per row that pack will bind.", "negatives", minimum=1, group="Pool"
+    )
     pool: int = option(
-        30, "Negatives kept a pair; never fewer than k.", "negatives", minimum=1, group="Pool"
+        30, "Negatives kept per pair; never fewer than k.", "negatives", minimum=1, group="Pool"
     )
     depth: int = option(
         100,
-        "Candidates searched a query, beyond its known positives.",
+        "Candidates searched per query, beyond its known positives.",
         "negatives",
         minimum=1,
         group="Search",
@@ -141,20 +143,16 @@ class MineConfig(EngineConfig):
         "keep", "What becomes of rows with fewer than k negatives.", "negatives", group="Pool"
     )
     seed: int = option(42, "Seed of sampling.", "negatives", minimum=0, group="Pool")
-    query_block: int = option(
-        4_096, "Queries a search task.", "hits", minimum=1, group="Where it runs"
-    )
-    passage_block: int = option(
-        16_384, "Passages a matrix product.", minimum=1, group="Where it runs"
-    )
+    query_block: int = option(4_096, "Queries per search task.", "hits", minimum=1, group=WHERE)
+    passage_block: int = option(16_384, "Passages per matrix product.", minimum=1, group=WHERE)
     corpus_parts: int = option(
         1,
         "Parts of a corpus larger than one device: searched by tasks of their own.",
         minimum=1,
-        group="Where it runs",
+        group=WHERE,
     )
     device: str | None = option(
-        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+        None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE
     )
 
     def __post_init__(self) -> None:

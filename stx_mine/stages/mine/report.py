@@ -6,7 +6,7 @@ from stx_mine.stages.mine.counts import MineCounts
 from stx_mine.stages.mine.depths import DEEPER
 from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report, percent
+from stx_mine.store.stage_report import StageReport, make_report, percent
 
 
 def mine_report(

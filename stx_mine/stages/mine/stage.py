@@ -22,8 +22,8 @@ from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitSource, block_names
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import DROPPED_PAIRS
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import NEGATIVES, TextStore
 
 

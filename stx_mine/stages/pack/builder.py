@@ -23,6 +23,7 @@ from stx_mine.stages.pack.core.bind import (
 )
 from stx_mine.stages.pack.core.bounds import StrictBound, strict_bound
 from stx_mine.stages.pack.packings import left_out_last
+from stx_mine.stages.pack.shard_files import score_column
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import (
     LANGUAGE,
@@ -30,7 +31,6 @@ from stx_mine.store.batches import (
     SCORES,
     id_schema,
     list_column,
-    score_column,
     text_columns,
 )
 from stx_mine.store.groups import TextGroups

@@ -17,14 +17,14 @@ class PackConfig(EngineConfig):
     )
     policy: Literal["merge", "strict"] = option(
         "merge",
-        "merge: each text once a batch, known positives masked; strict: for any trainer.",
+        "merge: each text once per batch, known positives masked; strict: for any trainer.",
         "batches",
         group="Batches",
         needs="layout=inline|ids",
     )
     k: int | None = option(
         None,
-        "Negatives a row (default: the k of mine).",
+        "Negatives per row (default: the k of mine).",
         "batches",
         minimum=0,
         group="Batches",
@@ -131,7 +131,7 @@ class PackConfig(EngineConfig):
         42, "Seed; packing e is seeded by (seed, e).", "batches", minimum=0, group="Batches"
     )
     shard_rows: int = option(
-        65_536, "Rows a shard; rounded to whole batches.", "batches", minimum=1, group="Shards"
+        65_536, "Rows per shard; rounded to whole batches.", "batches", minimum=1, group="Shards"
     )
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
-from stx_mine.store.batches import shard_path
+from stx_mine.stages.pack.shard_files import shard_path
 
 # Below MIN_EPOCH_STEPS a person is warned. Packings are made until there are MIN_STEPS steps in
 # all: of one batch of 32,768 rows, 12 steps gave a better model than 20 (docs/design.md).

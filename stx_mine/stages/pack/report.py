@@ -7,7 +7,7 @@ from stx_mine.stages.pack.counts import PackCounts, PackedSource
 from stx_mine.stages.pack.dry_run import DryRun
 from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report, percent
+from stx_mine.store.stage_report import StageReport, make_report, percent
 
 _SHOWN_LETTERS = 60
 # Strict is as good as merge from this part of its batches on; rarer repeats need no policy.

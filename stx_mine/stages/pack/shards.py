@@ -14,8 +14,8 @@ from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.packings import batches_of_shards
+from stx_mine.stages.pack.shard_files import write_shard
 from stx_mine.store.artifact import require
-from stx_mine.store.batches import write_shard
 from stx_mine.store.files import read_array, write_array
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.run_dir import RunDir

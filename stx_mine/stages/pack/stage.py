@@ -15,6 +15,7 @@ from stx_mine.stages.pack.feasibility import refuse_sizes
 from stx_mine.stages.pack.labels.stage import pack_labels
 from stx_mine.stages.pack.packings import assign_packings, batches_of_shards
 from stx_mine.stages.pack.report import dry_run_report, pack_report
+from stx_mine.stages.pack.shard_files import write_all_texts, write_groups, write_positives
 from stx_mine.stages.pack.shards import (
     ShardWriter,
     read_assignments,
@@ -23,23 +24,13 @@ from stx_mine.stages.pack.shards import (
 )
 from stx_mine.stages.pack.tally import count_packings
 from stx_mine.store.artifact import Artifact, Manifest, require
-from stx_mine.store.batches import (
-    CARD,
-    GROUPS,
-    POSITIVES,
-    SCORES,
-    TEXTS,
-    text_columns,
-    write_all_texts,
-    write_groups,
-    write_positives,
-)
+from stx_mine.store.batches import CARD, GROUPS, POSITIVES, SCORES, TEXTS, text_columns
 from stx_mine.store.files import atomic
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import negatives_a_row
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
 
 

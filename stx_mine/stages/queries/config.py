@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.errors import ConfigError
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class QueriesConfig(StageConfig):
         group="Output",
     )
     block_size: int = option(
-        8_192, "Passages per task, and in memory.", "queries", minimum=1, group="Where it runs"
+        8_192, "Passages per task, and in memory.", "queries", minimum=1, group=WHERE
     )
     generate_batch_size: int = option(
         16,
@@ -149,7 +149,7 @@ class QueriesConfig(StageConfig):
         needs="method=generate",
     )
     device: str | None = option(
-        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+        None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE
     )
 
     def __post_init__(self) -> None:

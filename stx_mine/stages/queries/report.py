@@ -3,7 +3,7 @@
 from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.queries.counts import CropCounts, MethodCounts, QueriesCounts, TitleCounts
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, listed, make_report, percent
+from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
 
 def queries_report(artifact: Artifact, config: QueriesConfig, skipped: bool) -> StageReport:

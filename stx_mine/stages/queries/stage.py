@@ -23,8 +23,8 @@ from stx_mine.stages.queries.passages import PassageSource
 from stx_mine.stages.queries.report import queries_report
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import read_array, read_table, write_array, write_table
-from stx_mine.store.report import StageReport, listed
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport, listed
 from stx_mine.store.tables import write_json_lines, write_parquet
 
 _BLOCKS, _STATISTICS = "blocks", "blocks/terms.npy"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.errors import ConfigError
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import WHERE, StageConfig, option
 
 
 @dataclass(frozen=True)
@@ -260,9 +260,7 @@ class TrainConfig(StageConfig):
         minimum=1,
         group="Memory and speed",
     )
-    checkpoint_steps: int = option(
-        100, "Steps between checkpoints.", minimum=1, group="Where it runs"
-    )
+    checkpoint_steps: int = option(100, "Steps between checkpoints.", minimum=1, group=WHERE)
     precision: Literal["float32", "bf16", "fp16"] = option(
         "float32",
         "What the network computes in; weights and loss stay float32.",
@@ -288,7 +286,7 @@ class TrainConfig(StageConfig):
         (),
         "NAME=VALUE for the Trainer, as in optim=adafactor; repeatable.",
         "model",
-        group="Where it runs",
+        group=WHERE,
         check=_no_assignment,
     )
     gradient_checkpointing: bool = option(
@@ -306,7 +304,7 @@ class TrainConfig(StageConfig):
         group="Memory and speed",
     )
     device: str | None = option(
-        None, "cpu, cuda, mps ... (default: the best one seen).", group="Where it runs"
+        None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE
     )
 
     def __post_init__(self) -> None:

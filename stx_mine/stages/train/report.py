@@ -6,7 +6,7 @@ from stx_mine.stages.pack.packings import MIN_STEPS
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.evaluations import BEST, BestEvaluation
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, make_report
+from stx_mine.store.stage_report import StageReport, make_report
 from stx_mine.store.training_log import TRAINING_LOG
 
 

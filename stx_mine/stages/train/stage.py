@@ -35,8 +35,8 @@ from stx_mine.stages.train.trainer_options import (
 )
 from stx_mine.store.artifact import Artifact, read_manifest, require
 from stx_mine.store.batches import list_packings
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
 _CHECKPOINTS = "checkpoints"

@@ -20,8 +20,8 @@ from stx_mine.stages.transfer.storage import (
 )
 from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
 from stx_mine.store.files import publish_directory
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 
 
 @dataclass(frozen=True)

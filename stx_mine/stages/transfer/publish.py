@@ -11,8 +11,8 @@ from stx_mine.stages.transfer.config import PublishConfig
 from stx_mine.stages.transfer.counts import MovedFiles
 from stx_mine.stages.transfer.report import transfer_report
 from stx_mine.stages.transfer.storage import CONNECTIONS, Storage, choose, finished, url_of
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 
 
 @dataclass(frozen=True)

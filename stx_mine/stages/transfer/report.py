@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stx_mine.stages.transfer.counts import MovedFiles, TransferCounts
-from stx_mine.store.report import StageReport
+from stx_mine.store.stage_report import StageReport
 
 
 def transfer_report(command: str, moved: Sequence[MovedFiles], folder: str) -> StageReport:

@@ -7,7 +7,7 @@ from stx_mine.stages.verify.core.rows import ROW_RULES
 from stx_mine.stages.verify.counts import VerifiedRows, VerifyCounts
 from stx_mine.stages.verify.row_files import RowFiles
 from stx_mine.stages.verify.rows import RowSummary
-from stx_mine.store.report import StageReport, percent
+from stx_mine.store.stage_report import StageReport, percent
 
 
 def batches_report(folder: Path, counts: VerifyCounts) -> StageReport:

@@ -23,8 +23,8 @@ from stx_mine.stages.verify.rows import check_rows, first_sentences
 from stx_mine.store.artifact import MANIFEST
 from stx_mine.store.batches import list_packings
 from stx_mine.store.files import checksum, read_json
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 
 
 def run_verify(config: VerifyConfig) -> StageReport:

@@ -34,8 +34,8 @@ from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_json
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.report import plain_table
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import plain_table
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 

@@ -42,8 +42,8 @@ from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import read_manifest, require
 from stx_mine.store.files import checksum, read_table
 from stx_mine.store.negatives import pool_files
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 

@@ -20,13 +20,14 @@ from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.bind import rotated
 from stx_mine.stages.pack.core.strata import cut_strata
+from stx_mine.stages.pack.shard_files import write_shard
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
-from stx_mine.store.batches import list_packings, write_shard
+from stx_mine.store.batches import list_packings
 from stx_mine.store.files import read_table, write_table
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import pool_files, read_judged

@@ -15,11 +15,12 @@ from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.shard_files import group_rows
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import MANIFEST
-from stx_mine.store.batches import BatchShard, group_rows, list_packings, ragged_column
+from stx_mine.store.batches import BatchShard, list_packings, ragged_column
 from stx_mine.store.files import checksum
 
 BATCH = 64

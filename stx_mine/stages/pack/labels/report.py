@@ -6,7 +6,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.labels.counts import LabelCounts
 from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.report import StageReport, listed, make_report, percent
+from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
 
 def labels_report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> StageReport:

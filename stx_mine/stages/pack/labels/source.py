@@ -22,7 +22,7 @@ from stx_mine.stages.pack.labels.core.labels import (
 from stx_mine.store.batches import LANGUAGE
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import SHARD_COLUMNS
-from stx_mine.store.report import listed
+from stx_mine.store.stage_report import listed
 from stx_mine.store.texts import TextStore, take_texts
 
 _SHOWN_TEXT, _SHOWN_LABELS = 60, 3

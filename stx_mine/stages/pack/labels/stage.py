@@ -23,13 +23,14 @@ from stx_mine.stages.pack.packings import (
     batches_of_shards,
     left_out_last,
 )
+from stx_mine.stages.pack.shard_files import write_positives, write_shard
 from stx_mine.store.artifact import Artifact, require
-from stx_mine.store.batches import CARD, POSITIVES, write_positives, write_shard
+from stx_mine.store.batches import CARD, POSITIVES
 from stx_mine.store.files import atomic, checksum
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import LABELS, write_labels
-from stx_mine.store.report import StageReport
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
 
 
