@@ -298,6 +298,28 @@ def test_the_result_does_not_depend_on_block_sizes():
         np.testing.assert_array_equal(results[0].scores_QK, other.scores_QK)
 
 
+def in_lanes(query_D, passage_D, by_distance):
+    """The sum that every score is: entry d goes to lane d % 16, then the lanes one by one."""
+    lanes = np.zeros(16, np.float32)
+    for d in range(len(query_D)):
+        difference = query_D[d] - passage_D[d]
+        term = difference * difference if by_distance else query_D[d] * passage_D[d]
+        lanes[d % 16] += term
+    total = np.float32(0)
+    for lane in lanes:
+        total += lane
+    return -np.sqrt(total) if by_distance else total
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 100), st.sampled_from(["dot", "euclidean"]))
+def test_the_installed_compiler_keeps_the_order_of_summation(seed, dim, similarity):
+    vectors = make_vectors(seed, 6, dim) * np.float32(1e3)
+    scores = score_hits(vectors[:1], vectors, np.arange(6)[None], similarity)
+    expected = [in_lanes(vectors[0], one, similarity == "euclidean") for one in vectors]
+    assert scores[0].tolist() == [float(one) for one in expected]
+
+
 def test_zero_vectors_score_zero_not_nan():
     passages = np.zeros((5, 4), np.float32)
     passages[3, 0] = 2
