@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
 from stx_mine.core.ragged import Ragged
 from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest
+from stx_mine.store.counts import Counts
 from stx_mine.store.files import read_array, write_array
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
@@ -77,6 +78,19 @@ class TextGroups:
         return num_forbidden_passages(forbidden, self.passages, self.num_groups)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupCounts(Counts):
+    """Counts of a grouping.
+
+    Attributes:
+        texts: Distinct texts of both roles, by id.
+        groups: Distinct groups of them.
+    """
+
+    texts: int
+    groups: int
+
+
 def make_groups(run: RunDir, texts: Manifest) -> Manifest:
     """Make `groups/` of a finished `texts/`, unless that is done.
 
@@ -91,8 +105,8 @@ def make_groups(run: RunDir, texts: Manifest) -> Manifest:
     artifact.begin([QUERY_GROUPS, PASSAGE_GROUPS])
     write_array(artifact.folder / QUERY_GROUPS, groups.queries)
     write_array(artifact.folder / PASSAGE_GROUPS, groups.passages)
-    counts = {
-        "texts": groups.num_groups,
-        "groups": len(np.union1d(groups.queries, groups.passages)),
-    }
+    counts = GroupCounts(
+        texts=groups.num_groups,
+        groups=len(np.union1d(groups.queries, groups.passages)),
+    )
     return artifact.finish([QUERY_GROUPS, PASSAGE_GROUPS], counts=counts)

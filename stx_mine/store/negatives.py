@@ -18,7 +18,7 @@ from stx_mine.store.hits import HitBlock, HitLayers, HitSource, merge_sources
 DROPPED_PAIRS = "dropped_pairs.npy"
 
 
-def negatives_a_row(negatives: Manifest, k: int | None) -> int:
+def negatives_per_row(negatives: Manifest, k: int | None) -> int:
     """The k that a reader of `negatives/` binds: the one asked for, or the k of mine.
 
     Raises:

@@ -22,7 +22,7 @@ from stx_mine.stages.export.row_source import RowSource
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import CARD
 from stx_mine.store.files import atomic
-from stx_mine.store.negatives import negatives_a_row, pool_files
+from stx_mine.store.negatives import negatives_per_row, pool_files
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
 from stx_mine.store.stage_report import StageReport
@@ -46,7 +46,7 @@ def run_export(config: ExportConfig) -> StageReport:
     run = RunDir(config.run_dir)
     with run.lock():
         inputs = {name: require(run, name) for name in ("texts", "embeddings", "negatives")}
-        k = negatives_a_row(inputs["negatives"], config.k)
+        k = negatives_per_row(inputs["negatives"], config.k)
         artifact = Artifact(
             run,
             "exports",

@@ -28,7 +28,7 @@ from stx_mine.store.batches import CARD, GROUPS, POSITIVES, SCORES, TEXTS, text_
 from stx_mine.store.files import atomic
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.lock import TaskShard
-from stx_mine.store.negatives import negatives_a_row
+from stx_mine.store.negatives import negatives_per_row
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
@@ -49,7 +49,7 @@ def run_pack(config: PackConfig) -> StageReport:
     with run.lock(task_shard):
         texts, negatives = require(run, "texts"), require(run, "negatives")
         embeddings = require(run, "embeddings")
-        k = negatives_a_row(negatives, config.k)
+        k = negatives_per_row(negatives, config.k)
         store, grouping = TextStore.open(texts), require(run, "groups")
         groups = TextGroups.open(grouping)
         if config.dry_run:
