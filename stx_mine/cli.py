@@ -47,7 +47,7 @@ def main() -> None:
             sys.stderr.write(f"stx-mine: error: {error}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("stx-mine: interrupted; the same command goes on where it stopped\n")
+        sys.stderr.write("stx-mine: interrupted; the same command continues where it stopped\n")
         sys.exit(130)
 
 

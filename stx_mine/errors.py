@@ -5,7 +5,7 @@ Every message is one line. The CLI prints it to stderr and leaves with `exit_cod
 
 
 class StxMineError(Exception):
-    """A mistake that the user can mend; the base of all exceptions of this package."""
+    """A mistake that the user can fix; the base of all exceptions of this package."""
 
     exit_code = 2
 

@@ -221,7 +221,7 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
         value = float(value)
     if not _fits(value, hints[name]):
         wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
-        raise ConfigError(f"{where}.{name} must be {wanted}, found {value!r}; mend the file")
+        raise ConfigError(f"{where}.{name} must be {wanted}, found {value!r}; fix the file")
     return float(value) if isinstance(value, int) and _takes_float(hints[name]) else value
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from stx_mine import errors
 from stx_mine.engine.config import EngineConfig
-from stx_mine.engine.tasks import GO_ON, TRIES, Worker, attempt
+from stx_mine.engine.tasks import CONTINUES, TRIES, Worker, attempt
 from stx_mine.errors import ConfigError, StxMineError, TaskError
 
 _STORE_BYTES = 1 << 28
@@ -117,7 +117,7 @@ def _lost(tasks: Sequence[str], done: set[str], reason: str) -> TaskError:
     named = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
     return TaskError(
         f"{len(left):,} of {len(tasks):,} tasks are not done: {named} "
-        f"({' '.join(reason.split())[:300]}); {GO_ON}"
+        f"({' '.join(reason.split())[:300]}); {CONTINUES}"
     )
 
 

@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import SimpleQueue
 
 from stx_mine.engine.local import run_tasks
-from stx_mine.engine.tasks import GO_ON, Worker, attempt
+from stx_mine.engine.tasks import CONTINUES, Worker, attempt
 from stx_mine.errors import TaskError
 
 # What does the tasks of this process, from its start on.
@@ -37,7 +37,7 @@ def run_in_processes(tasks: Sequence[str], workers: Sequence[Worker], label: str
     except BrokenProcessPool as error:
         raise TaskError(
             f"one of {len(workers)} processes was killed, for want of memory or by another's hand "
-            f"({label}); {GO_ON}"
+            f"({label}); {CONTINUES}"
         ) from error
 
 

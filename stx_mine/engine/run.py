@@ -43,7 +43,7 @@ def make_files(
         raise TaskShardsLeftError(
             f"share {task_shard.number} of {task_shard.count} of {artifact.target}/ is done "
             f"({label}); {len(left):,} of {len(tasks):,} files are left to other shares, and what "
-            "ends last goes on; run again those that ended already"
+            "ends last continues; run again those that ended already"
         )
 
 

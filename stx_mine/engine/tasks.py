@@ -10,7 +10,7 @@ from stx_mine.errors import TaskError
 TRIES = 3
 # What may pass: disks and networks that fail for a while, memory that another process holds.
 _PASSING = (OSError, MemoryError, RuntimeError)
-GO_ON = "finished files stay, the same command goes on where it stopped"
+CONTINUES = "finished files stay, the same command continues where it stopped"
 
 
 class Worker(ABC):
@@ -57,5 +57,5 @@ def attempt(worker: Worker, task: str) -> None:
             if not left:
                 raise TaskError(
                     f"task {task} failed {TRIES} times, at last with {type(error).__name__}: "
-                    f"{' '.join(str(error).split())}; {GO_ON}"
+                    f"{' '.join(str(error).split())}; {CONTINUES}"
                 ) from error

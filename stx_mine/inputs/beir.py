@@ -87,7 +87,7 @@ class BeirFolder:
             except pa.ArrowInvalid as error:
                 raise InputError(
                     f"expected a number in column {self.qrels.columns[2]!r} of {self.qrels.path}, "
-                    f"found something else ({one_line(error)}); mend that row"
+                    f"found something else ({one_line(error)}); fix that row"
                 ) from error
 
 

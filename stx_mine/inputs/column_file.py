@@ -112,9 +112,7 @@ class ColumnFile:
             for batch in FORMATS[self.kind].record_batches(self.path, columns):
                 yield [self._as_text(batch.column(name), name) for name in columns]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise InputError(
-                f"cannot read {self.path}: {one_line(error)}; mend that row"
-            ) from error
+            raise InputError(f"cannot read {self.path}: {one_line(error)}; fix that row") from error
 
     def _as_text(self, array: pa.Array, name: str) -> pa.Array:
         if pa.types.is_dictionary(array.type):

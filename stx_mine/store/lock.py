@@ -190,7 +190,7 @@ def _writable(folder: Path) -> Iterator[None]:
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise ArtifactError(
             f"cannot write to the run directory {folder} ({error.strerror}); "
-            "give another --run-dir or mend its permissions"
+            "give another --run-dir or fix its permissions"
         ) from error
     except OSError as error:
         if error.filename is None or not str(error.filename).startswith(str(folder)):

@@ -1,4 +1,4 @@
-"""`training_log.jsonl`: a JSON object a logged step, appended while training runs."""
+"""`training_log.jsonl`: a JSON object per logged step, appended while training runs."""
 
 import json
 import math
@@ -18,7 +18,7 @@ class TrainingLog:
 
         Args:
             path: The file; it need not be there.
-            steps_done: Steps before the checkpoint that training goes on from; 0: from nothing.
+            steps_done: Steps before the checkpoint that training continues from; 0: from nothing.
         """
         self.path = path
         found = read_log(path) if steps_done and path.exists() else []

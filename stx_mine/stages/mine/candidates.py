@@ -117,5 +117,5 @@ class CandidateFile:
         except pa.ArrowInvalid as error:
             raise InputError(
                 f"expected a TREC run (query Q0 passage rank score tag) in {self.path}, found "
-                f"something else ({' '.join(str(error).split())}); mend that line"
+                f"something else ({' '.join(str(error).split())}); fix that line"
             ) from error

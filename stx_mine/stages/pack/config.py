@@ -157,7 +157,7 @@ class PackConfig(EngineConfig):
             )
 
     def with_layout(self, layout: Literal["inline", "labels"]) -> "PackConfig":
-        """The same packing in another layout, without what that layout would not heed."""
+        """The same packing in another layout, without what that layout does not read."""
         kept: dict[str, Any] = {
             one.name: getattr(self, one.name)
             for one in fields(self)

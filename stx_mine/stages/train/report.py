@@ -75,5 +75,5 @@ def _no_gain(best: BestEvaluation | None) -> list[str]:
         return []
     return [
         f"training never made {BEST} better: {best.best:.4f} at its best, "
-        f"{best.untrained:.4f} untrained; give a lower --learning-rate, or mend the data"
+        f"{best.untrained:.4f} untrained; give a lower --learning-rate, or fix the data"
     ]

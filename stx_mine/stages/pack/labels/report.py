@@ -73,7 +73,7 @@ def _warnings(config: PackConfig, counts: LabelCounts, example: str) -> Iterator
     if counts.contradictory_texts:
         yield (
             f"{counts.contradictory_texts:,} texts stand under several labels and were dropped "
-            f"under all of them, {example} for one; mend or remove them"
+            f"under all of them, {example} for one; fix or remove them"
         )
     if counts.labels_dropped:
         yield (
