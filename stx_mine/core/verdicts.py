@@ -56,10 +56,10 @@ RULES: dict[Verdict, Rule] = {
         "scores outside of the window", {"min_score": None, "max_score": None}
     ),
     Verdict.ABSOLUTE_MARGIN: Rule(
-        "scores above the positive less the margin", {"absolute_margin": None}
+        "scores above the positive less the absolute margin", {"absolute_margin": None}
     ),
     Verdict.RELATIVE_MARGIN: Rule(
-        "scores above the positive less its share", {"relative_margin": None}
+        "scores above the positive less the relative margin", {"relative_margin": None}
     ),
     Verdict.UPPER_MARGIN: Rule("scores too far below the positive", {"upper_margin": None}),
     Verdict.CLOSE_TO_POSITIVE: Rule("is too close to the positive", {"closeness": None}),

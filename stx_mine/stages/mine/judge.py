@@ -1,4 +1,4 @@
-"""What the selection of a block needs beside the rules: units, the table, the tally."""
+"""Turn the hits of a block into pools and verdicts: what the rules need beside the hits."""
 
 from dataclasses import dataclass
 from functools import cached_property

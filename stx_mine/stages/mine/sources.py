@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from stx_mine.engine.run import make_files
 from stx_mine.settings import key_fields
@@ -15,84 +14,41 @@ from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 
 
-def bm25_hits(
+def other_hits(
+    source: HitSource,
     config: MineConfig,
     run: RunDir,
     texts: Manifest,
     embeddings: Manifest,
     task_shard: TaskShard | None,
 ) -> Manifest:
-    """Search the passages by their words, once.
+    """What another search than the dense one proposes, scored once.
+
+    Args:
+        source: Words (BM25), another retriever (candidates), or the input (known negatives).
+        config: The config.
+        run: The run directory.
+        texts: The texts.
+        embeddings: The vectors that score the hits.
+        task_shard: What this call does of the tasks; None for all.
 
     Raises:
-        ConfigError: The library is not installed.
-        SharesLeftError: This call did its share, and others are at it.
+        ConfigError: The library of BM25 is not installed.
+        InputError: The file of candidates is missing, malformed or of other texts.
+        TaskShardsLeftError: This call did its part, and others are at work.
     """
-    artifact = _open(config, run, "bm25", {"depth": config.depth}, embeddings)
-    return artifact.manifest or _write(
-        artifact, config, HitSource.BM25, texts, embeddings, task_shard
+    fields, inputs = key_fields(config, "hits"), {"embeddings": embeddings.digest}
+    if source == HitSource.BM25:
+        fields["depth"] = config.depth
+    elif source == HitSource.CANDIDATES:
+        assert config.candidates is not None
+        fields["content"] = CandidateFile.open(config.candidates).digest()
+    else:
+        inputs = {"texts": texts.digest, **inputs}
+    artifact = Artifact(
+        run, "hits", config, subfolder=source.folder, fields=fields, inputs=inputs, overwrite=True
     )
-
-
-def candidate_hits(
-    config: MineConfig,
-    run: RunDir,
-    texts: Manifest,
-    embeddings: Manifest,
-    task_shard: TaskShard | None,
-) -> Manifest:
-    """Read the candidates of another retriever.
-
-    Raises:
-        InputError: The file is missing, malformed or of other texts.
-        SharesLeftError: This call did its share, and others are at it.
-    """
-    assert config.candidates is not None
-    content = CandidateFile.open(config.candidates).digest()
-    artifact = _open(config, run, "candidates", {"content": content}, embeddings)
-    return artifact.manifest or _write(
-        artifact, config, HitSource.CANDIDATES, texts, embeddings, task_shard
-    )
-
-
-def known_hits(
-    config: MineConfig,
-    run: RunDir,
-    texts: Manifest,
-    embeddings: Manifest,
-    task_shard: TaskShard | None,
-) -> Manifest:
-    """The known negatives that came with the pairs, as candidates like all others.
-
-    Raises:
-        SharesLeftError: This call did its share, and others are at it.
-    """
-    artifact = _open(config, run, "known", {}, embeddings, texts)
-    return artifact.manifest or _write(
-        artifact, config, HitSource.KNOWN, texts, embeddings, task_shard
-    )
-
-
-def _open(
-    config: MineConfig,
-    run: RunDir,
-    subfolder: str,
-    fields: dict[str, Any],
-    embeddings: Manifest,
-    texts: Manifest | None = None,
-) -> Artifact:
-    return Artifact(
-        run,
-        "hits",
-        config,
-        subfolder=subfolder,
-        fields={**key_fields(config, "hits"), **fields},
-        inputs={
-            **({"texts": texts.digest} if texts else {}),
-            "embeddings": embeddings.digest,
-        },
-        overwrite=True,
-    )
+    return artifact.manifest or _write(artifact, config, source, texts, embeddings, task_shard)
 
 
 def _write(

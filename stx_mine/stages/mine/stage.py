@@ -14,7 +14,7 @@ from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.depths import AllHits, search_depths
 from stx_mine.stages.mine.judge import Judge, negatives_table
 from stx_mine.stages.mine.report import mine_report
-from stx_mine.stages.mine.sources import bm25_hits, candidate_hits, known_hits
+from stx_mine.stages.mine.sources import other_hits
 from stx_mine.stages.mine.tally import Tally
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
@@ -82,14 +82,16 @@ def _other_hits(
     task_shard: TaskShard | None,
 ) -> dict[HitSource, Manifest]:
     """The hits of every source but the dense search, made where they are missing."""
-    others: dict[HitSource, Manifest] = {}
-    if "bm25" in config.source_names:
-        others[HitSource.BM25] = bm25_hits(config, run, texts, embeddings, task_shard)
-    if (texts.folder / NEGATIVES).exists():
-        others[HitSource.KNOWN] = known_hits(config, run, texts, embeddings, task_shard)
-    if config.candidates is not None:
-        others[HitSource.CANDIDATES] = candidate_hits(config, run, texts, embeddings, task_shard)
-    return others
+    asked = {
+        HitSource.BM25: "bm25" in config.source_names,
+        HitSource.KNOWN: (texts.folder / NEGATIVES).exists(),
+        HitSource.CANDIDATES: config.candidates is not None,
+    }
+    return {
+        source: other_hits(source, config, run, texts, embeddings, task_shard)
+        for source, wanted in asked.items()
+        if wanted
+    }
 
 
 def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
