@@ -180,7 +180,7 @@ def _words(hint: Any) -> tuple[str, ...]:
     """The words that may stand for a number, as in `Literal["auto"] | float`."""
     parts = get_args(hint)
     return sum(
-        (get_args(one) for one in parts if get_origin(one) is Literal and float in parts), ()
+        (get_args(part) for part in parts if get_origin(part) is Literal and float in parts), ()
     )
 
 

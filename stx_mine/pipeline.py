@@ -143,7 +143,7 @@ def _config(pipeline: Pipeline, stage: str, run: RunDir, values: dict[str, Any])
 
 
 def _ingest_fields() -> set[str]:
-    own = {one.name for one in fields(IngestConfig)}
+    own = {field.name for field in fields(IngestConfig)}
     return own - {one.name for one in fields(StageConfig)}
 
 
@@ -228,7 +228,7 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
 def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
     if origin in (UnionType, Union):
-        return any(_fits(value, one) for one in get_args(hint))
+        return any(_fits(value, arg) for arg in get_args(hint))
     if origin is Literal:
         return value in get_args(hint)
     if origin is tuple:

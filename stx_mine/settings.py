@@ -83,24 +83,32 @@ class StageConfig:
         Raises:
             ConfigError: A value is out of range, lacks what it needs, or conflicts with another.
         """
-        for one in fields(self):
-            if isinstance(one.default, tuple) and isinstance(getattr(self, one.name), str):
-                object.__setattr__(self, one.name, (getattr(self, one.name),))
+        for declared in fields(self):
+            if isinstance(declared.default, tuple) and isinstance(
+                getattr(self, declared.name), str
+            ):
+                object.__setattr__(self, declared.name, (getattr(self, declared.name),))
         hints = get_type_hints(type(self))
         for one in fields(self):
             _check_words(one, hints[one.name], getattr(self, one.name))
             _check_range(one, getattr(self, one.name))
-        for one in given_fields(self):
-            _check_needs(self, one)
-            _check_conflicts(self, one)
-            problem = one.metadata["check"] and one.metadata["check"](getattr(self, one.name))
+        for declared in given_fields(self):
+            _check_needs(self, declared)
+            _check_conflicts(self, declared)
+            problem = declared.metadata["check"] and declared.metadata["check"](
+                getattr(self, declared.name)
+            )
             if problem:
                 raise ConfigError(problem)
 
 
 def given_fields(config: Any) -> Iterator["Field[Any]"]:
     """The fields of a config that are not at their default, in the order of declaration."""
-    return (one for one in fields(config) if getattr(config, one.name) != one.default)
+    return (
+        declared
+        for declared in fields(config)
+        if getattr(config, declared.name) != declared.default
+    )
 
 
 def words_of(hint: Any) -> tuple[str, ...]:
@@ -177,7 +185,7 @@ def _holds(config: Any, condition: str) -> bool:
     """Whether a condition of `needs` or `conflicts` holds."""
     names, equals, values = condition.partition("=")
     if not equals:
-        given = {one.name for one in given_fields(config)}
+        given = {declared.name for declared in given_fields(config)}
         return not given.isdisjoint(names.split("|"))
     value = getattr(config, names)
     found = value if isinstance(value, tuple) else (value,)
@@ -197,7 +205,7 @@ def in_order_of_help(config_type: type) -> list["Field[Any]"]:
 
 def names_of(config_type: type) -> list[str]:
     """Names of the fields of a config, in the order of declaration."""
-    return [one.name for one in fields(config_type)]
+    return [declared.name for declared in fields(config_type)]
 
 
 def flag(one: "Field[Any]") -> str:
@@ -208,9 +216,11 @@ def flag(one: "Field[Any]") -> str:
 def command_line_of(command: str, config: StageConfig) -> str:
     """The command line of a config: what is not at its default."""
     words = ["stx-mine", command]
-    for one in given_fields(config):
-        value = getattr(config, one.name)
-        words.append(quote(str(value)) if one.metadata["argument"] else option_words(one, value))
+    for declared in given_fields(config):
+        value = getattr(config, declared.name)
+        words.append(
+            quote(str(value)) if declared.metadata["argument"] else option_words(declared, value)
+        )
     return " ".join(words)
 
 
@@ -235,18 +245,18 @@ def key_fields(config: Any, artifact: str) -> dict[str, Any]:
         Field name -> JSON-ready value, in the order of declaration.
     """
     return {
-        one.name: _json_ready(getattr(config, one.name))
-        for one in fields(config)
-        if artifact in one.metadata["affects"]
+        declared.name: _json_ready(getattr(config, declared.name))
+        for declared in fields(config)
+        if artifact in declared.metadata["affects"]
     }
 
 
 def key_defaults(config_type: type, artifact: str) -> dict[str, Any]:
     """What `key_fields` gives where every field is at its default."""
     return {
-        one.name: _json_ready(one.default)
-        for one in fields(config_type)
-        if artifact in one.metadata["affects"]
+        declared.name: _json_ready(declared.default)
+        for declared in fields(config_type)
+        if artifact in declared.metadata["affects"]
     }
 
 

@@ -47,7 +47,9 @@ def run_on_ray(tasks: Sequence[str], worker: Worker, config: EngineConfig, label
     pool, resources = _pool(worker, config, len(tasks))
     done: set[str] = set()
     with _quiet_data(), tqdm(total=len(tasks), desc=label, **_bar()) as bar:
-        rows = ray.data.from_items([{"task": one} for one in tasks], override_num_blocks=len(tasks))
+        rows = ray.data.from_items(
+            [{"task": task} for task in tasks], override_num_blocks=len(tasks)
+        )
         outcomes = rows.map(
             _Actor,
             fn_constructor_args=(worker,),
@@ -113,7 +115,7 @@ def _raise(outcome: dict[str, Any]) -> None:
 
 
 def _lost(tasks: Sequence[str], done: set[str], reason: str) -> TaskError:
-    left = [one for one in tasks if one not in done]
+    left = [task for task in tasks if task not in done]
     named = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
     return TaskError(
         f"{len(left):,} of {len(tasks):,} tasks are not done: {named} "
@@ -160,7 +162,7 @@ def _pool(worker: Worker, config: EngineConfig, num_tasks: int) -> tuple[Any, di
     """
     import ray
 
-    nodes = [one["Resources"] for one in ray.nodes() if one["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most = max(one.get("GPU", 0) for one in nodes)
     gpus = config.worker_gpus
     if gpus is None:

@@ -41,7 +41,7 @@ class Worker(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields; what has been opened stays here."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
 def attempt(worker: Worker, task: str) -> None:

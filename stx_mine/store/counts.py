@@ -23,7 +23,7 @@ class Counts:
             ArtifactError: The manifest lacks a count that has no default.
         """
         counts = manifest.counts
-        found = {one.name: counts[one.name] for one in fields(cls) if one.name in counts}
+        found = {field.name: counts[field.name] for field in fields(cls) if field.name in counts}
         try:
             return cls(**found)
         except TypeError as error:

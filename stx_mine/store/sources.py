@@ -51,7 +51,7 @@ class SourceInfo:
 
 def prompts_differ(sources: Sequence[SourceInfo]) -> bool:
     """Whether texts of one role get different prompts in different sources."""
-    return len({(one.query_prompt, one.passage_prompt) for one in sources}) > 1
+    return len({(source.query_prompt, source.passage_prompt) for source in sources}) > 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SourceTable:
     @property
     def names(self) -> list[str]:
         """Names of the sources."""
-        return [one.name for one in self.sources]
+        return [source.name for source in self.sources]
 
     def prompts_of(
         self, role: str, start: int, stop: int
@@ -96,7 +96,7 @@ class SourceTable:
         Returns:
             Each prompt with the places, counted from `start`, of the texts that get it.
         """
-        by_source = [one.prompts[role] for one in self.sources]
+        by_source = [source.prompts[role] for source in self.sources]
         distinct = list(dict.fromkeys(by_source))
         prompts = np.array([distinct.index(one) for one in by_source])
         found = prompts[self.numbers[role][start:stop]]
@@ -119,6 +119,6 @@ def write_sources(
     A weight decides about batches only: another one leaves the digest of `texts/`, and so
     embeddings and hits, as they are.
     """
-    write_json(folder / SOURCES_FILE, {"sources": [one.to_json() for one in sources]})
+    write_json(folder / SOURCES_FILE, {"sources": [source.to_json() for source in sources]})
     for role, name in _NUMBERS.items():
         write_array(folder / name, numbers[role])

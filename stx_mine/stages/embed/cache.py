@@ -71,8 +71,8 @@ class VectorCache:
             ) from error
         found = [_open_segment(one) for one in sorted(folder.glob(f"{_SEGMENT}*"))]
         keys, vectors = (tuple(one[part] for one in found) for part in (0, 1))
-        prefixes = [np.array(one[:][:, 0]) for one in keys]
-        sizes = [len(one) for one in prefixes]
+        prefixes = [np.array(key[:][:, 0]) for key in keys]
+        sizes = [len(prefix) for prefix in prefixes]
         joined = np.concatenate([np.empty(0, np.uint64), *prefixes])
         order = np.argsort(joined, kind="stable")
         segments = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)

@@ -56,7 +56,7 @@ class ShardEmbedder(VectorWriter):
         number = len(self.devices)
         if number < 2:
             return ()
-        return [replace(self, devices=(one,), num_beside=number) for one in self.devices]
+        return [replace(self, devices=(device,), num_beside=number) for device in self.devices]
 
     @property
     def tasks_at_once(self) -> int:

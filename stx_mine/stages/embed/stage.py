@@ -51,7 +51,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
             here = replace(worker, devices=("cpu",))
         contract = here.contract()
         if sources := stored_sources(texts):
-            contract["source_prompts"] = {one.name: one.prompts for one in sources}
+            contract["source_prompts"] = {source.name: source.prompts for source in sources}
         fields = {**key_fields(config, "embeddings"), "model": contract}
         artifact = Artifact(
             run,

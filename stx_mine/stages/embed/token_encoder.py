@@ -190,6 +190,6 @@ def is_no_memory(error: RuntimeError | MemoryError) -> bool:
 
 def _in_format(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The module with numbers of this format; a copy, if it has others."""
-    if all(one.dtype == dtype for one in module.parameters()):
+    if all(parameter.dtype == dtype for parameter in module.parameters()):
         return module
     return deepcopy(module).to(dtype)

@@ -96,7 +96,7 @@ def _others(best: Tuning, device: torch.device, asked: Asked) -> list[Tuning]:
     """Other budgets, and one batch at a time, or one per core."""
     budgets = _GPU_TOKENS if device.type == "cuda" else _CPU_TOKENS
     others = [] if asked.batch_tokens else [n for n in budgets if n != best.batch_tokens]
-    found = [replace(best, batch_tokens=one) for one in others]
+    found = [replace(best, batch_tokens=other) for other in others]
     if asked.batches_at_once is None and best.batches_at_once > 1:
         found.append(
             replace(best, batches_at_once=1, batch_tokens=asked.batch_tokens or budgets[-1])

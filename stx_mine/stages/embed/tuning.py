@@ -125,7 +125,7 @@ class Tuner(Worker):
     @property
     def copies(self) -> Sequence["Tuner"]:
         """Of several devices the first one is tried, with as many cores as it will have."""
-        return [replace(self, embedder=one) for one in self.embedder.copies]
+        return [replace(self, embedder=copy) for copy in self.embedder.copies]
 
     def __call__(self, task: str) -> None:
         """Write the choices."""

@@ -89,7 +89,7 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
         about["base_model"] = base
     # JSON is YAML; a list of short words needs no more.
     lines = [f"{name}: {_quoted(value)}" for name, value in about.items()]
-    files = " and ".join(f"`{one}`" for one in _pair_files(made))
+    files = " and ".join(f"`{file}`" for file in _pair_files(made))
     pairs = "(query, passage) pairs" + (f" of {files}" if files else "")
     return "\n".join(
         [
@@ -200,7 +200,7 @@ def _training(model: Manifest) -> str:
 
 def _metrics(run: RunDir, model: Manifest) -> str:
     """What evaluations say of the model and of its base, and what the training log says."""
-    parts = [_of_evaluation(one, model) for one in _evaluations(run)]
+    parts = [_of_evaluation(evaluation, model) for evaluation in _evaluations(run)]
     parts.append(_of_log(model))
     found = [part for part in parts if part]
     return "\n\n".join(["## Metrics", *found]) if found else ""

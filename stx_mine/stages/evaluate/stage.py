@@ -62,7 +62,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
             known = {name: require(run, name) for name in ("texts", "groups")}
         prompts, warnings = _prompts(config, run, known.get("texts"))
         fields = {**key_fields(config, "evaluations"), **key_fields(config, "texts")}
-        fields["models"] = [[one.name, one.contract()] for one in encoders]
+        fields["models"] = [[encoder.name, encoder.contract()] for encoder in encoders]
         fields["prompts"] = prompts
         reports = []
         for path, (name, source) in zip(config.data, sources.items(), strict=True):
@@ -80,12 +80,12 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
 
 
 def _refuse_dims(dims: tuple[int, ...], encoders: list[SentenceTransformerEncoder]) -> None:
-    for one in encoders:
-        most = int(one.model.get_embedding_dimension() or 0)
+    for encoder in encoders:
+        most = int(encoder.model.get_embedding_dimension() or 0)
         if dims and max(dims) > most:
             raise ConfigError(
-                f"--dims must be at most the {most} dimensions of the model {one.name!r}, found "
-                f"{max(dims)}; give smaller ones, or evaluate that model by itself"
+                f"--dims must be at most the {most} dimensions of the model {encoder.name!r}, "
+                f"found {max(dims)}; give smaller ones, or evaluate that model by itself"
             )
 
 
@@ -102,10 +102,10 @@ def _evaluate_data(
     data = read_evaluation_set(artifact.folder.name, source)
     relevant = data.relevant
     scored = [
-        Scored(one.name, dims, metrics)
-        for one in encoders
+        Scored(encoder.name, dims, metrics)
+        for encoder in encoders
         for dims, metrics in evaluate_dims(
-            one, data.texts, relevant, config.device, prompts, config.dims
+            encoder, data.texts, relevant, config.device, prompts, config.dims
         ).items()
     ]
     seen = None
@@ -152,7 +152,7 @@ def _prompts(
         ConfigError: The run has no such source.
     """
     sources = () if texts is None else stored_sources(texts)
-    names = ", ".join(one.name for one in sources)
+    names = ", ".join(source.name for source in sources)
     if config.source is not None:
         chosen = [one for one in sources if one.name == config.source]
         if not chosen:

@@ -58,7 +58,9 @@ def run_export(config: ExportConfig) -> StageReport:
             subfolder=config.to,
         )
         prompted = [
-            one.name for one in stored_sources(inputs["texts"]) if any(one.prompts.values())
+            source.name
+            for source in stored_sources(inputs["texts"])
+            if any(source.prompts.values())
         ]
         if artifact.done:
             return export_report(artifact, config, prompted, skipped=True)

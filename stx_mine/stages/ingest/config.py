@@ -105,7 +105,7 @@ class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
                 f"expected {named} or --sources, found both; write {beside[0]} into the entry of "
                 "its source"
             )
-        names = [one.name for one in self.sources]
+        names = [source.name for source in self.sources]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not names:
             raise ConfigError(

@@ -156,14 +156,14 @@ def _cut(
     start = 0
     # No more than a block of it is in memory as Python objects.
     strings = (one.as_py() for one in texts)
-    beginnings = (one.as_py() or "" for one in prefixes)
+    beginnings = (prefix.as_py() or "" for prefix in prefixes)
     for block, before in in_blocks(strings, beginnings, _BLOCK_CHARACTERS):
         fitting = [
             prefix if text.startswith(prefix) else ""
             for text, prefix in zip(block, before, strict=True)
         ]
         pieces = chunker.cut(block, fitting)
-        num_chunks = [len(one) for one in pieces.chunks]
+        num_chunks = [len(chunk) for chunk in pieces.chunks]
         tally.add(pieces.num_tokens, num_chunks)
         own_ids = ids.slice(start, len(block))
         found = pa.array([one for chunks in pieces.chunks for one in chunks], pa.large_string())

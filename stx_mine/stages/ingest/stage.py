@@ -67,8 +67,8 @@ def open_input(config: IngestConfig) -> list[PairSource]:
         opened = [PairSource.open(config.pairs, config, "train").with_languages(config)]
     else:
         opened = [
-            PairSource.open(one.path, one, "train").with_languages(one)
-            for one in config.sources or ()
+            PairSource.open(source.path, source, "train").with_languages(source)
+            for source in config.sources or ()
         ]
     return [replace(one, titles=config.title != "none") for one in opened]
 
@@ -78,7 +78,7 @@ def _chunker(config: IngestConfig) -> Chunker | None:
     name = config.tokenizer or config.embedding_model
     if not config.chunk or name is None:
         return None
-    prompts = [one.passage_prompt for one in config.sources or ()] or [None]
+    prompts = [source.passage_prompt for source in config.sources or ()] or [None]
     tokens, overlap = config.chunk
     return Chunker.load(name, tokens, overlap, prompts, config.kept_tokens)
 

@@ -130,7 +130,7 @@ class PartMerger(Worker):
         """Merge the parts of one block."""
         file = LayerFile.parse(name)
         _, wanted = read_searches(self.folder, file, self.query_block)
-        parts = [self.folder / one.name for one in file.in_parts(self.num_parts)]
+        parts = [self.folder / part.name for part in file.in_parts(self.num_parts)]
         merged = merge_sources([HitBlock.load(path, HitSource.DENSE) for path in parts])
         write_table(self.folder / name, merged.take(np.arange(len(wanted)), wanted).table())
 

@@ -57,7 +57,7 @@ def run_mine(config: MineConfig) -> StageReport:
                 "groups": grouping.digest,
                 "embeddings": embeddings.digest,
                 "hits/dense": dense.artifact.result.digest,
-                **{f"hits/{one.folder.name}": one.digest for one in others.values()},
+                **{f"hits/{other.folder.name}": other.digest for other in others.values()},
             },
             view=True,
         )

@@ -159,9 +159,9 @@ class PackConfig(EngineConfig):
     def with_layout(self, layout: Literal["inline", "labels"]) -> "PackConfig":
         """The same packing in another layout, without what that layout does not read."""
         kept: dict[str, Any] = {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if not one.metadata["needs"] and one.name not in ("engine", "task", "layout")
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if not field.metadata["needs"] and field.name not in ("engine", "task", "layout")
         }
         kept["layout"] = layout
         if layout == "labels":

@@ -34,7 +34,7 @@ def assign_packings(assign: AssignPacking, wanted: int | None) -> list[Assignmen
     for _ in range(1, wanted or max(MIN_PACKINGS, -(-MIN_STEPS // reached))):
         packings.append(assign(packings))
     smallest = min(len(one.rows_PB) for one in packings)
-    return [one.truncated(smallest) for one in packings]
+    return [packing.truncated(smallest) for packing in packings]
 
 
 def left_out_last(earlier: Sequence[Assignment]) -> NDArray[np.int64]:

@@ -62,7 +62,7 @@ class ShardWriter(Worker):
         """Path of each shard -> number of its packing, rows of its batches, its first batch."""
         none = np.empty(0, np.int64)
         files = sorted(self.folder.glob(_ASSIGNMENT.format("*")))
-        packings = [Assignment(read_array(one), none) for one in files]
+        packings = [Assignment(read_array(file), none) for file in files]
         return batches_of_shards(self.config, packings)
 
     def __call__(self, path: str) -> None:
@@ -81,7 +81,7 @@ class ShardWriter(Worker):
             "key": self.key,
         }
         if store.sources is not None:
-            footer["sources"] = [one.to_json() for one in store.sources.sources]
+            footer["sources"] = [source.to_json() for source in store.sources.sources]
         write_shard(self.folder / path, self.packer.table(rows_PB, packing, seeds), footer)
 
 

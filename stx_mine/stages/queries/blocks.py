@@ -98,7 +98,7 @@ def pairs_of(
     methods: dict[str, MethodCounts] = {}
     lines = list[tuple[int, str, str, str]]()
     for method, make in makers.items():
-        asked = [one for one in passages if one.first or method == "titles"]
+        asked = [passage for passage in passages if passage.first or method == "titles"]
         left = [one for one in asked if one.text]
         made = make(left) if left else []
         methods[method] = _method_counts(made, len(asked), config.per_passage)
@@ -107,7 +107,7 @@ def pairs_of(
     lines.sort(key=lambda line: line[0])
     rows, *texts = [list(column) for column in zip(*lines, strict=True)] if lines else [[]] * 4
     taken = block.take(pa.array(rows, pa.int64()))
-    columns = [pa.array(one, pa.large_string()) for one in texts]
+    columns = [pa.array(text, pa.large_string()) for text in texts]
     columns += [taken.column(name) for name in ("passage_id", "source", "source_row")]
     counts = BlockCounts(methods, cut, crops)
     metadata = {_COUNTS: json.dumps(counts.to_json()).encode()}
@@ -136,7 +136,7 @@ def counts_of(tables: list[pa.Table], rows: Rows) -> QueriesCounts:
         rows: Which text each row holds.
     """
     num_distinct, num_filled = int(rows.first.sum()), int((rows.numbers >= 0).sum())
-    made = [BlockCounts.from_json(json.loads(one.schema.metadata[_COUNTS])) for one in tables]
+    made = [BlockCounts.from_json(json.loads(table.schema.metadata[_COUNTS])) for table in tables]
     return QueriesCounts(
         rows_in=len(rows.numbers),
         passages=num_distinct,

@@ -212,11 +212,11 @@ class _Drawn(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Float (rows, vocabulary) logits -> 0 for the token drawn, -inf for the others."""
         numbers = [
-            int(mix(np.uint64(one), np.uint64(self.step), np.uint64(1))) for one in self.draws
+            int(mix(np.uint64(draw), np.uint64(self.step), np.uint64(1))) for draw in self.draws
         ]
         self.step += 1
         # In (0, 1], so that a token of probability 0 is never the first to reach it.
-        uniform = torch.tensor([((one >> 11) + 1) * 2.0**-53 for one in numbers])[:, None]
+        uniform = torch.tensor([((number >> 11) + 1) * 2.0**-53 for number in numbers])[:, None]
         sums = scores.float().softmax(-1).cumsum(-1)
         wanted = uniform.to(sums) * sums[:, -1:]
         drawn = (sums < wanted).sum(-1, keepdim=True)

@@ -47,9 +47,9 @@ Maker = Callable[[list[Passage]], list[Made]]
 def cut_titles(passages: list[Passage]) -> TitleCounts:
     """Cut the title out of each passage; count where it stood."""
     counts = {"prefix": 0, "inside": 0, "absent": 0}
-    for one in passages:
-        if one.title:
-            one.text, place = cut_title(one.title, one.text)
+    for passage in passages:
+        if passage.title:
+            passage.text, place = cut_title(passage.title, passage.text)
             counts[place] += 1
     return TitleCounts(sum(counts.values()), **counts)
 
@@ -61,27 +61,32 @@ def crop_passages(passages: list[Passage], config: QueriesConfig) -> CropCounts:
     alone, the passage of one would hold the other, and answer it as a false negative.
     """
     cropped = removed = too_short_without = 0
-    for one in passages:
+    for passage in passages:
         spans = crop(
-            one.text, config.per_passage, config.min_words, config.max_words, config.seed, one.key
+            passage.text,
+            config.per_passage,
+            config.min_words,
+            config.max_words,
+            config.seed,
+            passage.key,
         )
-        one.crops = tuple(dict.fromkeys(one.text[start:end] for start, end in spans))
+        passage.crops = tuple(dict.fromkeys(passage.text[start:end] for start, end in spans))
         if not spans:
             continue
-        cropped += one.first
-        if is_removed(config.remove_share, config.seed, one.key):
-            rest = without(one.text, spans)
+        cropped += passage.first
+        if is_removed(config.remove_share, config.seed, passage.key):
+            rest = without(passage.text, spans)
             if num_words(rest) >= config.min_words:
-                one.text = rest
-                removed += one.first
+                passage.text = rest
+                removed += passage.first
             else:
-                too_short_without += one.first
+                too_short_without += passage.first
     return CropCounts(cropped, removed, too_short_without)
 
 
 def make_crops(passages: list[Passage]) -> list[Made]:
     """What was cropped, as queries."""
-    return [Made(one.crops, "" if one.crops else "too_short") for one in passages]
+    return [Made(passage.crops, "" if passage.crops else "too_short") for passage in passages]
 
 
 def make_keywords(statistics: TermStatistics, config: QueriesConfig) -> Maker:
@@ -90,9 +95,11 @@ def make_keywords(statistics: TermStatistics, config: QueriesConfig) -> Maker:
     def make(passages: list[Passage]) -> list[Made]:
         found = [
             tuple(
-                keywords(one.text, statistics, config.terms, config.per_passage, config.min_words)
+                keywords(
+                    passage.text, statistics, config.terms, config.per_passage, config.min_words
+                )
             )
-            for one in passages
+            for passage in passages
         ]
         return [Made(queries, "" if queries else "too_few_terms") for queries in found]
 
@@ -103,9 +110,14 @@ def make_generated(generator: QueryGenerator, config: QueriesConfig) -> Maker:
     """A maker of written queries; equal ones of a passage count once."""
 
     def make(passages: list[Passage]) -> list[Made]:
-        texts, keys = [one.text for one in passages], [one.key ^ config.seed for one in passages]
+        texts, keys = (
+            [passage.text for passage in passages],
+            [passage.key ^ config.seed for passage in passages],
+        )
         written = generator.generate(texts, keys, config.per_passage)
-        return [_checked(one, queries) for one, queries in zip(passages, written, strict=True)]
+        return [
+            _checked(passage, queries) for passage, queries in zip(passages, written, strict=True)
+        ]
 
     return make
 
@@ -113,12 +125,13 @@ def make_generated(generator: QueryGenerator, config: QueriesConfig) -> Maker:
 def make_titles(passages: list[Passage]) -> list[Made]:
     """The titles, or queries, that the passages came with."""
     return [
-        _checked(one, [one.title]) if one.title else Made(reason="no_title") for one in passages
+        _checked(passage, [passage.title]) if passage.title else Made(reason="no_title")
+        for passage in passages
     ]
 
 
 def _checked(passage: Passage, queries: list[str]) -> Made:
-    filled = tuple(dict.fromkeys(one for one in queries if one))
+    filled = tuple(dict.fromkeys(query for query in queries if query))
     kept = tuple(one for one in filled if not same_text(one, passage.text))
     reason = "query_is_its_passage" if filled else "empty_answer"
     return Made(kept, "" if kept else reason)

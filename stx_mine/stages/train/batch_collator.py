@@ -53,7 +53,7 @@ class BatchCollator(ABC):
 
     def prompts(self, table: pa.Table) -> dict[str, str | None]:
         """Role -> prompt of a batch: its rows are of one source, or of sources of equal prompts."""
-        by_name = {one.name: one.prompts for one in self.shards[0].sources}
+        by_name = {source.name: source.prompts for source in self.shards[0].sources}
         return by_name[table.column("source")[0].as_py()] if by_name else {}
 
 

@@ -62,7 +62,7 @@ class RowSample:
         ignored = ragged_column(table, "ignore_ids")
         owners = np.repeat(np.arange(table.num_rows), ignored.lengths())
         random[owners, np.searchsorted(np.unique(slots[slots >= 0]), ignored.values)] = False
-        by_name = {one.name: one.prompts for one in shard.sources}
+        by_name = {source.name: source.prompts for source in shard.sources}
         prompts = by_name[table.column("source")[0].as_py()] if by_name else {}
         texts: dict[Role, Any] = {"query": anchor_texts, "passage": passage_texts}
         features = {
@@ -79,7 +79,7 @@ class RowSample:
             passages_MD: (M, D) embeddings of the distinct passages.
         """
         units = (functional.normalize(one.float(), dim=1) for one in (anchors_AD, passages_MD))
-        anchors, passages = (one.cpu().numpy() for one in units)
+        anchors, passages = (unit.cpu().numpy() for unit in units)
         scores_RM = anchors[self.anchors_R] @ passages.T
         rows = np.arange(len(scores_RM))
         slots, places = np.nonzero(self.slots_SR[1:] >= 0)

@@ -164,4 +164,4 @@ class BestEvaluation:
 
 def mean_of_sets(evaluations: dict[str, dict[str, float]], metric: str = BEST) -> float:
     """The mean of a metric over evaluation sets (name -> metric -> value)."""
-    return sum(one[metric] for one in evaluations.values()) / len(evaluations)
+    return sum(evaluation[metric] for evaluation in evaluations.values()) / len(evaluations)

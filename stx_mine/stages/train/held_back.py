@@ -31,7 +31,9 @@ class ReducedShard(BatchShard):
     @classmethod
     def of(cls, shard: BatchShard, held_back: NDArray[np.int64], num_ranks: int) -> "ReducedShard":
         """The shard without some rows."""
-        values: dict[str, Any] = {one.name: getattr(shard, one.name) for one in fields(BatchShard)}
+        values: dict[str, Any] = {
+            declared.name: getattr(shard, declared.name) for declared in fields(BatchShard)
+        }
         return cls(**values, held_back=held_back, num_ranks=num_ranks)
 
     def batch(self, number: int) -> pa.Table:
@@ -44,7 +46,7 @@ class ReducedShard(BatchShard):
         """int64 (batches,): rows that are left in each."""
         ids = super().ids().column("row_id").to_numpy()
         batches = ids[: self.num_batches * self.batch_size].reshape(-1, self.batch_size)
-        return np.array([len(self._kept(one)) for one in batches], np.int64)
+        return np.array([len(self._kept(batch)) for batch in batches], np.int64)
 
     def _kept(self, row_ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = np.flatnonzero(~np.isin(row_ids_B, self.held_back))

@@ -154,7 +154,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace the gradient of every parameter by its mean over the processes."""
     if not distributed.is_initialized():
         return
-    gradients = [one.grad for one in parameters if one.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     for work in [distributed.all_reduce(grad, async_op=True) for grad in gradients]:
         work.wait()
     for grad in gradients:

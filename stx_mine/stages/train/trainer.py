@@ -313,4 +313,4 @@ def _steps_done(state: Path) -> int:
 
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
-    return sum(one.numel() for one in model.parameters() if one.requires_grad)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -164,7 +164,7 @@ def refuse_launcher(precision: TrainingPrecision) -> None:
 
 def _named_value(word: str) -> tuple[str, Any]:
     name, _, value = word.partition("=")
-    names = {one.name for one in fields(SentenceTransformerTrainingArguments) if one.init}
+    names = {field.name for field in fields(SentenceTransformerTrainingArguments) if field.init}
     if name in OWNED:
         raise ConfigError(f"--trainer-option {name} is not the Trainer's to decide: {OWNED[name]}")
     if name not in names:

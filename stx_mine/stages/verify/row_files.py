@@ -69,7 +69,7 @@ class RowFiles:
         """
         for number, file in enumerate(self.files):
             for texts in file.batches(list(self.columns[:num_columns])):
-                yield number, np.stack([text_numbers(one) for one in texts], axis=1)
+                yield number, np.stack([text_numbers(text) for text in texts], axis=1)
 
     def texts(self, rows: list[int]) -> dict[int, list[str | None]]:
         """The texts of some rows, counted over all files; reads up to the last of them.

@@ -63,7 +63,7 @@ def embed_distinct(
 
     Each process embeds its share, and all of them have all.
     """
-    anchors, passages = (embed(model, one, batch_tokens) for one in features)
+    anchors, passages = (embed(model, feature, batch_tokens) for feature in features)
     return (
         gather_shares(anchors, int(labels["num_anchors"])),
         gather_shares(passages, int(labels["num_passages"])),
