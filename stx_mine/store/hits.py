@@ -255,3 +255,8 @@ class HitLayers:
         searches_2M = read_array(plan)
         places = np.searchsorted(searches_2M[0], block.query_ids)
         return np.array(searches_2M[1, places], np.int64)
+
+
+def read_hits(manifest: Manifest, block: int, source: HitSource) -> HitBlock:
+    """The hits of a block that one source proposed."""
+    return HitBlock.read(manifest, manifest.content["files"][block]["file"], source)

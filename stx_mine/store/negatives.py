@@ -13,7 +13,7 @@ from stx_mine.errors import ConfigError
 from stx_mine.store.artifact import Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
 from stx_mine.store.files import read_array, read_table
-from stx_mine.store.hits import HitBlock, HitLayers, HitSource, merge_sources
+from stx_mine.store.hits import HitLayers, HitSource, merge_sources, read_hits
 
 DROPPED_PAIRS = "dropped_pairs.npy"
 
@@ -67,8 +67,7 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
     for source in HitSource:
         if source != HitSource.DENSE and f"hits/{source.folder}" in negatives.content["inputs"]:
             other = read_manifest(folder / source.folder)
-            file = other.content["files"][number]["file"]
-            blocks.append(HitBlock.read(other, file, source).of(query_ids))
+            blocks.append(read_hits(other, number, source).of(query_ids))
     hits = merge_sources(blocks).take(units.ravel())
     offsets = pa.array(hits.hits.offsets, pa.int64())
     for column, values, kind in (

@@ -91,9 +91,7 @@ class DenseHits:
 
     def read(self, block: int, query_ids: NDArray[np.int64], depth: int) -> HitBlock:
         """The hits of some queries of a block, at a depth that `ensure` was called with."""
-        found, missing = self._layers.read(block, query_ids, depth, self.wanted(query_ids, depth))
-        assert not len(missing), "ensure the depth before reading it"
-        return found
+        return self.read_at(block, query_ids, np.full(len(query_ids), depth))
 
     def read_at(
         self, block: int, query_ids: NDArray[np.int64], depths: NDArray[np.int64]

@@ -9,9 +9,8 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.search.product import own_threads
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.judge import Judge
-from stx_mine.stages.mine.sources import read_hits
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.hits import HitBlock, HitSource, merge_sources
+from stx_mine.store.hits import HitBlock, HitSource, merge_sources, read_hits
 
 # How much deeper a query is searched where it lacks negatives.
 DEEPER = 4

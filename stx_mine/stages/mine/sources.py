@@ -9,7 +9,7 @@ from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.score_task import HitScorer
 from stx_mine.store.artifact import Artifact, Manifest
-from stx_mine.store.hits import HitBlock, HitSource
+from stx_mine.store.hits import HitSource
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 
@@ -68,8 +68,3 @@ def _write(
     artifact.begin(worker.names)
     make_files(artifact, worker.names, worker, config, artifact.target.name, task_shard)
     return artifact.finish(worker.names, counts=counts)
-
-
-def read_hits(manifest: Manifest, block: int, source: HitSource) -> HitBlock:
-    """The hits of a block that one source proposed."""
-    return HitBlock.read(manifest, manifest.content["files"][block]["file"], source)

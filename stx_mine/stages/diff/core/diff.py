@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
-from stx_mine.core.verdicts import Verdict
+from stx_mine.core.verdicts import NO_CANDIDATES, Verdict
 
 # Reasons beyond the verdicts, whose codes they follow.
 NOT_A_HIT, NOT_IN_CORPUS = len(Verdict), len(Verdict) + 1
 REASONS = (*(one.name.lower() for one in Verdict), "not_a_hit", "not_in_corpus")
-_NO_CANDIDATE = (Verdict.OWN_TEXT, Verdict.KNOWN_POSITIVE, Verdict.DUPLICATE_GROUP)
 
 
 class Changes(NamedTuple):
@@ -152,7 +151,7 @@ def explain(
 
 def candidate_ranks(verdicts_H: NDArray[np.uint8]) -> NDArray[np.int64]:
     """int64 (H,): the 0-based rank of one row's hits among its candidates; -1 where it is none."""
-    candidates = ~np.isin(verdicts_H, _NO_CANDIDATE)
+    candidates = ~np.isin(verdicts_H, NO_CANDIDATES)
     return np.where(candidates, np.cumsum(candidates) - 1, -1)
 
 
