@@ -22,7 +22,7 @@ from stx_mine.commands import COMMANDS
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError, StxMineError, TaskShardsLeftError
 from stx_mine.inputs.config import MANY_SOURCES, Source
-from stx_mine.settings import StageConfig, flag, in_order_of_help
+from stx_mine.settings import StageConfig, flag, in_order_of_help, words_of
 
 if TYPE_CHECKING:
     from stx_mine.store.stage_report import StageReport
@@ -178,10 +178,7 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
 
 def _words(hint: Any) -> tuple[str, ...]:
     """The words that may stand for a number, as in `Literal["auto"] | float`."""
-    parts = get_args(hint)
-    return sum(
-        (get_args(part) for part in parts if get_origin(part) is Literal and float in parts), ()
-    )
+    return words_of(hint) if float in get_args(hint) else ()
 
 
 def _number_or_one_of(words: tuple[str, ...]) -> Callable[[Any], Any]:
