@@ -1,41 +1,68 @@
 """The dataset card of an export."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from stx_mine.stages.export.counts import ExportCounts
-from stx_mine.stages.export.layouts import LAYOUTS
+from stx_mine.stages.export.layouts.layout import Layout
 from stx_mine.store.stage_report import listed
 
 
-def export_card(name: str, folders: Iterable[str], counts: ExportCounts, k: int, model: str) -> str:
-    """The README.md of an export: configs for `datasets.load_dataset`, and what is inside.
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says of an export.
 
-    Args:
+    Attributes:
         name: Name of the layout.
-        folders: Folder of each config.
+        layout: The layout.
         counts: The counts of the export.
+        ids: Role -> which ids stand in the files; empty where there are none.
         k: Most negatives of a row.
         model: Name of the model that mined.
+        key: What decides the content, as a digest.
     """
-    layout = LAYOUTS[name]
+
+    name: str
+    layout: Layout
+    counts: ExportCounts
+    ids: dict[str, str]
+    k: int
+    model: str
+    key: str
+
+
+def export_card(facts: CardFacts) -> str:
+    """The README.md of an export: how to load it, and what is inside.
+
+    `datasets` keeps one copy per name of a folder and text of its configs: each config names the
+    content, so that another content is never taken for it.
+    """
+    layout = facts.layout
     configs = "".join(
-        f"\n- config_name: {'default' if folder == 'data' else folder}\n  data_files:"
-        f"\n  - split: train\n    path: {folder}/*{layout.suffix}"
-        for folder in folders
+        f"\n- config_name: {config}\n  description: {facts.key}\n  data_files:"
+        f"\n  - split: train\n    path: {files}"
+        for config, files in layout.configs.items()
     )
-    dropped = listed(counts.rows_dropped)
+    header = f"configs:{configs}\n" if configs else ""
+    named = "".join(f"\nIds of {role}: {which}." for role, which in facts.ids.items())
     return f"""---
-configs:{configs}
-tags:
+{header}tags:
 - sentence-transformers
 - hard-negatives
 - stx-mine
 ---
-# Mined rows, layout `{name}`
+# Mined rows, layout `{facts.name}`
 
-{counts.lines:,} lines of {counts.rows_kept:,} out of {counts.rows_in:,} (query, positive
-passage) pairs, at most {k} negatives each, mined with `{model}`. Left out:
-{dropped or "none"}. {counts.rows_ragged:,} of the rows have fewer than {k} negatives.
+{_content(facts)}{named}
 
 {layout.use}
 """
+
+
+def _content(facts: CardFacts) -> str:
+    counts, k, mined = facts.counts, facts.k, f"mined with `{facts.model}`"
+    if facts.layout.lines is None:
+        return f"{counts.lines:,} lines, {mined}."
+    dropped = listed(counts.rows_dropped)
+    return f"""{counts.lines:,} lines of {counts.rows_kept:,} out of {counts.rows_in:,} rows
+(a query, a positive passage), at most {k} negatives each, {mined}. Left out:
+{dropped or "none"}. {counts.rows_ragged:,} of the rows have fewer than {k} negatives."""
