@@ -129,23 +129,22 @@ class Joined:
 
 
 def text_tables(
-    texts: pa.Table, ids: TextIds, id_name: str, text_name: str = "text", **more: str
+    texts: pa.Table, ids: TextIds | None, id_name: str, **more: str
 ) -> Iterator[pa.Table]:
     """Yield all texts of one role with their ids, a block at a time, at least one table.
 
     Args:
         texts: Row number = id.
-        ids: Their names.
-        id_name: Name of the column of ids; these are int64 where the texts go by numbers.
-        text_name: Name of the column of texts.
-        **more: Columns between the two, of one value each.
+        ids: Their names; None for int64 numbers.
+        id_name: Name of the column of ids.
+        **more: Columns between those of ids and of texts, of one value each.
     """
     for start in range(0, max(texts.num_rows, 1), _TEXTS_AT_ONCE):
         block = texts.column("text").slice(start, _TEXTS_AT_ONCE)
         rows = np.arange(start, start + len(block))
-        names = ids.take(rows)
+        names = pa.array(rows) if ids is None else ids.take(rows)
         constant = {name: pa.array([value] * len(block)) for name, value in more.items()}
-        yield pa.table({id_name: names, **constant, text_name: block})
+        yield pa.table({id_name: names, **constant, "text": block})
 
 
 def text_lines(texts: pa.Table, ids: TextIds) -> Iterator[pa.Table]:

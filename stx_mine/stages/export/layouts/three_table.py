@@ -27,9 +27,9 @@ def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
 
 
 def _texts(source: RowSource) -> dict[str, SideFile]:
-    texts = source.texts
-    queries = text_tables(texts.store.queries, texts.query_ids, "query_id")
-    documents = text_tables(texts.store.passages, texts.passage_ids, "document_id")
+    store = source.texts.store
+    queries = text_tables(store.queries, None, "query_id")
+    documents = text_tables(store.passages, None, "document_id")
     return {
         "queries/train-00000-of-00001.parquet": SideFile(write_parquet, queries),
         "documents/train-00000-of-00001.parquet": SideFile(write_parquet, documents),
