@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged
 from stx_mine.search.score import score_hits
 from stx_mine.stages.export.core.mined_rows import MinedRows
-from stx_mine.stages.export.text_ids import IdKind, Texts
+from stx_mine.stages.export.text_ids import IdKind, NamedTexts
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import ragged_column
 from stx_mine.store.negatives import PoolBlock, pool_files, read_judged, rows_of
@@ -37,7 +37,7 @@ class RowSource:
 
     negatives: Manifest
     model: str
-    texts: Texts
+    texts: NamedTexts
     queries: Vectors
     passages: Vectors
     by_query: NDArray[np.int64]
@@ -59,7 +59,7 @@ class RowSource:
         return cls(
             inputs["negatives"],
             embeddings.extra["miner"],
-            Texts(store, id_kind),
+            NamedTexts(store, id_kind),
             Vectors.open(embeddings, "queries"),
             Vectors.open(embeddings, "passages"),
             by_query,

@@ -66,7 +66,7 @@ class TextIds:
 
 
 @dataclass(frozen=True)
-class Texts:
+class NamedTexts:
     """The texts of a run, and the ids by which a layout names them.
 
     Attributes:

@@ -14,11 +14,11 @@ import pyarrow as pa
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.layouts.layout import Joined, Layout
 from stx_mine.stages.export.layouts.ms_marco import text_files
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import tabbed_writer
 
 
-def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _lines(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per row, a JSON list."""
     joined = Joined.of(np.arange(len(rows)), rows, rows)
     passages: list[object] = joined.passage_ids.tolist()

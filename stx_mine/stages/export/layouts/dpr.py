@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.layouts.layout import Layout, lists, query_offsets, structs
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import json_writer
 
 
-def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _lines(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per query with the texts of all its passages."""
 
     def passages(ids: NDArray[np.int64]) -> pa.Array:

@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.layouts.layout import Layout, lists, query_offsets
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import write_json_lines
 
 
-def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _lines(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per query with all its positives."""
     queries = rows.take(rows.firsts())
     positives, negatives = query_offsets(rows), queries.negatives.offsets

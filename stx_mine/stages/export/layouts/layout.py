@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import offsets_of
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.row_source import RowSource
-from stx_mine.stages.export.text_ids import IdKind, TextIds, Texts
+from stx_mine.stages.export.text_ids import IdKind, NamedTexts, TextIds
 from stx_mine.store.tables import TableWriter
 
 _TEXTS_AT_ONCE = 8_192
@@ -54,7 +54,7 @@ class Layout:
     use: str
     path: str
     write: TableWriter
-    lines: Callable[[MinedRows, Texts, int, bool], pa.Table] | None
+    lines: Callable[[MinedRows, NamedTexts, int, bool], pa.Table] | None
     fewest: int | None = 1
     per_query: bool = False
     id_kind: IdKind = "none"

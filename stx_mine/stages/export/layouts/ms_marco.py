@@ -11,11 +11,11 @@ import pyarrow as pa
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.layouts.layout import Layout, SideFile, text_lines
 from stx_mine.stages.export.row_source import RowSource
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import tabbed_writer
 
 
-def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _lines(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per (row, negative)."""
     lengths = rows.negatives.lengths()
     return pa.table(

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.layouts.layout import Layout, lists, structs
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import write_json_lines
 
 
-def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _lines(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per row."""
     ones = np.arange(len(rows) + 1)
     negatives = _messages(texts.passages(rows.negatives.values))

@@ -18,13 +18,13 @@ from stx_mine.stages.export.layouts.layout import (
     text_tables,
 )
 from stx_mine.stages.export.row_source import RowSource
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import json_writer, write_json_lines, write_parquet
 
 _CORPUS = "corpus"
 
 
-def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _lines(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per query with the ids of all its passages."""
     queries, ids = rows.take(rows.firsts()), texts.passage_ids
     negatives = structs(id=ids.take(queries.negatives.values))

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.layouts.layout import Joined, Layout, lists
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.batches import negative_columns
 from stx_mine.store.tables import write_parquet
 
 
-def _triplet(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _triplet(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per (row, negative)."""
     lengths = rows.negatives.lengths()
     columns: dict[str, pa.Array] = {
@@ -29,7 +29,7 @@ def _triplet(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def _n_tuple(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _n_tuple(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per row; every row has k negatives."""
     negatives_Rk = rows.negatives.values.reshape(len(rows), k)
     columns: dict[str, pa.Array] = {
@@ -44,7 +44,7 @@ def _n_tuple(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def _labeled_pair(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _labeled_pair(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per passage: all positives of a query, then its negatives, once."""
     queries = rows.take(rows.firsts())
     joined = Joined.of(rows.query_numbers(), rows, queries)
@@ -59,7 +59,7 @@ def _labeled_pair(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Tab
     return pa.table(columns)
 
 
-def _labeled_list(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _labeled_list(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per row: its positive, then its negatives."""
     joined = Joined.of(np.arange(len(rows)), rows, rows)
     columns: dict[str, pa.Array] = {
@@ -73,7 +73,7 @@ def _labeled_list(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Tab
     return pa.table(columns)
 
 
-def _labeled_query(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _labeled_query(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per query: all its positives and its negatives, best first."""
     queries = rows.take(rows.firsts())
     joined = Joined.of(rows.query_numbers(), rows, queries).best_first()

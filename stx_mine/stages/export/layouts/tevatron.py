@@ -21,11 +21,11 @@ from stx_mine.stages.export.layouts.layout import (
     text_tables,
 )
 from stx_mine.stages.export.row_source import RowSource
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import write_json_lines, write_parquet
 
 
-def _inline(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _inline(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per query with the texts of all its passages."""
 
     def passages(ids: NDArray[np.int64], values: NDArray[np.float32]) -> pa.Array:
@@ -45,7 +45,7 @@ def _inline(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
     )
 
 
-def _by_ids(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _by_ids(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per query with the ids of all its passages."""
     queries, ids = rows.take(rows.firsts()), texts.passage_ids
     return pa.table(

@@ -10,11 +10,11 @@ import pyarrow as pa
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.layouts.layout import Joined, Layout, SideFile, lists, text_tables
 from stx_mine.stages.export.row_source import RowSource
-from stx_mine.stages.export.text_ids import Texts
+from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.store.tables import write_parquet
 
 
-def _lines(rows: MinedRows, texts: Texts, k: int, scores: bool) -> pa.Table:
+def _lines(rows: MinedRows, texts: NamedTexts, k: int, scores: bool) -> pa.Table:
     """One line per row: ids of its positive, then of its negatives."""
     joined = Joined.of(np.arange(len(rows)), rows, rows)
     return pa.table(

@@ -143,6 +143,9 @@ def _name_of(stream: Callable[[], Iterator[tuple[pa.Array, pa.Array]]], digest: 
     raise AssertionError("an id was there before")
 
 
+ReadRows = Callable[[Path, bool], Iterator[TextBlock]]
+
+
 @dataclass(frozen=True)
 class RowReader:
     """Files of rows in one layout, in order, as one stream.
@@ -157,7 +160,7 @@ class RowReader:
     """
 
     paths: tuple[Path, ...]
-    read: Callable[[Path, bool], Iterator[TextBlock]]
+    read: ReadRows
     described: str
     queries: TextTable | None = None
     passages: TextTable | None = None

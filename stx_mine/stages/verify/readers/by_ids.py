@@ -1,7 +1,6 @@
 """Layouts of ids, joined with the texts that lie beside them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.stages.verify.readers.blocks import RowReader, TextBlock, TextColumn, TextTable
+from stx_mine.stages.verify.readers.blocks import (
+    ReadRows,
+    RowReader,
+    TextBlock,
+    TextColumn,
+    TextTable,
+)
 from stx_mine.stages.verify.readers.documents import (
-    in_blocks,
+    checked,
     json_field,
     json_items,
     json_lines,
+    lists_of_items,
 )
 from stx_mine.stages.verify.readers.tables import TEXT, by_label, columns_of, list_texts, separated
 
@@ -39,20 +45,25 @@ def text_table(path: Path, id_name: str, text_name: str = "text") -> TextTable:
     found = [one for kind in kinds for one in sorted(path.glob(kind))] if path.is_dir() else [path]
     if not found:
         raise InputError(f"expected tables of {id_name} and {text_name} in {path}, found none")
-    return TextTable.read(path, partial(_texts, found, id_name, text_name))
+
+    def stream() -> Iterator[tuple[pa.Array, pa.Array]]:
+        for one in found:
+            blocks = _texts(one, id_name, text_name)
+            yield from checked(f"texts ({id_name!r} and {text_name!r})", one, blocks)
+
+    return TextTable.read(path, stream)
 
 
-def _texts(paths: list[Path], id_name: str, text_name: str) -> Iterator[tuple[pa.Array, pa.Array]]:
-    for path in paths:
-        if ".tsv" in path.suffixes:
-            yield from ((one[0], one[1]) for one in separated(path, "\t", 2))
-        elif ".parquet" in path.suffixes:
-            for batch in columns_of(path, [id_name, text_name]):
-                yield batch[0].cast(TEXT), batch[1].cast(TEXT)
-        else:
-            for rows in in_blocks(json_lines(path), _ROWS_AT_ONCE):
-                ids = pa.array([str(row[id_name]) for row in rows], TEXT)
-                yield ids, pa.array([_titled(row, text_name) for row in rows], TEXT)
+def _texts(path: Path, id_name: str, text_name: str) -> Iterator[tuple[pa.Array, pa.Array]]:
+    if ".tsv" in path.suffixes:
+        yield from ((one[0], one[1]) for one in separated(path, "\t", 2))
+    elif ".parquet" in path.suffixes:
+        for batch in columns_of(path, [id_name, text_name]):
+            yield batch[0].cast(TEXT), batch[1].cast(TEXT)
+    else:
+        for rows in lists_of_items(json_lines(path), _ROWS_AT_ONCE):
+            ids = pa.array([str(row[id_name]) for row in rows], TEXT)
+            yield ids, pa.array([_titled(row, text_name) for row in rows], TEXT)
 
 
 def _titled(row: dict[str, Any], text_name: str) -> str:
@@ -63,7 +74,7 @@ def colbert_rows(folder: Path, path: Path) -> RowReader:
     """`[qid, pid, pid, ...]` a line; a pid may stand with its score."""
 
     def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
-        for rows in in_blocks(json_lines(path), _ROWS_AT_ONCE):
+        for rows in lists_of_items(json_lines(path), _ROWS_AT_ONCE):
             ids = [[str(one[0] if isinstance(one, list) else one) for one in row] for row in rows]
             parts = ([row[1:2] for row in ids], [row[2:] for row in ids])
             yield _of_lists("qid", [row[0] for row in ids], ("positive", "negative"), parts)
@@ -101,7 +112,7 @@ def beir_rows(folder: Path, paths: tuple[Path, ...]) -> RowReader:
     queries, corpus = (
         text_table(folder / name, "_id") for name in ("queries.jsonl", "corpus.jsonl")
     )
-    return RowReader(paths, read, described, queries, corpus)
+    return RowReader(paths, _checked("BEIR", read), described, queries, corpus)
 
 
 def three_table_rows(folder: Path) -> RowReader:
@@ -121,7 +132,7 @@ def three_table_rows(folder: Path) -> RowReader:
     queries = text_table(folder / "queries", "query_id")
     documents = text_table(folder / "documents", "document_id")
     paths = tuple(sorted((folder / "scores").glob("*.parquet")))
-    return RowReader(paths, read, described, queries, documents)
+    return RowReader(paths, _checked("tables of ids", read), described, queries, documents)
 
 
 def tevatron_rows(folder: Path, paths: tuple[Path, ...]) -> RowReader:
@@ -138,7 +149,7 @@ def tevatron_rows(folder: Path, paths: tuple[Path, ...]) -> RowReader:
                 anchors = TextColumn(names[0], None, queries.cast(TEXT))
                 yield TextBlock(anchors, (columns[0],), (columns[1],))
             return
-        for rows in in_blocks(json_lines(path), _ROWS_AT_ONCE):
+        for rows in lists_of_items(json_lines(path), _ROWS_AT_ONCE):
             queries, *lists = ([row[name] for row in rows] for name in names)
             yield _of_lists(names[0], queries, names[1:], lists)
 
@@ -146,7 +157,8 @@ def tevatron_rows(folder: Path, paths: tuple[Path, ...]) -> RowReader:
         "read ids of Tevatron: anchor 'query_text', positives 'positive_document_ids', negatives "
         "'negative_document_ids', joined with corpus/"
     )
-    return RowReader(paths, read, described, None, text_table(folder / "corpus", "docid"))
+    corpus = text_table(folder / "corpus", "docid")
+    return RowReader(paths, _checked("Tevatron", read), described, None, corpus)
 
 
 def nemo_rows(paths: tuple[Path, ...]) -> RowReader:
@@ -154,7 +166,7 @@ def nemo_rows(paths: tuple[Path, ...]) -> RowReader:
     roles = ("pos_doc", "neg_doc")
 
     def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
-        for rows in in_blocks(json_items(path), _ROWS_AT_ONCE):
+        for rows in lists_of_items(json_items(path), _ROWS_AT_ONCE):
             lists = [[_document_ids(row[role]) for row in rows] for role in roles]
             yield _of_lists("question", [row["question"] for row in rows], roles, lists)
 
@@ -168,7 +180,13 @@ def nemo_rows(paths: tuple[Path, ...]) -> RowReader:
         "read ids of NeMo AutoModel: anchor 'question', positives 'pos_doc', negatives 'neg_doc', "
         "joined with the corpus"
     )
-    return RowReader(paths, read, described, None, text_table(folders.pop(), "id"))
+    corpus = text_table(folders.pop(), "id")
+    return RowReader(paths, _checked("NeMo AutoModel", read), described, None, corpus)
+
+
+def _checked(layout: str, read: ReadRows) -> ReadRows:
+    """Reading that says where a row of another layout stands."""
+    return lambda path, negatives: checked(layout, path, read(path, negatives))
 
 
 def first_of(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -203,10 +221,8 @@ def _of_lists(
     return TextBlock(column, (positives,), (negatives,))
 
 
-def _joined(
-    folder: Path, path: Path, read: Callable[[Path, bool], Iterator[TextBlock]], layout: str
-) -> RowReader:
+def _joined(folder: Path, path: Path, read: ReadRows, layout: str) -> RowReader:
     """Rows of ids with `queries.tsv` and `collection.tsv` beside them."""
     tables = [text_table(folder / name, "id") for name in ("queries.tsv", "collection.tsv")]
     described = f"read ids of {layout}, joined with queries.tsv and collection.tsv"
-    return RowReader((path,), read, described, *tables)
+    return RowReader((path,), _checked(layout, read), described, *tables)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from stx_mine.errors import InputError
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 _READ_CHARACTERS = 1 << 20
 _SPACE = " \t\r\n"
 
@@ -57,6 +57,33 @@ def json_items(path: Path) -> Iterator[Any]:
             ) from error
 
 
+def checked(layout: str, path: Path, blocks: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield blocks of rows; say where a row of another layout stands.
+
+    Args:
+        layout: What the rows are of, in words.
+        path: The file.
+        blocks: Made of its rows.
+
+    Raises:
+        InputError: A row lacks a field, or holds something else in it.
+    """
+    number = 0
+    while True:
+        try:
+            block = next(blocks, None)
+        except (KeyError, TypeError, AttributeError, IndexError, pa.ArrowInvalid) as error:
+            message = " ".join(str(error).split())
+            raise InputError(
+                f"expected rows of {layout} in {path}, found another one in block {number} of "
+                f"them ({type(error).__name__}: {message}); fix it"
+            ) from error
+        if block is None:
+            return
+        yield block
+        number += 1
+
+
 def json_field(path: Path, name: str) -> Any:
     """The value of one field of a document.
 
@@ -82,7 +109,7 @@ def first_value(path: Path) -> Any:
     return next(items, None)
 
 
-def in_blocks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+def lists_of_items(items: Iterator[_Item], size: int) -> Iterator[list[_Item]]:
     """Yield lists of `size` items; the last may be shorter, none is empty."""
     while some := list(islice(items, size)):
         yield some

@@ -7,11 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from stx_mine.errors import InputError
 from stx_mine.stages.verify.readers.blocks import RowReader, TextBlock, TextColumn
-from stx_mine.stages.verify.readers.documents import in_blocks, json_items, json_lines
+from stx_mine.stages.verify.readers.documents import checked, json_items, json_lines, lists_of_items
 
-ROWS_AT_ONCE = 2_048
+_ROWS_AT_ONCE = 2_048
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,8 @@ def nested_rows(paths: tuple[Path, ...], nest: Nest) -> RowReader:
 
     def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
         items = json_items(path) if ".json" in path.suffixes else json_lines(path)
-        for number, rows in enumerate(in_blocks(items, ROWS_AT_ONCE)):
-            try:
-                yield _block(rows, nest)
-            except (KeyError, TypeError, AttributeError) as error:
-                first = number * ROWS_AT_ONCE
-                raise InputError(
-                    f"expected rows of {nest.layout} ({nest.anchor}, {nest.positives}, ...) in "
-                    f"rows {first:,} to {first + len(rows) - 1:,} of {path}, found another one "
-                    f"({error}); fix it"
-                ) from error
+        blocks = (_block(rows, nest) for rows in lists_of_items(items, _ROWS_AT_ONCE))
+        return checked(f"{nest.layout} ({nest.anchor!r}, {nest.positives!r})", path, blocks)
 
     fields = ", ".join(map(repr, nest.negatives))
     described = (
