@@ -1,4 +1,4 @@
-"""Exports on disk: Parquet or JSON lines written in a stream, and the dataset card."""
+"""Exports on disk: Parquet or JSON lines written in a stream."""
 
 import json
 from collections.abc import Iterable, Iterator

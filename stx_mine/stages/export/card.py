@@ -4,11 +4,14 @@ from collections.abc import Iterable
 
 from stx_mine.stages.export.counts import ExportCounts
 from stx_mine.stages.export.layouts import LAYOUTS
+from stx_mine.store.dataset_card import DEFAULT, CardConfig, DatasetCard
 from stx_mine.store.stage_report import listed
 
 
-def export_card(name: str, folders: Iterable[str], counts: ExportCounts, k: int, model: str) -> str:
-    """The README.md of an export: configs for `datasets.load_dataset`, and what is inside.
+def export_card(
+    name: str, folders: Iterable[str], counts: ExportCounts, k: int, model: str
+) -> DatasetCard:
+    """The card of an export: what `datasets.load_dataset` finds, and what is inside.
 
     Args:
         name: Name of the layout.
@@ -18,20 +21,12 @@ def export_card(name: str, folders: Iterable[str], counts: ExportCounts, k: int,
         model: Name of the model that mined.
     """
     layout = LAYOUTS[name]
-    configs = "".join(
-        f"\n- config_name: {'default' if folder == 'data' else folder}\n  data_files:"
-        f"\n  - split: train\n    path: {folder}/*{layout.suffix}"
+    configs = tuple(
+        CardConfig(DEFAULT if folder == "data" else folder, f"{folder}/*{layout.suffix}")
         for folder in folders
     )
     dropped = listed(counts.rows_dropped)
-    return f"""---
-configs:{configs}
-tags:
-- sentence-transformers
-- hard-negatives
-- stx-mine
----
-# Mined rows, layout `{name}`
+    text = f"""# Mined rows, layout `{name}`
 
 {counts.lines:,} lines of {counts.rows_kept:,} out of {counts.rows_in:,} (query, positive
 passage) pairs, at most {k} negatives each, mined with `{model}`. Left out:
@@ -39,3 +34,4 @@ passage) pairs, at most {k} negatives each, mined with `{model}`. Left out:
 
 {layout.use}
 """
+    return DatasetCard(configs, ("sentence-transformers", "hard-negatives", "stx-mine"), text)

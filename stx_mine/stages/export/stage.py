@@ -20,8 +20,7 @@ from stx_mine.stages.export.layouts import LAYOUTS
 from stx_mine.stages.export.report import export_report
 from stx_mine.stages.export.row_source import RowSource
 from stx_mine.store.artifact import Artifact, require
-from stx_mine.store.batches import CARD
-from stx_mine.store.files import atomic
+from stx_mine.store.dataset_card import CARD
 from stx_mine.store.negatives import negatives_per_row, pool_files
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
@@ -91,8 +90,8 @@ def _write(artifact: Artifact, config: ExportConfig, source: RowSource) -> None:
         for number in range(num_shards)
     }
     texts = _text_tables(source.store) if config.to == "three-table" else {}
-    files = [*tasks, *texts, CARD]
-    artifact.begin(files)
+    files = [*tasks, *texts]
+    artifact.begin([*files, CARD])
     needs = source.k if layout.needs is None else layout.needs
     tally = _Tally(needs, np.zeros(source.k + 1, np.int64))
     write_lines = write_json_lines if layout.suffix == ".jsonl" else write_parquet
@@ -110,9 +109,8 @@ def _write(artifact: Artifact, config: ExportConfig, source: RowSource) -> None:
     assert counts.rows_in == len(source.by_query), "a pair is in no file of negatives"
     _refuse_empty(counts, config, needs)
     folders = [layout.folder, *(Path(name).parts[0] for name in texts)]
-    with atomic(artifact.folder / CARD) as path:
-        path.write_text(export_card(config.to, folders, counts, source.k, source.model), "utf-8")
-    artifact.finish(files, counts=counts, extra={"k": source.k})
+    card = export_card(config.to, folders, counts, source.k, source.model)
+    artifact.finish(files, counts=counts, extra={"k": source.k}, card=card)
 
 
 def _lines(
