@@ -33,8 +33,8 @@ def _text(config: PackConfig, counts: LabelCounts) -> str:
 packings (`epoch-NNN/`), layout `labels`, seed {config.seed}. Made by stx-mine from
 {counts.rows_kept:,} rows under {counts.labels:,} labels ({source}).
 
-In a batch every label has 2 to {config.texts_per_label} texts, no text stands twice, and no two
-labels share a text or are joined by a known positive pair.
+A batch has two labels or more. In it every label has 2 to {config.texts_per_label} texts, no text
+stands twice, and no two labels share a text or are joined by a known positive pair.
 
 These batches are for the losses of sentence-transformers that make triplets of a batch by its
 labels: `BatchAllTripletLoss`, `BatchHardTripletLoss`, `BatchHardSoftMarginTripletLoss`,

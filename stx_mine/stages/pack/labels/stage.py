@@ -39,7 +39,7 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
     """Write `batches/` in the layout `labels`, or on a dry run only say what it would hold.
 
     Raises:
-        InputError: The file of labels is missing or malformed, or has no label with two texts.
+        InputError: The file of labels is missing or malformed, or no two labels have two texts.
         ConfigError: No batch of this size can be filled.
         ArtifactError: Texts are missing, or other batches are in the way.
     """
