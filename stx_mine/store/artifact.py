@@ -17,7 +17,7 @@ import xxhash
 from stx_mine import __version__
 from stx_mine.errors import ArtifactError
 from stx_mine.settings import StageConfig, key_defaults, key_fields
-from stx_mine.store.dataset_card import CARD, DatasetCard
+from stx_mine.store.dataset_card import DATASET_CARD, DatasetCard
 from stx_mine.store.files import checksum, publish_directory, read_json, write_json
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.run_dir import RunDir
@@ -243,7 +243,7 @@ class Artifact:
         digest = _digest_of_files(listed)
         if card is not None:
             card.write(self.folder, digest)
-            listed.append(self._entry(CARD))
+            listed.append(self._entry(DATASET_CARD))
             digest = _digest_of_files(listed)
         content = {
             **self.plan,

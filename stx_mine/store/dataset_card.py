@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stx_mine.store.files import atomic
 
-CARD = "README.md"
+DATASET_CARD = "README.md"
 DEFAULT = "default"
 
 
@@ -70,5 +70,5 @@ class DatasetCard:
         head = ["---", "configs:"]
         head += [line for one in self.configs for line in one.lines(description)]
         head += ["tags:", *(f"- {tag}" for tag in self.tags), "---", ""]
-        with atomic(folder / CARD) as path:
+        with atomic(folder / DATASET_CARD) as path:
             path.write_text("\n".join(head) + self.text, "utf-8")

@@ -21,7 +21,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.transfer.config import FetchConfig, PublishConfig
 from stx_mine.stages.transfer.fetch import run_fetch
 from stx_mine.stages.transfer.publish import run_publish
-from stx_mine.store.dataset_card import CARD, CardConfig, DatasetCard
+from stx_mine.store.dataset_card import DATASET_CARD, CardConfig, DatasetCard
 
 PACKAGE = Path(command_line.__file__).parent
 PACKINGS = {
@@ -59,7 +59,7 @@ def pack(run: Path, **fields):
 
 def configs_of(folder: Path) -> list[dict]:
     """The configurations of the card in a folder."""
-    head = (folder / CARD).read_text("utf-8").split("---\n")[1]
+    head = (folder / DATASET_CARD).read_text("utf-8").split("---\n")[1]
     return yaml.safe_load(head)["configs"]
 
 
@@ -150,7 +150,7 @@ def test_a_digest_of_digits_stays_a_word(tmp_path: Path) -> None:
         card.write(tmp_path, digest)
         [config] = configs_of(tmp_path)
         assert config["description"] == f"content {digest}"
-        assert (tmp_path / CARD).read_text("utf-8").endswith("---\n# Text\n")
+        assert (tmp_path / DATASET_CARD).read_text("utf-8").endswith("---\n# Text\n")
 
 
 def test_one_module_writes_the_configurations_of_all_cards() -> None:

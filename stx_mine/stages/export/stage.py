@@ -20,7 +20,7 @@ from stx_mine.stages.export.layouts import LAYOUTS
 from stx_mine.stages.export.report import export_report
 from stx_mine.stages.export.row_source import RowSource
 from stx_mine.store.artifact import Artifact, require
-from stx_mine.store.dataset_card import CARD
+from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.negatives import negatives_per_row, pool_files
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
@@ -91,7 +91,7 @@ def _write(artifact: Artifact, config: ExportConfig, source: RowSource) -> None:
     }
     texts = _text_tables(source.store) if config.to == "three-table" else {}
     files = [*tasks, *texts]
-    artifact.begin([*files, CARD])
+    artifact.begin([*files, DATASET_CARD])
     needs = source.k if layout.needs is None else layout.needs
     tally = _Tally(needs, np.zeros(source.k + 1, np.int64))
     write_lines = write_json_lines if layout.suffix == ".jsonl" else write_parquet

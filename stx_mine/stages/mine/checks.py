@@ -19,12 +19,19 @@ def refuse_misfit(config: MineConfig, store: TextStore) -> None:
     """Refuse what the texts of the run cannot give.
 
     Raises:
-        ConfigError: More negatives than passages, or a language where none is known.
+        ConfigError: More negatives than passages, a window beyond them, or a language where none
+            is known.
     """
     if config.k >= store.num_passages:
         raise ConfigError(
             f"--k {config.k} needs more than {config.k} passages, the corpus has "
             f"{store.num_passages}; give a smaller k or a larger --corpus"
+        )
+    if config.range_min + config.k >= store.num_passages:
+        raise ConfigError(
+            f"--range-min {config.range_min} leaves fewer than the k={config.k} negatives of a row "
+            f"in a corpus of {store.num_passages} passages; give --range-min "
+            f"{store.num_passages - config.k - 1} or less, or a larger --corpus"
         )
     if config.negative_language != "any" and store.languages is None:
         raise ConfigError(

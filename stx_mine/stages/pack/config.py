@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.settings import option
+from stx_mine.settings import MAX_SEED, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +102,7 @@ class PackConfig(EngineConfig):
         "Sources in a batch: one, mixed in proportion, or auto: one where their prompts differ.",
         "batches",
         group="Several sources",
+        needs="layout=inline|ids",
     )
     source_temperature: float = option(
         1.0,
@@ -109,6 +110,7 @@ class PackConfig(EngineConfig):
         "batches",
         minimum=0.01,
         group="Several sources",
+        needs="layout=inline|ids",
     )
     scores: bool = option(
         False,
@@ -128,7 +130,12 @@ class PackConfig(EngineConfig):
         group="Batches",
     )
     seed: int = option(
-        42, "Seed; packing e is seeded by (seed, e).", "batches", minimum=0, group="Batches"
+        42,
+        "Seed; packing e is seeded by (seed, e).",
+        "batches",
+        minimum=0,
+        maximum=MAX_SEED,
+        group="Batches",
     )
     shard_rows: int = option(
         65_536, "Rows per shard; rounded to whole batches.", "batches", minimum=1, group="Shards"

@@ -25,7 +25,7 @@ from stx_mine.stages.pack.shards import (
 from stx_mine.stages.pack.tally import count_packings
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import GROUPS, POSITIVES, SCORES, TEXTS, text_columns
-from stx_mine.store.dataset_card import CARD
+from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import negatives_per_row
@@ -101,7 +101,7 @@ def _begin(artifact: Artifact, packer: Packer) -> list[Assignment]:
     if not packings:
         packings = _assign_packings(packer)
     choices = {"packings": len(packings), "batches": len(packings[0].rows_PB)}
-    artifact.begin([*_files(packer.config, packings), CARD], choices)
+    artifact.begin([*_files(packer.config, packings), DATASET_CARD], choices)
     write_assignments(artifact.folder, packings)
     return packings
 

@@ -26,7 +26,7 @@ from stx_mine.stages.pack.packings import (
 from stx_mine.stages.pack.shard_files import write_positives, write_shard
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import POSITIVES
-from stx_mine.store.dataset_card import CARD
+from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.files import checksum
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import LABELS, write_labels
@@ -103,7 +103,7 @@ def _write(
     tasks = batches_of_shards(config, packings)
     files = [*tasks, LABELS, POSITIVES]
     counts = _counts(config, source, packings)
-    artifact.begin([*files, CARD], {"packings": counts.packings, "batches": counts.batches})
+    artifact.begin([*files, DATASET_CARD], {"packings": counts.packings, "batches": counts.batches})
 
     def write(path: str) -> None:
         packing, rows_PB, first = tasks[path]
