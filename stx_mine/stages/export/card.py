@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stx_mine.stages.export.counts import ExportCounts
 from stx_mine.stages.export.layouts.layout import Layout
+from stx_mine.store.dataset_card import CardConfig, DatasetCard
 from stx_mine.store.stage_report import listed
 
 
@@ -18,7 +19,6 @@ class CardFacts:
         ids: Role -> which ids stand in the files; empty where there are none.
         k: Most negatives of a row.
         model: Name of the model that mined.
-        key: What decides the content, as a digest.
     """
 
     name: str
@@ -27,35 +27,19 @@ class CardFacts:
     ids: dict[str, str]
     k: int
     model: str
-    key: str
 
 
-def export_card(facts: CardFacts) -> str:
-    """The README.md of an export: how to load it, and what is inside.
-
-    `datasets` keeps one copy per name of a folder and text of its configs: each config names the
-    content, so that another content is never taken for it.
-    """
-    layout = facts.layout
-    configs = "".join(
-        f"\n- config_name: {config}\n  description: {facts.key}\n  data_files:"
-        f"\n  - split: train\n    path: {files}"
-        for config, files in layout.configs.items()
-    )
-    header = f"configs:{configs}\n" if configs else ""
+def export_card(facts: CardFacts) -> DatasetCard:
+    """The card of an export: how to load it, and what is inside."""
     named = "".join(f"\nIds of {role}: {which}." for role, which in facts.ids.items())
-    return f"""---
-{header}tags:
-- sentence-transformers
-- hard-negatives
-- stx-mine
----
-# Mined rows, layout `{facts.name}`
+    text = f"""# Mined rows, layout `{facts.name}`
 
 {_content(facts)}{named}
 
-{layout.use}
+{facts.layout.use}
 """
+    configs = tuple(CardConfig(name, files) for name, files in facts.layout.configs.items())
+    return DatasetCard(configs, ("sentence-transformers", "hard-negatives", "stx-mine"), text)
 
 
 def _content(facts: CardFacts) -> str:

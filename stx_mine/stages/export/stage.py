@@ -20,8 +20,7 @@ from stx_mine.stages.export.layouts.layout import Layout, num_broken, numbered
 from stx_mine.stages.export.report import export_report
 from stx_mine.stages.export.row_source import RowSource
 from stx_mine.store.artifact import Artifact, require
-from stx_mine.store.batches import CARD
-from stx_mine.store.files import atomic
+from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.negatives import negatives_per_row, pool_files
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
@@ -84,8 +83,8 @@ class _Tally:
 
 def _write(artifact: Artifact, config: ExportConfig, layout: Layout, source: RowSource) -> None:
     shards, beside = _shards(layout, source), layout.beside(source)
-    files = [*shards, *beside, CARD]
-    artifact.begin(files)
+    files = [*shards, *beside]
+    artifact.begin([*files, DATASET_CARD])
     needs = layout.needs(source.k, config.short_rows == "drop")
     tally = _Tally(needs, np.zeros(source.k + 1, np.int64))
 
@@ -102,10 +101,8 @@ def _write(artifact: Artifact, config: ExportConfig, layout: Layout, source: Row
     run_tasks([*shards, *beside], write, "export")
     counts, ids = _counts(layout, source, tally), source.texts.explained()
     _refuse_empty(counts, config, needs)
-    with atomic(artifact.folder / CARD) as path:
-        facts = CardFacts(config.to, layout, counts, ids, source.k, source.model, artifact.key)
-        path.write_text(export_card(facts), "utf-8")
-    artifact.finish(files, counts=counts, extra={"k": source.k, "ids": ids})
+    card = export_card(CardFacts(config.to, layout, counts, ids, source.k, source.model))
+    artifact.finish(files, counts=counts, extra={"k": source.k, "ids": ids}, card=card)
 
 
 def _shards(layout: Layout, source: RowSource) -> dict[str, list[str]]:

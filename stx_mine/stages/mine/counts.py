@@ -21,6 +21,7 @@ class MineCounts(Counts):
         rows_ragged: Rows with fewer than k negatives, but some.
         rows_empty: Rows without a negative.
         queries_deepened: Queries that were searched deeper because they lacked negatives.
+        queries_to_deepen: Queries that lack negatives and may find some deeper.
         unknown_languages: `queries` and `passages` -> texts of unknown language; empty where the
             input names no languages.
     """
@@ -36,6 +37,7 @@ class MineCounts(Counts):
     rows_ragged: int
     rows_empty: int
     queries_deepened: int = 0
+    queries_to_deepen: int = 0
     unknown_languages: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from stx_mine.engine.local import run_tasks
 from stx_mine.search.product import own_threads
+from stx_mine.stages.mine.core.select import Selection
 from stx_mine.stages.mine.dense import DenseHits
-from stx_mine.stages.mine.judge import Judge
+from stx_mine.stages.mine.judge import Judge, Units
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.hits import HitBlock, HitSource, merge_sources, read_hits
 
@@ -67,19 +68,47 @@ def search_depths(judge: Judge, dense: DenseHits) -> NDArray[np.int64]:
     return depths
 
 
+def would_gain(
+    judge: Judge, units: Units, chosen: Selection, wanted: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Mark units that lack negatives and to which a deeper search can give some.
+
+    It cannot where the whole corpus was searched, where an index has no more to give, and where
+    whatever comes next scores too low already.
+
+    Args:
+        judge: What decided.
+        units: Its units.
+        chosen: What it chose.
+        wanted: int64 (U,) dense hits that were asked for.
+
+    Returns:
+        bool (U,).
+    """
+    config = judge.config
+    owners = np.repeat(np.arange(len(units.ids)), units.hits.hits.lengths())
+    dense = (units.hits.sources & HitSource.DENSE) > 0
+    found = np.bincount(owners[dense], minlength=len(units.ids))
+    lowest = np.full(len(units.ids), np.inf, np.float32)
+    np.minimum.at(lowest, owners[dense], units.hits.scores[dense])
+    gains = (chosen.sizes() < config.k) & (found >= wanted) & (wanted < len(judge.passages))
+    if config.min_score is not None:
+        gains &= lowest >= np.float32(config.min_score)
+    if config.upper_margin is not None:
+        gains &= lowest >= units.positive_scores - np.float32(config.upper_margin)
+    return gains
+
+
 def _lacking(
     judge: Judge, dense: DenseHits, query_ids: NDArray[np.int64], depth: int
 ) -> NDArray[np.int64]:
-    """The queries with fewer than k negatives at a depth, of those that can go deeper."""
+    """The queries with fewer than k negatives at a depth that may find more below it."""
 
     def lacking(block: int) -> NDArray[np.int64]:
         own = np.intersect1d(dense.block_queries(block), query_ids, assume_unique=True)
-        hits = dense.read(block, own, depth)
-        units = judge.units(hits)
-        short = units.query_ids[judge.select(units).sizes() < judge.config.k]
-        whole = own[hits.hits.lengths() >= dense.wanted(own, depth)]
-        deeper = own[dense.wanted(own, depth) < len(dense.passages)]
-        return np.intersect1d(short, np.intersect1d(whole, deeper))
+        units = judge.units(dense.read(block, own, depth))
+        wanted = dense.wanted(units.query_ids, depth)
+        return np.unique(units.query_ids[would_gain(judge, units, judge.select(units), wanted)])
 
     with own_threads() as threads:
         return np.concatenate(run_tasks(range(dense.num_blocks), lacking, "judge", threads))

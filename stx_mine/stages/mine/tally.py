@@ -29,6 +29,7 @@ class Tally:
     _untrusted: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _short: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _suspect: int = field(init=False, default=0)
+    _to_deepen: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._verdicts = np.zeros(len(Verdict), np.int64)
@@ -40,8 +41,15 @@ class Tally:
         config = judge.config
         return cls(config.k, judge.slots, config.short_rows == "drop")
 
-    def add(self, units: Units, chosen: Selection) -> None:
-        """Count the verdicts of a block, and how many negatives its pairs have."""
+    def add(self, units: Units, chosen: Selection, gains: NDArray[np.bool_]) -> None:
+        """Count the verdicts of a block, and how many negatives its pairs have.
+
+        Args:
+            units: U units.
+            chosen: Their pools and verdicts.
+            gains: bool (U,) units that would gain from a deeper search.
+        """
+        self._to_deepen += len(np.unique(units.query_ids[gains]))
         self._verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
         self._suspect += units.num_suspect
         self._untrusted.append(units.left_out)
@@ -58,6 +66,7 @@ class Tally:
         self._untrusted += other._untrusted
         self._short += other._short
         self._suspect += other._suspect
+        self._to_deepen += other._to_deepen
 
     def dropped_pairs(self) -> NDArray[np.int64]:
         """Numbers of the pairs that are no rows to train on, rising."""
@@ -89,5 +98,6 @@ class Tally:
             rows_ragged=int(self._rows[1 : self.k].sum()),
             rows_empty=int(self._rows[0]),
             queries_deepened=queries_deepened,
+            queries_to_deepen=self._to_deepen,
             unknown_languages=unknown_languages or {},
         )
