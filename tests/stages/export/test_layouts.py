@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from datasets import Dataset, load_dataset
+from datasets import load_dataset
 from export_oracle import K, Row, by_query, make, oracle
 from export_readers import READERS, Line, json_lines, tabbed
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -329,29 +329,3 @@ def test_a_card_says_how_to_load_it_and_every_config_names_its_content(to: str, 
         assert one["description"].startswith("content ")
         [files] = one["data_files"]
         assert list(folder.glob(files["path"]))
-
-
-@pytest.mark.parametrize(("to", "config"), [("triplet", None), ("tevatron-ids", "corpus")])
-def test_datasets_never_takes_one_run_for_another(
-    to: str, config: str | None, run: Path, small_run: Path, tmp_path: Path
-) -> None:
-    """With one cache, folders of one name, and an export made anew."""
-
-    def loaded(run_dir: Path) -> Dataset:
-        folder = run_dir / "exports" / to
-        cache = str(tmp_path / "cache")
-        return load_dataset(str(folder), config, split="train", cache_dir=cache)
-
-    def stored(run_dir: Path) -> list[dict]:
-        name = LAYOUTS[to].configs[config or "default"]
-        [path] = (run_dir / "exports" / to).glob(name)
-        return pq.read_table(path).to_pylist()
-
-    one, two = tmp_path / "one/run", tmp_path / "two/run"
-    shutil.copytree(run, one)
-    shutil.copytree(small_run, two)
-    for run_dir in (one, two):
-        make(run_dir, to)
-        assert loaded(run_dir).to_list() == stored(run_dir)
-    make(one, to, k=1)
-    assert loaded(one).to_list() == stored(one)
