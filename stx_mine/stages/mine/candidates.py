@@ -42,7 +42,11 @@ class CandidateFile:
         file = Path(path)
         if file.suffix not in (".trec", ".run", ".txt"):
             columns = ColumnFile.open(path)
-            columns.pick(None, 1, "--candidates")
+            if len(columns.columns) < 2:
+                raise InputError(
+                    f"expected columns of queries and of passages in {path}, found "
+                    f"{', '.join(columns.columns)}; name the right file"
+                )
             return cls(file, columns)
         if not file.is_file() or file.stat().st_size == 0:
             what = "an empty file" if file.is_file() else "nothing"

@@ -101,7 +101,7 @@ def _columns(file: ColumnFile, config: VerifyConfig) -> tuple[str, ...]:
                 f"expected a column of texts for the {role} in {file.path}, found none that is "
                 f"left ({', '.join(file.columns)}); name it with --{role}-column"
             )
-        name = file.pick(given or (role if role in free else free[0]), 0, f"--{role}-column")
+        name = file.column(given or (role if role in free else free[0]), f"--{role}-column")
         chosen.append(name)
         free = [one for one in free if one != name]
     if chosen[0] == chosen[1]:
@@ -110,7 +110,7 @@ def _columns(file: ColumnFile, config: VerifyConfig) -> tuple[str, ...]:
             "both; name the other with --anchor-column or --positive-column"
         )
     if config.negative_column:
-        negatives = [file.pick(name, 0, "--negative-column") for name in config.negative_column]
+        negatives = [file.column(name, "--negative-column") for name in config.negative_column]
     else:
         lists = [one for one, kind in kinds.items() if kind == "texts" and one.startswith("neg")]
         if lists:

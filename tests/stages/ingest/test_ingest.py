@@ -13,9 +13,9 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stx_mine.inputs.beir import BeirFolder
 
 from stx_mine.errors import ConfigError, InputError
-from stx_mine.inputs.beir import BeirFolder
 from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.config import IngestConfig

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stx_mine.inputs.beir import BeirFolder
 
 from stx_mine.errors import ArtifactError, ConfigError, InputError, ViolationError
-from stx_mine.inputs.beir import BeirFolder
 from stx_mine.inputs.config import Source
 from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
