@@ -114,6 +114,7 @@ class ColumnFile:
                 f"expected files of one kind in {name}, found several ({shown} ...); give a "
                 "pattern, as in 'folder/*.parquet'"
             )
+        _refuse_unlike(name, files, formats)
         return cls(name, tuple(files), pa.schema(list(fields.items())), formats)
 
     @property
@@ -203,8 +204,13 @@ def file_checksum(file: ColumnFile) -> str:
     return sums[0] if len(sums) == 1 else "-".join(sums)
 
 
-def as_text(array: pa.Array, where: str) -> pa.Array:
+def as_text(array: pa.Array, where: str, strict: bool = False) -> pa.Array:
     """Texts and numbers as large strings; nulls stay null.
+
+    Args:
+        array: The values.
+        where: What messages call them.
+        strict: Whether only texts, whole numbers and times are taken.
 
     Raises:
         InputError: The array holds something else, or bytes that are no UTF-8.
@@ -214,7 +220,8 @@ def as_text(array: pa.Array, where: str) -> pa.Array:
     kind = array.type
     if pa.types.is_large_string(kind):
         return array
-    if pa.types.is_nested(kind):
+    unlike_text = pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if pa.types.is_nested(kind) or (strict and unlike_text):
         raise InputError(f"expected text in {where}, found {kind}; name another column")
     try:
         if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
@@ -266,6 +273,20 @@ def is_list(kind: pa.DataType) -> bool:
 def is_column_file(path: Path) -> bool:
     """Whether a path is a visible file of a kind that `ColumnFile` reads."""
     return path.is_file() and is_visible(Path(path.name)) and suffix_of(path) in FORMATS
+
+
+def _refuse_unlike(name: str, files: Sequence[InputFile], formats: Sequence[Format]) -> None:
+    """Refuse files that are no parts of one table; objects of JSON may lack any key."""
+    first = set(formats[0].schema.names)
+    is_json = files[0].suffix in (".jsonl", ".ndjson", ".json")
+    for file, one in zip(files, formats, strict=True):
+        names = set(one.schema.names)
+        if names != first and not (is_json and names & first):
+            raise InputError(
+                f"the files of {name} differ in their columns: {files[0].name} has "
+                f"{', '.join(formats[0].schema.names)}, {file.name} has "
+                f"{', '.join(one.schema.names)}; give a pattern, as in 'folder/train-*.parquet'"
+            )
 
 
 def _format(file: InputFile, form: DelimitedForm) -> Format:

@@ -18,6 +18,7 @@ _FIRST_BYTES, _BLOCK_BYTES = 1 << 22, 1 << 24
 _FIRST_ROWS = 50
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars", " ": "spaces"}
 _QUOTED = re.compile(rb'"(?:[^"]|"")*"(?=[\t\r\n]|\Z)')
+_ID = re.compile(r"\s*[^\s\d]*\d\S*\s*")
 _LONGEST_QUOTED = 1 << 20
 _MOST_WORDS_OF_A_NAME = 4
 
@@ -154,8 +155,9 @@ class DelimitedFile:
         known = [value for value in first if is_known(value)]
         if known and not wordy:
             return True
-        numeric = [value for value in first if re.fullmatch(r"[-+.\d]+", value.strip())]
-        if not known and (wordy or numeric or len(rows) == 1):
+        # A column of ids, of which the first is one.
+        has_ids = any(all(map(_ID.fullmatch, column)) for column in zip(*rows, strict=False))
+        if not known and (wordy or has_ids):
             self.notes.append("its first line is a row, no header")
             return False
         shown = self._delimiter.join(first)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.files import InputFile
-from stx_mine.inputs.json_kinds import Kind, column_of, kinds_of
+from stx_mine.inputs.json_kinds import JsonKind, column_of, kinds_of
 from stx_mine.inputs.json_lines import JsonLines, as_row, text_decoder, value_decoder
 
 _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 8_192
@@ -58,7 +58,7 @@ class JsonDocument:
             InputError: It holds no rows, or is no JSON.
         """
         self._file = file
-        self._kinds = dict[str, Kind]()
+        self._kinds = dict[str, JsonKind]()
         self.num_broken = dict[str, int]()
         self._kinds = kinds_of(self._rows(value_decoder()), {})
         if not self._kinds:

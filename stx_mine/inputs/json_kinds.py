@@ -12,7 +12,7 @@ _SCALARS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.larg
 
 
 @dataclass(frozen=True)
-class Kind:
+class JsonKind:
     """What the values of a column are, as far as they are known.
 
     Attributes:
@@ -28,9 +28,9 @@ class Kind:
         """The type with which Arrow reads them: text where only missing values are known."""
         return _with_text(self.type)
 
-    def filled(self, values: pa.Array) -> "Kind":
+    def filled(self, values: pa.Array) -> "JsonKind":
         """The same, known to be text where these values, read as `read_type`, are not missing."""
-        return Kind(_filled(self.type, values), self.strict)
+        return JsonKind(_filled(self.type, values), self.strict)
 
     @property
     def text_type(self) -> pa.DataType:
@@ -38,7 +38,9 @@ class Kind:
         return _text_type(self.type)
 
 
-def kinds_of(rows: Iterable[Mapping[str, Any]], known: Mapping[str, Kind]) -> dict[str, Kind]:
+def kinds_of(
+    rows: Iterable[Mapping[str, Any]], known: Mapping[str, JsonKind]
+) -> dict[str, JsonKind]:
     """The kinds of the columns of some more rows, in the order of first appearance.
 
     Args:
@@ -48,7 +50,7 @@ def kinds_of(rows: Iterable[Mapping[str, Any]], known: Mapping[str, Kind]) -> di
     kinds = dict(known)
     for row in rows:
         for name, value in row.items():
-            kinds[name] = _joined(kinds.get(name, Kind()), _kind(value))
+            kinds[name] = _joined(kinds.get(name, JsonKind()), _kind(value))
     return kinds
 
 
@@ -72,50 +74,53 @@ def column_of(values: Sequence[Any], wanted: pa.DataType) -> tuple[pa.Array, int
         return pa.array(cleaned, wanted), broken[0]
 
 
-def _kind(value: Any) -> Kind:
+def _kind(value: Any) -> JsonKind:
     if value is None:
-        return Kind()
+        return JsonKind()
     if isinstance(value, list):
-        inner = Kind()
+        inner = JsonKind()
         for part in value:
             inner = _joined(inner, _kind(part))
-        return Kind(pa.list_(inner.type), inner.strict)
+        return JsonKind(pa.list_(inner.type), inner.strict)
     if isinstance(value, dict):
         inner_kinds = kinds_of([value], {})
         return _struct(inner_kinds)
     scalar = _SCALARS[type(value)]
-    return Kind(scalar, not isinstance(value, float))
+    return JsonKind(scalar, not isinstance(value, float))
 
 
-def _struct(kinds: Mapping[str, Kind]) -> Kind:
+def _struct(kinds: Mapping[str, JsonKind]) -> JsonKind:
     if len(kinds) > _MOST_FIELDS:
-        return Kind(pa.struct([]), False)
+        return JsonKind(pa.struct([]), False)
     fields = [pa.field(name, kind.type) for name, kind in kinds.items()]
-    return Kind(pa.struct(fields), all(kind.strict for kind in kinds.values()))
+    return JsonKind(pa.struct(fields), all(kind.strict for kind in kinds.values()))
 
 
-def _joined(first: Kind, second: Kind) -> Kind:
+def _joined(first: JsonKind, second: JsonKind) -> JsonKind:
     """The kind of values of two kinds."""
     strict = first.strict and second.strict
     if first.type == second.type:
-        return Kind(first.type, strict)
+        return JsonKind(first.type, strict)
     if pa.types.is_null(first.type) or pa.types.is_null(second.type):
-        return Kind(second.type if pa.types.is_null(first.type) else first.type, strict)
+        return JsonKind(second.type if pa.types.is_null(first.type) else first.type, strict)
     nested = [one for one in (first, second) if pa.types.is_nested(one.type)]
     if not nested:
-        return Kind(pa.large_string(), False)
+        return JsonKind(pa.large_string(), False)
     if all(pa.types.is_struct(one.type) for one in (first, second)):
-        kinds = {one.name: Kind(one.type) for one in first.type}
+        kinds = {one.name: JsonKind(one.type) for one in first.type}
         for one in second.type:
-            kinds[one.name] = _joined(kinds.get(one.name, Kind()), Kind(one.type))
+            kinds[one.name] = _joined(kinds.get(one.name, JsonKind()), JsonKind(one.type))
         both = _struct(kinds)
-        return Kind(both.type, both.strict and strict)
+        return JsonKind(both.type, both.strict and strict)
+    if not any(pa.types.is_list(one.type) for one in nested):
+        # Objects and texts: nothing that can be read.
+        return JsonKind(pa.struct([]), False)
     # A value beside lists of such values is a list of one.
     parts = [one.type.value_type if pa.types.is_list(one.type) else one.type for one in nested]
     parts += [one.type for one in (first, second) if one not in nested]
-    inner = _joined(Kind(parts[0]), Kind(parts[1]))
+    inner = _joined(JsonKind(parts[0]), JsonKind(parts[1]))
     both_lists = all(pa.types.is_list(one.type) for one in (first, second))
-    return Kind(pa.list_(inner.type), strict and inner.strict and both_lists)
+    return JsonKind(pa.list_(inner.type), strict and inner.strict and both_lists)
 
 
 def _with_text(kind: pa.DataType) -> pa.DataType:

@@ -10,7 +10,7 @@ import pyarrow.json
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.files import InputFile
-from stx_mine.inputs.json_kinds import Kind, column_of, kinds_of
+from stx_mine.inputs.json_kinds import JsonKind, column_of, kinds_of
 
 _BLOCK_BYTES = 1 << 24
 
@@ -65,9 +65,9 @@ class JsonLines:
 
 
 @lru_cache(maxsize=64)
-def _scan(file: InputFile, size: int, changed: int) -> dict[str, Kind]:
+def _scan(file: InputFile, size: int, changed: int) -> dict[str, JsonKind]:
     """The kinds of all columns; `size` and `changed` tell one state of the file from another."""
-    kinds = dict[str, Kind]()
+    kinds = dict[str, JsonKind]()
     for block, first_line in _line_blocks(file):
         if kinds and all(kind.strict for kind in kinds.values()):
             schema = pa.schema([(name, kind.read_type) for name, kind in kinds.items()])

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile
-from stx_mine.inputs.names import LABELS, TEXTS, named
+from stx_mine.inputs.names import LABEL_NAMES, TEXTS, named
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, text_digests
 
 _TEXT_NAMES = (*TEXTS, frozenset({"sentence", "query", "question", "utterance", "title"}))
 _LABEL_NAMES = (
     frozenset({"label", "labels"}),
-    LABELS | {"category", "intent", "topic", "cluster", "group", "coarse_label", "label_text"},
+    LABEL_NAMES | {"category", "intent", "topic", "cluster", "group", "coarse_label", "label_text"},
 )
 
 

@@ -40,12 +40,12 @@ NEGATIVE_IDS = re.compile(r"(hard_)?neg(ative)?_(document_|passage_|doc_)?(ids?|
 ROW_IDS = frozenset({"_id", "id", "idx", "index", "row_id", "uid", "guid", "example_id", "pairid"})
 # What pandas calls an index that it writes as a column.
 _INDEX = re.compile(r"(unnamed:_?\d+|__index_level_\d+__|level_\d+)?")
-LABELS = frozenset(
+LABEL_NAMES = frozenset(
     {"label", "labels", "is_duplicate", "duplicate", "gold_label", "is_relevant", "relevance"}
     | {"relevant", "is_positive", "target", "class", "relevance_label", "entailment_label"}
     | {"is_impossible", "is_selected", "is_match", "match", "annotation", "judgement", "judgment"}
 )
-SCORES = frozenset(
+SCORE_NAMES = frozenset(
     {"score", "scores", "similarity", "similarity_score", "relevance_score", "relatedness_score"}
     | {
         "grade",
@@ -59,7 +59,7 @@ SCORES = frozenset(
     }
 )
 TITLES = frozenset({"title", "titles", "doc_title", "document_title", "passage_title"})
-ITERATIONS = frozenset({"iter", "iteration", "q0", "run"})
+ITERATIONS = frozenset({"iter", "iteration"})
 SETS = frozenset({"set", "texts", "sentences"})
 
 
@@ -100,7 +100,14 @@ def is_id(name: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether a name of a column is one of those that the field uses."""
-    others = LABELS | SCORES | TITLES | ITERATIONS | SETS | {"language", "lang", "url", "source"}
+    others = (
+        LABEL_NAMES
+        | SCORE_NAMES
+        | TITLES
+        | ITERATIONS
+        | SETS
+        | {"language", "lang", "url", "source"}
+    )
     return (
         bool(name.strip())
         and not name.strip().isdigit()

@@ -212,6 +212,17 @@ class PairSource:
 
     def labels(self) -> pa.ChunkedArray | None:
         """The labels of all rows, or of all their passages; None where there are none."""
+        if self.roles.answers:
+            return pa.chunked_array(
+                [
+                    pc.if_else(
+                        pc.greater(pc.fill_null(pc.list_value_length(texts), 0), 0), "true", "false"
+                    ).cast(pa.large_string())
+                    for (array,) in self.pairs.arrays([self.roles.answers])
+                    for texts in [pc.struct_field(array, "text")]
+                ],
+                pa.large_string(),
+            )
         if not self.roles.label:
             return None
         chunks = [pa.array([], pa.large_string())]
@@ -234,7 +245,7 @@ class PairSource:
             "passage": _shown(passages),
             "known negatives": ", ".join(map(_shown, negatives)),
             "query id": self.asked.id_column if roles.query else "",
-            "label": roles.label_field or roles.label,
+            "label": roles.label_field or roles.label or roles.answers,
         }
         used = ", ".join(f"{role} from {column}" for role, column in named.items() if column)
         rest = [name for name in self.pairs.columns if name not in roles.used]
@@ -274,6 +285,8 @@ def _table_line(column: TextColumn) -> str:
 
 
 def _label_rule(tables: Tables, roles: PairColumns, fields: SourceFields) -> LabelRule | None:
+    if roles.answers:
+        return LabelRule(f"{roles.answers} (true: there are some)", tables.pairs.name)
     if not roles.label:
         unused = [name for name in ("positive_label", "negative_label") if getattr(fields, name)]
         if unused or fields.min_grade is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_list
 from stx_mine.inputs.config import SourceFields
-from stx_mine.inputs.names import LABELS, PASSAGE_IDS, QUERY_IDS, SCORES, named
+from stx_mine.inputs.names import LABEL_NAMES, PASSAGE_IDS, QUERY_IDS, SCORE_NAMES, named
 from stx_mine.inputs.text_column import IdColumn, TextColumn
 
 _ID = re.compile(r"[\w.:/#-]{1,64}", re.ASCII)
@@ -31,6 +31,8 @@ class PairColumns:
         label: Column of labels, scores or grades; empty for none.
         label_field: Field of the structs in that column that holds them; empty for none.
         is_label_list: Whether there is a label for each passage of a row.
+        answers: Column of lists of answers, of which an empty one speaks against the pair; empty
+            for none.
         notes: What was guessed.
     """
 
@@ -43,6 +45,7 @@ class PairColumns:
     label: str = ""
     label_field: str = ""
     is_label_list: bool = False
+    answers: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -51,7 +54,7 @@ class PairColumns:
         texts = [one for one in (self.query, self.positive, *self.negatives) if one]
         ids = [one for one in (self.query_ids, self.positive_ids, *self.negative_ids) if one]
         names = {name for column in texts for name in (column.column, *column.beside)}
-        return (names | {column.column for column in ids} | {self.label}) - {""}
+        return (names | {column.column for column in ids} | {self.label, self.answers}) - {""}
 
 
 def columns_by_place(file: ColumnFile) -> PairColumns:
@@ -115,7 +118,9 @@ def qrels_columns(file: ColumnFile, fields: SourceFields) -> PairColumns:
     """
     columns = file.columns
     if file.has_names:
-        found = [named(columns, names) for names in (QUERY_IDS, PASSAGE_IDS, LABELS | SCORES)]
+        found = [
+            named(columns, names) for names in (QUERY_IDS, PASSAGE_IDS, LABEL_NAMES | SCORE_NAMES)
+        ]
     else:
         order = {2: (0, 1), 3: (0, 1, 2), 4: (0, 2, 3)}.get(len(columns), ())
         is_numbered = len(columns) < 4 or _shape(file)[1] in ("Z", "N")

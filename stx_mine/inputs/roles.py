@@ -9,14 +9,14 @@ from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_list, is_text
 from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.names import (
-    LABELS,
+    LABEL_NAMES,
     NEGATIVE_IDS,
     PASSAGE_IDS,
     PASSAGES,
     QUERIES,
     QUERY_IDS,
     ROW_IDS,
-    SCORES,
+    SCORE_NAMES,
     SETS,
     TEXTS,
     TITLES,
@@ -34,12 +34,13 @@ _TEXT_FIELDS = (*TEXTS, frozenset({"context", "value"}))
 _QUERY_TEXTS = (*QUERIES, frozenset({"text", "contents", "content"}))
 
 
-def pair_columns(file: ColumnFile, fields: SourceFields) -> PairColumns:
+def pair_columns(file: ColumnFile, fields: SourceFields, titled: bool = False) -> PairColumns:
     """Find the columns of a table of pairs.
 
     Args:
         file: The table.
         fields: The columns that were asked for by name.
+        titled: Whether titles are what stands for queries.
 
     Raises:
         InputError: No column of a role has a name that is known, or several have.
@@ -48,9 +49,9 @@ def pair_columns(file: ColumnFile, fields: SourceFields) -> PairColumns:
         if name is not None and name != NONE:
             file.column(name, _flag_of(name, fields))
     if file.has_names:
-        return _Roles(file, fields).find()
+        return _Roles(file, fields, titled).find()
     if fields.query_column or fields.passage_column:
-        return _Roles(file, fields).find()
+        return _Roles(file, fields, titled).find()
     return columns_by_place(file)
 
 
@@ -95,8 +96,8 @@ def text_column(
 class _Roles:
     """The search for the columns of one table."""
 
-    def __init__(self, file: ColumnFile, fields: SourceFields) -> None:
-        self._file, self._fields = file, fields
+    def __init__(self, file: ColumnFile, fields: SourceFields, titled: bool) -> None:
+        self._file, self._fields, self._titled = file, fields, titled
         self._free = _text_like(file, nested=True)
 
     def find(self) -> PairColumns:
@@ -106,7 +107,13 @@ class _Roles:
         query, query_ids = self._queries()
         positive, positive_ids = self._positives(query)
         found = PairColumns(
-            query=query, positive=positive, query_ids=query_ids, positive_ids=positive_ids
+            query=query,
+            positive=positive,
+            query_ids=query_ids,
+            positive_ids=positive_ids,
+            notes=("its titles are taken as queries",)
+            if query and self._fields.query_column is None and plain(query.column) in TITLES
+            else (),
         )
         if positive_ids and "document_ids" in plain(positive_ids.column) and self._has_scores():
             return self._of_scored_list(found, positive_ids)
@@ -128,6 +135,15 @@ class _Roles:
         ids = [name for name in named(self._file.columns, QUERY_IDS) if name not in found]
         if not found and ids:
             return None, IdColumn(self._file, ids[0])
+        if not found and (self._titled or not named(self._file.columns, ROW_IDS)):
+            # Titles and what they stand above are pairs; beside ids they are a corpus.
+            found = named(names, TITLES)
+        lists = named(self._free, *QUERIES) if not found else []
+        if lists:
+            raise InputError(
+                f"expected text in column {lists[0]!r} of {self._file.name}, found "
+                f"{self._type(lists[0])}; name another with --query-column"
+            )
         if len(found) != 1:
             raise _unclear(self._file, "queries", found, "--query-column")
         ids = ids or [name for name in named(self._file.columns, ROW_IDS) if name not in found]
@@ -148,6 +164,11 @@ class _Roles:
             return None, IdColumn(self._file, ids[0])
         if len(found) != 1:
             raise _unclear(self._file, "passages", found, "--passage-column")
+        if found[0] in taken:
+            raise InputError(
+                f"expected two columns of {self._file.name} for queries and passages, found "
+                f"{found[0]!r} for both; name the other with --query-column or --passage-column"
+            )
         texts = self._texts(found[0])
         if not texts.field and texts.id_field:
             return None, IdColumn(self._file, found[0], texts.id_field)
@@ -211,7 +232,7 @@ class _Roles:
         )
 
     def _has_scores(self) -> bool:
-        return any(is_list(self._type(name)) for name in named(self._file.columns, SCORES))
+        return any(is_list(self._type(name)) for name in named(self._file.columns, SCORE_NAMES))
 
     def _of_scored_list(self, found: PairColumns, ids: IdColumn) -> PairColumns:
         return replace(
@@ -232,15 +253,21 @@ class _Roles:
                 found, label=found.positive.column, label_field=field, is_label_list=True
             )
         free = [name for name in self._file.columns if name not in found.used]
-        names = [asked] if asked else named(free, LABELS, SCORES)
+        names = [asked] if asked else named(free, LABEL_NAMES, SCORE_NAMES)
         if not names:
-            return found
+            answers = [name for name in free if plain(name) == "answers" and self._is_squad(name)]
+            return replace(found, answers=answers[0]) if answers else found
         is_label_list = is_list(self._type(names[0]))
         positive = found.positive or found.positive_ids
         if is_label_list and (positive is None or not is_list(self._type(positive.column))):
             # Scores of the texts of a row, which are of no matter here.
             return found
         return replace(found, label=names[0], is_label_list=is_label_list)
+
+    def _is_squad(self, name: str) -> bool:
+        """Whether a column holds lists of answers beside the passage that they stand in."""
+        kind = self._type(name)
+        return pa.types.is_struct(kind) and "text" in [one.name for one in kind]
 
     def _label_field(self, texts: TextColumn) -> str:
         """The field of labels in the structs that hold the texts; empty for none."""
@@ -249,7 +276,7 @@ class _Roles:
             kind = kind.value_type
         if not pa.types.is_struct(kind):
             return ""
-        return next(iter(named([one.name for one in kind], LABELS)), "")
+        return next(iter(named([one.name for one in kind], LABEL_NAMES)), "")
 
 
 def _text_like(file: ColumnFile, nested: bool) -> list[str]:
@@ -276,7 +303,7 @@ def _is_other(name: str) -> bool:
     short = plain(name)
     ids = QUERY_IDS | PASSAGE_IDS | ROW_IDS
     is_id = short in ids or is_index(name) or NEGATIVE_IDS.fullmatch(short) is not None
-    return is_id or short in LABELS | SCORES
+    return is_id or short in LABEL_NAMES | SCORE_NAMES
 
 
 def _all(sets: Sequence[frozenset[str]]) -> frozenset[str]:

@@ -113,7 +113,7 @@ class TextColumn:
             beside = dict(zip(self.beside, others, strict=True))
             values, lengths = flat_values(array, self.part)
             fields = {name: _field(values, name) for name in (self.id_field, self.title_field)}
-            texts = as_text(_field(values, self.field), where)
+            texts = as_text(_field(values, self.field), where, strict=True)
             blank = pa.nulls(len(texts), pa.large_string())
             ids = as_text(fields[self.id_field], where) if self.id_field else blank
             named = as_text(fields[self.title_field], where) if self.title_field else blank

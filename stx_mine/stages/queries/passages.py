@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.column_file import file_checksum
 from stx_mine.inputs.config import SourceFields
-from stx_mine.inputs.folders import brings_corpus, find_tables, local_copy, open_corpus
+from stx_mine.inputs.folders import brings_corpus, find_tables, open_corpus
+from stx_mine.inputs.hub import local_copy
 from stx_mine.inputs.roles import pair_columns, text_column
 from stx_mine.inputs.text_column import TextBlock, TextColumn
 from stx_mine.stages.queries.config import QueriesConfig
@@ -77,7 +78,7 @@ class PassageSource:
             corpus = text_column(file, config.corpus_column, "--corpus-column")
         if config.pairs is None or has_corpus:
             return cls(corpus=corpus)
-        roles = pair_columns(find_tables(config.pairs, fields, "train").pairs, fields)
+        roles = pair_columns(find_tables(config.pairs, fields, "train").pairs, fields, titled=True)
         if roles.query is None or roles.positive is None:
             raise InputError(
                 f"expected texts in {config.pairs}, found ids; give the folder with its corpus"

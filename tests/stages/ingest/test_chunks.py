@@ -356,7 +356,7 @@ def test_titles_stand_where_asked(title, tmp_path, tiny_transformer):
     ]
     write_jsonl(folder / "corpus.jsonl", corpus)
     write_jsonl(folder / "queries.jsonl", [{"_id": "Q", "text": "what"}])
-    (folder / "qrels/train.tsv").write_text("q\td\ts\nQ\tD1\t1\n")
+    (folder / "qrels/train.tsv").write_text("query-id\tcorpus-id\tscore\nQ\tD1\t1\n")
     config = IngestConfig(
         pairs=str(folder), chunk=(80, 8), title=title, tokenizer=str(tiny_transformer),
         run_dir=str(tmp_path / "run"),
