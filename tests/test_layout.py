@@ -156,7 +156,7 @@ def stray_imports(sources: list[Path], allowed: set[str]) -> list[str]:
         (("errors",), set()),
         (("settings",), {"stx_mine.errors"}),
         (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "stx_mine"}),
-        (("inputs",), {"numpy", "pyarrow", "stx_mine"}),
+        (("inputs",), {"huggingface_hub", "numpy", "pyarrow", "stx_mine", "yaml"}),
         (("engine",), {"tqdm", "ray", "stx_mine"}),
         (("pipeline",), {"yaml", "stx_mine"}),
         (("cli",), {"typer", "stx_mine"}),
