@@ -1,4 +1,4 @@
-"""Inputs that were misread: ids, dates, quotation marks, pairs that hold both ways; and warnings."""
+"""Inputs that were misread: ids, dates, quotation marks, symmetric pairs; and warnings."""
 
 import json
 from pathlib import Path
