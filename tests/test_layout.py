@@ -38,6 +38,7 @@ SLICES = [
     "mine",
     "index",
     "embed",
+    "split",
     "ingest",
     "queries",
     "transfer",

@@ -19,6 +19,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "queries": Kind(1, "stx-mine queries PAIRS"),
+    "split": Kind(1, "stx-mine split PAIRS"),
     "texts": Kind(2, "stx-mine embed PAIRS", shared_by_rounds=True),
     "groups": Kind(1, "stx-mine embed PAIRS", shared_by_rounds=True),
     "embeddings": Kind(1, "stx-mine embed"),
