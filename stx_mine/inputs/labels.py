@@ -55,8 +55,7 @@ class LabelRule:
         Raises:
             InputError: The labels are of several kinds, and no option says which are positive.
         """
-        plain = pc.utf8_trim_whitespace(labels)
-        plain = pc.if_else(pc.equal(plain, ""), pa.scalar(None, plain.type), plain)
+        plain = _plain_array(labels)
         missing = plain.is_null().to_numpy()
         if self.positive or self.negative:
             return self._by_name(plain, missing)
@@ -66,6 +65,15 @@ class LabelRule:
         if self.min_grade is not None:
             return self._by_grade(self._required(numbers, plain), missing)
         return self._by_guess(plain, numbers, missing)
+
+    def grades(self, labels: pa.ChunkedArray) -> NDArray[np.float64]:
+        """float64 (rows,): the labels as numbers; 0 where one is missing.
+
+        Raises:
+            InputError: A label is no number.
+        """
+        plain = _plain_array(labels)
+        return np.nan_to_num(self._required(_numbers(plain), plain), nan=0.0)
 
     def _required(
         self, numbers: NDArray[np.float64] | None, labels: pa.ChunkedArray
@@ -162,6 +170,12 @@ class LabelRule:
         }
         said = ", ".join(f"{_listed(names)} is {word}" for word, names in what.items() if names)
         return codes, f"{self.column}: {said}"
+
+
+def _plain_array(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Labels without white space around them, and null where there is nothing else."""
+    plain = pc.utf8_trim_whitespace(labels)
+    return pc.if_else(pc.equal(plain, ""), pa.scalar(None, plain.type), plain)
 
 
 def _numbers(labels: pa.ChunkedArray) -> NDArray[np.float64] | None:

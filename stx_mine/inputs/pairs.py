@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.column_file import ColumnFile, as_text, file_checksum
@@ -209,6 +211,30 @@ class PairSource:
         for column in self.query_columns:
             for block in column.blocks(self.titles):
                 yield block.texts, block.ids
+
+    @property
+    def has_judgements(self) -> bool:
+        """Whether the table holds qrels: an id of a query and one of a passage in each row."""
+        roles = self.roles
+        lists = [one for one in (roles.query_ids, roles.positive_ids) if one and one.is_list]
+        by_id = roles.query_ids is not None and roles.positive_ids is not None
+        return by_id and not lists and not roles.negative_ids
+
+    def judgements(self) -> Iterator[tuple[pa.Array, pa.Array, NDArray[np.float64]]]:
+        """Stream (query ids, passage ids, grades) of qrels; a missing grade is 0, of none 1.
+
+        Raises:
+            InputError: A row is broken, or a grade is no number.
+        """
+        roles = self.roles
+        assert roles.query_ids is not None
+        assert roles.positive_ids is not None
+        columns = [roles.query_ids.column, roles.positive_ids.column]
+        for arrays in self.pairs.batches([*columns, *([roles.label] if roles.label else [])]):
+            grades = np.ones(len(arrays[0]))
+            if self.label is not None:
+                grades = self.label.grades(pa.chunked_array(arrays[2:]))
+            yield arrays[0], arrays[1], grades
 
     def labels(self) -> pa.ChunkedArray | None:
         """The labels of all rows, or of all their passages; None where there are none."""

@@ -51,6 +51,11 @@ class IdColumn:
     field: str = ""
     part: Part = "all"
 
+    @property
+    def is_list(self) -> bool:
+        """Whether its cells are lists."""
+        return is_list(self.file.schema.field(self.column).type)
+
     def blocks(self) -> Iterator[tuple[pa.Array, NDArray[np.int64] | None]]:
         """Stream ids as large strings, and how many of them each row has (None: one).
 

@@ -324,5 +324,5 @@ def test_missing_labels_drop_their_rows(tmp_path: Path) -> None:
 
 def test_parquet_floats_are_no_texts(tmp_path: Path) -> None:
     pq.write_table(pa.table({"query": [1.5], "passage": ["a"]}), tmp_path / "p.parquet")
-    with pytest.raises(InputError, match="expected text in column 'query'.*double"):
+    with pytest.raises(InputError, match=r"expected text in column 'query'.*double"):
         read(tmp_path / "p.parquet")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.inputs.pairs import PairSource
@@ -38,8 +37,8 @@ class JudgementBlock:
 def judgements_of(
     source: PairSource, found: Ingested, queries: OutputIds, passages: OutputIds
 ) -> Iterator[JudgementBlock]:
-    """Stream the judgements of a BEIR folder, or those that pairs and negatives stand for."""
-    if source.beir is None:
+    """Stream the judgements of qrels, or those that pairs and negatives stand for."""
+    if not source.has_judgements:
         for rows, grade in ((found.pairs, 1.0), (found.negatives, 0.0)):
             yield JudgementBlock(
                 rows[:, 0],
@@ -50,9 +49,8 @@ def judgements_of(
                 passages.of_texts.take(pa.array(rows[:, 1])),
             )
         return
-    least = source.min_grade
-    for query_ids, passage_ids, scores in source.beir.judgements():
-        grades = pc.fill_null(scores, 0.0).to_numpy(zero_copy_only=False)
+    least = source.label.min_grade if source.label else None
+    for query_ids, passage_ids, grades in source.judgements():
         yield JudgementBlock(
             _texts_of(query_ids, queries),
             _texts_of(passage_ids, passages),

@@ -70,9 +70,9 @@ def run_split(config: SplitConfig) -> StageReport:
 
 def _other_qrels(source: PairSource) -> list[str]:
     """The qrels of a BEIR folder that were not read."""
-    if source.beir is None:
+    read = source.pairs.path
+    if not source.is_folder or read.suffix != ".tsv":
         return []
-    read = source.beir.qrels.path
     return sorted(path.name for path in read.parent.glob("*.tsv") if path != read)
 
 
@@ -116,7 +116,7 @@ def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
 
 def _left_out(source: PairSource, found: Ingested, asked: NDArray[np.bool_]) -> int:
     """Queries without a pair; a BEIR folder has those of its other qrels too."""
-    of_others = found.queries.num_empty if source.beir else 0
+    of_others = found.queries.num_empty if source.has_judgements else 0
     return int((~asked).sum()) + of_others
 
 
