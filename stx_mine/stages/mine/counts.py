@@ -55,3 +55,29 @@ class MineCounts(Counts):
         assert self.hits_in == self.pooled + sum(self.dropped.values())
         assert self.pairs_in == self.rows + sum(self.pairs_dropped.values())
         assert self.rows == self.rows_full + self.rows_ragged + self.rows_empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateCounts(Counts):
+    """Counts of a file of candidates.
+
+    Attributes:
+        queries: Queries of the run.
+        queries_named: Those of them with a candidate.
+        candidates: Distinct (query, passage) of the run.
+        lines: Lines of the file.
+        lines_unknown: Lines that name a text that the run does not have.
+        unknown_queries: Those of them whose query is unknown.
+        unknown_passages: Those whose passage alone is unknown.
+    """
+
+    queries: int
+    queries_named: int
+    candidates: int
+    lines: int
+    lines_unknown: int
+    unknown_queries: int
+    unknown_passages: int
+
+    def __post_init__(self) -> None:
+        assert self.lines_unknown == self.unknown_queries + self.unknown_passages

@@ -2,10 +2,11 @@
 
 from stx_mine.core.verdicts import RULES, Verdict
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.counts import NO_POOL, MineCounts
+from stx_mine.stages.mine.counts import NO_POOL, CandidateCounts, MineCounts
 from stx_mine.stages.mine.depths import DEEPER, AllHits
 from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE
 from stx_mine.store.artifact import Artifact
+from stx_mine.store.hits import HitSource
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
 
@@ -26,6 +27,7 @@ def mine_report(
         f"{searched}; {counts.hits_in:,} hits in, by the first rule that dropped them:",
         *_waterfall(counts),
         *_known_lines(counts, config),
+        *_candidate_lines(hits, config),
         _rows(counts, config.k),
     ]
     if hits.dense and config.max_depth is None and counts.rows_full < counts.rows:
@@ -54,6 +56,7 @@ def mine_report(
         for reason, number in counts.pairs_dropped.items()
         if number
     ]
+    warnings += _unknown_candidates(hits, config)
     return make_report(artifact, lines, warnings, skipped=skipped)
 
 
@@ -96,6 +99,39 @@ def _known_lines(counts: MineCounts, config: MineConfig) -> list[str]:
             f"{counts.known_dropped[NO_POOL]:,} of them"
         )
     return lines
+
+
+def _candidate_lines(hits: AllHits, config: MineConfig) -> list[str]:
+    """What a file of candidates gave."""
+    manifest = hits.others.get(HitSource.CANDIDATES)
+    if manifest is None:
+        return []
+    counts = CandidateCounts.read(manifest)
+    return [
+        f"{config.candidates}: {counts.lines:,} lines, {counts.candidates:,} distinct candidates "
+        f"of {percent(counts.queries_named, counts.queries)} queries"
+    ]
+
+
+def _unknown_candidates(hits: AllHits, config: MineConfig) -> list[str]:
+    """Which lines of a file of candidates were of no use."""
+    manifest = hits.others.get(HitSource.CANDIDATES)
+    if manifest is None:
+        return []
+    counts = CandidateCounts.read(manifest)
+    parts = [
+        f"{number:,} name a {role} that this run does not have (such as "
+        f"{', '.join(map(repr, manifest.extra['unknown'][role])) or 'an empty one'})"
+        for role, number in (
+            ("query", counts.unknown_queries),
+            ("passage", counts.unknown_passages),
+        )
+        if number
+    ]
+    share = percent(counts.lines_unknown, counts.lines)
+    return (
+        [f"{share} lines of {config.candidates} are ignored: {'; '.join(parts)}"] if parts else []
+    )
 
 
 def _rows(counts: MineCounts, k: int) -> str:
