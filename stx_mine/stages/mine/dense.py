@@ -8,7 +8,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from stx_mine.engine.run import make_files
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.settings import key_fields
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.search_task import BlockSearcher, PartMerger
@@ -59,19 +59,34 @@ class DenseHits:
         self._num_blocks = -(-self._num_queries // config.query_block)
         self.num_searched = 0
         with run.exclusive():
-            self.artifact = Artifact(
-                run,
-                "hits",
-                config,
-                subfolder="dense",
-                fields={**key_fields(config, "hits"), "search": "faiss" if self.index else "exact"},
-                inputs=inputs,
-                overwrite=config.overwrite,
-                grows=True,
-            )
+            self.artifact = self._open(inputs)
             if not self.artifact.done:
                 self.artifact.begin([])
                 self._publish([])
+
+    def _open(self, inputs: dict[str, str]) -> Artifact:
+        """The artifact, which hits of another search may be in the way of."""
+        fields = {**key_fields(self.config, "hits"), "search": "faiss" if self.index else "exact"}
+        try:
+            return Artifact(
+                self.run,
+                "hits",
+                self.config,
+                subfolder="dense",
+                fields=fields,
+                inputs=inputs,
+                overwrite=self.config.overwrite,
+                grows=True,
+            )
+        except ArtifactError as error:
+            path = self.run.folder("hits") / "dense" / MANIFEST
+            before = read_json(path) if self.index and path.exists() else {}
+            exact = before.get("fields") == {**fields, "search": "exact"}
+            if not exact or before.get("inputs") != {"embeddings": inputs["embeddings"]}:
+                raise
+            raise ArtifactError(
+                f"{error}; or --search exact, which goes on with these hits, without the index"
+            ) from error
 
     @property
     def how(self) -> str:

@@ -1,6 +1,7 @@
 """The closing sentences of `mine`."""
 
 from stx_mine.core.verdicts import RULES, Verdict
+from stx_mine.stages.index.counts import IndexCounts
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.counts import NO_POOL, CandidateCounts, MineCounts
 from stx_mine.stages.mine.depths import DEEPER, AllHits
@@ -57,6 +58,14 @@ def mine_report(
         if number
     ]
     warnings += _unknown_candidates(hits, config)
+    if hits.dense and hits.dense.index:
+        found = IndexCounts.read(hits.dense.index)
+        if found.is_low:
+            warnings.append(
+                f"the index misses {1 - found.recall:.1%} of the nearest passages: `stx-mine index "
+                "--overwrite` with a larger --nprobe or --refine-factor finds more, `stx-mine mine "
+                "--search exact --overwrite` finds all"
+            )
     return make_report(artifact, lines, warnings, skipped=skipped)
 
 

@@ -310,16 +310,11 @@ def select_negatives(
     num_groups = int(max(query_groups.max(initial=0), passage_groups.max(initial=0))) + 1
     no_uses = UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
     limits = uses or no_uses
+    off = np.empty(0, np.bool_)
+    flags = (off if one is None else one for one in (known, wrong_language, too_close))
     found = _select(
         (unit_ids, unit_queries, positive_scores),
-        (
-            hits.offsets,
-            hits.values,
-            hit_scores,
-            np.empty(0, np.bool_) if known is None else known,
-            np.empty(0, np.bool_) if wrong_language is None else wrong_language,
-            np.empty(0, np.bool_) if too_close is None else too_close,
-        ),
+        (hits.offsets, hits.values, hit_scores, *flags),
         (query_groups, passage_groups),
         (forbidden.offsets, forbidden.values),
         num_groups,
