@@ -29,7 +29,8 @@ class SourceFields:
     )
     negative_column: tuple[str, ...] = option(
         (),
-        "Column of known negatives; repeatable (default: by their names; none: not read).",
+        "Column of known negatives, which come first in the pools of their query; repeatable "
+        "(default: by their names; none: not read).",
         "texts",
         group="Columns",
     )

@@ -25,7 +25,7 @@ KINDS = {
     "embeddings": Kind(1, "stx-mine embed"),
     "index": Kind(1, "stx-mine index"),
     "hits": Kind(2, "stx-mine mine"),
-    "negatives": Kind(4, "stx-mine mine"),
+    "negatives": Kind(5, "stx-mine mine"),
     "batches": Kind(3, "stx-mine pack"),
     "model": Kind(1, "stx-mine train"),
     "evaluations": Kind(2, "stx-mine evaluate"),

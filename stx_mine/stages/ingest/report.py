@@ -43,7 +43,7 @@ def ingest_report(
     lines += _chunk_lines(chunks, counts, config) if chunks else []
     lines += _prompt_lines(sources) if sources else []
     if counts.known_negatives:
-        lines.append(f"{counts.known_negatives:,} known negatives, candidates of their queries")
+        lines.append(f"{counts.known_negatives:,} known negatives")
     if counts.reverse_positives:
         lines.append(
             f"{counts.reverse_positives:,} reverse pairs are known positives, no pairs to train on"

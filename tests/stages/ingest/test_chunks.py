@@ -333,13 +333,15 @@ def test_a_named_document_stands_for_its_chunks(shared_footer, tmp_path):
     store = TextStore.open(require(RunDir(shared_footer.run_dir), "texts"))
     rows = [("own b7", long_text("d")), ("own b7", "a short text"), ("own b7", "unknown")]
     path = write_jsonl(tmp_path / "run.jsonl", [{"q": one, "p": two} for one, two in rows])
-    query_ids, passage_ids, unknown = CandidateFile.open(path).pairs(store)
+    found = CandidateFile.open(path).candidates(store)
     assert store.documents is not None
     texts = store.passages.column("text").to_pylist()
     expected = {*store.documents.passage_ids.row(3).tolist(), texts.index("a short text")}
-    assert set(passage_ids.tolist()) == expected
-    assert set(query_ids.tolist()) == {store.queries.column("text").to_pylist().index("own b7")}
-    assert unknown == 1
+    assert set(found.passage_ids.tolist()) == expected
+    assert set(found.query_ids.tolist()) == {
+        store.queries.column("text").to_pylist().index("own b7")
+    }
+    assert found.num_unknown == {"query": 0, "passage": 1}
     held_out = [{"q": "new", "p": long_text("b")}, {"q": "other", "p": ALONE}]
     path = write_jsonl(tmp_path / "dev.jsonl", held_out)
     found = read_source(PairSource.open(path, SourceFields(), "dev"))
