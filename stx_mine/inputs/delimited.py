@@ -101,7 +101,7 @@ class DelimitedFile:
         )
         with self._file.stream() as stream:
             yield from pa.csv.open_csv(
-                pa.PythonFile(stream, "r"),
+                stream if isinstance(stream, pa.NativeFile) else pa.PythonFile(stream, "r"),
                 read_options=pa.csv.ReadOptions(
                     block_size=_BLOCK_BYTES,
                     column_names=None if self.has_header else list(self.columns),

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -80,18 +80,23 @@ class InputFile:
 
     def stream(self) -> Any:
         """Open it for reading its text as UTF-8, without a byte order mark."""
-        name = self.member or self.path.name
-        raw: IO[bytes] = (
-            zipfile.ZipFile(self.path).open(self.member) if self.member else self.path.open("rb")
-        )
-        compression = pa.Codec.detect(name).name if _is_compressed(name) else None
-        plain = pa.input_stream(raw, compression=compression)
+        plain = self._plain()
         head = plain.read(4)
-        rest = _Joined(head, plain)
         encoding = self.encoding or _marked_encoding(head)
-        if encoding is None:
-            return rest
-        return codecs.EncodedFile(rest, "utf-8", encoding)
+        if encoding is None and not head.startswith(codecs.BOM_UTF8):
+            plain.close()
+            return self._plain()
+        rest = _Joined(head, plain)
+        return rest if encoding is None else codecs.EncodedFile(rest, "utf-8", encoding)
+
+    def _plain(self) -> pa.NativeFile:
+        """Its bytes, decompressed."""
+        name = self.member or self.path.name
+        raw: Any = str(self.path)
+        if self.member:
+            raw = zipfile.ZipFile(self.path).open(self.member)
+        compression = pa.Codec.detect(name).name if _is_compressed(name) else None
+        return pa.input_stream(raw, compression=compression)
 
     def blocks(self, size: int) -> Iterator[bytes]:
         """Its text as UTF-8, so many bytes at a time or a few more.
