@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
+from stx_mine.inputs.beir import BeirFolder
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.core.drop_reasons import drop_reasons, num_by_reason
 from stx_mine.stages.ingest.counts import IngestCounts, PairCounts
@@ -39,6 +40,8 @@ class Ingested:
         pair_sources: int16 (N,) number of the source of each kept pair.
         texts_of: "query", "passage" -> int64 ids of the texts of each source, each id once.
         counts_by_source: The counts of pairs of each source.
+        judgements: Every row of the qrels as it stands: `query` and `passage` (original ids),
+            `grade` (float64); None for pairs of texts, and for several sources.
     """
 
     passages: Distinct
@@ -50,6 +53,7 @@ class Ingested:
     pair_sources: NDArray[np.int16]
     texts_of: dict[str, list[NDArray[np.int64]]]
     counts_by_source: list[PairCounts]
+    judgements: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class _Part:
         negatives: int64 (rows,) of each column of known negatives.
         corpus_rows: Rows of passages that stand before those of pairs.
         dropped: Rows that are not among `query_ids`, by reason.
+        judgements: As of `Ingested`.
     """
 
     passages: Distinct
@@ -73,16 +78,19 @@ class _Part:
     negatives: tuple[NDArray[np.int64], ...]
     corpus_rows: int
     dropped: dict[str, int]
+    judgements: pa.Table | None = None
 
     @classmethod
     def read(cls, source: PairSource) -> "_Part":
         passages = number_texts(source.passages())
         if source.beir:
             dropped: dict[str, int] = {}
-            named, raw_pairs = _beir_pairs(source, passages, dropped)
+            judgements = _judgements(source.beir)
+            named, raw_pairs = _beir_pairs(source, judgements, passages, dropped)
             queries = number_texts(source.queries(), wanted=named)
             joined = _join(raw_pairs[0], queries, source.beir.queries.path, source.beir.qrels.path)
-            return cls(passages, queries, joined, raw_pairs[1], (), len(passages.ids), dropped)
+            rows = joined, raw_pairs[1], ()
+            return cls(passages, queries, *rows, len(passages.ids), dropped, judgements)
         queries = number_texts(source.queries())
         num_rows, num_columns = len(queries.ids), 1 + len(source.negative_columns)
         corpus_rows = len(passages.ids) - num_rows * num_columns
@@ -90,16 +98,20 @@ class _Part:
         return cls(passages, queries, queries.ids, positives, tuple(negatives), corpus_rows, {})
 
 
-def read_source(source: PairSource) -> Ingested:
+def read_source(source: PairSource, for_training: bool = True) -> Ingested:
     """Number texts, join pairs, drop what cannot be trained on, and count it.
+
+    Args:
+        source: What to read.
+        for_training: Whether qrels of which no pair can be trained on are refused.
 
     Raises:
         InputError: No pair is left, or qrels name unknown ids.
     """
-    return read_sources([source])
+    return read_sources([source], for_training)
 
 
-def read_sources(sources: Sequence[PairSource]) -> Ingested:
+def read_sources(sources: Sequence[PairSource], for_training: bool = True) -> Ingested:
     """Number the texts of all sources as those of one, in the order of the sources.
 
     Raises:
@@ -119,8 +131,9 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
     )
     reasons = drop_reasons(pairs, numbers, query_texts)
     by_source = [_pair_counts(part, reasons[numbers == s], s) for s, part in enumerate(parts)]
-    for source, one in zip(sources, by_source, strict=True):
-        _refuse_empty(source, one)
+    for source, part, one in zip(sources, parts, by_source, strict=True):
+        if for_training or part.judgements is None:
+            _refuse_empty(source, one)
     negatives = _known_negatives(
         translated(query_ids, [np.tile(one.query_ids, len(one.negatives)) for one in parts]),
         translated(passage_ids, [np.concatenate([_NONE, *one.negatives]) for one in parts]),
@@ -148,27 +161,32 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
             for role, ids in (("query", query_ids), ("passage", passage_ids))
         },
         counts_by_source=by_source,
+        judgements=parts[0].judgements if len(parts) == 1 else None,
     )
 
 
+def _judgements(beir: BeirFolder) -> pa.Table:
+    """Every row of the qrels; no grade is 0."""
+    text = pa.large_string()
+    schema = pa.schema([("query", text), ("passage", text), ("grade", pa.float64())])
+    batches = [
+        pa.record_batch([queries, passages, pc.fill_null(grades, 0.0)], schema=schema)
+        for queries, passages, grades in beir.judgements()
+    ]
+    return pa.Table.from_batches(batches, schema).combine_chunks()
+
+
 def _beir_pairs(
-    source: PairSource, passages: Distinct, dropped: dict[str, int]
+    source: PairSource, judgements: pa.Table, passages: Distinct, dropped: dict[str, int]
 ) -> tuple[pa.Array, tuple[pa.Array, NDArray[np.int64]]]:
     """Judgements of a high enough grade: (distinct query ids, (query ids, passage_ids))."""
     beir = source.beir
     assert beir is not None
-    query_ids, passage_ids, scores = [], [], []
-    for queries, passages_of_batch, grades_of_batch in beir.judgements():
-        query_ids.append(queries)
-        passage_ids.append(passages_of_batch)
-        scores.append(grades_of_batch)
-    grades = pc.fill_null(pa.chunked_array(scores, pa.float64()), 0.0)
-    positive = pc.greater(grades, 0.0)
+    positive = pc.greater(judgements["grade"], 0.0)
     if source.min_grade is not None:
-        positive = pc.greater_equal(grades, source.min_grade)
-    text = pa.large_string()
-    queries = pa.chunked_array(query_ids, text).filter(positive).combine_chunks()
-    kept = pa.chunked_array(passage_ids, text).filter(positive).combine_chunks()
+        positive = pc.greater_equal(judgements["grade"], source.min_grade)
+    queries = judgements["query"].filter(positive).combine_chunks()
+    kept = judgements["passage"].filter(positive).combine_chunks()
     reason = "not_relevant" if source.min_grade is None else "below_min_grade"
     dropped[reason] = len(positive) - len(queries)
     joined = _join(kept, passages, beir.corpus.path, beir.qrels.path)
