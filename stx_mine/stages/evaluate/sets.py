@@ -227,6 +227,11 @@ def distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.large_string())
 
 
+def data_name(path: str) -> str:
+    """Name of the data at a path: of its file or folder, without what follows a dot."""
+    return Path(path).resolve().name.strip(".").partition(".")[0] or "data"
+
+
 def prefix_of(config: EvaluateConfig) -> str:
     """What the names of several evaluations begin with."""
     return f"{config.name}-" if config.name and len(config.data) > 1 else ""
@@ -246,7 +251,7 @@ def named_data(config: EvaluateConfig) -> dict[str, str]:
     named: dict[str, str] = {}
     taken = {config.name or OVERVIEW} if len(config.data) > 1 else set()
     for path in config.data:
-        name = prefix_of(config) + Path(path).name.split(".")[0]
+        name = prefix_of(config) + data_name(path)
         if name in taken:
             raise ConfigError(
                 f"expected data sets of different names, found {name!r} twice ({path}; the "

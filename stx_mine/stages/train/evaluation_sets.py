@@ -9,7 +9,7 @@ from stx_mine.inputs.config import SourceFields
 from stx_mine.stages.evaluate.leaks import find_in_training
 from stx_mine.stages.evaluate.reading import Reading, open_data, recorded_options
 from stx_mine.stages.evaluate.results import shares_json
-from stx_mine.stages.evaluate.sets import EvaluationSet, read_evaluation_set
+from stx_mine.stages.evaluate.sets import EvaluationSet, data_name, read_evaluation_set
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.store.artifact import MANIFEST, read_manifest, require
 from stx_mine.store.run_dir import RunDir
@@ -31,7 +31,7 @@ def open_evaluation_sets(config: TrainConfig, run: RunDir) -> dict[str, Reading]
     recorded = recorded_options(read_manifest(texts) if (texts / MANIFEST).exists() else None)
     readings: dict[str, Reading] = {}
     for path in config.evaluation:
-        name = Path(path).name.split(".")[0]
+        name = data_name(path)
         if name in readings:
             raise ConfigError(
                 f"expected --evaluation of different names, found {name!r} twice ({path}); rename "

@@ -155,7 +155,8 @@ def evaluated(folder: Path, run_dir: Path, **options) -> tuple[dict[str, dict[st
         run_dir=str(run_dir), data=str(folder), models=(MODEL,), device="cpu", **options
     )
     report = run_evaluate(config)
-    table = pq.read_table(run_dir / "evaluations" / folder.name / "queries.parquet").to_pylist()
+    name = options.get("name", folder.name)
+    table = pq.read_table(run_dir / "evaluations" / name / "queries.parquet").to_pylist()
     names = ("ndcg@10", "mrr@10", "recall@100")
     return {row["original_id"]: {name: row[name] for name in names} for row in table}, [
         *report.lines,
@@ -214,16 +215,20 @@ def test_graded_qrels_are_those_of_trec_eval(texts, grades, tmp_path, min_grade)
     assert results["data"]["queries_without_positive"] >= 1
 
 
-def test_the_case_of_the_issue(tmp_path):
-    case = Path("/work/shared/cases/graded")
+def test_the_case_of_the_issue(shared_data, tmp_path, monkeypatch):
+    case = shared_data.parent / "cases/graded"
     if not case.is_dir():
         pytest.skip("no shared cases")
     corpus, queries = (
         {row["_id"]: row["text"] for row in map(json.loads, (case / f"{one}.jsonl").open())}
         for one in ("corpus", "queries")
     )
-    found, _ = evaluated(case, tmp_path / "run")
+    # As the issue has it: the folder is where the command runs.
+    monkeypatch.chdir(case)
+    found, _ = evaluated(Path(), tmp_path / "run", name="here")
     compare(found, trec({"0": {"0": 1, "1": 2, "2": 4}}, full_run(corpus, queries)))
+    config = EvaluateConfig(run_dir=str(tmp_path / "run"), data=".", models=(MODEL,), device="cpu")
+    assert run_evaluate(config).folder.endswith("evaluations/graded")
 
 
 def test_copies_are_documents_of_their_own(texts, grades, tmp_path):
