@@ -213,6 +213,11 @@ class PairSource:
                 yield block.texts, block.ids
 
     @property
+    def min_grade(self) -> float | None:
+        """Lowest grade of a positive in qrels; None for any above 0."""
+        return self.label.min_grade if self.label else None
+
+    @property
     def has_judgements(self) -> bool:
         """Whether the table holds qrels: an id of a query and one of a passage in each row."""
         roles = self.roles

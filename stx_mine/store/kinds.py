@@ -28,7 +28,7 @@ KINDS = {
     "negatives": Kind(5, "stx-mine mine"),
     "batches": Kind(3, "stx-mine pack"),
     "model": Kind(1, "stx-mine train"),
-    "evaluations": Kind(2, "stx-mine evaluate"),
+    "evaluations": Kind(3, "stx-mine evaluate"),
     "estimates": Kind(1, "stx-mine estimate"),
     "exports": Kind(1, "stx-mine export"),
 }

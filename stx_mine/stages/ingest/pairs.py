@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
@@ -39,6 +40,8 @@ class Ingested:
         counts_by_source: The counts of pairs of each source.
         notes: What was decided about labels.
         num_broken: Texts that are no Unicode, which count as empty.
+        judgements: Every row of the qrels as it stands: `query` and `passage` (original ids),
+            `grade` (float64); None for pairs of texts, for several sources, and for training.
     """
 
     passages: Distinct
@@ -53,18 +56,23 @@ class Ingested:
     counts_by_source: list[PairCounts]
     notes: list[str]
     num_broken: int
+    judgements: pa.Table | None = None
 
 
-def read_source(source: PairSource) -> Ingested:
+def read_source(source: PairSource, for_training: bool = True) -> Ingested:
     """Number texts, join pairs, drop what cannot be trained on, and count it.
+
+    Args:
+        source: What to read.
+        for_training: Whether qrels of which no pair can be trained on are refused.
 
     Raises:
         InputError: No pair is left, or qrels name unknown ids.
     """
-    return read_sources([source])
+    return read_sources([source], for_training)
 
 
-def read_sources(sources: Sequence[PairSource]) -> Ingested:
+def read_sources(sources: Sequence[PairSource], for_training: bool = True) -> Ingested:
     """Number the texts of all sources as those of one, in the order of the sources.
 
     Raises:
@@ -85,7 +93,8 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
     reasons = drop_reasons(pairs, numbers, query_texts)
     by_source = [_pair_counts(part, reasons[numbers == s], s) for s, part in enumerate(parts)]
     for source, one in zip(sources, by_source, strict=True):
-        _refuse_empty(source, one)
+        if for_training or not source.has_judgements:
+            _refuse_empty(source, one)
     negatives = _known_negatives(
         translated(query_ids, [part.negatives[0] for part in parts]),
         translated(passage_ids, [part.negatives[1] for part in parts]),
@@ -120,7 +129,18 @@ def read_sources(sources: Sequence[PairSource]) -> Ingested:
         counts_by_source=by_source,
         notes=[note for part in parts for note in part.notes],
         num_broken=sum(part.num_broken for part in parts),
+        judgements=None if for_training or len(parts) > 1 else _judgements(sources[0]),
     )
+
+
+def _judgements(source: PairSource) -> pa.Table | None:
+    """Every row of the qrels, if the source has them."""
+    if not source.has_judgements:
+        return None
+    text = pa.large_string()
+    schema = pa.schema([("query", text), ("passage", text), ("grade", pa.float64())])
+    batches = [pa.record_batch(list(arrays), schema=schema) for arrays in source.judgements()]
+    return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
 def _known_negatives(

@@ -49,7 +49,7 @@ def judgements_of(
                 passages.of_texts.take(pa.array(rows[:, 1])),
             )
         return
-    least = source.label.min_grade if source.label else None
+    least = source.min_grade
     for query_ids, passage_ids, grades in source.judgements():
         yield JudgementBlock(
             _texts_of(query_ids, queries),

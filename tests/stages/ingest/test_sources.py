@@ -641,8 +641,11 @@ def test_evaluation_takes_the_prompts_of_a_source(prompted_run, two_inputs, tmp_
     data = str(two_inputs / "bank.parquet")
     without = run_evaluate(EvaluateConfig(run_dir=str(run), data=data, device="cpu"))
     assert "different prompts (shell, bank)" in without.warnings[0]
-    found = run_evaluate(EvaluateConfig(run_dir=str(run), data=data, source="bank", device="cpu"))
-    assert not found.warnings
+    options = {"run_dir": str(run), "data": data, "source": "bank", "device": "cpu"}
+    with pytest.raises(ArtifactError, match=r"query prompt of .* was None and is 'banking quest"):
+        run_evaluate(EvaluateConfig(**options))
+    found = run_evaluate(EvaluateConfig(**options, overwrite=True))
+    assert not any("different prompts" in one for one in found.warnings)
     assert found.lines[0].endswith("with the prompts of source bank")
     assert found.lines != without.lines
 
