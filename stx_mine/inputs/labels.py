@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import pyarrow as pa
@@ -179,10 +180,12 @@ def _plain_array(labels: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _numbers(labels: pa.ChunkedArray) -> NDArray[np.float64] | None:
-    """The labels as numbers, NaN where one is missing; None where one is no number."""
+    """The labels as numbers, NaN where one is missing; None where one is no finite number."""
     try:
         cast = pc.cast(labels, pa.float64())
     except pa.ArrowInvalid:
+        return None
+    if not pc.all(pc.is_finite(cast)).as_py() and cast.null_count < len(cast):
         return None
     numbers: NDArray[np.float64] = cast.fill_null(np.nan).to_numpy()
     return numbers
@@ -190,10 +193,9 @@ def _numbers(labels: pa.ChunkedArray) -> NDArray[np.float64] | None:
 
 def _is_number(label: str | None) -> bool:
     try:
-        float(label or "0")
+        return isfinite(float(label or "0"))
     except ValueError:
         return False
-    return True
 
 
 def _plain_label(label: str) -> str:
