@@ -1,6 +1,7 @@
 # Everything a fresh machine needs: `make quickstart` and `make test` set up .venv by themselves.
 VENV ?= .venv
 OPENVINO ?= .venv-openvino
+PEERS ?= .venv-peers
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -9,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-openvino test-slow lint fix docs bench bench-quick minilm clean
+.PHONY: quickstart test test-openvino test-peers test-slow lint fix docs bench bench-quick minilm clean
 
 quickstart: $(READY)
 	$(BIN)/stx-mine run pipelines/quickstart.yaml
@@ -31,6 +32,14 @@ test-openvino:
 	$(OPENVINO)/bin/python -m pip uninstall -q -y torchvision
 	$(OPENVINO)/bin/stx-mine embed --help > /dev/null
 	$(OPENVINO)/bin/python -m pytest tests/stages/embed/test_backends.py
+
+# An environment of its own: the pins of the peers conflict with each other's and with ours.
+test-peers: $(READY)
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(PEERS)/bin/python -m pip install -q -r tests/peers/requirements.txt
+	$(PEERS)/bin/python -m pip install -q --no-deps -r tests/peers/without_dependencies.txt
+	STX_PEERS=$(PEERS) $(BIN)/python -m pytest tests/peers
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -5,15 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from stx_mine.commands import PIPELINE_STAGES
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.config import MANY_SOURCES, Source
-from stx_mine.settings import StageConfig
+from stx_mine.settings import StageConfig, fits
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.store.run_dir import RunDir
@@ -221,25 +220,10 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
     if isinstance(value, str) and _takes_float(hints[name]) and _NUMBER.fullmatch(value):
         # YAML 1.1 takes 2e-5 for a string.
         value = float(value)
-    if not _fits(value, hints[name]):
+    if not fits(value, hints[name]):
         wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
         raise ConfigError(f"{where}.{name} must be {wanted}, found {value!r}; fix the file")
     return float(value) if isinstance(value, int) and _takes_float(hints[name]) else value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (UnionType, Union):
-        return any(_fits(value, arg) for arg in get_args(hint))
-    if origin is Literal:
-        return value in get_args(hint)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
 
 
 def _takes_float(hint: Any) -> bool:

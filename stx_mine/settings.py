@@ -5,13 +5,19 @@ not go with and its range are declared beside it and checked in one place.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from math import isfinite
+from numbers import Integral, Real
+from os import PathLike, fspath
 from shlex import quote
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from stx_mine.errors import ConfigError
 
 T = TypeVar("T")
+# The largest seed that everything takes which is seeded: NumPy, torch, Numba and FAISS.
+MAX_SEED = 2**31 - 1
 # Headings that stand last: what every command takes, and what changes no result.
 WHERE, COMMON = "Where it runs", "Common"
 
@@ -22,7 +28,9 @@ def option(
     affects: str = "",
     *,
     minimum: float | None = None,
+    above: float | None = None,
     maximum: float | None = None,
+    empty: bool = False,
     argument: bool = False,
     group: str = "",
     needs: str = "",
@@ -36,8 +44,11 @@ def option(
         default: The default value.
         help_text: One line for `--help`.
         affects: Space-separated names of the artifacts whose key holds this field.
-        minimum: The smallest valid number (inclusive), if there is one.
+        minimum: The smallest valid number (inclusive), if there is one. No number may be
+            infinite, or not a number.
+        above: A number that a valid one is larger than, if there is one.
         maximum: The largest valid number (inclusive), if there is one.
+        empty: Whether an empty text means something; otherwise one is refused.
         argument: Whether the CLI takes it by position.
         group: The heading in `--help` under which it stands.
         needs: Space-separated conditions, all of which hold where the field is not at its
@@ -55,7 +66,9 @@ def option(
         "help": help_text,
         "affects": tuple(affects.split()),
         "minimum": minimum,
+        "above": above,
         "maximum": maximum,
+        "empty": empty,
         "argument": argument,
         "group": group,
         "needs": tuple(needs.split()),
@@ -78,20 +91,19 @@ class StageConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check what is declared; a single string is a list of one where a list is expected.
+        """Check what is declared.
+
+        A single string is a list of one where a list is expected, a path is a string, and a number
+        is of the type that its field has: equal settings have equal keys.
 
         Raises:
-            ConfigError: A value is out of range, lacks what it needs, or conflicts with another.
+            ConfigError: A value is of another type, is out of range, lacks what it needs, or
+                conflicts with another.
         """
-        for declared in fields(self):
-            if isinstance(declared.default, tuple) and isinstance(
-                getattr(self, declared.name), str
-            ):
-                object.__setattr__(self, declared.name, (getattr(self, declared.name),))
         hints = get_type_hints(type(self))
         for one in fields(self):
-            _check_words(one, hints[one.name], getattr(self, one.name))
-            _check_range(one, getattr(self, one.name))
+            object.__setattr__(self, one.name, _plain(getattr(self, one.name), hints[one.name]))
+            _check_value(one, hints[one.name], getattr(self, one.name))
         for declared in given_fields(self):
             _check_needs(self, declared)
             _check_conflicts(self, declared)
@@ -118,36 +130,109 @@ def words_of(hint: Any) -> tuple[str, ...]:
     return tuple(word for part in get_args(hint) for word in words_of(part))
 
 
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type of a field."""
+    origin = get_origin(hint)
+    if origin in (UnionType, Union):
+        return any(fits(value, part) for part in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(one, get_args(hint)[0]) for one in value)
+    if hint in (float, int):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _plain(value: Any, hint: Any) -> Any:
+    """A value as its field holds it, where it is one; else itself."""
+    kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    [member] = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple] or [None]
+    if member is not None and isinstance(value, str | list | tuple):
+        return tuple(_plain(one, member) for one in ([value] if isinstance(value, str) else value))
+    if str in kinds and isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, bool):
+        return value
+    if int in kinds and isinstance(value, Integral):
+        return int(value)
+    return float(value) if float in kinds and isinstance(value, Real) else value
+
+
+def _kinds_of(hint: Any) -> str:
+    """What a field of a type takes, in words."""
+    if get_origin(hint) is tuple:
+        return f"a list, each {_kinds_of(get_args(hint)[0])}"
+    if words := words_of(hint):
+        return _either([*words, *(["a number"] if float in get_args(hint) else [])])
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    return _either(
+        [
+            names.get(kind) or (_kinds_of(kind) if get_origin(kind) else kind.__name__)
+            for kind in kinds
+            if kind is not NoneType
+        ]
+    )
+
+
 def _either(words: Sequence[str]) -> str:
     """Alternatives, as a sentence lists them."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _check_words(one: "Field[Any]", hint: Any, value: Any) -> None:
-    """Refuse a word that is none of those that the type of a field lists."""
+def _check_value(one: "Field[Any]", hint: Any, value: Any) -> None:
+    """Refuse a value that the declaration of its field rules out."""
     words = words_of(hint)
-    for word in value if isinstance(value, tuple) else (value,):
-        if words and isinstance(word, str) and word not in words:
+    for part in value if isinstance(value, tuple) else (value,):
+        if words and isinstance(part, str) and part not in words:
             known = [*words, "a number"] if float in get_args(hint) else words
             raise ConfigError(
-                f"{flag(one)} must be {_either(known)}, found {word!r}; give one of them"
+                f"{flag(one)} must be {_either(known)}, found {part!r}; give one of them"
+            )
+        if is_dataclass(part) and not isinstance(part, type):
+            for inner in fields(part):
+                _check_numbers(inner, getattr(part, inner.name))
+    if not fits(value, hint):
+        raise ConfigError(
+            f"{flag(one)} must be {_kinds_of(hint)}, found {value!r}; give such a value"
+        )
+    _check_numbers(one, value)
+    if not one.metadata["empty"] and value != one.default:
+        _check_texts(one, value)
+
+
+def _check_texts(one: "Field[Any]", value: Any) -> None:
+    """Refuse an empty text: where nothing is meant, the option is left out."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and not text.strip():
+            raise ConfigError(
+                f"{flag(one)} must not be empty, found {text!r}; give a value, or leave it out"
             )
 
 
-def _check_range(one: "Field[Any]", value: Any) -> None:
-    """Refuse a number, or one of several, that is out of range."""
-    minimum, maximum = one.metadata["minimum"], one.metadata["maximum"]
+def _check_numbers(one: "Field[Any]", value: Any) -> None:
+    """Refuse a number, or one of several, that is not finite or out of range."""
+    minimum, above, maximum = (one.metadata[name] for name in ("minimum", "above", "maximum"))
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, int | float):
             continue
-        if minimum is not None and number < minimum:
-            raise ConfigError(
-                f"{flag(one)} must be at least {minimum:g}, found {number}; give a larger value"
-            )
-        if maximum is not None and number > maximum:
-            raise ConfigError(
-                f"{flag(one)} must be at most {maximum:g}, found {number}; give a smaller value"
-            )
+        wanted = ""
+        if isinstance(number, float) and not isfinite(number):
+            wanted, advice = "finite", "another number"
+        elif above is not None and number <= above:
+            wanted, advice = f"above {_shown(above)}", "a larger value"
+        elif minimum is not None and number < minimum:
+            wanted, advice = f"at least {_shown(minimum)}", "a larger value"
+        elif maximum is not None and number > maximum:
+            wanted, advice = f"at most {_shown(maximum)}", "a smaller value"
+        if wanted:
+            raise ConfigError(f"{flag(one)} must be {wanted}, found {number}; give {advice}")
+
+
+def _shown(bound: float) -> str:
+    """A bound in words; whole numbers in full."""
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def _check_needs(config: Any, one: "Field[Any]") -> None:

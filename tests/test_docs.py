@@ -60,7 +60,16 @@ BATCH_SIZE = 256
 # Pages whose examples train for longer; other tests run these commands too.
 SLOW = {"run", "losses", "train"}
 # Options of other programs that the pages name by themselves.
-OPTIONS_OF_OTHERS = {"--num_processes", "--train_data"}
+OPTIONS_OF_OTHERS = {
+    "--corpus_config",
+    "--corpus_name",
+    "--dataset_name",
+    "--knowledge_distillation",
+    "--loss_type",
+    "--num_processes",
+    "--task_type",
+    "--train_data",
+}
 # Where the pages publish to; the tests write below their own folder only.
 PUBLISHED = "/tmp/stx-published"
 

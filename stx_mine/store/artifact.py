@@ -17,6 +17,7 @@ import xxhash
 from stx_mine import __version__
 from stx_mine.errors import ArtifactError
 from stx_mine.settings import StageConfig, key_defaults, key_fields
+from stx_mine.store.dataset_card import DATASET_CARD, DatasetCard
 from stx_mine.store.files import checksum, publish_directory, read_json, write_json
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.run_dir import RunDir
@@ -208,6 +209,7 @@ class Artifact:
         *,
         counts: "Counts | dict[str, Any]",
         extra: dict[str, Any] | None = None,
+        card: DatasetCard | None = None,
     ) -> Manifest:
         """Write the manifest, last; swap a view into place.
 
@@ -215,6 +217,7 @@ class Artifact:
             files: Paths below the folder that belong to the artifact.
             counts: Numbers of what came in, was kept, was dropped.
             extra: Whatever else readers need.
+            card: What the dataset card says, which is one more file and names the content of these.
 
         Returns:
             The manifest of the finished artifact.
@@ -223,7 +226,7 @@ class Artifact:
             # Another share may have finished it at the same time.
             found = None if self.grows or self._swap else self._finished()
             self.manifest = found or self._publish(
-                files, counts if isinstance(counts, dict) else counts.to_json(), extra or {}
+                files, counts if isinstance(counts, dict) else counts.to_json(), extra or {}, card
             )
         return self.manifest
 
@@ -237,16 +240,14 @@ class Artifact:
         files: list[str],
         counts: dict[str, Any],
         extra: dict[str, Any],
+        card: DatasetCard | None,
     ) -> Manifest:
-        listed = [
-            {
-                "file": name,
-                "bytes": (self.folder / name).stat().st_size,
-                "xxh3_128": checksum(self.folder / name),
-            }
-            for name in files
-        ]
-        digest = digest_of([(one["file"], one["xxh3_128"]) for one in listed])
+        listed = [self._entry(name) for name in files]
+        digest = _digest_of_files(listed)
+        if card is not None:
+            card.write(self.folder, digest)
+            listed.append(self._entry(DATASET_CARD))
+            digest = _digest_of_files(listed)
         content = {
             **self.plan,
             "digest": self.plan["key"] if self.grows else digest,
@@ -262,6 +263,11 @@ class Artifact:
             publish_directory(self.folder, self.target)
             self.folder = self.target
         return Manifest(self.folder, content)
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        """What the manifest says of a file."""
+        path = self.folder / name
+        return {"file": name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)}
 
     def _finished(self) -> Manifest | None:
         if not (self.target / MANIFEST).exists():
@@ -308,6 +314,11 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} and run its command again"
         )
     return Manifest(folder, content)
+
+
+def _digest_of_files(listed: list[dict[str, Any]]) -> str:
+    """Digest over names and checksums."""
+    return digest_of([(one["file"], one["xxh3_128"]) for one in listed])
 
 
 def digest_of(content: Any) -> str:

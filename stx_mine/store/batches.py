@@ -1,4 +1,4 @@
-"""Packed batches on disk: Parquet shards of whole batches, the positives, the dataset card."""
+"""Packed batches on disk: Parquet shards of whole batches, and what lies beside them."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from stx_mine.store.files import read_table
 from stx_mine.store.sources import SourceInfo
 from stx_mine.store.texts import take_texts
 
-POSITIVES, TEXTS, CARD = "positives.parquet", "texts.arrow", "README.md"
+POSITIVES, TEXTS = "positives.parquet", "texts.arrow"
 GROUPS = "groups.parquet"
 SCORES = "scores"
 LANGUAGE, PASSAGE_LANGUAGES = "language", "passage_languages"

@@ -26,9 +26,9 @@ KINDS = {
     "index": Kind(1, "stx-mine index"),
     "hits": Kind(2, "stx-mine mine"),
     "negatives": Kind(5, "stx-mine mine"),
-    "batches": Kind(3, "stx-mine pack"),
+    "batches": Kind(4, "stx-mine pack"),
     "model": Kind(1, "stx-mine train"),
     "evaluations": Kind(3, "stx-mine evaluate"),
     "estimates": Kind(1, "stx-mine estimate"),
-    "exports": Kind(1, "stx-mine export"),
+    "exports": Kind(2, "stx-mine export"),
 }

@@ -1,4 +1,4 @@
-"""(text, label) data on disk: input files, the table of labels beside the shards, the card."""
+"""(text, label) data on disk: input files, and the table of labels beside the shards."""
 
 from pathlib import Path
 

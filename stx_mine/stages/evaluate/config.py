@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.inputs.config import SourceFields
-from stx_mine.settings import WHERE, StageConfig, option
+from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,12 @@ class EvaluateConfig(SourceFields, StageConfig):
         group="Output",
     )
     seed: int = option(
-        42, "Seed of intervals and of the paired test.", "evaluations", minimum=0, group="Output"
+        42,
+        "Seed of intervals and of the paired test.",
+        "evaluations",
+        minimum=0,
+        maximum=MAX_SEED,
+        group="Output",
     )
     encode_batch_size: int = option(256, "Texts per forward pass.", minimum=1, group=WHERE)
     device: str | None = option(

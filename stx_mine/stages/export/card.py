@@ -1,41 +1,52 @@
 """The dataset card of an export."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from stx_mine.stages.export.counts import ExportCounts
-from stx_mine.stages.export.layouts import LAYOUTS
+from stx_mine.stages.export.layouts.layout import Layout
+from stx_mine.store.dataset_card import CardConfig, DatasetCard
 from stx_mine.store.stage_report import listed
 
 
-def export_card(name: str, folders: Iterable[str], counts: ExportCounts, k: int, model: str) -> str:
-    """The README.md of an export: configs for `datasets.load_dataset`, and what is inside.
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says of an export.
 
-    Args:
+    Attributes:
         name: Name of the layout.
-        folders: Folder of each config.
+        layout: The layout.
         counts: The counts of the export.
+        ids: Role -> which ids stand in the files; empty where there are none.
         k: Most negatives of a row.
         model: Name of the model that mined.
     """
-    layout = LAYOUTS[name]
-    configs = "".join(
-        f"\n- config_name: {'default' if folder == 'data' else folder}\n  data_files:"
-        f"\n  - split: train\n    path: {folder}/*{layout.suffix}"
-        for folder in folders
-    )
-    dropped = listed(counts.rows_dropped)
-    return f"""---
-configs:{configs}
-tags:
-- sentence-transformers
-- hard-negatives
-- stx-mine
----
-# Mined rows, layout `{name}`
 
-{counts.lines:,} lines of {counts.rows_kept:,} out of {counts.rows_in:,} (query, positive
-passage) pairs, at most {k} negatives each, mined with `{model}`. Left out:
-{dropped or "none"}. {counts.rows_ragged:,} of the rows have fewer than {k} negatives.
+    name: str
+    layout: Layout
+    counts: ExportCounts
+    ids: dict[str, str]
+    k: int
+    model: str
 
-{layout.use}
+
+def export_card(facts: CardFacts) -> DatasetCard:
+    """The card of an export: how to load it, and what is inside."""
+    named = "".join(f"\nIds of {role}: {which}." for role, which in facts.ids.items())
+    text = f"""# Mined rows, layout `{facts.name}`
+
+{_content(facts)}{named}
+
+{facts.layout.use}
 """
+    configs = tuple(CardConfig(name, files) for name, files in facts.layout.configs.items())
+    return DatasetCard(configs, ("sentence-transformers", "hard-negatives", "stx-mine"), text)
+
+
+def _content(facts: CardFacts) -> str:
+    counts, k, mined = facts.counts, facts.k, f"mined with `{facts.model}`"
+    if facts.layout.lines is None:
+        return f"{counts.lines:,} lines, {mined}."
+    dropped = listed(counts.rows_dropped)
+    return f"""{counts.lines:,} lines of {counts.rows_kept:,} out of {counts.rows_in:,} rows
+(a query, a positive passage), at most {k} negatives each, {mined}. Left out:
+{dropped or "none"}. {counts.rows_ragged:,} of the rows have fewer than {k} negatives."""

@@ -11,21 +11,58 @@ class ExportConfig(StageConfig):
     """Write the rows in the layout of another trainer, loadable without stx-mine."""
 
     to: Literal[
-        "triplet", "n-tuple", "labeled-pair", "labeled-list", "flagembedding", "three-table"
+        "triplet",
+        "n-tuple",
+        "labeled-pair",
+        "labeled-list",
+        "flagembedding",
+        "three-table",
+        "tevatron",
+        "tevatron-ids",
+        "colbert",
+        "ms-marco",
+        "nemo",
+        "ms-swift",
+        "dpr",
+        "beir",
+        "trec-run",
     ] = option(
         "triplet",
-        "Columns of sentence-transformers, JSONL of FlagEmbedding, or tables for distillation.",
+        "The layout; the first four are the columns of sentence-transformers.",
         "exports",
         group="Rows",
     )
     k: int | None = option(
-        None, "Negatives per row (default: the k of mine).", "exports", minimum=1, group="Rows"
+        None,
+        "Negatives per row (default: the k of mine).",
+        "exports",
+        minimum=1,
+        group="Rows",
+        conflicts="to=beir|trec-run",
+        because="which holds no negatives",
+    )
+    short_rows: Literal["keep", "drop"] = option(
+        "keep",
+        "What becomes of rows with fewer than k negatives; an n-tuple holds none of them.",
+        "exports",
+        group="Rows",
+        conflicts="to=beir|trec-run",
+        because="which holds no negatives",
+    )
+    include_positives: bool = option(
+        False,
+        "One list per query, all its positives in it, best first: for rerankers.",
+        "exports",
+        group="Rows",
+        needs="to=labeled-list",
+        conflicts="scores",
+        because="since scores would stand where the labels do",
     )
     scores: bool = option(
         False,
-        "Scores as sentence-transformers' layouts hold them (the others always do).",
+        "Scores where a layout may have them: as sentence-transformers, Tevatron or ColBERT do.",
         "exports",
         group="Rows",
-        conflicts="to=flagembedding|three-table",
-        because="which always has scores",
+        conflicts="to=flagembedding|three-table|trec-run|tevatron-ids|ms-marco|nemo|ms-swift|dpr|beir",
+        because="which has them always or never",
     )

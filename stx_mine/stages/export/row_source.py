@@ -6,14 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stx_mine.core.ragged import Ragged
 from stx_mine.search.score import score_hits
 from stx_mine.stages.export.core.mined_rows import MinedRows
+from stx_mine.stages.export.text_ids import IdKind, NamedTexts
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.negatives import PoolBlock, rows_of
+from stx_mine.store.batches import ragged_column
+from stx_mine.store.negatives import PoolBlock, pool_files, read_judged, rows_of
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
-_QUERIES_AT_ONCE = 2_048
+# A query has as many hits as the search is deep, but few negatives.
+_QUERIES_AT_ONCE, _SEARCHED_AT_ONCE = 2_048, 256
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class RowSource:
     Attributes:
         negatives: The manifest of `negatives/`.
         model: Name of the model that mined.
-        store: Texts and pairs.
+        texts: Texts and pairs, and the ids by which the layout names texts.
         queries: Vectors of the queries.
         passages: Vectors of the passages.
         by_query: int64 (N,) numbers of the pairs that are rows, by query_id, then number.
@@ -33,7 +37,7 @@ class RowSource:
 
     negatives: Manifest
     model: str
-    store: TextStore
+    texts: NamedTexts
     queries: Vectors
     passages: Vectors
     by_query: NDArray[np.int64]
@@ -41,12 +45,13 @@ class RowSource:
     k: int
 
     @classmethod
-    def open(cls, inputs: dict[str, Manifest], k: int) -> "RowSource":
+    def open(cls, inputs: dict[str, Manifest], k: int, id_kind: IdKind) -> "RowSource":
         """Map the artifacts of a run.
 
         Args:
             inputs: Manifests of `texts`, `embeddings` and `negatives`, by name.
             k: Most negatives of a row.
+            id_kind: The ids of texts that the layout wants.
         """
         store, embeddings = TextStore.open(inputs["texts"]), inputs["embeddings"]
         rows = rows_of(inputs["negatives"], store.num_pairs)
@@ -54,7 +59,7 @@ class RowSource:
         return cls(
             inputs["negatives"],
             embeddings.extra["miner"],
-            store,
+            NamedTexts(store, id_kind),
             Vectors.open(embeddings, "queries"),
             Vectors.open(embeddings, "passages"),
             by_query,
@@ -65,7 +70,7 @@ class RowSource:
     def rows(self, name: str) -> Iterator[MinedRows]:
         """Yield the rows of one file of pools, some queries at a time; once if it has none."""
         block = PoolBlock.read(self.negatives, name)
-        asked, end = np.unique(block.query_ids), self.store.num_queries
+        asked, end = np.unique(block.query_ids), self.texts.store.num_queries
         for start in range(0, max(len(asked), 1), _QUERIES_AT_ONCE):
             some = asked[start : start + _QUERIES_AT_ONCE]
             first = np.searchsorted(self.sorted_queries, some.min(initial=end))
@@ -73,8 +78,8 @@ class RowSource:
             yield self._rows(block, self.by_query[first:last])
 
     def _rows(self, block: PoolBlock, pairs: NDArray[np.int64]) -> MinedRows:
-        query_ids = self.store.pair_query_ids[pairs]
-        positive_ids = self.store.pair_passage_ids[pairs]
+        store = self.texts.store
+        query_ids, positive_ids = store.pair_query_ids[pairs], store.pair_passage_ids[pairs]
         scores = score_hits(
             self.queries.take(query_ids),
             self.passages.take(positive_ids),
@@ -86,3 +91,19 @@ class RowSource:
         units = np.searchsorted(block.unit_ids, wanted)
         negatives, places = block.pools.take(units, self.k)
         return MinedRows(query_ids, positive_ids, scores, negatives, block.scores[places])
+
+    def hits(self) -> Iterator[tuple[NDArray[np.int64], Ragged, NDArray[np.float32]]]:
+        """Yield the hits of all queries that were searched for, queries rising, some at a time.
+
+        Yields:
+            int64 (Q,) query ids; (Q,) passage ids, best first; float32 scores aligned with them.
+        """
+        for name in pool_files(self.negatives):
+            table = read_judged(self.negatives, name)
+            query_ids, firsts = np.unique(table.column("query_id").to_numpy(), return_index=True)
+            hits = ragged_column(table, "hit_ids")
+            scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
+            for start in range(0, len(firsts), _SEARCHED_AT_ONCE):
+                some = slice(start, start + _SEARCHED_AT_ONCE)
+                found, places = hits.take(firsts[some])
+                yield query_ids[some], found, scores[places]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,22 +11,20 @@ from numpy.typing import NDArray
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import InputError
 from stx_mine.settings import key_fields
-from stx_mine.stages.export.card import export_card
+from stx_mine.stages.export.card import CardFacts, export_card
 from stx_mine.stages.export.config import ExportConfig
 from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.counts import ExportCounts
-from stx_mine.stages.export.layouts import LAYOUTS
+from stx_mine.stages.export.layouts import chosen_layout
+from stx_mine.stages.export.layouts.layout import Layout, num_broken, numbered
 from stx_mine.stages.export.report import export_report
 from stx_mine.stages.export.row_source import RowSource
 from stx_mine.store.artifact import Artifact, require
-from stx_mine.store.batches import CARD
-from stx_mine.store.files import atomic
+from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.negatives import negatives_per_row, pool_files
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
 from stx_mine.store.stage_report import StageReport
-from stx_mine.store.tables import text_tables, write_json_lines, write_parquet
-from stx_mine.store.texts import TextStore
 
 # Rows are written once there are so many: the first row group decides how fast `datasets` reads a
 # file.
@@ -64,18 +61,19 @@ def run_export(config: ExportConfig) -> StageReport:
         ]
         if artifact.done:
             return export_report(artifact, config, prompted, skipped=True)
-        _write(artifact, config, RowSource.open(inputs, k))
+        layout = chosen_layout(config)
+        _write(artifact, config, layout, RowSource.open(inputs, k, layout.id_kind))
         return export_report(artifact, config, prompted, skipped=False)
 
 
 @dataclass
 class _Tally:
-    """Counts over all shards.
+    """Counts over all files.
 
     Attributes:
-        needs: Fewest negatives of a row that the layout can hold.
+        needs: Fewest negatives of a row that is kept.
         rows: int64 (k + 1,) rows by their number of negatives.
-        lines: Lines written.
+        lines: Lines of the files of lines.
     """
 
     needs: int
@@ -83,61 +81,70 @@ class _Tally:
     lines: int = 0
 
 
-def _write(artifact: Artifact, config: ExportConfig, source: RowSource) -> None:
-    layout, blocks = LAYOUTS[config.to], pool_files(source.negatives)
-    num_shards = -(-len(blocks) // _BLOCKS_A_SHARD)
-    tasks = {
-        f"{layout.folder}/{_shard(number, num_shards)}{layout.suffix}": number * _BLOCKS_A_SHARD
-        for number in range(num_shards)
-    }
-    texts = _text_tables(source.store) if config.to == "three-table" else {}
-    files = [*tasks, *texts, CARD]
-    artifact.begin(files)
-    needs = source.k if layout.needs is None else layout.needs
+def _write(artifact: Artifact, config: ExportConfig, layout: Layout, source: RowSource) -> None:
+    shards, beside = _shards(layout, source), layout.beside(source)
+    files = [*shards, *beside]
+    artifact.begin([*files, DATASET_CARD])
+    needs = layout.needs(source.k, config.short_rows == "drop")
     tally = _Tally(needs, np.zeros(source.k + 1, np.int64))
-    write_lines = write_json_lines if layout.suffix == ".jsonl" else write_parquet
 
     def write(name: str) -> None:
         path = artifact.folder / name
-        if name in texts:
-            write_parquet(path, texts[name])
+        if name in shards:
+            lines = _lines(shards[name], config, layout, source, tally)
+            tally.lines += layout.write(path, lines)
             return
-        shard = blocks[tasks[name] : tasks[name] + _BLOCKS_A_SHARD]
-        tally.lines += write_lines(path, _lines(shard, config, source, tally))
+        lines_beside = beside[name].write(path, beside[name].tables)
+        # The file of lines is one of those beside where it holds no rows.
+        tally.lines += lines_beside if name == layout.path else 0
 
-    run_tasks([*tasks, *texts], write, "export")
-    counts = ExportCounts.of(tally.rows, needs, tally.lines)
-    assert counts.rows_in == len(source.by_query), "a pair is in no file of negatives"
+    run_tasks([*shards, *beside], write, "export")
+    counts, ids = _counts(layout, source, tally), source.texts.explained()
     _refuse_empty(counts, config, needs)
-    folders = [layout.folder, *(Path(name).parts[0] for name in texts)]
-    with atomic(artifact.folder / CARD) as path:
-        path.write_text(export_card(config.to, folders, counts, source.k, source.model), "utf-8")
-    artifact.finish(files, counts=counts, extra={"k": source.k})
+    card = export_card(CardFacts(config.to, layout, counts, ids, source.k, source.model))
+    artifact.finish(files, counts=counts, extra={"k": source.k, "ids": ids}, card=card)
+
+
+def _shards(layout: Layout, source: RowSource) -> dict[str, list[str]]:
+    """File of lines -> the files of pools whose rows it holds; none where it holds no rows."""
+    blocks = pool_files(source.negatives)
+    if layout.lines is None:
+        return {}
+    if "*" not in layout.path:
+        return {layout.path: blocks}
+    starts = range(0, len(blocks), _BLOCKS_A_SHARD)
+    return {
+        numbered(layout.path, number, len(starts)): blocks[start : start + _BLOCKS_A_SHARD]
+        for number, start in enumerate(starts)
+    }
 
 
 def _lines(
-    shard: list[str], config: ExportConfig, source: RowSource, tally: _Tally
+    shard: list[str], config: ExportConfig, layout: Layout, source: RowSource, tally: _Tally
 ) -> Iterator[pa.Table]:
     """Yield the lines of some files of pools, at least one table; count their rows."""
-    layout, kept = LAYOUTS[config.to], list[MinedRows]()
+    assert layout.lines is not None
+    texts, kept = source.texts, list[MinedRows]()
     for rows in chain.from_iterable(map(source.rows, shard)):
         rows = rows.shared() if layout.per_query else rows
         lengths = rows.negatives.lengths()
         tally.rows += np.bincount(lengths, minlength=len(tally.rows))
         kept.append(rows.take(np.flatnonzero(lengths >= tally.needs)))
         if sum(map(len, kept)) >= _ROWS_AT_ONCE:
-            yield layout.table(MinedRows.concatenate(kept), source.store, source.k, config.scores)
+            yield layout.lines(MinedRows.concatenate(kept), texts, source.k, config.scores)
             kept = []
     if kept:
-        yield layout.table(MinedRows.concatenate(kept), source.store, source.k, config.scores)
+        yield layout.lines(MinedRows.concatenate(kept), texts, source.k, config.scores)
 
 
-def _text_tables(store: TextStore) -> dict[str, Iterator[pa.Table]]:
-    """File -> the texts of one role, of `three-table`."""
-    return {
-        f"queries/{_shard(0, 1)}.parquet": text_tables("query_id", store.queries),
-        f"documents/{_shard(0, 1)}.parquet": text_tables("document_id", store.passages),
-    }
+def _counts(layout: Layout, source: RowSource, tally: _Tally) -> ExportCounts:
+    if layout.lines is None:
+        return ExportCounts.without_rows(len(source.by_query), tally.lines)
+    store = source.texts.store
+    broken = num_broken(store.queries) + num_broken(store.passages) if layout.one_line else 0
+    counts = ExportCounts.of(tally.rows, tally.needs, tally.lines, broken)
+    assert counts.rows_in == len(source.by_query), "a pair is in no file of negatives"
+    return counts
 
 
 def _refuse_empty(counts: ExportCounts, config: ExportConfig, needs: int) -> None:
@@ -148,7 +155,3 @@ def _refuse_empty(counts: ExportCounts, config: ExportConfig, needs: int) -> Non
             + (f"give --k {most}, or " if most else "")
             + "loosen the rules of mine"
         )
-
-
-def _shard(number: int, num_shards: int) -> str:
-    return f"train-{number:05d}-of-{num_shards:05d}"

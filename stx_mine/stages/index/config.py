@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import MAX_SEED, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,4 +32,6 @@ class IndexConfig(StageConfig):
         minimum=0,
         group="Recall",
     )
-    seed: int = option(42, "Seed of the recall sample.", "index", minimum=0, group="Recall")
+    seed: int = option(
+        42, "Seed of the recall sample.", "index", minimum=0, maximum=MAX_SEED, group="Recall"
+    )

@@ -1,6 +1,6 @@
 """What cannot be mined: refused before work starts, or once nothing is left."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -8,11 +8,13 @@ from stx_mine.core.verdicts import ELIGIBLE, RULES, Verdict
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.search.product import own_threads
+from stx_mine.settings import option_words
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.counts import MineCounts
 from stx_mine.stages.mine.depths import AllHits
 from stx_mine.stages.mine.judge import Judge
 from stx_mine.store.artifact import Manifest
+from stx_mine.store.stage_report import listed
 from stx_mine.store.texts import TextStore
 
 
@@ -20,8 +22,8 @@ def refuse_misfit(config: MineConfig, store: TextStore, texts: Manifest) -> None
     """Refuse what the texts of the run cannot give.
 
     Raises:
-        ConfigError: More negatives than passages, a language where none is known, or known
-            negatives where the input has none.
+        ConfigError: More negatives than passages, a window beyond them, a language where none is
+            known, or known negatives where the input has none.
     """
     asked = "--known-negatives filter" if config.known_negatives == "filter" else ""
     asked = asked if config.searches else "--sources known"
@@ -34,6 +36,12 @@ def refuse_misfit(config: MineConfig, store: TextStore, texts: Manifest) -> None
         raise ConfigError(
             f"--k {config.k} needs more than {config.k} passages, the corpus has "
             f"{store.num_passages}; give a smaller k or a larger --corpus"
+        )
+    if config.range_min + config.k >= store.num_passages:
+        raise ConfigError(
+            f"--range-min {config.range_min} leaves fewer than the k={config.k} negatives of a row "
+            f"in a corpus of {store.num_passages} passages; give --range-min "
+            f"{store.num_passages - config.k - 1} or less, or a larger --corpus"
         )
     if config.negative_language != "any" and store.languages is None:
         raise ConfigError(
@@ -50,25 +58,48 @@ def refuse_empty(counts: MineCounts, judge: Judge, hits: AllHits) -> None:
         InputError: That is so; the message names the rule that dropped most.
     """
     if counts.rows == 0:
+        ways_out = {
+            "short": "--short-rows keep, or a smaller --k",
+            "positive_percentile": "a smaller --min-positive-percentile",
+        }
+        needed = [way for reason, way in ways_out.items() if counts.pairs_dropped[reason]]
         raise InputError(
-            f"every one of the {counts.pairs_in:,} pairs is dropped ({counts.pairs_dropped}); give "
-            "--short-rows keep, or a smaller --k or --min-positive-percentile"
+            f"every one of the {counts.pairs_in:,} pairs is dropped "
+            f"({listed(counts.pairs_dropped)}); give {' and '.join(needed)}"
         )
     if counts.pooled:
         return
-    name = max(counts.dropped, key=lambda name: counts.dropped[name])
-    off = RULES[Verdict[name.upper()]].off
-    advice = "give a larger --corpus or --depth"
-    if off:
-        options = ", ".join(
-            f"--{option.replace('_', '-')} {getattr(judge.config, option)}" for option in off
-        )
-        left = _num_eligible(replace(judge, config=replace(judge.config, **off)), hits)
-        advice = f"loosen {options}: without it {left:,} would be left"
+    names = sorted(filter(counts.dropped.get, counts.dropped), key=counts.dropped.__getitem__)
+    most = f"most dropped by {names[-1]} ({counts.dropped[names[-1]]:,})" if names else "none found"
     raise InputError(
-        f"no candidate is left for any query: {counts.hits_in:,} hits, most dropped by {name} "
-        f"({counts.dropped[name]:,}); {advice}"
+        f"no candidate is left for any query: {counts.hits_in:,} hits, {most}; "
+        f"{_way_out(names[::-1], judge, hits)}"
     )
+
+
+def _way_out(names: list[str], judge: Judge, hits: AllHits) -> str:
+    """What would leave candidates: without one of the rules that dropped hits, or more passages.
+
+    Args:
+        names: Verdicts of the hits, those that most have first.
+        judge: What gave them.
+        hits: All hits.
+    """
+    config = judge.config
+    for name in names:
+        off = RULES[Verdict[name.upper()]].off
+        left = _num_eligible(replace(judge, config=replace(config, **off)), hits) if off else 0
+        if left:
+            given = [
+                one for one in fields(config) if getattr(config, one.name) != off.get(one.name)
+            ]
+            options = [
+                option_words(one, getattr(config, one.name)) for one in given if one.name in off
+            ]
+            return f"loosen {', '.join(options)}: without it {left:,} would be left"
+    wanted = hits.wanted(np.arange(len(hits.depths)))
+    deeper = hits.dense is not None and bool((wanted < len(judge.passages)).any())
+    return f"give a larger {'--depth or ' if deeper else ''}--corpus, or loosen several rules"
 
 
 def _num_eligible(judge: Judge, hits: AllHits) -> int:

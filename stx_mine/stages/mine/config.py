@@ -5,7 +5,7 @@ from typing import Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.settings import WHERE, given_fields, option, option_words
+from stx_mine.settings import MAX_SEED, WHERE, given_fields, option, option_words
 
 HIT_SOURCES = ("dense", "bm25")
 KNOWN_ONLY = "known"
@@ -160,12 +160,19 @@ class MineConfig(EngineConfig):
         group="Pool",
     )
     sampling_temperature: float = option(
-        0.05, "Temperature of weighted sampling.", "negatives", minimum=1e-6, group="Pool"
+        0.05,
+        "Temperature of weighted sampling.",
+        "negatives",
+        minimum=1e-6,
+        group="Pool",
+        needs="sampling=weighted",
     )
     short_rows: Literal["keep", "drop"] = option(
         "keep", "What becomes of rows with fewer than k negatives.", "negatives", group="Pool"
     )
-    seed: int = option(42, "Seed of sampling.", "negatives", minimum=0, group="Pool")
+    seed: int = option(
+        42, "Seed of sampling.", "negatives", minimum=0, maximum=MAX_SEED, group="Pool"
+    )
     query_block: int = option(4_096, "Queries per search task.", "hits", minimum=1, group=WHERE)
     passage_block: int = option(16_384, "Passages per matrix product.", minimum=1, group=WHERE)
     corpus_parts: int = option(
@@ -185,20 +192,42 @@ class MineConfig(EngineConfig):
             ConfigError: An empty window, or values that do not fit one another.
         """
         super().__post_init__()
-        if self.range_max is not None and self.range_max <= self.range_min:
-            raise ConfigError(
-                f"--range-max must be above --range-min, found {self.range_max} and "
-                f"{self.range_min}; ranks are 0-based and the window is half-open"
-            )
+        self._check_ranks()
         lowest, highest = self.min_score, self.max_score
         if lowest is not None and highest is not None and lowest > highest:
             raise ConfigError(
                 f"--min-score must not be above --max-score, found {self.min_score} and "
                 f"{self.max_score}; swap them"
             )
+        above, below = self.absolute_margin, self.upper_margin
+        if above is not None and below is not None and below < above:
+            raise ConfigError(
+                f"--upper-margin must be at least --absolute-margin {above:g}, found {below:g}: "
+                "no score is between; swap them"
+            )
+
+    def _check_ranks(self) -> None:
+        """Refuse a window, or a search, that cannot hold k candidates.
+
+        Raises:
+            ConfigError: One of them.
+        """
+        if self.range_max is not None and self.range_max <= self.range_min:
+            raise ConfigError(
+                f"--range-max must be above --range-min, found {self.range_max} and "
+                f"{self.range_min}; ranks are 0-based and the window is half-open"
+            )
+        if self.range_max is not None and self.range_max - self.range_min < self.k:
+            ranks = self.range_max - self.range_min
+            raise ConfigError(
+                f"--range-min {self.range_min} and --range-max {self.range_max} leave {ranks} "
+                f"ranks, fewer than the k={self.k} negatives of a row; give --range-max "
+                f"{self.range_min + self.k} or more, or --k {ranks}"
+            )
         if not self.searches:
             self._refuse_idle_options()
-        elif self.depth < self.k:
+            return
+        if self.depth < self.k:
             raise ConfigError(
                 f"--depth must be at least k={self.k}, found {self.depth}; give --depth {self.k}"
             )
@@ -206,6 +235,15 @@ class MineConfig(EngineConfig):
             raise ConfigError(
                 f"--max-depth must be at least --depth {self.depth}, found {self.max_depth}; "
                 f"give --depth {self.max_depth} or a larger --max-depth"
+            )
+        deepest = self.max_depth or self.depth
+        one_source = self.source_names == ("dense",) and self.candidates is None
+        if one_source and deepest < self.range_min + self.k:
+            name = "--max-depth" if self.max_depth else "--depth"
+            raise ConfigError(
+                f"{name} must be at least --range-min {self.range_min} + k={self.k}, found "
+                f"{deepest}: no query would have k candidates in the window; give {name} "
+                f"{self.range_min + self.k}"
             )
 
     def _refuse_idle_options(self) -> None:

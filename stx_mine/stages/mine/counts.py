@@ -29,6 +29,7 @@ class MineCounts(Counts):
         known_dropped: Verdict -> those that have it, for every verdict but pooled; and `NO_POOL`.
         known_above_positive: Those in a pool that score above the positive.
         queries_deepened: Queries that were searched deeper because they lacked negatives.
+        queries_to_deepen: Queries that lack negatives and may find some deeper.
         unknown_languages: `queries` and `passages` -> texts of unknown language; empty where the
             input names no languages.
     """
@@ -48,6 +49,7 @@ class MineCounts(Counts):
     known_dropped: dict[str, int] = field(default_factory=dict)
     known_above_positive: int = 0
     queries_deepened: int = 0
+    queries_to_deepen: int = 0
     unknown_languages: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from stx_mine.engine.local import run_tasks
 from stx_mine.search.product import own_threads
+from stx_mine.stages.mine.core.select import Selection
 from stx_mine.stages.mine.dense import DenseHits
-from stx_mine.stages.mine.judge import Judge
+from stx_mine.stages.mine.judge import Judge, Units
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.hits import HitBlock, HitSource, merge_sources, read_hits
 
@@ -94,19 +95,45 @@ def search_depths(judge: Judge, hits: AllHits) -> AllHits:
     return hits
 
 
+def would_gain(
+    judge: Judge, units: Units, chosen: Selection, wanted: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Mark units that lack negatives and to which a deeper search can give some.
+
+    It cannot where the whole corpus was searched, where an index has no more to give, and where
+    whatever comes next scores too low already.
+
+    Args:
+        judge: What decided.
+        units: Its units.
+        chosen: What it chose.
+        wanted: int64 (U,) dense hits that were asked for.
+
+    Returns:
+        bool (U,).
+    """
+    config = judge.config
+    owners = np.repeat(np.arange(len(units.ids)), units.hits.hits.lengths())
+    dense = (units.hits.sources & HitSource.DENSE) > 0
+    found = np.bincount(owners[dense], minlength=len(units.ids))
+    lowest = np.full(len(units.ids), np.inf, np.float32)
+    np.minimum.at(lowest, owners[dense], units.hits.scores[dense])
+    gains = (chosen.sizes() < config.k) & (found >= wanted) & (wanted < len(judge.passages))
+    if config.min_score is not None:
+        gains &= lowest >= np.float32(config.min_score)
+    if config.upper_margin is not None:
+        gains &= lowest >= units.positive_scores - np.float32(config.upper_margin)
+    return gains
+
+
 def _lacking(judge: Judge, hits: AllHits, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The queries with fewer than k negatives at their depth, of those that can go deeper."""
-    dense = hits.dense
-    assert dense is not None, "there is a search to deepen"
+    """The queries with fewer than k negatives at their depth that may find more below it."""
 
     def lacking(block: int) -> NDArray[np.int64]:
         own = np.intersect1d(hits.block_queries(block), query_ids, assume_unique=True)
         units = judge.units(hits.block(block, own))
-        short = units.query_ids[judge.select(units).sizes() < judge.config.k]
-        found = dense.read_at(block, own, hits.depths[own]).hits.lengths()
-        wanted = hits.wanted(own)
-        deeper = own[(found >= wanted) & (wanted < len(judge.passages))]
-        return np.intersect1d(short, deeper)
+        wanted = hits.wanted(units.query_ids)
+        return np.unique(units.query_ids[would_gain(judge, units, judge.select(units), wanted)])
 
     with own_threads() as threads:
         return np.concatenate(run_tasks(range(hits.num_blocks), lacking, "judge", threads))

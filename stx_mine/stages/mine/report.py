@@ -31,9 +31,10 @@ def mine_report(
         *_candidate_lines(hits, config),
         _rows(counts, config.k),
     ]
-    if hits.dense and config.max_depth is None and counts.rows_full < counts.rows:
+    if hits.dense and config.max_depth is None and counts.queries_to_deepen:
         lines.append(
-            f"--max-depth {DEEPER * config.depth} would search deeper for those that lack negatives"
+            f"--max-depth {DEEPER * config.depth} would search deeper for "
+            f"{counts.queries_to_deepen:,} queries that lack negatives"
         )
     if counts.queries_deepened:
         lines.append(
@@ -46,7 +47,7 @@ def mine_report(
             f"the language of {unknown['queries']:,} queries and {unknown['passages']:,} passages "
             "is unknown: no hit with one of them is dropped because of it"
         )
-    if counts.pairs_suspect:
+    if counts.pairs_suspect and (config.min_positive_percentile or 0) < SUSPECT_PERCENTILE:
         lines.append(
             f"the positive of {percent(counts.pairs_suspect, counts.pairs_in)} pairs scores "
             "below most random passages: mislabelled, or foreign to the model; --min-positive-"

@@ -11,7 +11,7 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.select import UseLimits
 from stx_mine.stages.mine.core.uses import UseCounter
 from stx_mine.stages.mine.dense import DenseHits
-from stx_mine.stages.mine.depths import AllHits, search_depths
+from stx_mine.stages.mine.depths import AllHits, search_depths, would_gain
 from stx_mine.stages.mine.judge import Judge, negatives_table
 from stx_mine.stages.mine.report import mine_report
 from stx_mine.stages.mine.sources import other_hits
@@ -118,11 +118,14 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
         found = hits.block(block)
         units = judge.units(found)
         chosen = judge.select(units, uses)
-        depths = hits.depths[units.query_ids]
-        table = negatives_table(units, chosen, depths, hits.wanted(units.query_ids))
+        depths, wanted = hits.depths[units.query_ids], hits.wanted(units.query_ids)
+        table = negatives_table(units, chosen, depths, wanted)
         write_table(artifact.folder / names[block], table)
         part = Tally.begin(judge)
-        part.add(units, chosen, found)
+        gains = would_gain(judge, units, chosen, wanted)
+        can_deepen = hits.dense is not None
+        gains &= can_deepen & (depths < (config.range_max or len(judge.passages)))
+        part.add(units, chosen, found, gains)
         return part
 
     tally = Tally.begin(judge)

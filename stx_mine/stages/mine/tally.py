@@ -33,6 +33,7 @@ class Tally:
     _known: NDArray[np.int64] = field(init=False)
     _known_without_pool: int = field(init=False, default=0)
     _known_above_positive: int = field(init=False, default=0)
+    _to_deepen: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._verdicts = np.zeros(len(Verdict), np.int64)
@@ -45,15 +46,19 @@ class Tally:
         config = judge.config
         return cls(config.k, judge.slots, config.short_rows == "drop")
 
-    def add(self, units: Units, chosen: Selection, found: HitBlock) -> None:
+    def add(
+        self, units: Units, chosen: Selection, found: HitBlock, gains: NDArray[np.bool_]
+    ) -> None:
         """Count the verdicts of a block, and how many negatives its pairs have.
 
         Args:
-            units: The units of the block.
+            units: The U units of the block.
             chosen: Their pools and verdicts.
             found: The hits of all queries of the block, with or without a unit.
+            gains: bool (U,) units that would gain from a deeper search.
         """
         self._add_known(units, chosen, found)
+        self._to_deepen += len(np.unique(units.query_ids[gains]))
         self._verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
         self._suspect += units.num_suspect
         self._untrusted.append(units.left_out)
@@ -85,6 +90,7 @@ class Tally:
         self._known += other._known
         self._known_without_pool += other._known_without_pool
         self._known_above_positive += other._known_above_positive
+        self._to_deepen += other._to_deepen
 
     def dropped_pairs(self) -> NDArray[np.int64]:
         """Numbers of the pairs that are no rows to train on, rising."""
@@ -116,6 +122,7 @@ class Tally:
             rows_ragged=int(self._rows[1 : self.k].sum()),
             rows_empty=int(self._rows[0]),
             queries_deepened=queries_deepened,
+            queries_to_deepen=self._to_deepen,
             unknown_languages=unknown_languages or {},
         )
 

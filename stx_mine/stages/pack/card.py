@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.counts import PackedSource
 from stx_mine.store.batches import LANGUAGE, PASSAGE_LANGUAGES, SCORES, TEXTS
+from stx_mine.store.dataset_card import DEFAULT, CardConfig, DatasetCard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,30 +35,22 @@ class BatchFacts:
     languages: bool
 
 
-def dataset_card(facts: BatchFacts) -> str:
-    """The README.md of the shards: configs for `datasets.load_dataset`, and what is inside."""
+def batches_card(facts: BatchFacts) -> DatasetCard:
+    """The card of the shards: what `datasets.load_dataset` finds, and what is inside."""
+    configs = (
+        CardConfig(DEFAULT, "epoch-000/*.parquet", tuple(facts.columns)),
+        CardConfig("full", "epoch-*/*.parquet"),
+    )
+    return DatasetCard(
+        configs, ("sentence-transformers", "hard-negatives", "stx-mine"), _text(facts)
+    )
+
+
+def _text(facts: BatchFacts) -> str:
     config = facts.config
     named = ", ".join(f"`{name}`" for name in facts.columns)
     stored = _stored(facts)
-    columns = "".join(f"\n  - {name}" for name in facts.columns)
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: epoch-000/*.parquet
-  columns:{columns}
-  default: true
-- config_name: full
-  data_files:
-  - split: train
-    path: epoch-*/*.parquet
-tags:
-- sentence-transformers
-- hard-negatives
-- stx-mine
----
-# Packed batches
+    return f"""# Packed batches
 
 {facts.batches:,} batches of exactly {config.batch_size:,} rows in each of {facts.packings}
 packings (`epoch-NNN/`), policy `{config.policy}`, {facts.k} negatives a row, mined with

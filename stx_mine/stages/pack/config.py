@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.settings import option
+from stx_mine.settings import MAX_SEED, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,7 @@ class PackConfig(EngineConfig):
         "Sources in a batch: one, mixed in proportion, or auto: one where their prompts differ.",
         "batches",
         group="Several sources",
+        needs="layout=inline|ids",
     )
     source_temperature: float = option(
         1.0,
@@ -110,6 +111,7 @@ class PackConfig(EngineConfig):
         "batches",
         minimum=0.01,
         group="Several sources",
+        needs="layout=inline|ids",
     )
     scores: bool = option(
         False,
@@ -129,7 +131,12 @@ class PackConfig(EngineConfig):
         group="Batches",
     )
     seed: int = option(
-        42, "Seed; packing e is seeded by (seed, e).", "batches", minimum=0, group="Batches"
+        42,
+        "Seed; packing e is seeded by (seed, e).",
+        "batches",
+        minimum=0,
+        maximum=MAX_SEED,
+        group="Batches",
     )
     shard_rows: int = option(
         65_536, "Rows per shard; rounded to whole batches.", "batches", minimum=1, group="Shards"
@@ -149,12 +156,28 @@ class PackConfig(EngineConfig):
                     f"--{name} {value} needs --layout inline or ids, found --layout labels, which "
                     "one process packs; leave one of them out"
                 )
-        if self.layout == "labels" and self.batch_size % self.texts_per_label:
-            lower = self.batch_size // self.texts_per_label * self.texts_per_label
+        if self.layout == "labels":
+            self._check_label_batch()
+
+    def _check_label_batch(self) -> None:
+        """Refuse batches of which one might hold a single label, or cut a label.
+
+        Raises:
+            ConfigError: The batch size is one of these.
+        """
+        size, each = self.batch_size, self.texts_per_label
+        if size < 2 * each:
+            smaller = f" or --texts-per-label {size // 2}" if size >= 4 else ""
             raise ConfigError(
-                f"--batch-size must be a multiple of --texts-per-label {self.texts_per_label}, "
-                f"found {self.batch_size}; give {lower or self.texts_per_label} or "
-                f"{lower + self.texts_per_label}"
+                f"--batch-size must be at least twice --texts-per-label {each}, found {size}: a "
+                "batch of a single label has nothing to tell it from; give --batch-size "
+                f"{2 * each}{smaller}"
+            )
+        if size % each:
+            lower = size // each * each
+            raise ConfigError(
+                f"--batch-size must be a multiple of --texts-per-label {each}, found {size}; give "
+                f"{lower} or {lower + each}"
             )
 
     def with_layout(self, layout: Literal["inline", "labels"]) -> "PackConfig":
@@ -167,5 +190,5 @@ class PackConfig(EngineConfig):
         kept["layout"] = layout
         if layout == "labels":
             each = PackConfig.texts_per_label
-            kept["batch_size"] = max(each, self.batch_size // each * each)
+            kept["batch_size"] = max(2 * each, self.batch_size // each * each)
         return PackConfig(**kept)

@@ -7,7 +7,7 @@ from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError
 from stx_mine.settings import key_fields
 from stx_mine.stages.pack.builder import Packer
-from stx_mine.stages.pack.card import BatchFacts, dataset_card
+from stx_mine.stages.pack.card import BatchFacts, batches_card
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.dry_run import dry_run
@@ -24,8 +24,8 @@ from stx_mine.stages.pack.shards import (
 )
 from stx_mine.stages.pack.tally import count_packings
 from stx_mine.store.artifact import Artifact, Manifest, require
-from stx_mine.store.batches import CARD, GROUPS, POSITIVES, SCORES, TEXTS, text_columns
-from stx_mine.store.files import atomic
+from stx_mine.store.batches import GROUPS, POSITIVES, SCORES, TEXTS, text_columns
+from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import negatives_per_row
@@ -101,14 +101,14 @@ def _begin(artifact: Artifact, packer: Packer) -> list[Assignment]:
     if not packings:
         packings = _assign_packings(packer)
     choices = {"packings": len(packings), "batches": len(packings[0].rows_PB)}
-    artifact.begin(_files(packer.config, packings), choices)
+    artifact.begin([*_files(packer.config, packings), DATASET_CARD], choices)
     write_assignments(artifact.folder, packings)
     return packings
 
 
 def _files(config: PackConfig, packings: list[Assignment]) -> list[str]:
     shards = batches_of_shards(config, packings)
-    return [*shards, POSITIVES, GROUPS, CARD, *([TEXTS] if config.layout == "ids" else [])]
+    return [*shards, POSITIVES, GROUPS, *([TEXTS] if config.layout == "ids" else [])]
 
 
 def _write(
@@ -143,7 +143,7 @@ def _publish(
     if config.layout == "ids":
         write_all_texts(artifact.folder / TEXTS, [store.passages, store.queries])
         columns = ["anchor_id", "positive_id", "negative_ids"]
-    card = dataset_card(
+    card = batches_card(
         BatchFacts(
             config=config,
             k=packer.k,
@@ -156,7 +156,4 @@ def _publish(
             languages=store.languages is not None,
         )
     )
-    with atomic(artifact.folder / CARD) as path:
-        path.write_text(card, "utf-8")
-    files = _files(config, packings)
-    artifact.finish(files, counts=counts, extra={"k": packer.k})
+    artifact.finish(_files(config, packings), counts=counts, extra={"k": packer.k}, card=card)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.errors import ConfigError
-from stx_mine.settings import WHERE, StageConfig, option
+from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class TrainConfig(StageConfig):
         "auto",
         "Peak rate: auto (by kind of model and batch size), probe (the best of three), a number.",
         "model",
-        minimum=0,
+        above=0,
         group="Schedule",
     )
     warmup: float = option(
@@ -250,7 +250,14 @@ class TrainConfig(StageConfig):
         minimum=1,
         group="Model",
     )
-    seed: int = option(42, "Seed of batch order and dropout.", "model", minimum=0, group="Schedule")
+    seed: int = option(
+        42,
+        "Seed of batch order and dropout.",
+        "model",
+        minimum=0,
+        maximum=MAX_SEED,
+        group="Schedule",
+    )
     chunk_rows: int = option(
         2_048, "Anchors whose logits exist at one time.", minimum=1, group="Memory and speed"
     )

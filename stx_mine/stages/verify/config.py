@@ -16,7 +16,10 @@ class VerifyConfig(StageConfig):
         group="Input",
     )
     batch_size: int | None = option(
-        None, "Rows per batch of rows that `stx-mine pack` did not write.", minimum=2, group="Input"
+        None,
+        "Rows per batch of rows that pack did not write (default: each row by itself).",
+        minimum=2,
+        group="Input",
     )
     anchor_column: str | None = option(
         None, "Column of their anchors (default: anchor, or the first of texts).", group="Input"

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from stx_mine.stages.verify.core.rows import ROW_RULES
 from stx_mine.stages.verify.counts import VerifiedRows, VerifyCounts
-from stx_mine.stages.verify.row_files import RowFiles
+from stx_mine.stages.verify.readers.blocks import RowReader
 from stx_mine.stages.verify.rows import RowSummary
 from stx_mine.store.stage_report import StageReport, percent
 
@@ -35,57 +34,74 @@ def batches_violated(folder: Path, violations: list[str], max_violations: int) -
     return f"{folder} breaks {len(violations)} invariants{more}:\n  {lines}"
 
 
-def rows_report(path: Path, files: RowFiles, summary: RowSummary) -> StageReport:
-    """The report of rows in which every batch is clean."""
+def rows_report(path: Path, reader: RowReader, summary: RowSummary, checked: int) -> StageReport:
+    """The report of rows that are clean.
+
+    Args:
+        path: The file or folder of the rows.
+        reader: What was read.
+        summary: What was found.
+        checked: Files whose checksum matches; 0 where there is no manifest.
+    """
     counts = VerifiedRows(
         batches=summary.batches,
         rows=summary.rows,
-        files=len(files.files),
+        files=len(reader.paths),
         last_batch_rows=summary.last_rows,
     )
+    lines = (_state(summary), _read(reader))
     return StageReport(
         "verify",
         counts.to_json(),
-        (_state(summary), _columns_read(files)),
+        (*lines, f"{checked:,} checksums match") if checked else lines,
         _partial_batch(summary),
         folder=str(path if path.is_dir() else path.parent),
     )
 
 
 def rows_violated(
-    path: Path, files: RowFiles, summary: RowSummary, first_sentences: Iterable[str]
+    path: Path,
+    reader: RowReader,
+    summary: RowSummary,
+    changed: list[str],
+    first_sentences: Iterable[str],
 ) -> str:
-    """The error message of rows in which a batch is not clean.
+    """The error message of rows that are not clean, or whose files have changed.
 
     Args:
         path: The file or folder of the rows.
-        files: What was read.
+        reader: What was read.
         summary: What was found.
+        changed: A sentence per file that is not as it was written.
         first_sentences: A sentence per violation that is named.
     """
-    lines = [
-        *_rule_lines(summary),
-        _columns_read(files),
-        *_partial_batch(summary),
-        "the first ones; batches count from 0, rows from 0 in their file:",
-        *first_sentences,
-    ]
+    lines = [*changed, *_rule_lines(summary), _read(reader), *_partial_batch(summary)]
+    if summary.first:
+        lines += [f"the first ones; {_counted(summary)}:", *first_sentences]
     named = "\n  ".join(lines)
     return f"{path}: {_state(summary)}:\n  {named}"
 
 
+def _counted(summary: RowSummary) -> str:
+    rows = "rows count from 0 in their file"
+    return rows if summary.batch_size is None else "batches count from 0, rows from 0 in their file"
+
+
 def _state(summary: RowSummary) -> str:
+    broken = f"{percent(summary.broken_rows, summary.rows)} of {summary.rows:,} rows break a rule"
+    if summary.batch_size is None:
+        return f"{broken}, each looked at by itself (--batch-size looks at batches)"
     return (
         f"{summary.clean_batches:,} of {summary.batches:,} batches of {summary.batch_size:,} are "
-        f"clean, {percent(summary.broken_rows, summary.rows)} of {summary.rows:,} rows break a rule"
+        f"clean, {broken}"
     )
 
 
 def _rule_lines(summary: RowSummary) -> list[str]:
     return [
-        f"{what}: {percent(summary.rows_by_rule[rule], summary.rows)} of the rows, "
-        f"in {summary.batches_by_rule[rule]:,} batches"
-        for rule, what in ROW_RULES.items()
+        f"{what}: {percent(summary.rows_by_rule[rule], summary.rows)} of the rows"
+        + ("" if summary.batch_size is None else f", in {summary.batches_by_rule[rule]:,} batches")
+        for rule, what in summary.rules.items()
         if summary.rows_by_rule[rule]
     ]
 
@@ -99,12 +115,7 @@ def _partial_batch(summary: RowSummary) -> tuple[str, ...]:
     )
 
 
-def _columns_read(files: RowFiles) -> str:
-    anchor, positive, *negatives = files.columns
-    read = f"read anchor {anchor!r}, positive {positive!r}, " + (
-        f"negatives {', '.join(map(repr, negatives))}" if negatives else "no negatives"
-    )
-    ignored = f"; ignored {', '.join(map(repr, files.ignored))}" if files.ignored else ""
-    first, last = files.files[0].path.name, files.files[-1].path.name
-    several = f"; {len(files.files):,} files in order, {first} to {last}"
-    return read + ignored + (several if len(files.files) > 1 else "")
+def _read(reader: RowReader) -> str:
+    first, last = reader.paths[0].name, reader.paths[-1].name
+    several = f"; {len(reader.paths):,} files in order, {first} to {last}"
+    return reader.described + (several if len(reader.paths) > 1 else "")

@@ -1,6 +1,6 @@
-"""Verify rows that `pack` did not write: which batches are clean.
+"""Verify rows that `pack` did not write: which of them, and which batches, are clean.
 
-Rows [i * B, (i + 1) * B) are batch i.
+Rows [i * B, (i + 1) * B) are batch i. Without a batch size each row is looked at by itself.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import offsets_of
 from stx_mine.stages.verify.core.batches import SHOWN_TEXT
-from stx_mine.stages.verify.core.rows import ROW_RULES, KnownPairs, Slot, broken_rules, slots_of
-from stx_mine.stages.verify.row_files import RowFiles
+from stx_mine.stages.verify.core.rows import (
+    BATCH_RULES,
+    ROW_RULES,
+    SAME_ROW,
+    KnownPairs,
+    Slot,
+    TextRows,
+    broken_rules,
+    slots_of,
+)
+from stx_mine.stages.verify.readers.blocks import RowReader
 
 _Violation = tuple[int, str, tuple[Slot, ...]]
+# Rows looked at by themselves are read in blocks of about so many.
+_ROWS_AT_ONCE = 8_192
 
 
 @dataclass
@@ -22,120 +33,175 @@ class RowSummary:
     """What was found; rows are counted over all files, and one row may break several rules.
 
     Attributes:
-        batch_size: Rows per batch.
+        batch_size: Rows per batch; None where each row was looked at by itself.
         file_starts: int64 (files + 1,): the first row of each file, and the end.
         rows: All rows.
-        batches: Batches, the last partial one among them.
+        batches: Batches, the last partial one among them; 0 without a batch size.
         clean_batches: Batches in which no row breaks a rule.
         broken_rows: Rows that break a rule.
         rows_by_rule: Rule -> rows that break it.
         batches_by_rule: Rule -> batches with such a row.
-        first: The first violations: batch, rule, and (row, column) of each text.
+        first: The first violations: batch, rule, and (row, place) of each text.
     """
 
-    batch_size: int
+    batch_size: int | None
     file_starts: NDArray[np.int64]
     rows: int = 0
     batches: int = 0
     clean_batches: int = 0
     broken_rows: int = 0
-    rows_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROW_RULES, 0))
-    batches_by_rule: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROW_RULES, 0))
+    rows_by_rule: dict[str, int] = field(init=False)
+    batches_by_rule: dict[str, int] = field(init=False)
     first: list[_Violation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin with none."""
+        self.rows_by_rule = dict.fromkeys(self.rules, 0)
+        self.batches_by_rule = dict.fromkeys(self.rules, 0)
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """Rule -> what is wrong."""
+        return ROW_RULES if self.batch_size is None else BATCH_RULES
 
     @property
     def last_rows(self) -> int:
         """Rows of the last batch where it is partial, else 0."""
-        return self.rows % self.batch_size
+        return self.rows % self.batch_size if self.batch_size else 0
 
 
-def check_rows(files: RowFiles, batch_size: int, max_violations: int) -> RowSummary:
-    """Check every batch of rows in the order in which they stand.
+@dataclass(frozen=True)
+class _Data:
+    """What all rows say together.
+
+    Attributes:
+        file_starts: int64 (files + 1,).
+        known: Every pair.
+        copies: int64, rising: rows that are an earlier one again; none where batches are looked at.
+        originals: int64: the first row that each of them is.
+    """
+
+    file_starts: NDArray[np.int64]
+    known: KnownPairs
+    copies: NDArray[np.int64]
+    originals: NDArray[np.int64]
+
+    def are_copies(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Bool (last - first,): which of these rows are an earlier one again."""
+        marked = np.zeros(last - first, bool)
+        bounds = np.searchsorted(self.copies, [first, last])
+        marked[self.copies[slice(*bounds)] - first] = True
+        return marked
+
+    def original(self, row: int) -> int:
+        """The first row that a copy is."""
+        return int(self.originals[np.searchsorted(self.copies, row)])
+
+
+def check_rows(reader: RowReader, batch_size: int | None, max_violations: int) -> RowSummary:
+    """Check rows in the order in which they stand.
 
     One pass reads the known pairs, another one the batches, one of them in memory at a time.
 
     Args:
-        files: The rows.
-        batch_size: Rows per batch.
+        reader: The rows.
+        batch_size: Rows per batch; None to look at each row by itself.
         max_violations: Violations to keep in `first`.
     """
-    starts, known = _known_pairs(files)
-    summary = RowSummary(batch_size, starts)
-    if not starts[-1]:
-        return summary
-    for ids_BC in _batches(files, batch_size):
-        broken = broken_rules(ids_BC, known)
+    data = _read_all(reader, batch_size is None)
+    summary = RowSummary(batch_size, data.file_starts)
+    for rows in _batches(reader, batch_size or _ROWS_AT_ONCE):
+        broken = broken_rules(rows, data.known, together=batch_size is not None)
+        if batch_size is None:
+            broken[SAME_ROW] = data.are_copies(summary.rows, summary.rows + len(rows))
         affected = np.logical_or.reduce(list(broken.values()))
         if affected.any():
-            for rule, rows in broken.items():
-                summary.rows_by_rule[rule] += int(rows.sum())
-                summary.batches_by_rule[rule] += bool(rows.any())
+            for rule, marked in broken.items():
+                summary.rows_by_rule[rule] += int(marked.sum())
+                summary.batches_by_rule[rule] += bool(marked.any())
             if len(summary.first) < max_violations:
                 room = max_violations - len(summary.first)
-                summary.first += _first_violations(ids_BC, known, broken, summary, room)
+                summary.first += _first_violations(rows, data, broken, summary, room)
         summary.broken_rows += int(affected.sum())
-        summary.clean_batches += not affected.any()
-        summary.batches += 1
-        summary.rows += len(ids_BC)
+        summary.rows += len(rows)
+        if batch_size is not None:
+            summary.clean_batches += not affected.any()
+            summary.batches += 1
     return summary
 
 
-def _known_pairs(files: RowFiles) -> tuple[NDArray[np.int64], KnownPairs]:
-    """The first row of each file (and the end), and every pair of all files."""
-    lengths = np.zeros(len(files.files), np.int64)
-    parts = [np.empty((0, 2), np.int64)]
-    for number, ids in files.ids(2):
-        lengths[number] += len(ids)
-        parts.append(ids)
-    pairs = np.concatenate(parts)
-    parts.clear()
-    return offsets_of(lengths), KnownPairs(pairs[:, 0], pairs[:, 1])
+def _read_all(reader: RowReader, alone: bool) -> _Data:
+    lengths = np.zeros(len(reader.paths), np.int64)
+    anchors, positives, digests = ([np.empty(0, np.int64)] for _ in range(3))
+    for number, rows in reader.blocks(negatives=alone):
+        lengths[number] += len(rows)
+        anchors.append(np.repeat(rows.anchors, rows.positives.lengths()))
+        positives.append(rows.positives.values)
+        if alone:
+            digests.append(rows.digests().view(np.int64))
+    known = KnownPairs(np.concatenate(anchors), np.concatenate(positives))
+    return _Data(offsets_of(lengths), known, *_copies(np.concatenate(digests)))
 
 
-def _batches(files: RowFiles, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield int64 (batch_size, C), across files; the last may be shorter."""
-    waiting: list[NDArray[np.int64]] = []
-    for _, ids in files.ids(len(files.columns)):
-        waiting.append(ids)
+def _copies(digests: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are an earlier one again, rising, and the first one that each of them is."""
+    _, first, place = np.unique(digests, return_index=True, return_inverse=True)
+    originals = first[place]
+    copies = np.flatnonzero(originals < np.arange(len(digests)))
+    return copies, originals[copies]
+
+
+def _batches(reader: RowReader, batch_size: int) -> Iterator[TextRows]:
+    """Yield rows, `batch_size` at a time, across files; the last may be fewer, none is empty."""
+    waiting: list[TextRows] = []
+    for _, block in reader.blocks():
+        waiting.append(block)
         if sum(map(len, waiting)) >= batch_size:
-            rows = np.concatenate(waiting)
+            rows = TextRows.concatenate(waiting)
             whole = len(rows) - len(rows) % batch_size
-            yield from np.split(rows[:whole], whole // batch_size)
-            waiting = [rows[whole:]]
-    rest = np.concatenate(waiting)
+            for first in range(0, whole, batch_size):
+                yield rows.slice(first, first + batch_size)
+            waiting = [rows.slice(whole, len(rows))]
+    rest = TextRows.concatenate(waiting)
     if len(rest):
         yield rest
 
 
 def _first_violations(
-    ids_BC: NDArray[np.int64],
-    known: KnownPairs,
+    rows: TextRows,
+    data: _Data,
     broken: dict[str, NDArray[np.bool_]],
     summary: RowSummary,
     room: int,
 ) -> list[_Violation]:
-    """The first violations of a batch, each once, though two rows may share one."""
+    """The first violations of some rows, each once, though two rows may share one."""
     found: dict[_Violation, None] = {}
+    together = summary.batch_size is not None
     for row in np.flatnonzero(np.logical_or.reduce(list(broken.values()))):
-        for rule in (rule for rule, rows in broken.items() if rows[row]):
-            slots = slots_of(ids_BC, known, rule, int(row))
-            placed = tuple((summary.rows + at, column) for at, column in slots)
+        for rule in (rule for rule, marked in broken.items() if marked[row]):
+            number = summary.rows + int(row)
+            if rule == SAME_ROW:
+                placed: tuple[Slot, ...] = ((data.original(number), 0), (number, 0))
+            else:
+                slots = slots_of(rows, data.known, rule, int(row), together)
+                placed = tuple((summary.rows + at, place) for at, place in slots)
             found[summary.batches, rule, placed] = None
         if len(found) >= room:
             break
     return list(found)[:room]
 
 
-def first_sentences(files: RowFiles, summary: RowSummary) -> Iterator[str]:
+def first_sentences(reader: RowReader, summary: RowSummary) -> Iterator[str]:
     """The first violations by batch, file, rows and texts, a sentence each."""
-    texts = files.texts(sorted({row for _, _, slots in summary.first for row, _ in slots}))
+    shown = reader.shown(sorted({row for _, _, slots in summary.first for row, _ in slots}))
     for batch, rule, slots in summary.first:
         places, previous = [], -1
-        for row, column in slots:
+        for row, place in slots:
             number = int(np.searchsorted(summary.file_starts, row, side="right")) - 1
-            name = "" if number == previous else f"{files.files[number].path.name} "
-            text = texts[row][column] or ""
-            shown = f"{files.columns[column]} {text[:SHOWN_TEXT]!r}"
-            places.append(f"{name}row {row - summary.file_starts[number]} {shown}")
+            file = "" if number == previous else f"{reader.paths[number].name} "
+            name, text = shown[row][place]
+            at = row - summary.file_starts[number]
+            places.append(f"{file}row {at} {name} {text[:SHOWN_TEXT]!r}")
             previous = number
-        yield f"batch {batch}: {ROW_RULES[rule]}: {', '.join(places)}"
+        where = "" if summary.batch_size is None else f"batch {batch}: "
+        yield f"{where}{summary.rules[rule]}: {', '.join(places)}"

@@ -12,15 +12,15 @@ from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.counts import VerifyCounts
 from stx_mine.stages.verify.labels import check_label_packings
 from stx_mine.stages.verify.pairs import check_pair_packings
+from stx_mine.stages.verify.readers.recognise import open_rows
 from stx_mine.stages.verify.report import (
     batches_report,
     batches_violated,
     rows_report,
     rows_violated,
 )
-from stx_mine.stages.verify.row_files import RowFiles
 from stx_mine.stages.verify.rows import check_rows, first_sentences
-from stx_mine.store.artifact import MANIFEST
+from stx_mine.store.artifact import MANIFEST, PLAN
 from stx_mine.store.batches import list_packings
 from stx_mine.store.files import checksum, read_json
 from stx_mine.store.run_dir import RunDir
@@ -40,9 +40,21 @@ def run_verify(config: VerifyConfig) -> StageReport:
     )
     if not folder.is_dir() and not (config.directory and folder.is_file()):
         raise InputError(f"expected a folder of packed batches at {folder}; run `stx-mine pack`")
-    if not (folder / MANIFEST).exists() and not any(folder.glob("epoch-*")):
-        return _verify_rows(folder, config)
-    return _verify_batches(folder, config)
+    if _maker(folder) == "batches" or any(folder.glob("epoch-*")):
+        return _verify_batches(folder, config)
+    return _verify_rows(folder, config)
+
+
+def _maker(folder: Path) -> str:
+    """The artifact that a folder says that it is; empty where it says nothing."""
+    found = [folder / name for name in (MANIFEST, PLAN) if (folder / name).exists()]
+    name = str(read_json(found[0]).get("artifact", "")) if found else ""
+    if name not in ("", "batches", "exports"):
+        raise InputError(
+            f"expected packed batches or rows in {folder}, found {name}/ of a run; "
+            "verify its batches/ or one of its exports/"
+        )
+    return name
 
 
 def _verify_batches(folder: Path, config: VerifyConfig) -> StageReport:
@@ -66,18 +78,16 @@ def _verify_batches(folder: Path, config: VerifyConfig) -> StageReport:
 
 def _verify_rows(path: Path, config: VerifyConfig) -> StageReport:
     """Check a file or folder of rows in the order in which they stand."""
-    files = RowFiles.open(path, config)
-    if config.batch_size is None:
-        raise ConfigError(
-            f"--batch-size must say how many rows of {path} make a batch, found none; "
-            "give that of the trainer, as in --batch-size 256"
-        )
-    summary = check_rows(files, config.batch_size, config.max_violations)
+    listed = _listed_files(path)
+    changed = list(islice(_check_files(path, listed), config.max_violations))
+    reader = open_rows(path, config)
+    summary = check_rows(reader, config.batch_size, config.max_violations)
     if not summary.rows:
         raise InputError(f"expected rows in {path}, found none; give a file with at least one row")
-    if summary.broken_rows:
-        raise ViolationError(rows_violated(path, files, summary, first_sentences(files, summary)))
-    return rows_report(path, files, summary)
+    if summary.broken_rows or changed:
+        sentences = first_sentences(reader, summary)
+        raise ViolationError(rows_violated(path, reader, summary, changed, sentences))
+    return rows_report(path, reader, summary, len(listed))
 
 
 def _refuse_row_options(folder: Path, config: VerifyConfig) -> None:
@@ -100,7 +110,7 @@ def _check_files(folder: Path, listed: list[dict[str, str]]) -> Iterator[str]:
         if not path.exists():
             yield f"{file['file']}: the file is missing"
         elif checksum(path) != file["xxh3_128"]:
-            yield f"{file['file']}: its bytes have changed since it was packed (checksum)"
+            yield f"{file['file']}: its bytes have changed since it was written (checksum)"
 
 
 def _check_content(folder: Path) -> Iterator[str]:

@@ -2,10 +2,9 @@
 
 import json
 import shutil
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +12,8 @@ import pytest
 import torch
 from conftest import Cli
 from datasets import Dataset, load_dataset
+from export_oracle import K, Row, assert_equal_lines, by_query, load, make, oracle
+from export_readers import READERS
 from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import (
@@ -35,30 +36,17 @@ from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.export import row_source
 from stx_mine.stages.export import stage as export
 from stx_mine.stages.export.config import ExportConfig
-from stx_mine.stages.export.layouts import LAYOUTS
-from stx_mine.stages.export.stage import run_export
+from stx_mine.stages.export.layouts import LAYOUTS, beir, layout
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import read_manifest, require
 from stx_mine.store.files import checksum, read_table
 from stx_mine.store.negatives import pool_files
 from stx_mine.store.run_dir import RunDir
-from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
-from stx_mine.store.vectors import Vectors
 
-K = 4
+SCORED = ["triplet", "n-tuple", "labeled-pair", "labeled-list", "tevatron", "colbert"]
 OF_SENTENCE_TRANSFORMERS = ["triplet", "n-tuple", "labeled-pair", "labeled-list"]
-
-
-class Row(NamedTuple):
-    """A pair as a person reads it from the files: texts, scores, its first K negatives."""
-
-    query: str
-    positive: str
-    positive_score: float
-    negatives: list[str]
-    negative_scores: list[float]
 
 
 @pytest.fixture(scope="module")
@@ -96,40 +84,6 @@ def run(embedded: Path, tmp_path_factory: pytest.TempPathFactory, request: Any) 
         )
     )
     return run_dir
-
-
-def oracle(run_dir: Path) -> list[Row]:
-    """Every pair, queries in order, its pool looked up pair by pair."""
-    run = RunDir(run_dir)
-    negatives, embeddings = require(run, "negatives"), require(run, "embeddings")
-    store = TextStore.open(require(run, "texts"))
-    queries = store.queries.column("text").to_pylist()
-    passages = store.passages.column("text").to_pylist()
-    pools = {
-        unit["unit_id"]: (unit["passage_ids"][:K], unit["scores"][:K])
-        for name in pool_files(negatives)
-        for unit in read_table(negatives.folder / name).to_pylist()
-    }
-    vectors = {role: Vectors.open(embeddings, role) for role in ("queries", "passages")}
-    matrices = {role: one.rows(0, len(one)).astype(np.float64) for role, one in vectors.items()}
-    rows = []
-    for query_id in range(len(queries)):
-        for pair in np.flatnonzero(store.pair_query_ids == query_id):
-            passage_id = store.pair_passage_ids[pair]
-            ids, scores = pools[pair if negatives.extra["per_pair"] else query_id]
-            score = float(matrices["queries"][query_id] @ matrices["passages"][passage_id])
-            texts = [passages[one] for one in ids]
-            rows.append(Row(queries[query_id], passages[passage_id], score, texts, scores))
-    assert len(rows) == store.num_pairs
-    return rows
-
-
-def by_query(rows: list[Row]) -> list[tuple[list[Row], Row]]:
-    """(rows of a query, the row whose negatives serve all of them)."""
-    grouped = defaultdict(list)
-    for row in rows:
-        grouped[row.query].append(row)
-    return [(group, min(group, key=lambda row: row.positive_score)) for group in grouped.values()]
 
 
 def expected_triplet(rows: list[Row]) -> list[dict[str, Any]]:
@@ -203,29 +157,7 @@ EXPECTED: dict[str, Callable[[list[Row]], list[dict[str, Any]]]] = {
     "labeled-list": expected_labeled_list,
     "flagembedding": expected_flagembedding,
 }
-FEWEST = {"n-tuple": K, "labeled-pair": 0}
-
-
-def make(run_dir: Path, to: str, **fields: Any) -> StageReport:
-    return run_export(ExportConfig(to=to, run_dir=str(run_dir), **fields))  # type: ignore[arg-type]
-
-
-def load(run_dir: Path, to: str, cache: Path, name: str | None = None) -> Dataset:
-    """What a person without stx-mine loads."""
-    folder = str(run_dir / "exports" / to)
-    return load_dataset(folder, name, split="train", cache_dir=str(cache))
-
-
-def assert_equal_lines(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    """Equal texts and labels; scores as close as float32 is to float64."""
-    assert len(found) == len(wanted)
-    for one, other in zip(found, wanted, strict=True):
-        assert list(one) == list(other)
-        for name, value in other.items():
-            if "score" in name:
-                assert one[name] == pytest.approx(value, abs=1e-6)
-            else:
-                assert one[name] == value
+FEWEST = {"n-tuple": K, "labeled-pair": 0, "ms-swift": 0, "dpr": 0}
 
 
 # --- layouts ---
@@ -373,16 +305,31 @@ def test_a_plain_trainer_takes_a_step(
 # --- counts and files ---
 
 
-@pytest.mark.parametrize("to", list(LAYOUTS))
-def test_rows_in_are_rows_kept_plus_counted_drops(to: str, run: Path) -> None:
+WITH_ROWS = [to for to, layout in LAYOUTS.items() if layout.lines]
+
+
+def num_lines(to: str, rows: list[Row]) -> int:
+    """Lines of a layout of these rows, which have the negatives that it gives them."""
+    kept = [row for row in rows if len(row.negatives) >= FEWEST.get(to, 1)]
+    if to == "labeled-pair":
+        return len(kept) + sum(len(shared.negatives) for _, shared in by_query(kept))
+    if to in ("triplet", "ms-marco"):
+        return sum(len(row.negatives) for row in kept)
+    return len(by_query(kept)) if LAYOUTS[to].per_query else len(kept)
+
+
+@pytest.mark.parametrize("short_rows", ["keep", "drop"])
+@pytest.mark.parametrize("to", WITH_ROWS)
+def test_rows_in_are_rows_kept_plus_counted_drops(to: str, short_rows: str, run: Path) -> None:
     rows = oracle(run)
     if LAYOUTS[to].per_query:
         rows = [
             row._replace(negatives=one.negatives) for group, one in by_query(rows) for row in group
         ]
     lengths = [len(row.negatives) for row in rows]
-    fewest = FEWEST.get(to, 1)
-    counts = make(run, to).counts
+    fewest = K if short_rows == "drop" else FEWEST.get(to, 1)
+    report = make(run, to, short_rows=short_rows)
+    counts = report.counts
     assert counts["rows_in"] == len(rows)
     assert counts["rows_kept"] == sum(one >= fewest for one in lengths)
     assert counts["rows_dropped"] == {
@@ -391,8 +338,13 @@ def test_rows_in_are_rows_kept_plus_counted_drops(to: str, run: Path) -> None:
     }
     assert counts["rows_in"] == counts["rows_kept"] + sum(counts["rows_dropped"].values())
     assert counts["rows_ragged"] == sum(fewest <= one < K for one in lengths)
-    wanted = EXPECTED["labeled-list" if to == "three-table" else to](oracle(run))
-    assert counts["lines"] == len(wanted)
+    kept = [row for row in rows if len(row.negatives) >= fewest]
+    assert counts["lines"] == num_lines(to, kept)
+    assert len(kept) < len(rows) or fewest == 0
+    if short_rows == "drop":
+        dropped = counts["rows_dropped"]["fewer_than_k"]
+        assert f"{dropped:,} " in " ".join(report.lines)
+        assert report.warnings == ()
 
 
 def test_rows_that_an_n_tuple_cannot_hold_are_named_with_the_way_out(run: Path) -> None:
@@ -408,28 +360,39 @@ def test_rows_that_an_n_tuple_cannot_hold_are_named_with_the_way_out(run: Path) 
 
 @pytest.mark.parametrize("to", list(LAYOUTS))
 def test_the_sizes_of_blocks_and_shards_change_no_line(
-    to: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    to: str, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "scores" if to == "three-table" else None
+    folder, path = run / "exports" / to, LAYOUTS[to].path
     make(run, to, overwrite=True)
-    whole = load(run, to, tmp_path, name).to_list()
+    whole = READERS[to](folder)
     monkeypatch.setattr(row_source, "_QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr(row_source, "_SEARCHED_AT_ONCE", 7)
+    monkeypatch.setattr(layout, "_TEXTS_AT_ONCE", 50)
+    monkeypatch.setattr(beir, "_PAIRS_AT_ONCE", 50)
     monkeypatch.setattr(export, "_ROWS_AT_ONCE", 50)
     monkeypatch.setattr(export, "_BLOCKS_A_SHARD", 3)
     make(run, to, overwrite=True)
-    folder = run / "exports" / to / LAYOUTS[to].folder
-    assert len(list(folder.iterdir())) == 4
-    assert load(run, to, tmp_path, name).to_list() == whole
+    assert len(list(folder.glob(path))) == (4 if "*" in path else 1)
+    assert READERS[to](folder) == whole
+    assert len(whole) > 100
 
 
-def test_a_finished_export_is_skipped_and_made_again_with_the_same_bytes(run: Path) -> None:
-    make(run, "triplet", overwrite=True)
-    folder = run / "exports/triplet"
+@pytest.mark.parametrize("to", list(LAYOUTS))
+def test_a_finished_export_is_skipped_and_made_again_with_the_same_bytes(
+    to: str, run: Path
+) -> None:
+    make(run, to, overwrite=True)
+    folder = run / "exports" / to
     before = {one["file"]: one["xxh3_128"] for one in read_manifest(folder).content["files"]}
-    assert make(run, "triplet").skipped
-    assert not make(run, "triplet", overwrite=True).skipped
+    assert make(run, to).skipped
+    assert not make(run, to, overwrite=True).skipped
     assert {name: checksum(folder / name) for name in before} == before
-    # Another setting is another view; other layouts stay.
+    inside = {str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()}
+    assert inside == {*before, "plan.json", "manifest.json"}
+
+
+def test_another_setting_is_another_view_and_other_layouts_stay(run: Path) -> None:
+    make(run, "triplet")
     make(run, "n-tuple")
     assert make(run, "triplet", k=1).counts["lines"] < sum(
         len(row.negatives) for row in oracle(run)
@@ -456,9 +419,7 @@ def test_a_query_without_a_pair_leaves_an_empty_block(
     assert [block.num_rows for block in blocks] == [0, 1, 1]
     for to in LAYOUTS:
         assert make(run_dir, to).counts["rows_in"] == 2
-        name = "scores" if to == "three-table" else None
-        found = load(run_dir, to, tmp_path, name)
-        assert len(found) == (4 if to == "labeled-pair" else 2)
+        assert len(READERS[to](run_dir / "exports" / to)) == 2
 
 
 @given(
@@ -507,10 +468,25 @@ def test_an_unknown_layout_lists_those_there_are(run: Path, cli_here: Cli) -> No
         assert to in done.stderr
 
 
-@pytest.mark.parametrize("to", ["flagembedding", "three-table"])
-def test_scores_are_no_choice_where_a_layout_always_has_them(to: str) -> None:
-    with pytest.raises(ConfigError, match=f"--to {to}, which always has scores"):
+@pytest.mark.parametrize("to", sorted(set(LAYOUTS) - set(SCORED)))
+def test_scores_are_no_choice_where_a_layout_always_or_never_has_them(to: str) -> None:
+    with pytest.raises(ConfigError, match=f"--to {to}, which has them always or never"):
         ExportConfig(to=to, scores=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("to", ["beir", "trec-run"])
+@pytest.mark.parametrize("options", [{"k": 2}, {"short_rows": "drop"}])
+def test_options_of_negatives_are_refused_where_there_are_none(
+    to: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=f"--to {to}, which holds no negatives"):
+        ExportConfig(to=to, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"to": "triplet"}, {"to": "labeled-list", "scores": True}])
+def test_positives_in_the_list_need_a_list_with_labels(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--include-positives"):
+        ExportConfig(include_positives=True, **options)
 
 
 def test_an_n_tuple_that_no_row_fills(embedded: Path, tmp_path: Path) -> None:

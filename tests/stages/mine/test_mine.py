@@ -583,3 +583,101 @@ def test_an_index_that_misses_much_is_said_when_it_is_built_and_used(run_copy, n
         said = [one for one in report.warnings if "--search exact" in one]
         assert len(said) == low
         assert all(f"{1 - recall:.1%} of the nearest" in one for one in said)
+
+
+# --- advice: only what helps ---
+
+
+def said_of(report, words):
+    return [line for line in report.lines if words in line]
+
+
+def test_the_advice_to_search_deeper_counts_the_queries_that_gain(run_copy):
+    shutil.rmtree(run_copy / "hits")
+    shallow = mine(run_copy, k=8, depth=20, relative_margin=0.3)
+    [line] = said_of(shallow, "--max-depth 80 would search deeper")
+    number = shallow.counts["queries_to_deepen"]
+    assert f"for {number:,} queries that lack negatives" in line
+    deep = mine(run_copy, k=8, depth=20, relative_margin=0.3, max_depth=80)
+    assert deep.counts["queries_deepened"] == number > 0
+    assert deep.counts["rows_full"] > shallow.counts["rows_full"]
+    assert not said_of(deep, "would search deeper")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"depth": 5_000, "max_score": -0.1},  # the corpus has no more
+        {"depth": 20, "min_score": 0.3},  # what comes next scores lower
+        {"depth": 20, "relative_margin": 0.05, "upper_margin": 0.06},
+        {"depth": 20, "range_max": 20},  # and ranks beyond the window
+    ],
+)
+def test_no_advice_to_search_deeper_where_that_gives_nothing(run_copy, options):
+    shutil.rmtree(run_copy / "hits")
+    options = {"relative_margin": 0.3, **options}
+    found = mine(run_copy, k=8, **options)
+    assert found.counts["rows_full"] < found.counts["rows"]
+    lacking = found.counts["queries_to_deepen"]
+    assert bool(said_of(found, "would search deeper")) == (lacking > 0)
+    deepest = mine(run_copy, k=8, max_depth=5_000, **options)
+    gained = deepest.counts["rows_full"] - found.counts["rows_full"]
+    assert lacking >= gained
+    if "upper_margin" not in options:
+        assert lacking == gained == 0
+
+
+def test_an_index_that_has_no_more_to_give_is_not_asked_for_more(run_copy):
+    run_index(IndexConfig(run_dir=str(run_copy), factory="IVF64,Flat", nprobe=1))
+    found = mine(run_copy, k=8, search="faiss", relative_margin=0.3, overwrite=True)
+    searched = HitLayers(require(RunDir(run_copy), "hits", "dense"))
+    assert searched.layers
+    whole = {
+        int(unit)
+        for unit, ids, pool in zip(
+            *(
+                negatives(run_copy)[name].to_pylist()
+                for name in ("unit_id", "hit_ids", "passage_ids")
+            ),
+            strict=True,
+        )
+        if len(pool) < 8 and len(ids) >= 100
+    }
+    assert found.counts["queries_to_deepen"] <= len(whole)
+
+
+def test_pairs_that_are_dropped_already_get_no_advice_to_drop_them(run_copy):
+    plain, strict = (mine(run_copy, k=4, min_positive_percentile=p) for p in (None, 50.0))
+    assert said_of(plain, "--min-positive-percentile 50 drops them")
+    assert strict.counts["pairs_dropped"]["positive_percentile"]
+    assert not said_of(strict, "--min-positive-percentile")
+
+
+def test_the_way_out_of_nothing_left_leaves_something(run_copy):
+    """The rule that dropped most cannot help alone; the one that can is named with its value."""
+    with pytest.raises(
+        InputError, match=r"no candidate is left .* loosen --max-score -1\.0: "
+    ) as e:
+        mine(run_copy, k=4, max_score=-1.0, relative_margin=None)
+    assert "--min-score" not in str(e.value)
+    left = int(re.search(r"without it ([\d,]+) would be left", str(e.value))[1].replace(",", ""))
+    found = mine(run_copy, k=4, relative_margin=None).counts
+    assert left == found["pooled"] + found["dropped"]["beyond_pool"]
+    with pytest.raises(InputError, match="give a larger --depth or --corpus, or loosen several"):
+        mine(run_copy, k=4, max_score=-1.0, absolute_margin=5.0, relative_margin=None)
+    with pytest.raises(InputError, match="give a larger --corpus, or loosen several"):
+        mine(run_copy, k=4, max_score=-1.0, absolute_margin=5.0, depth=5_000)
+
+
+def test_the_way_out_of_no_row_names_only_what_dropped_rows(run_copy):
+    with pytest.raises(InputError, match=r"short 600.* give --short-rows keep, or a smaller --k$"):
+        mine(run_copy, k=90, short_rows="drop", relative_margin=0.9)
+    with pytest.raises(InputError, match=r"give a smaller --min-positive-percentile$"):
+        mine(run_copy, k=4, min_positive_percentile=101.0)
+
+
+def test_a_window_beyond_the_corpus_is_refused(run_copy):
+    passages = store_of(run_copy).num_passages
+    with pytest.raises(ConfigError, match=rf"give --range-min {passages - 9} or less"):
+        mine(run_copy, k=8, range_min=passages - 8, depth=passages + 8)
+    mine(run_copy, k=8, range_min=passages - 9, depth=passages + 8, relative_margin=None)

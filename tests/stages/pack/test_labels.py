@@ -153,6 +153,7 @@ def check(labels, assignment, batch_size, each, pairs=()):
         assert len(rows) == batch_size
         assert len(set(labels.texts.values[rows].tolist())) == batch_size
         counts = Counter(labels.of_rows[rows].tolist())
+        assert len(counts) >= 2
         assert all(2 <= count <= each for count in counts.values())
         for one, other in combinations(counts, 2):
             assert may_meet(texts[one], texts[other], pairs)
@@ -164,7 +165,7 @@ def check(labels, assignment, batch_size, each, pairs=()):
 @given(
     st.lists(st.integers(2, 9), min_size=1, max_size=30),
     st.integers(2, 5),
-    st.integers(1, 4),
+    st.integers(2, 5),
     st.integers(0, 9),
 )
 def test_batches_of_labels_hold_every_invariant(sizes, each, groups, seed):
@@ -180,7 +181,7 @@ def test_batches_of_labels_hold_every_invariant(sizes, each, groups, seed):
 
 
 @settings(deadline=None)
-@given(pairs_of_groups, st.integers(2, 4), st.integers(1, 3), st.integers(0, 9))
+@given(pairs_of_groups, st.integers(2, 4), st.integers(2, 4), st.integers(0, 9))
 def test_batches_of_pairs_hold_every_invariant(pairs, each, groups, seed):
     labels, _ = labels_of_pairs(*columns(pairs), num_groups=25)
     rng = np.random.default_rng(seed)
@@ -212,7 +213,7 @@ def test_a_passage_of_half_the_queries_does_not_stop_the_others():
 @given(
     st.lists(st.integers(2, 9), min_size=1, max_size=12),
     st.integers(2, 4),
-    st.integers(1, 4),
+    st.integers(2, 5),
 )
 def test_the_bound_counts_what_labels_can_give(sizes, each, groups):
     size = each * groups
@@ -225,8 +226,9 @@ def test_the_bound_counts_what_labels_can_give(sizes, each, groups):
     assert most_batches(np.array(sizes), size, each) == max(fits)
     widest = largest_batch(np.array(sizes), 3, each)
     assert widest % each == 0
+    assert widest == 0 or widest >= 2 * each
     assert widest == 0 or most_batches(np.array(sizes), widest, each) >= 3
-    assert most_batches(np.array(sizes), widest + each, each) < 3
+    assert most_batches(np.array(sizes), max(widest, each) + each, each) < 3
 
 
 @pytest.mark.parametrize(
@@ -528,6 +530,24 @@ def test_verify_finds_a_label_that_stands_alone_or_too_often(batches):
     assert sum("has 1 texts" in line for line in counts) == 1
 
 
+def test_verify_finds_a_batch_of_one_label(tmp_path, cli_here: Cli):
+    """As earlier versions packed where a label filled a batch: loss 0, gradient 0."""
+    rows = [{"text": f"{label} {n}", "label": label} for label in "abcd" for n in range(4)]
+    pack_rows(tmp_path, rows, batch_size=8, packings=1)
+    folder = tmp_path / "run/batches"
+    path = folder / "epoch-000/train-00000-of-00001.parquet"
+    table = pq.read_table(path).sort_by("label")
+    footer = json.loads(table.schema.metadata[b"stx_mine"])
+    for size in (8, 4):
+        footer["batch_size"] = size
+        changed = table.replace_schema_metadata({b"stx_mine": json.dumps(footer).encode()})
+        pq.write_table(changed, path)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        done = cli_here("verify", folder)
+        assert done.code == (0 if size == 8 else 1), done
+    assert done.stderr.count("is the only one in the batch") == 4
+
+
 def test_verify_finds_a_text_twice_in_a_batch_and_in_a_packing(batches):
     def change(rows):
         rows[1] = dict(rows[0])
@@ -665,6 +685,8 @@ def test_the_card_names_the_losses_and_the_names_of_labels_load(packed, tmp_path
         ({"texts_per_label": 8}, "--texts-per-label 8 needs --layout labels"),
         ({"layout": "labels", "text_column": "t"}, "--text-column t needs --labeled"),
         ({"layout": "labels", "batch_size": 30}, "multiple of --texts-per-label 4, .* 28 or 32"),
+        ({"layout": "labels", "batch_size": 4}, "at least twice .* 8 or --texts-per-label 2$"),
+        ({"layout": "labels", "batch_size": 2, "texts_per_label": 2}, "give --batch-size 4$"),
         ({"layout": "labels", "texts_per_label": 1}, "--texts-per-label must be at least 2"),
     ],
 )
@@ -701,6 +723,13 @@ ROWS = [{"text": f"{label} {n}", "label": label} for label in "abc" for n in ran
             "no batch of 9 rows can be filled: .* give --batch-size 6",
         ),
         ([{"text": "a", "label": "x"}], {}, InputError, "only_text_of_its_label 1"),
+        (ROWS[:20], {"batch_size": 8}, InputError, "at least two labels .*, found 1 in .* other"),
+        (
+            [{"text": str(n), "label": n // 2} for n in range(4)],
+            {"batch_size": 8},
+            ConfigError,
+            "larger than the 4 labelled rows there are; give --batch-size 4 --texts-per-label 2",
+        ),
         ([{"text": "a", "label": 1.5}], {}, InputError, "expected text in column 'label'"),
         ([{"text": "a"}], {}, InputError, "expected at least 2 columns"),
         (ROWS, {"label_column": "text"}, InputError, "found 'text' for both"),
@@ -717,6 +746,27 @@ def test_advice_on_the_batch_size_can_be_followed(tmp_path):
     for size in (12, 16):
         fields = {"batch_size": size, "texts_per_label": 4 if size == 12 else 8}
         assert pack_rows(tmp_path, ROWS, **fields, overwrite=True).counts["batches"] > 0
+    few = [{"text": str(n), "label": n // 2} for n in range(4)]
+    fields = {"batch_size": 4, "texts_per_label": 2}
+    assert pack_rows(tmp_path, few, **fields, overwrite=True).counts["batches"] == 1
+
+
+def test_pairs_of_one_label_are_refused(tmp_path):
+    pairs, run = tmp_path / "pairs.jsonl", str(tmp_path / "run")
+    rows = [{"query": f"query {n}", "passage": "the only one"} for n in range(40)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_ingest(IngestConfig(pairs=str(pairs), run_dir=run))
+    with pytest.raises(InputError, match="pairs of at least two labels, found 1"):
+        run_pack(PackConfig(layout="labels", batch_size=8, run_dir=run))
+
+
+def test_the_narrowest_batches_of_one_large_label_hold_two(tmp_path):
+    sizes = {"a": 200, "b": 9, "c": 8, "d": 3}
+    rows = [{"text": f"{a} {n}", "label": a} for a, size in sizes.items() for n in range(size)]
+    pack_rows(tmp_path, rows, batch_size=8, packings=3)
+    batches = tables(tmp_path / "run/batches")
+    assert batches
+    assert all(len(set(table["label"].to_pylist())) >= 2 for table in batches)
 
 
 def test_train_names_the_pack_that_it_needs(packed):

@@ -13,12 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.errors import ViolationError
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.verify.config import VerifyConfig
-from stx_mine.stages.verify.core.rows import ROW_RULES, KnownPairs, broken_rules, slots_of
-from stx_mine.stages.verify.row_files import RowFiles
+from stx_mine.stages.verify.core.rows import (
+    BATCH_RULES,
+    KnownPairs,
+    TextRows,
+    broken_rules,
+    slots_of,
+)
+from stx_mine.stages.verify.readers.recognise import open_rows
 from stx_mine.stages.verify.rows import check_rows
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.digests import text_numbers
@@ -33,23 +40,39 @@ def same_text(text):
 
 def naive(rows, batch_size):
     """Rows that break each rule, by loops over Python strings."""
-    rows = [[same_text(text) for text in row] for row in rows]
-    known = {(row[0], row[1]) for row in rows if row[0] and row[1]}
-    broken = {rule: set() for rule in ROW_RULES}
-    for number, row in enumerate(rows):
-        anchor, positive, *negatives = row
+    lists = [(row[0], row[1:2], row[2:]) for row in rows]
+    return naive_lists(
+        [
+            (same_text(anchor), *([same_text(text) for text in role] for role in roles))
+            for anchor, *roles in lists
+        ],
+        batch_size,
+    )
+
+
+def naive_lists(rows, batch_size):
+    """The same of (anchor, positives, negatives)."""
+    known = {(anchor, text) for anchor, texts, _ in rows for text in texts if anchor and text}
+    broken = {rule: set() for rule in BATCH_RULES}
+    for number, (anchor, positives, negatives) in enumerate(rows):
         first = number - number % batch_size
         batch = range(first, min(first + batch_size, len(rows)))
-        others = [other for other in batch if other != number]
-        elsewhere = {text for other in others for text in rows[other] if text}
-        passages = {text for other in others for text in rows[other][1:] if text}
-        filled = [text for text in negatives if text]
+        others = [rows[other] for other in batch if other != number]
+        passages = {text for _, *roles in others for role in roles for text in role if text}
+        elsewhere = passages | {other for other, _, _ in others if other}
+        own = [*positives, *negatives]
+        twice = any(
+            len(set(filter(None, role))) < len(list(filter(None, role)))
+            for role in (positives, negatives)
+        )
         checks = {
-            "missing": "" in row,
-            "own_text": anchor != "" and anchor in row[1:],
+            "missing": "" in (anchor, *own),
+            "own_text": anchor != "" and anchor in own,
             "known_positive": any((anchor, text) in known for text in negatives),
-            "repeated": bool(elsewhere & set(row)) or len(set(filled)) < len(filled),
-            "positive_elsewhere": any((anchor, p) in known and p != positive for p in passages),
+            "repeated": bool(elsewhere & {anchor, *own}) or twice,
+            "positive_elsewhere": any(
+                (anchor, text) in known and text not in positives for text in passages
+            ),
         }
         for rule, holds in checks.items():
             if holds:
@@ -78,7 +101,7 @@ def violation(path, batch_size):
 
 
 def summary_of(path, batch_size, max_violations=10):
-    return check_rows(RowFiles.open(path, VerifyConfig()), batch_size, max_violations)
+    return check_rows(open_rows(path, VerifyConfig()), batch_size, max_violations)
 
 
 def assert_counts(summary, rows, batch_size):
@@ -131,14 +154,52 @@ ids_tables = st.integers(2, 5).flatmap(
 )
 
 
-@given(ids_tables, st.integers(2, 15))
-def test_small_tables_are_judged_as_by_the_naive_count(rows, batch_size):
-    table = np.array(rows, np.int64)
-    known = KnownPairs(table[:, 0], table[:, 1])
-    expected = naive([[str(one) if one >= 0 else None for one in row] for row in rows], batch_size)
-    found = {rule: set() for rule in ROW_RULES}
+def text_rows(lists):
+    """(anchor, positives, negatives) as numbers."""
+    anchors = np.array([anchor for anchor, _, _ in lists], np.int64)
+    roles = [
+        Ragged(
+            offsets_of([len(one[role]) for one in lists]),
+            np.array([text for one in lists for text in one[role]], np.int64),
+        )
+        for role in (1, 2)
+    ]
+    return TextRows(anchors, *roles)
+
+
+def known_of(rows):
+    anchors = np.repeat(rows.anchors, rows.positives.lengths())
+    return KnownPairs(anchors, rows.positives.values)
+
+
+def of_table(table):
+    return text_rows([(row[0], row[1:2], row[2:]) for row in table])
+
+
+some_texts = st.lists(st.integers(-1, 9), max_size=4)
+lists_of_rows = st.lists(
+    st.tuples(st.integers(-1, 9), some_texts, some_texts), min_size=1, max_size=14
+)
+
+
+@given(
+    lists_of_rows | ids_tables.map(lambda table: [(row[0], row[1:2], row[2:]) for row in table]),
+    st.integers(2, 15),
+)
+def test_small_tables_are_judged_as_by_the_naive_count(lists, batch_size):
+    rows = text_rows(lists)
+    known = known_of(rows)
+
+    def named(number):
+        return str(number) if number >= 0 else ""
+
+    expected = naive_lists(
+        [(named(one), *(list(map(named, role)) for role in roles)) for one, *roles in lists],
+        batch_size,
+    )
+    found = {rule: set() for rule in BATCH_RULES}
     for first in range(0, len(rows), batch_size):
-        batch = table[first : first + batch_size]
+        batch = rows.slice(first, first + batch_size)
         for rule, marked in broken_rules(batch, known).items():
             found[rule] |= {first + int(row) for row in np.flatnonzero(marked)}
             for row in np.flatnonzero(marked):
@@ -149,7 +210,11 @@ def test_small_tables_are_judged_as_by_the_naive_count(rows, batch_size):
 def assert_slots(batch, known, rule, row):
     """The named texts are there and show what is wrong."""
     slots = slots_of(batch, known, rule, row)
-    texts = [int(batch[slot]) for slot in slots]
+    texts_of = [
+        [batch.anchors[at], *batch.positives.row(at), *batch.negatives.row(at)]
+        for at in range(len(batch))
+    ]
+    texts = [int(texts_of[at][place]) for at, place in slots]
     assert row in {at for at, _ in slots}
     assert len(set(slots)) == len(slots)
     if rule == "missing":
@@ -166,7 +231,8 @@ def test_one_anchor_with_every_passage_stays_linear():
     """20,000 rows of one anchor: 400 million (row, positive) pairs would not fit."""
     size = 20_000
     table = np.stack([np.zeros(size, np.int64), 1 + np.arange(size)], axis=1)
-    broken = broken_rules(table, KnownPairs(table[:, 0], table[:, 1]))
+    rows = of_table(table)
+    broken = broken_rules(rows, known_of(rows))
     assert broken["positive_elsewhere"].all()
     assert broken["repeated"].all()
     assert not broken["own_text"].any()
@@ -265,7 +331,7 @@ def test_no_more_violations_are_named_than_asked_for_and_all_are_counted(tmp_pat
 def read_columns(tmp_path, table, **options):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table(table), path)
-    return RowFiles.open(path, VerifyConfig(**options))
+    return open_rows(path, VerifyConfig(**options))
 
 
 @pytest.mark.parametrize(
@@ -281,9 +347,14 @@ def read_columns(tmp_path, table, **options):
     ],
 )
 def test_columns_are_found_by_name_then_by_order(names, options, expected, tmp_path):
-    files = read_columns(tmp_path, {name: ["text"] for name in names.split()}, **options)
-    assert files.columns == tuple(expected.split())
-    assert set(files.columns) | set(files.ignored) == set(names.split())
+    reader = read_columns(tmp_path, {name: ["text"] for name in names.split()}, **options)
+    anchor, positive, *negatives = expected.split()
+    ignored = [name for name in names.split() if name not in expected.split()]
+    read = f"read anchor {anchor!r}, positive {positive!r}, " + (
+        f"negatives {', '.join(map(repr, negatives))}" if negatives else "no negatives"
+    )
+    unread = f"; ignored {', '.join(map(repr, ignored))}" if ignored else ""
+    assert reader.described == read + unread
 
 
 def test_what_is_no_text_is_ignored_with_a_word(tmp_path):
@@ -309,6 +380,12 @@ def test_json_lines_and_tables_of_text_are_read_as_parquet_is(tmp_path):
         assert same == expected
 
 
+def write_lines(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
 def bad_inputs(folder: Path) -> None:
     """Files that cannot be read as rows."""
     write(folder / "good.parquet", ROWS)
@@ -319,14 +396,37 @@ def bad_inputs(folder: Path) -> None:
     (folder / "empty.parquet").touch()
     (folder / "broken.parquet").write_text("no Parquet")
     (folder / "rows.txt").write_text("a b")
-    lists = {"query": ["q"], "pos": ["p"], "neg": [["n", "m"]]}
-    pq.write_table(pa.table(lists), folder / "lists.parquet")
+    labels = {"anchor": ["q"], "positive": [["p", "m"]], "labels": [[1, 2]]}
+    pq.write_table(pa.table(labels), folder / "labels.parquet")
+    write_lines(folder / "labels.jsonl", [{"anchor": "q", "positive": ["p", "n"], "labels": [1]}])
+    write_lines(folder / "ids.jsonl", [[1, 2, 3]])
+    (folder / "broken.jsonl").write_text('{"query": "a", "positive_passages": []}\n{"query"\n')
+    write_lines(folder / "nested.jsonl", [{"query": "a", "positive_passages": [{"docid": "1"}]}])
+    (folder / "other.json").write_text('[{"a": 1}]')
+    (folder / "broken.json").write_text('[{"a": 1')
+    (folder / "no_list.json").write_text('{"a": 1}')
+    (folder / "run.trec").write_text("a b\n")
+    for name in ("two_texts", "no_texts"):
+        write_lines(folder / name / "corpus.jsonl", [{"_id": "d1", "text": t} for t in "ab"])
+        (folder / name / "qrels").mkdir()
+        (folder / name / "qrels/train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td1\t1\n")
+    write_lines(folder / "two_texts/queries.jsonl", [{"_id": "q", "text": "q"}])
+    shutil.copytree(folder / "two_texts", folder / "no_id")
+    write_lines(folder / "no_id/corpus.jsonl", [{"id": "d1", "text": "a"}])
+    shutil.copytree(folder / "two_texts", folder / "grade")
+    write_lines(folder / "grade/corpus.jsonl", [{"_id": "d1", "text": "a"}])
+    (folder / "grade/qrels/train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td1\thigh\n")
+    for name in ("fields", "no_lists"):
+        (folder / name).mkdir()
+        for table in ("collection", "queries"):
+            (folder / f"{name}/{table}.tsv").write_text("0\ttext\n")
+    (folder / "no_lists/triples.jsonl").write_text("1\n")
+    (folder / "fields/triples.tsv").write_text("0\t0\n")
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("good.parquet", ["--batch-size", "good.parquet", "found none"]),
         ("good.parquet --batch-size 1", ["--batch-size", "at least 2", "found 1"]),
         ("good.parquet --batch-size 2 --anchor-column q", ["'q'", "--anchor-column", "positive"]),
         ("good.parquet --batch-size 2 --negative-column n", ["'n'", "--negative-column"]),
@@ -335,7 +435,22 @@ def bad_inputs(folder: Path) -> None:
             ["'positive' for both", "--anchor-column"],
         ),
         ("one.parquet --batch-size 2", ["one.parquet", "the positive", "--positive-column"]),
-        ("lists.parquet --batch-size 2", ["lists", "'neg'", "column of its own"]),
+        ("labels.parquet", ["expected 0 or 1 in 'labels'", "found 2", "--negative-column"]),
+        ("labels.jsonl", ["a label for every text", "found 1 in 'labels' and 2 in 'positive'"]),
+        ("ids.jsonl", ["collection.tsv and queries.tsv", "ids.jsonl"]),
+        ("broken.jsonl", ["expected JSON in line 2", "broken.jsonl"]),
+        ("nested.jsonl", ["rows of Tevatron", "nested.jsonl", "KeyError: 'text'"]),
+        ("nested.jsonl --anchor-column query", ["--anchor-column is for columns of texts"]),
+        ("other.json", ["expected rows of DPR", "other.json"]),
+        ("broken.json", ["expected a list in", "broken.json"]),
+        ("no_list.json", ["expected a list in", "no field 'data'"]),
+        ("run.trec", ["qid Q0 docid rank score tag", "'a b'"]),
+        ("two_texts", ["expected one text per id", "two under 'd1'"]),
+        ("no_texts", ["no_texts/queries.jsonl", "found none"]),
+        ("no_id", ["rows of texts ('_id' and 'text')", "no_id/corpus.jsonl", "fix it"]),
+        ("grade", ["rows of BEIR", "train.tsv"]),
+        ("no_lists", ["rows of ColBERT", "triples.jsonl"]),
+        ("fields", ["expected 3 fields in every line", "triples.tsv"]),
         ("mixed --batch-size 2", ["b.parquet", "'negative_1'", "verify one of the files"]),
         ("no_rows.parquet --batch-size 2", ["no_rows.parquet", "at least one row"]),
         ("empty.parquet --batch-size 2", ["empty.parquet is empty"]),

@@ -4,49 +4,37 @@ from pathlib import Path
 
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.labels.counts import LabelCounts
-from stx_mine.store.labels import LABELS
+from stx_mine.store.dataset_card import DEFAULT, CardConfig, DatasetCard
+from stx_mine.store.labels import LABELS, SHARD_COLUMNS
 
 
-def label_card(config: PackConfig, counts: LabelCounts) -> str:
-    """The README.md of (text, label) shards: what they hold and which losses read them.
+def label_card(config: PackConfig, counts: LabelCounts) -> DatasetCard:
+    """The card of (text, label) shards: what they hold and which losses read them.
 
     Args:
         config: The config of `pack`.
         counts: Of the packings.
     """
+    configs = (
+        CardConfig(DEFAULT, "epoch-000/*.parquet", SHARD_COLUMNS[:2]),
+        CardConfig("full", "epoch-*/*.parquet"),
+        CardConfig("labels", LABELS),
+    )
+    return DatasetCard(configs, ("sentence-transformers", "stx-mine"), _text(config, counts))
+
+
+def _text(config: PackConfig, counts: LabelCounts) -> str:
     source = "queries with the same positives, and those positives"
     if config.labeled:
         source = Path(config.labeled).name
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: epoch-000/*.parquet
-  columns:
-  - text
-  - label
-  default: true
-- config_name: full
-  data_files:
-  - split: train
-    path: epoch-*/*.parquet
-- config_name: labels
-  data_files:
-  - split: train
-    path: {LABELS}
-tags:
-- sentence-transformers
-- stx-mine
----
-# Packed (text, label) batches
+    return f"""# Packed (text, label) batches
 
 {counts.batches:,} batches of exactly {config.batch_size:,} rows in each of {counts.packings}
 packings (`epoch-NNN/`), layout `labels`, seed {config.seed}. Made by stx-mine from
 {counts.rows_kept:,} rows under {counts.labels:,} labels ({source}).
 
-In a batch every label has 2 to {config.texts_per_label} texts, no text stands twice, and no two
-labels share a text or are joined by a known positive pair.
+A batch has two labels or more. In it every label has 2 to {config.texts_per_label} texts, no text
+stands twice, and no two labels share a text or are joined by a known positive pair.
 
 These batches are for the losses of sentence-transformers that make triplets of a batch by its
 labels: `BatchAllTripletLoss`, `BatchHardTripletLoss`, `BatchHardSoftMarginTripletLoss`,

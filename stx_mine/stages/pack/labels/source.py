@@ -59,16 +59,17 @@ class LabelSource:
         """Read (text, label) rows.
 
         Raises:
-            InputError: The file is malformed, or no label has two texts.
+            InputError: The file is malformed, or has fewer than two labels with two texts.
         """
         assert config.labeled is not None
         file = LabeledFile.read(config.labeled, config.text_column, config.label_column)
         found = labels_of_rows(file.text_ids, file.label_ids, len(file.names))
         reasons = listed(found.dropped)
-        if not len(found.kept):
+        if len(found.kept) < 2:
             raise InputError(
-                f"no label with two texts in {config.labeled} ({reasons or 'no rows'}); check "
-                "--text-column and --label-column"
+                "expected at least two labels with two texts each, which a batch can tell apart, "
+                f"found {len(found.kept)} in {config.labeled} ({reasons or 'no rows'} dropped); "
+                "check --text-column and --label-column, or add other labels"
             )
         counts = {
             "rows_in": len(file.text_ids),
@@ -83,9 +84,19 @@ class LabelSource:
 
     @classmethod
     def of_pairs(cls, store: TextStore, groups: TextGroups) -> "LabelSource":
-        """Queries that have the same positives are a label, together with those positives."""
+        """Queries that have the same positives are a label, together with those positives.
+
+        Raises:
+            InputError: All queries have the same positives.
+        """
         anchors = store.query_texts[store.pair_query_ids]
         labels, heads = labels_of_pairs(anchors, store.pair_passage_ids, store.num_texts)
+        if len(heads) < 2:
+            raise InputError(
+                f"expected pairs of at least two labels, found {len(heads)}: queries with the same "
+                "positives are one, and a batch needs two to tell apart; add pairs, or leave out "
+                "--layout labels"
+            )
         # Row number = id of the text.
         texts = pa.chunked_array(
             [

@@ -25,8 +25,8 @@ from stx_mine.stages.pack.packings import (
 )
 from stx_mine.stages.pack.shard_files import write_positives, write_shard
 from stx_mine.store.artifact import Artifact, require
-from stx_mine.store.batches import CARD, POSITIVES
-from stx_mine.store.files import atomic
+from stx_mine.store.batches import POSITIVES
+from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import LABELS, write_labels
 from stx_mine.store.run_dir import RunDir
@@ -38,7 +38,7 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
     """Write `batches/` in the layout `labels`, or on a dry run only say what it would hold.
 
     Raises:
-        InputError: The file of labels is missing or malformed, or has no label with two texts.
+        InputError: The file of labels is missing or malformed, or no two labels have two texts.
         ConfigError: No batch of this size can be filled.
         ArtifactError: Texts are missing, or other batches are in the way.
     """
@@ -100,9 +100,9 @@ def _write(
     artifact: Artifact, config: PackConfig, source: LabelSource, packings: list[Assignment]
 ) -> None:
     tasks = batches_of_shards(config, packings)
-    files = [*tasks, LABELS, POSITIVES, CARD]
+    files = [*tasks, LABELS, POSITIVES]
     counts = _counts(config, source, packings)
-    artifact.begin(files, {"packings": counts.packings, "batches": counts.batches})
+    artifact.begin([*files, DATASET_CARD], {"packings": counts.packings, "batches": counts.batches})
 
     def write(path: str) -> None:
         packing, rows_PB, first = tasks[path]
@@ -122,9 +122,7 @@ def _write(
     near = Ragged(np.zeros(len(source.positives) + 1, np.int64), np.empty(0, np.int64))
     write_positives(artifact.folder / POSITIVES, source.anchor_ids, source.positives, near)
     card = label_card(config, counts)
-    with atomic(artifact.folder / CARD) as path:
-        path.write_text(card, "utf-8")
-    artifact.finish(files, counts=counts, extra={"example": source.example})
+    artifact.finish(files, counts=counts, extra={"example": source.example}, card=card)
 
 
 def _counts(config: PackConfig, source: LabelSource, packings: list[Assignment]) -> LabelCounts:

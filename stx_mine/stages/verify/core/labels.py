@@ -19,7 +19,7 @@ def check_label_batch(
     known: Ragged,
     texts_per_label: int,
 ) -> Iterator[Violation]:
-    """No text twice; 2 to M texts per label; no two labels that share a text or that a pair joins.
+    """No text twice; two labels or more, of 2 to M texts each; no two share a text or a pair.
 
     Args:
         text_ids: int64 (B,).
@@ -34,6 +34,8 @@ def check_label_batch(
     if len(unknown):
         return
     present, label_of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(present) == 1:
+        yield Violation(0, f"label {present[0]} is the only one in the batch", ())
     _, text_of_row, repeats = np.unique(text_ids, return_inverse=True, return_counts=True)
     for row in np.flatnonzero(repeats[text_of_row] > 1):
         yield Violation(int(row), "a text stands twice in the batch", (int(text_ids[row]),))

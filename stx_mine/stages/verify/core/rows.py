@@ -1,8 +1,13 @@
-"""Rules of a batch that has texts alone and no ids of groups: which of its rows break one.
+"""Rules of rows that have texts alone and no ids of groups: which of them break one.
 
-Shape letters: N rows of the data, B rows of a batch, C columns (anchor, positive, negatives),
-U distinct anchors. A text is a number: equal texts have equal ones, and -1 is a missing text.
+Shape letters: R rows, M slots (the texts of all rows, in the order of rows: the anchor of a row,
+its positives, its negatives), U distinct anchors. A text is a number: equal texts have equal ones,
+and -1 is a missing text.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +15,121 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged, offsets_of, places_of
 
 MISSING, OWN_TEXT, KNOWN_POSITIVE = "missing", "own_text", "known_positive"
-REPEATED, POSITIVE_ELSEWHERE = "repeated", "positive_elsewhere"
-ROW_RULES = {
+REPEATED, POSITIVE_ELSEWHERE, SAME_ROW = "repeated", "positive_elsewhere", "same_row"
+_WORDS = {
     MISSING: "a text is missing or empty",
     OWN_TEXT: "the anchor is its own positive or negative",
     KNOWN_POSITIVE: "a negative is a known positive of its anchor",
+}
+# Rule -> what is wrong: in a batch, and where each row is looked at by itself.
+BATCH_RULES = {
+    **_WORDS,
     REPEATED: "a text stands twice in the batch",
     POSITIVE_ELSEWHERE: "a known positive of the anchor stands in another row of the batch",
 }
+ROW_RULES = {
+    **_WORDS,
+    REPEATED: "a text stands twice in its row",
+    SAME_ROW: "the row stands in the data before",
+}
+ANCHOR, POSITIVE, NEGATIVE = 0, 1, 2
+# (row, place in the row): 0 for the anchor, then the positives, then the negatives.
 Slot = tuple[int, int]
 
 
+@dataclass(frozen=True)
+class TextRows:
+    """Rows of texts.
+
+    Attributes:
+        anchors: int64 (R,).
+        positives: (R,) ragged.
+        negatives: (R,) ragged.
+    """
+
+    anchors: NDArray[np.int64]
+    positives: Ragged
+    negatives: Ragged
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+    def slice(self, first: int, last: int) -> "TextRows":
+        """Rows [first, last)."""
+        rows = np.arange(first, min(last, len(self)))
+        taken = (one.take(rows)[0] for one in (self.positives, self.negatives))
+        return TextRows(self.anchors[first:last], *taken)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["TextRows"]) -> "TextRows":
+        """Join parts; no part is no row."""
+
+        def joined(raggeds: list[Ragged]) -> Ragged:
+            lengths = np.concatenate([_EMPTY, *(one.lengths() for one in raggeds)])
+            values = np.concatenate([_EMPTY, *(one.values for one in raggeds)])
+            return Ragged(offsets_of(lengths), values)
+
+        return cls(
+            np.concatenate([_EMPTY, *(part.anchors for part in parts)]),
+            joined([part.positives for part in parts]),
+            joined([part.negatives for part in parts]),
+        )
+
+    @cached_property
+    def slots(self) -> "_Slots":
+        """Their texts, one slot after the other."""
+        lengths = [np.ones(len(self), np.int64), self.positives.lengths(), self.negatives.lengths()]
+        owners = np.concatenate([np.repeat(np.arange(len(self)), one) for one in lengths])
+        order = np.argsort(owners, kind="stable")
+        texts = np.concatenate([self.anchors, self.positives.values, self.negatives.values])
+        roles = np.repeat([ANCHOR, POSITIVE, NEGATIVE], [int(one.sum()) for one in lengths])
+        starts = offsets_of(np.bincount(owners, minlength=len(self)))
+        places = np.arange(len(owners)) - starts[owners[order]]
+        return _Slots(owners[order], places, roles[order], texts[order])
+
+    def digests(self) -> NDArray[np.uint64]:
+        """uint64 (R,): equal for rows of equal texts in equal roles and order."""
+        slots, found = self.slots, np.zeros(len(self), np.uint64)
+        mixed = _mixed(slots.texts.astype(np.uint64) + _mixed(slots.places.astype(np.uint64) * 3))
+        np.add.at(found, slots.rows, _mixed(mixed + slots.roles.astype(np.uint64)))
+        return found
+
+
+_EMPTY = np.empty(0, np.int64)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Numbers spread over 64 bits, as the finalizer of splitmix64 does."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """The texts of rows, a slot each, by row, then by place.
+
+    Attributes:
+        rows: int64 (M,).
+        places: int64 (M,).
+        roles: int64 (M,), ANCHOR, POSITIVE or NEGATIVE.
+        texts: int64 (M,).
+    """
+
+    rows: NDArray[np.int64]
+    places: NDArray[np.int64]
+    roles: NDArray[np.int64]
+    texts: NDArray[np.int64]
+
+    def first(self, marked_M: NDArray[np.bool_]) -> Slot:
+        """The first of some slots."""
+        slot = int(np.argmax(marked_M))
+        return int(self.rows[slot]), int(self.places[slot])
+
+
 class KnownPairs:
-    """Every (anchor, positive) of the data, in at most 24 bytes per row."""
+    """Every (anchor, positive) of the data, in at most 24 bytes per pair."""
 
     def __init__(self, anchors_N: NDArray[np.int64], positives_N: NDArray[np.int64]) -> None:
         """Collect pairs; those with a missing text are none.
@@ -64,99 +171,124 @@ class KnownPairs:
         return Ragged(offsets, self._positives[keys % max(1, width)])
 
 
-def broken_rules(ids_BC: NDArray[np.int64], known: KnownPairs) -> dict[str, NDArray[np.bool_]]:
-    """The rows of a batch that break each rule.
+def broken_rules(
+    rows: TextRows, known: KnownPairs, together: bool = True
+) -> dict[str, NDArray[np.bool_]]:
+    """The rows that break each rule.
 
     A text that is repeated marks every row that holds it; the anchor in its own row and a
     negative that is its row's positive have rules of their own and are not repeated by that alone.
 
+    Args:
+        rows: The rows of a batch, or any rows.
+        known: Every pair of the data.
+        together: Whether they are one batch.
+
     Returns:
-        Rule -> bool (B,), in the order of `ROW_RULES`.
+        Rule -> bool (R,), in the order of `BATCH_RULES`; without the last one where rows are
+        looked at by themselves.
     """
-    anchors, passages = ids_BC[:, :1], ids_BC[:, 1:]
-    is_known = known.has(anchors, passages)
-    return {
-        MISSING: (ids_BC < 0).any(axis=1),
-        OWN_TEXT: ((passages == anchors) & (passages >= 0)).any(axis=1),
-        KNOWN_POSITIVE: is_known[:, 1:].any(axis=1),
-        REPEATED: _repeated(ids_BC),
-        POSITIVE_ELSEWHERE: _positive_elsewhere(ids_BC, is_known, known),
+    slots = rows.slots
+    is_passage = slots.roles != ANCHOR
+    own_M = rows.anchors[slots.rows]
+    is_known = is_passage & known.has(own_M, slots.texts)
+    marked = {
+        MISSING: slots.texts < 0,
+        OWN_TEXT: is_passage & (slots.texts == own_M) & (own_M >= 0),
+        KNOWN_POSITIVE: is_known & (slots.roles == NEGATIVE),
+        REPEATED: _repeated(slots, together),
     }
+    broken = {rule: _rows_of(slots, found, len(rows)) for rule, found in marked.items()}
+    if together:
+        broken[POSITIVE_ELSEWHERE] = _positive_elsewhere(rows, is_known, known)
+    return broken
 
 
-def slots_of(ids_BC: NDArray[np.int64], known: KnownPairs, rule: str, row: int) -> tuple[Slot, ...]:
-    """Where the texts stand by which a row breaks a rule: the first such (row, column)s, rising.
+def slots_of(
+    rows: TextRows, known: KnownPairs, rule: str, row: int, together: bool = True
+) -> tuple[Slot, ...]:
+    """Where the texts stand by which a row breaks a rule: the first such slots, rising.
 
     Args:
-        ids_BC: int64 (B, C), the batch.
+        rows: The rows of a batch, or any rows.
         known: Every pair of the data.
-        rule: One of `ROW_RULES`.
-        row: A row that `broken_rules` marks for it.
+        rule: One of `broken_rules`.
+        row: A row that it marks for the rule.
+        together: Whether they are one batch.
     """
-    own = ids_BC[row]
+    slots, anchor = rows.slots, rows.anchors[row]
+    own = slots.rows == row
     if rule == MISSING:
-        return ((row, int(np.argmax(own < 0))),)
+        return (slots.first(own & (slots.texts < 0)),)
     if rule == OWN_TEXT:
-        return (row, 0), (row, 1 + int(np.argmax(own[1:] == own[0])))
+        return (row, 0), slots.first(own & (slots.roles != ANCHOR) & (slots.texts == anchor))
+    is_known = known.has(np.full(1, anchor), slots.texts) & (slots.roles != ANCHOR)
     if rule == KNOWN_POSITIVE:
-        is_known = known.has(own[:1], own[2:])
-        return (row, 0), (row, 2 + int(np.argmax(is_known)))
-    rows, columns = np.indices(ids_BC.shape)
+        return (row, 0), slots.first(own & is_known & (slots.roles == NEGATIVE))
     if rule == POSITIVE_ELSEWHERE:
-        is_known = known.has(own[:1], ids_BC)
-        elsewhere = is_known & (ids_BC != own[1]) & (rows != row) & (columns > 0)
-        return (row, 0), _first_slot(elsewhere)
-    for column in range(len(own)):
-        negatives = (rows == row) & (columns > 1) & (columns != column) & (column > 1)
-        again = (ids_BC == own[column]) & ((rows != row) | negatives)
-        if own[column] >= 0 and again.any():
-            return tuple(sorted([(row, column), _first_slot(again)]))
+        positives = slots.texts[own & (slots.roles == POSITIVE)]
+        elsewhere = is_known & ~own & ~np.isin(slots.texts, positives)
+        return (row, 0), slots.first(elsewhere)
+    for slot in np.flatnonzero(own & (slots.texts >= 0)):
+        twice = own & (slots.roles == slots.roles[slot]) & (np.arange(len(own)) != slot)
+        again = (slots.texts == slots.texts[slot]) & (twice | (~own & together))
+        if again.any():
+            here = (row, int(slots.places[slot]))
+            one, other = sorted([here, slots.first(again)])
+            return one, other
     raise AssertionError(f"row {row} does not break {rule}")
 
 
-def _first_slot(marked_BC: NDArray[np.bool_]) -> Slot:
-    row, column = divmod(int(np.argmax(marked_BC)), marked_BC.shape[1])
-    return row, column
+def _rows_of(slots: _Slots, marked_M: NDArray[np.bool_], num_rows: int) -> NDArray[np.bool_]:
+    found = np.zeros(num_rows, bool)
+    found[slots.rows[marked_M]] = True
+    return found
 
 
-def _repeated(ids_BC: NDArray[np.int64]) -> NDArray[np.bool_]:
-    rows, columns = np.nonzero(ids_BC >= 0)
-    ids = ids_BC[rows, columns]
-    order = np.argsort(ids, kind="stable")
+def _repeated(slots: _Slots, together: bool) -> NDArray[np.bool_]:
+    """Slots of a text that stands in two rows of a batch, or twice in one role of a row."""
+    real = np.flatnonzero(slots.texts >= 0)
+    keys = (slots.texts,) if together else (slots.texts, slots.rows)
+    order = real[np.lexsort(tuple(key[real] for key in keys))]
     one, two = order[:-1], order[1:]
-    again = (ids[one] == ids[two]) & ((rows[one] != rows[two]) | (columns[one] > 1))
-    marked = np.zeros(len(ids_BC), bool)
-    marked[rows[one[again]]] = marked[rows[two[again]]] = True
+    same_row = slots.rows[one] == slots.rows[two]
+    again = (slots.texts[one] == slots.texts[two]) & (
+        (same_row & (slots.roles[one] == slots.roles[two])) | (~same_row & together)
+    )
+    marked = np.zeros(len(slots.texts), bool)
+    marked[one[again]] = marked[two[again]] = True
     return marked
 
 
 def _positive_elsewhere(
-    ids_BC: NDArray[np.int64], is_known: NDArray[np.bool_], known: KnownPairs
+    rows: TextRows, is_known_M: NDArray[np.bool_], known: KnownPairs
 ) -> NDArray[np.bool_]:
     """Rows whose anchor has more known positives in the batch than its own row accounts for.
 
     Counting keeps it linear where one anchor has half of the batch as positives.
 
     Args:
-        ids_BC: int64 (B, C).
-        is_known: bool (B, C - 1), whether each passage is a known positive of its row's anchor.
+        rows: The rows of a batch.
+        is_known_M: bool (M,), whether each passage is a known positive of its row's anchor.
         known: Every pair of the data.
     """
-    num_rows = len(ids_BC)
-    rows, columns = np.nonzero(ids_BC[:, 1:] >= 0)
-    texts = ids_BC[rows, columns + 1]
+    passages = np.flatnonzero((rows.slots.roles != ANCHOR) & (rows.slots.texts >= 0))
+    owners, texts = rows.slots.rows[passages], rows.slots.texts[passages]
     distinct, first, place = np.unique(texts, return_index=True, return_inverse=True)
     last = len(texts) - 1 - np.unique(texts[::-1], return_index=True)[1]
-    in_one_row = rows[first] == rows[last]
-    anchors_U, anchor_of = np.unique(ids_BC[:, 0], return_inverse=True)
+    in_one_row = owners[first] == owners[last]
+    anchors_U, anchor_of = np.unique(rows.anchors, return_inverse=True)
     positives = known.of(anchors_U)
     present = _places(distinct, positives.values) >= 0
-    owners = np.repeat(np.arange(len(anchors_U)), positives.lengths())
-    in_batch = np.bincount(owners[present], minlength=len(anchors_U))[anchor_of]
-    own = is_known[rows, columns] & (in_one_row[place] | (texts == ids_BC[rows, 1]))
-    slots = np.unique(rows[own] * len(distinct) + place[own])
-    accounted = np.bincount(slots // max(1, len(distinct)), minlength=num_rows)
-    return in_batch > accounted
+    of_anchor = np.repeat(np.arange(len(anchors_U)), positives.lengths())
+    in_batch = np.bincount(of_anchor[present], minlength=len(anchors_U))[anchor_of]
+    is_positive = rows.slots.roles[passages] == POSITIVE
+    # A positive of the row accounts for its text, in whatever other rows that stands.
+    own_texts = np.unique(owners[is_positive] * len(distinct) + place[is_positive])
+    keys = owners * len(distinct) + place
+    own = is_known_M[passages] & (in_one_row[place] | (_places(own_texts, keys) >= 0))
+    accounted = np.unique(keys[own]) // max(1, len(distinct))
+    return in_batch > np.bincount(accounted, minlength=len(rows))
 
 
 def _places(rising: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:

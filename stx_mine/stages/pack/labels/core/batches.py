@@ -1,5 +1,7 @@
 """Assign labelled texts to batches of exactly B rows: every label twice or more, up to M times.
 
+B is at least 2 M, so that every batch holds two labels or more: from one alone no loss learns.
+
 Shape letters: L labels, R rows (a text under a label), T turns, P batches, B rows a batch, M texts
 that a label has in a batch at most.
 """
@@ -40,10 +42,11 @@ def most_batches(sizes: NDArray[np.int64], batch_size: int, texts_per_label: int
 
 
 def largest_batch(sizes: NDArray[np.int64], num_batches: int, texts_per_label: int) -> int:
-    """The largest multiple of M of which there can be so many batches; 0 where there is none."""
+    """The largest B of which there can be so many batches; 0 where there is none."""
     usable = _usable(sizes, texts_per_label)
     rows = int(np.minimum(usable, num_batches * texts_per_label).sum()) // num_batches
-    return rows // texts_per_label * texts_per_label
+    size = rows // texts_per_label * texts_per_label
+    return size if size >= 2 * texts_per_label else 0
 
 
 def assign_labels(
@@ -63,7 +66,7 @@ def assign_labels(
 
     Args:
         labels: Their texts, and what keeps them apart.
-        batch_size: B, a multiple of M.
+        batch_size: B, a multiple of M, at least 2 M.
         texts_per_label: M, at least 2.
         first: int64 rows that come before others of their label, and whose label comes early.
         rng: Decides which rows meet.
