@@ -68,6 +68,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.train --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.embed --quick
+	$(BIN)/python -m benchmarks.split --quick
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
@@ -80,6 +81,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
 	$(BIN)/python -m benchmarks.cost --output benchmarks/results/cost.json
 	$(BIN)/python -m benchmarks.embed --output benchmarks/results/embed.json
+	$(BIN)/python -m benchmarks.split --output benchmarks/results/split.json
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

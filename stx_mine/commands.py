@@ -13,6 +13,7 @@ from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.transfer.config import FetchConfig, PublishConfig
 from stx_mine.stages.verify.config import VerifyConfig
@@ -40,6 +41,7 @@ class Command(NamedTuple):
 # In the order of `stx-mine --help`; a pipeline runs its stages in this order.
 COMMANDS: dict[str, Command] = {
     "queries": Command(QueriesConfig, "queries.stage:run_queries", _DATA),
+    "split": Command(SplitConfig, "split.stage:run_split", _DATA),
     "ingest": Command(IngestConfig, "ingest.stage:run_ingest", _DATA, in_pipeline=False),
     "embed": Command(EmbedConfig, "embed.stage:run_embed", _DATA),
     "index": Command(IndexConfig, "index.stage:run_index", _DATA),

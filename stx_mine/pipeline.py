@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stx_mine.store.stage_report import StageReport
 
 _TOP = ("run_dir", "rounds")
+# Stages that make input: later rounds read that of round 1.
+_ONCE = ("queries", "split")
 # Ways to vectors without a model; later rounds have one, that of the round before.
 _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -105,7 +107,7 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]
     base = () if _without_model(embed) else (embed.get("model", DEFAULT_MODEL),)
     for number in range(1, pipeline.rounds + 1):
         for stage, values in pipeline.settings.items():
-            if stage == "evaluate" or (stage == "queries" and number > 1):
+            if stage == "evaluate" or (stage in _ONCE and number > 1):
                 continue
             values = dict(values)
             if stage == "embed" and number > 1:

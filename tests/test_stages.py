@@ -9,7 +9,7 @@ from stx_mine.errors import ConfigError
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
+from stx_mine.stages.evaluate.core.metrics import Relevance, retrieval_metrics
 from stx_mine.stages.evaluate.results import read_results
 from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.index.config import IndexConfig
@@ -84,7 +84,7 @@ def test_a_query_with_many_positives_deepens_no_other(small_input, tmp_path):
 def test_metrics_of_a_ranking_worked_by_hand():
     ranked = np.array([[5, 1, 9], [2, 3, 4], [7, 8, -1]])
     relevant = ragged_sets(np.array([0, 0, 1, 2]), np.array([1, 6, 2, 0]), 3)
-    found = retrieval_metrics(ranked, relevant)
+    found = retrieval_metrics(ranked, Relevance.binary(relevant))
     ideal = 1 + 1 / np.log2(3)
     np.testing.assert_allclose(found["ndcg@10"], [(1 / np.log2(3)) / ideal, 1, 0])
     np.testing.assert_allclose(found["mrr@10"], [0.5, 1, 0])

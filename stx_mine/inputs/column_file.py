@@ -1,106 +1,189 @@
-"""A file of named columns as a stream of text columns, whatever its format.
+"""A file of named columns as a stream of arrays, whatever its format.
 
 A format is a class in a module of its own, and its suffixes in `FORMATS`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.delimited import DelimitedFormat
-from stx_mine.inputs.json_lines import JsonLinesFormat
-from stx_mine.inputs.parquet import ParquetFormat
+from stx_mine.inputs.arrow_files import ArrowTable, ParquetTable
+from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm
+from stx_mine.inputs.files import InputFile, is_visible, suffix_of
+from stx_mine.inputs.json_document import open_json
+from stx_mine.store.files import checksum
 
 
 class Format(Protocol):
-    """Reads files of one format."""
+    """Reads one file.
 
-    def column_names(self, path: Path) -> tuple[str, ...]:
-        """Names of the columns, in their order."""
+    Attributes:
+        schema: Columns and their types, in their order.
+        notes: What was guessed of the file.
+        num_broken: Column -> texts in it that are no Unicode, as the last stream found.
+    """
 
-    def column_kinds(self, path: Path) -> dict[str, str]:
-        """Column -> `text`, `texts` (lists of it) or `other`."""
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and their types."""
 
-    def record_batches(self, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Stream some columns; a column that is missing is null."""
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was guessed."""
+
+    @property
+    def num_broken(self) -> dict[str, int]:
+        """Texts that are no Unicode."""
+
+    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns; a value that is missing is null."""
 
 
-FORMATS: dict[str, Format] = {
-    ".parquet": ParquetFormat(),
-    ".jsonl": JsonLinesFormat(),
-    ".ndjson": JsonLinesFormat(),
-    ".csv": DelimitedFormat(),
-    ".tsv": DelimitedFormat(),
+FORMATS: dict[str, Callable[[InputFile, DelimitedForm], Format]] = {
+    ".parquet": lambda file, form: ParquetTable(file),
+    ".jsonl": lambda file, form: open_json(file),
+    ".ndjson": lambda file, form: open_json(file),
+    ".json": lambda file, form: open_json(file),
+    ".csv": DelimitedFile,
+    ".tsv": DelimitedFile,
+    ".arrow": lambda file, form: ArrowTable(file),
+    ".feather": lambda file, form: ArrowTable(file),
 }
-_COMPRESSIONS = (".gz", ".zst", ".bz2")
+_OWN_FORM = DelimitedForm()
 
 
 @dataclass(frozen=True)
 class ColumnFile:
-    """A file of named columns, in one of `FORMATS`.
+    """A file of named columns, in one of `FORMATS`; or several that are one table.
 
     Attributes:
-        path: The file.
-        kind: Its suffix in `FORMATS`.
-        columns: Names of its columns, in their order.
+        name: As messages name it.
+        files: At least one.
+        schema: The columns of all files, in the order of first appearance.
+        formats: How each file is read.
     """
 
-    path: Path
-    kind: str
-    columns: tuple[str, ...]
+    name: str
+    files: tuple[InputFile, ...]
+    schema: pa.Schema
+    formats: tuple[Format, ...]
 
     @classmethod
-    def open(cls, path: str | Path) -> "ColumnFile":
+    def open(
+        cls, path: str | Path, form: DelimitedForm = _OWN_FORM, encoding: str | None = None
+    ) -> "ColumnFile":
         """Recognise a file by its name and read its column names.
+
+        Args:
+            path: The file, or a zip of files that are one table.
+            form: How CSV and TSV are to be read.
+            encoding: Of its text; None for UTF-8.
 
         Raises:
             InputError: It is missing, empty or of an unknown kind.
         """
-        path = Path(path)
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "nothing"
-            raise InputError(f"expected a file at {path}, found {what}; check the path")
-        kind = _kind(path)
-        if kind not in FORMATS:
-            raise InputError(
-                f"expected one of {', '.join(FORMATS)} (text also with .gz, .zst, .bz2), "
-                f"found {path.name}; rename or convert the file"
-            )
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty; give a file with at least one row")
-        try:
-            columns = FORMATS[kind].column_names(path)
-        except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, OSError) as error:
-            raise InputError(
-                f"expected {kind[1:]} in {path}, found something else ({one_line(error)})"
-            ) from error
-        return cls(path, kind, columns)
+        return cls.of_files(str(path), InputFile.open(Path(path), encoding), form)
 
-    def pick(self, name: str | None, position: int, option: str) -> str:
-        """A column by its name, or by its position where no name is given.
+    @classmethod
+    def of_files(
+        cls, name: str, files: Sequence[InputFile], form: DelimitedForm = _OWN_FORM
+    ) -> "ColumnFile":
+        """Several files as one table, in their order.
+
+        Raises:
+            InputError: One is of an unknown kind or malformed, or a column differs in its kind.
+        """
+        if not files:
+            raise InputError(f"expected files in {name}, found none; check the path")
+        formats = tuple(_format(file, form) for file in files)
+        fields = dict[str, pa.DataType]()
+        for one in formats:
+            for column in one.schema:
+                known = fields.get(column.name)
+                if known is None or pa.types.is_null(known):
+                    fields[column.name] = column.type
+        if len({suffix_of(Path(file.member or file.path.name)) for file in files}) > 1:
+            shown = ", ".join(sorted(file.name for file in files)[:4])
+            raise InputError(
+                f"expected files of one kind in {name}, found several ({shown} ...); give a "
+                "pattern, as in 'folder/*.parquet'"
+            )
+        _refuse_unlike(name, files, formats)
+        return cls(name, tuple(files), pa.schema(list(fields.items())), formats)
+
+    @property
+    def path(self) -> Path:
+        """The first file."""
+        return self.files[0].path
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its columns, in their order."""
+        return tuple(self.schema.names)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether the file names its columns; if not, they are called `0`, `1` ..."""
+        return any(not name.isdigit() for name in self.columns)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed of the files, each once."""
+        return tuple(dict.fromkeys(note for one in self.formats for note in one.notes))
+
+    @property
+    def num_broken(self) -> int:
+        """Texts that are no Unicode, in the columns that were streamed last."""
+        return sum(sum(one.num_broken.values()) for one in self.formats)
+
+    def column(self, name: str, flag: str) -> str:
+        """The column of this name.
+
+        Args:
+            name: Its name.
+            flag: The option that names it.
 
         Raises:
             InputError: There is no such column; the message lists those there are.
         """
-        if name is not None and name not in self.columns:
+        if name not in self.columns:
             raise InputError(
-                f"{option} {name!r} is not a column of {self.path}; "
+                f"{flag} {name!r} is not a column of {self.name}; "
                 f"its columns are {', '.join(self.columns)}"
             )
-        if name is None and position >= len(self.columns):
-            raise InputError(
-                f"expected at least {position + 1} columns in {self.path}, found "
-                f"{len(self.columns)} ({', '.join(self.columns)}); name the right file"
-            )
-        return name if name is not None else self.columns[position]
+        return name
 
     def column_kinds(self) -> dict[str, str]:
         """Column -> `text`, `texts` (lists of it) or `other`, as far as can be seen."""
-        return FORMATS[self.kind].column_kinds(self.path)
+        return {column.name: arrow_kind(column.type) for column in self.schema}
+
+    def arrays(self, columns: Sequence[str]) -> Iterator[list[pa.Array]]:
+        """Stream some columns as they are, the same one as often as it is named.
+
+        Raises:
+            InputError: A row is broken.
+        """
+        distinct = list(dict.fromkeys(columns))
+        for file, one in zip(self.files, self.formats, strict=True):
+            there = [name for name in distinct if name in one.schema.names]
+            try:
+                # A file without any of them has rows all the same.
+                for batch in one.record_batches(there or one.schema.names[:1]):
+                    yield [
+                        batch.column(name) if name in there else pa.nulls(batch.num_rows)
+                        for name in columns
+                    ]
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+                way = "fix that row"
+                if "UTF8" in str(error):
+                    way = "give --encoding cp1252, latin-1 or what the file was written in"
+                raise InputError(f"cannot read {file.name}: {one_line(error)}; {way}") from error
 
     def batches(self, columns: list[str]) -> Iterator[list[pa.Array]]:
         """Stream the asked-for columns as large strings; nulls stay null.
@@ -108,30 +191,116 @@ class ColumnFile:
         Raises:
             InputError: A column holds something else than text or numbers, or a row is broken.
         """
-        try:
-            for batch in FORMATS[self.kind].record_batches(self.path, columns):
-                yield [self._as_text(batch.column(name), name) for name in columns]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise InputError(f"cannot read {self.path}: {one_line(error)}; fix that row") from error
+        for arrays in self.arrays(columns):
+            yield [
+                as_text(array, f"column {name!r} of {self.name}")
+                for name, array in zip(columns, arrays, strict=True)
+            ]
 
-    def _as_text(self, array: pa.Array, name: str) -> pa.Array:
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        kind = array.type
-        texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (texts or pa.types.is_null(kind) or pa.types.is_integer(kind)):
-            raise InputError(f"expected text in column {name!r} of {self.path}, found {kind}")
-        return array.cast(pa.large_string())
+
+def file_checksum(file: ColumnFile) -> str:
+    """The checksum of a file; of several, that of theirs."""
+    sums = [checksum(path) for path in dict.fromkeys(one.path for one in file.files)]
+    return sums[0] if len(sums) == 1 else "-".join(sums)
+
+
+def as_text(array: pa.Array, where: str, strict: bool = False) -> pa.Array:
+    """Texts and numbers as large strings; nulls stay null.
+
+    Args:
+        array: The values.
+        where: What messages call them.
+        strict: Whether only texts, whole numbers and times are taken.
+
+    Raises:
+        InputError: The array holds something else, or bytes that are no UTF-8.
+    """
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_large_string(kind):
+        return array
+    unlike_text = pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if pa.types.is_nested(kind) or (strict and unlike_text):
+        raise InputError(f"expected text in {where}, found {kind}; name another column")
+    try:
+        if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+            return array.cast(pa.string()).cast(pa.large_string())
+        return pc.cast(array, pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"expected text in {where}, found {kind} that is none ({one_line(error)}); name "
+            "another column"
+        ) from error
+
+
+def arrow_kind(kind: pa.DataType) -> str:
+    """What a column of an Arrow type holds: `text`, `texts` or `other`."""
+    if is_list(kind):
+        return "texts" if arrow_kind(kind.value_type) == "text" else "other"
+    if pa.types.is_dictionary(kind):
+        return arrow_kind(kind.value_type)
+    return "text" if is_text(kind) or pa.types.is_null(kind) else "other"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is one of text, or of bytes that may be text."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_binary_view,
+    )
+    return any(test(kind) for test in tests)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is one of lists."""
+    tests = (
+        pa.types.is_list,
+        pa.types.is_large_list,
+        pa.types.is_fixed_size_list,
+        pa.types.is_list_view,
+        pa.types.is_large_list_view,
+    )
+    return any(test(kind) for test in tests)
 
 
 def is_column_file(path: Path) -> bool:
     """Whether a path is a visible file of a kind that `ColumnFile` reads."""
-    return path.is_file() and not path.name.startswith(".") and _kind(path) in FORMATS
+    return path.is_file() and is_visible(Path(path.name)) and suffix_of(path) in FORMATS
 
 
-def _kind(path: Path) -> str:
-    suffixes = [suffix for suffix in path.suffixes if suffix not in _COMPRESSIONS]
-    return suffixes[-1] if suffixes else ""
+def _refuse_unlike(name: str, files: Sequence[InputFile], formats: Sequence[Format]) -> None:
+    """Refuse files that are no parts of one table; objects of JSON may lack any key."""
+    first = set(formats[0].schema.names)
+    is_json = files[0].suffix in (".jsonl", ".ndjson", ".json")
+    for file, one in zip(files, formats, strict=True):
+        names = set(one.schema.names)
+        if names != first and not (is_json and names & first):
+            raise InputError(
+                f"the files of {name} differ in their columns: {files[0].name} has "
+                f"{', '.join(formats[0].schema.names)}, {file.name} has "
+                f"{', '.join(one.schema.names)}; give a pattern, as in 'folder/train-*.parquet'"
+            )
+
+
+def _format(file: InputFile, form: DelimitedForm) -> Format:
+    if file.suffix not in FORMATS:
+        raise InputError(
+            f"expected one of {', '.join(FORMATS)} (text also with .gz, .zst, .bz2, all in .zip), "
+            f"found {Path(file.name).name}; rename or convert the file"
+        )
+    try:
+        return FORMATS[file.suffix](file, form)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, OSError) as error:
+        raise InputError(
+            f"expected {file.suffix[1:]} in {file.name}, found something else ({one_line(error)})"
+        ) from error
 
 
 def one_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Options of what is read: files of pairs, their columns and languages; several sources."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from stx_mine.errors import ConfigError
 from stx_mine.settings import option
@@ -12,39 +13,106 @@ class SourceFields:
 
     corpus: str | None = option(
         None,
-        "A file of passages; those that only pairs name are added to it.",
+        "Passages to mine from: a file, a folder or a pattern; those that only pairs name are "
+        "added to it.",
         "texts",
         group="Input",
     )
+    queries: str | None = option(
+        None, "Queries, for pairs that name them by id.", "texts", group="Input"
+    )
     query_column: str | None = option(
-        None, "Column of the queries (default: the first).", "texts", group="Input"
+        None, "Column of the queries (default: by its name).", "texts", group="Columns"
     )
     passage_column: str | None = option(
-        None, "Column of the positive passages (default: the second).", "texts", group="Input"
+        None, "Column of the positive passages (default: by its name).", "texts", group="Columns"
     )
     negative_column: tuple[str, ...] = option(
         (),
-        "Column of known negatives, which become candidates of their query; repeatable.",
+        "Column of known negatives, which come first in the pools of their query; repeatable "
+        "(default: by their names; none: not read).",
         "texts",
-        group="Input",
+        group="Columns",
     )
     corpus_column: str | None = option(
         None,
-        "Column of the corpus file's passages (default: the only or first).",
+        "Column of the corpus' passages (default: by its name).",
         "texts",
-        group="Input",
+        group="Columns",
+        needs="corpus",
     )
-    split: str | None = option(
+    label_column: str | None = option(
         None,
-        "Which qrels of a BEIR folder (default: train, or the only one).",
+        "Column of labels or scores of the pairs (default: by its name; none: not read).",
         "texts",
-        group="Input",
+        group="Columns",
+    )
+    positive_label: tuple[str, ...] = option(
+        (), "Label of pairs; repeatable (default: 1, true, yes).", "texts", group="Columns"
+    )
+    negative_label: tuple[str, ...] = option(
+        (),
+        "Label of known negatives; repeatable (default: 0, false, no).",
+        "texts",
+        group="Columns",
     )
     min_grade: float | None = option(
         None,
-        "Lowest grade of a positive in the qrels (default: any above 0).",
+        "Lowest score of a pair, or grade of one in qrels (default there: any above 0).",
+        "texts",
+        group="Columns",
+    )
+    columns: tuple[str, ...] = option(
+        (),
+        "Names of the columns of a CSV or TSV file without a header line, as in query,passage.",
+        "texts",
+        group="Columns",
+    )
+    no_header: bool = option(
+        False, "The first line of a CSV or TSV file is a row.", "texts", group="Columns"
+    )
+    delimiter: str | None = option(
+        None,
+        "Between the values of a CSV or TSV file (default: found out).",
+        "texts",
+        group="Files",
+    )
+    quoting: Literal["auto", "csv", "none"] = option(
+        "auto",
+        "Whether quotation marks enclose values of a TSV file (csv) or are text (none).",
+        "texts",
+        group="Files",
+    )
+    encoding: str | None = option(
+        None, "Of text files, as in cp1252 (default: UTF-8).", "texts", group="Files"
+    )
+    split: str | None = option(
+        None,
+        "Which split of a folder, saved dataset or BEIR folder (default: train, or the only one).",
         "texts",
         group="Input",
+    )
+    subset: str | None = option(
+        None, "Which configuration of a dataset that has several.", "texts", group="Input"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymmetryFields:
+    """Whether the two texts of a pair may change their roles."""
+
+    symmetric: bool = option(
+        False,
+        "Each pair holds both ways, as of duplicate questions: no text is a negative of the other.",
+        "texts",
+        group="Input",
+    )
+    reverse_pairs: bool = option(
+        False,
+        "Train on the reverse of each pair too.",
+        "texts",
+        group="Input",
+        needs="symmetric",
     )
 
 
@@ -65,7 +133,7 @@ class LanguageFields:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(LanguageFields, SourceFields):
+class Source(SymmetryFields, LanguageFields, SourceFields):
     """One of several sources of pairs: an entry of `--sources`, and of the YAML key `sources`."""
 
     name: str = option("", "Name of the source, in reports and shards.", "texts")

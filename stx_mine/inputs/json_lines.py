@@ -1,51 +1,176 @@
-"""JSON lines, also compressed: one object per line, columns by the first one."""
+"""JSON lines: one object a line; columns are the keys of all lines."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.json
 
-_FIRST_BYTES, _BLOCK_BYTES = 1 << 22, 1 << 24
+from stx_mine.errors import InputError
+from stx_mine.inputs.files import InputFile
+from stx_mine.inputs.json_kinds import JsonKind, column_of, kinds_of
+
+_BLOCK_BYTES = 1 << 24
 
 
-class JsonLinesFormat:
-    """Reads JSON lines."""
+class JsonLines:
+    """A file of JSON lines.
 
-    def column_names(self, path: Path) -> tuple[str, ...]:
-        """Names in the first row, in their order."""
-        return tuple(_first_row(path))
+    Lines are objects; or all are lists, whose columns are their places: `0`, `1` ...
+    """
 
-    def column_kinds(self, path: Path) -> dict[str, str]:
-        """Column -> `text`, `texts` (lists of it) or `other`, as the first row shows."""
-        return {name: _kind(value) for name, value in _first_row(path).items()}
+    def __init__(self, file: InputFile) -> None:
+        """Read the keys of all lines.
 
-    def record_batches(self, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Stream some columns; null where a block of lines lacks one that other blocks have."""
-        parse = pa.json.ParseOptions(unexpected_field_behavior="infer")
-        read = pa.json.ReadOptions(block_size=_BLOCK_BYTES)
-        with pa.input_stream(str(path), compression="detect") as stream:
-            for batch in pa.json.open_json(stream, read_options=read, parse_options=parse):
-                arrays = [
-                    batch.column(name)
-                    if name in batch.schema.names
-                    else pa.nulls(batch.num_rows, pa.large_string())
-                    for name in columns
-                ]
-                yield pa.RecordBatch.from_arrays(arrays, names=columns)
+        Raises:
+            InputError: A line is neither an object nor a list.
+        """
+        stat = file.path.stat()
+        self._file = file
+        self._kinds = _scan(file, stat.st_size, stat.st_mtime_ns)
+        self.num_broken = dict[str, int]()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and their types."""
+        return pa.schema([(name, kind.type) for name, kind in self._kinds.items()])
+
+    @property
+    def notes(self) -> list[str]:
+        """What was guessed of the file."""
+        return []
+
+    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns; a key that a line lacks is null."""
+        wanted = [self._kinds[name] for name in columns]
+        schema = None
+        if all(kind.strict for kind in wanted):
+            fields = [(name, kind.read_type) for name, kind in zip(columns, wanted, strict=True)]
+            schema = pa.schema(fields)
+        broken = dict.fromkeys(columns, 0)
+        for block, first_line in _line_blocks(self._file):
+            batch = schema and _arrow_batch(block, schema, "ignore")
+            if batch is None:
+                rows = list(_rows(self._file, block, first_line, as_text=True))
+                arrays = []
+                for name, kind in zip(columns, wanted, strict=True):
+                    array, num = column_of([row.get(name) for row in rows], kind.text_type)
+                    arrays.append(array)
+                    broken[name] += num
+                batch = pa.RecordBatch.from_arrays(arrays, names=columns)
+            yield batch
+        self.num_broken = broken
 
 
-def _first_row(path: Path) -> dict[str, Any]:
-    with pa.input_stream(str(path), compression="detect") as stream:
-        row = json.loads(stream.read(_FIRST_BYTES).lstrip().split(b"\n", 1)[0])
-    if not isinstance(row, dict):
-        raise ValueError("a line is no JSON object")
-    return row
+@lru_cache(maxsize=64)
+def _scan(file: InputFile, size: int, changed: int) -> dict[str, JsonKind]:
+    """The kinds of all columns; `size` and `changed` tell one state of the file from another."""
+    kinds = dict[str, JsonKind]()
+    for block, first_line in _line_blocks(file):
+        if kinds and all(kind.strict for kind in kinds.values()):
+            schema = pa.schema([(name, kind.read_type) for name, kind in kinds.items()])
+            batch = _arrow_batch(block, schema, "error")
+            if batch is not None:
+                kinds = {name: kind.filled(batch.column(name)) for name, kind in kinds.items()}
+                continue
+        kinds = kinds_of(_rows(file, block, first_line, as_text=False), kinds)
+    if not kinds:
+        raise InputError(f"expected JSON objects in {file.name}, found no row; check the file")
+    return kinds
 
 
-def _kind(value: Any) -> str:
+def _arrow_batch(block: bytes, schema: pa.Schema, unknown: str) -> pa.RecordBatch | None:
+    """A block as Arrow reads it; None where its values are not of the schema."""
+    try:
+        table = pa.json.read_json(
+            pa.BufferReader(block),
+            read_options=pa.json.ReadOptions(block_size=max(len(block) + 1, 1 << 10)),
+            parse_options=pa.json.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior=unknown
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
+    return batches[0] if len(batches) == 1 else None
+
+
+def _line_blocks(file: InputFile) -> Iterator[tuple[bytes, int]]:
+    """Blocks of whole lines, and the number of the first line of each, from 1."""
+    rest, line = b"", 1
+    for block in file.blocks(_BLOCK_BYTES):
+        cut = block.rfind(b"\n") + 1
+        if not cut:
+            rest += block
+            continue
+        whole, rest = rest + block[:cut], block[cut:]
+        if whole.strip():
+            yield _checked(file, whole, line), line
+        line += whole.count(b"\n")
+    if rest.strip():
+        yield _checked(file, rest, line), line
+
+
+def _checked(file: InputFile, block: bytes, first_line: int) -> bytes:
+    """The block, which is UTF-8."""
+    try:
+        block.decode()
+    except UnicodeDecodeError as error:
+        line = first_line + block.count(b"\n", 0, error.start)
+        raise InputError(
+            f"line {line:,} of {file.name} is not UTF-8 ({error.reason}); give --encoding cp1252, "
+            "latin-1 or what the file was written in"
+        ) from error
+    return block
+
+
+def _rows(
+    file: InputFile, block: bytes, first_line: int, as_text: bool
+) -> Iterator[dict[str, Any]]:
+    """The objects of a block; numbers as the text that stands there if asked for."""
+    decode = (text_decoder() if as_text else value_decoder()).decode
+    for number, line in enumerate(block.split(b"\n"), first_line):
+        if not line.strip():
+            continue
+        try:
+            yield as_row(decode(line.decode()))
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"line {number:,} of {file.name} is no JSON object ({error}); fix that row"
+            ) from error
+
+
+def value_decoder() -> json.JSONDecoder:
+    """Decodes JSON, and refuses objects with a key twice."""
+    return json.JSONDecoder(object_pairs_hook=_object)
+
+
+def text_decoder() -> json.JSONDecoder:
+    """Decodes JSON with numbers as the text that stands in the file."""
+    return json.JSONDecoder(
+        object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=str
+    )
+
+
+def as_row(value: Any) -> dict[str, Any]:
+    """An object as it is, a list by its places.
+
+    Raises:
+        ValueError: It is something else.
+    """
     if isinstance(value, list):
-        return "texts" if all(isinstance(part, str) for part in value) else "other"
-    return "text" if value is None or isinstance(value, str) else "other"
+        return {str(place): part for place, part in enumerate(value)}
+    if not isinstance(value, dict):
+        raise ValueError(f"it is {type(value).__name__}")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} stands twice")
+    return found

@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile
+from stx_mine.inputs.names import LABEL_NAMES, TEXTS, named
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, text_digests
+
+_TEXT_NAMES = (*TEXTS, frozenset({"sentence", "query", "question", "utterance", "title"}))
+_LABEL_NAMES = (
+    frozenset({"label", "labels"}),
+    LABEL_NAMES | {"category", "intent", "topic", "cluster", "group", "coarse_label", "label_text"},
+)
 
 
 @dataclass(frozen=True)
@@ -35,16 +42,16 @@ class LabeledFile:
 
         Args:
             path: Parquet, JSONL, CSV or TSV.
-            text_column: None for `text`, or else the first column.
-            label_column: None for `label`, or else the second column; strings or whole numbers.
+            text_column: None for the one whose name says so.
+            label_column: None for the one whose name says so; strings or whole numbers.
 
         Raises:
             InputError: The file or a column is missing, malformed or empty.
         """
         file = ColumnFile.open(path)
         columns = [
-            file.pick(given or (name if name in file.columns else None), place, f"--{name}-column")
-            for place, (name, given) in enumerate((("text", text_column), ("label", label_column)))
+            _column(file, text_column, "text", _TEXT_NAMES),
+            _column(file, label_column, "label", _LABEL_NAMES),
         ]
         if columns[0] == columns[1]:
             raise InputError(
@@ -63,3 +70,22 @@ class LabeledFile:
         firsts = np.unique(text_ids, return_index=True)[1][int((text_ids < 0).any()) :]
         raw = pa.chunked_array(texts, pa.large_string()).take(pa.array(firsts))
         return cls(text_ids, label_ids, raw, names)
+
+
+def _column(
+    file: ColumnFile, given: str | None, role: str, names: tuple[frozenset[str], ...]
+) -> str:
+    """The column that is named, or the only one with a name that says what it holds.
+
+    Raises:
+        InputError: There is no such column, or several.
+    """
+    if given is not None:
+        return file.column(given, f"--{role}-column")
+    found = named(file.columns, *names)
+    if len(found) != 1:
+        raise InputError(
+            f"cannot tell which column of {file.name} holds the {role}s; its columns are "
+            f"{', '.join(map(repr, file.columns))}; name it with --{role}-column"
+        )
+    return found[0]

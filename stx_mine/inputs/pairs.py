@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from stx_mine.errors import ConfigError, InputError
-from stx_mine.inputs.beir import BeirFolder, beir_passages
-from stx_mine.inputs.column_file import ColumnFile
-from stx_mine.inputs.config import LanguageFields, SourceFields
-from stx_mine.store.files import checksum
+from stx_mine.inputs.column_file import ColumnFile, as_text, file_checksum
+from stx_mine.inputs.config import LanguageFields, SourceFields, SymmetryFields
+from stx_mine.inputs.folders import Tables, find_tables, open_corpus, open_queries
+from stx_mine.inputs.labels import LabelRule
+from stx_mine.inputs.places import PairColumns, qrels_columns
+from stx_mine.inputs.roles import pair_columns, text_column
+from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
 
 TextStream = Iterator[tuple[pa.Array, pa.Array]]
 TitledStream = Iterator[tuple[pa.Array, pa.Array, pa.Array]]
@@ -19,82 +23,84 @@ TitledStream = Iterator[tuple[pa.Array, pa.Array, pa.Array]]
 
 @dataclass(frozen=True)
 class PairSource:
-    """Where pairs and texts come from: a BEIR folder, or a file of pairs with or without a corpus.
+    """A table of pairs and what its ids name.
 
     Attributes:
-        beir: The folder, if it is one.
-        min_grade: Lowest grade of a positive in its qrels; None for any above 0.
-        pairs: The file of pairs otherwise.
-        query_column: Its column of queries.
-        passage_column: Its column of positive passages.
-        negative_columns: Its columns of known negatives.
-        corpus: The corpus file, if there is one.
-        corpus_column: Its column of passages.
-        titles: Whether the titles of a folder are a part of its passages.
-        language_column: Column of languages; None for `language` where there is one.
+        pairs: The table.
+        roles: What its columns hold.
+        asked: The queries: in the table, or those that its ids name.
+        corpus: The corpus; None where there is none.
+        split: The split of the table; empty where it has none.
+        is_folder: Whether the queries and the corpus came with the pairs.
+        label: How labels, scores or grades are read; None where there are none.
+        titles: Whether the titles of a corpus are a part of its passages.
         language: Language of the texts for which no column names one.
+        symmetric: Whether each pair holds both ways.
+        reverse_pairs: Whether the reverse of each pair is a pair too.
     """
 
-    beir: BeirFolder | None = None
-    min_grade: float | None = None
-    pairs: ColumnFile | None = None
-    query_column: str = ""
-    passage_column: str = ""
-    negative_columns: tuple[str, ...] = ()
-    corpus: ColumnFile | None = None
-    corpus_column: str = ""
+    pairs: ColumnFile
+    roles: PairColumns
+    asked: TextColumn
+    corpus: TextColumn | None = None
+    split: str = ""
+    is_folder: bool = False
+    label: LabelRule | None = None
     titles: bool = True
-    language_column: str | None = None
     language: str | None = None
+    symmetric: bool = False
+    reverse_pairs: bool = False
 
     @classmethod
     def open(cls, path: str, fields: SourceFields, prefer_split: str) -> "PairSource":
         """Recognise what lies at `path`.
 
         Raises:
-            InputError: A file or column is missing.
+            InputError: A file or column is missing, or it cannot be told what one is.
             ConfigError: An option does not fit the kind of input.
         """
-        if Path(path).is_dir():
-            unfit = [
-                name
-                for name in (
-                    "corpus",
-                    "query_column",
-                    "passage_column",
-                    "negative_column",
-                    "corpus_column",
-                )
-                if getattr(fields, name)
-            ]
-            if unfit:
-                raise ConfigError(
-                    f"--{unfit[0].replace('_', '-')} does not fit a BEIR folder ({path}), which "
-                    "brings its own corpus and columns; leave it out"
-                )
-            folder = BeirFolder.open(path, fields.split, prefer_split)
-            return cls(beir=folder, min_grade=fields.min_grade)
-        unfit = [name for name in ("split", "min_grade") if getattr(fields, name) is not None]
-        if unfit:
-            raise ConfigError(
-                f"--{unfit[0].replace('_', '-')} fits BEIR folders only, {path} is a file; "
-                "leave it out"
+        tables = find_tables(path, fields, prefer_split)
+        _refuse_unfit(path, tables, fields)
+        is_qrels = tables.is_folder and tables.pairs.files[0].suffix == ".tsv"
+        roles = (qrels_columns if is_qrels else pair_columns)(tables.pairs, fields)
+        by_id = roles.positive_ids is not None or bool(roles.negative_ids)
+        queries, corpus = tables.queries, tables.corpus
+        if queries is None and fields.queries:
+            queries = open_queries(fields.queries, fields)
+        if corpus is None and fields.corpus:
+            corpus = open_corpus(fields.corpus, fields)
+        if roles.query is None and queries is None:
+            assert roles.query_ids is not None
+            raise InputError(
+                f"{tables.pairs.name} names queries by id ({roles.query_ids.column!r}), found no "
+                "texts of them; give --queries FILE, or --query-column where it has their texts"
             )
-        pairs = ColumnFile.open(path)
-        corpus = ColumnFile.open(fields.corpus) if fields.corpus else None
-        text_column = fields.corpus_column
-        if corpus and text_column is None and "text" in corpus.columns:
-            text_column = "text"
-        return cls(
-            pairs=pairs,
-            query_column=pairs.pick(fields.query_column, 0, "--query-column"),
-            passage_column=pairs.pick(fields.passage_column, 1, "--passage-column"),
-            negative_columns=tuple(
-                pairs.pick(name, 0, "--negative-column") for name in fields.negative_column
-            ),
-            corpus=corpus,
-            corpus_column=corpus.pick(text_column, 0, "--corpus-column") if corpus else "",
+        if by_id and corpus is None:
+            ids = roles.positive_ids or roles.negative_ids[0]
+            raise InputError(
+                f"{tables.pairs.name} names passages by id ({ids.column!r}), found no corpus; give "
+                "--corpus FILE, or --passage-column where it has their texts"
+            )
+        asked = roles.query
+        if asked is None:
+            assert queries is not None
+            asked = text_column(queries, None, "--queries", queries=True)
+        passages = None
+        if corpus is not None:
+            # Where pairs hold the texts of passages, they hold them without titles.
+            passages = text_column(corpus, fields.corpus_column, "--corpus-column", titles=by_id)
+        found = cls(
+            pairs=tables.pairs,
+            roles=roles,
+            asked=asked,
+            corpus=passages,
+            split=tables.split,
+            is_folder=tables.is_folder,
+            label=_label_rule(tables, roles, fields),
         )
+        if isinstance(fields, SymmetryFields):
+            return replace(found, symmetric=fields.symmetric, reverse_pairs=fields.reverse_pairs)
+        return found
 
     def with_languages(self, fields: LanguageFields) -> "PairSource":
         """The same source, whose languages are read as the fields say.
@@ -102,11 +108,31 @@ class PairSource:
         Raises:
             InputError: No file has the column that is named.
         """
-        found = replace(self, language_column=fields.language_column, language=fields.language)
-        if fields.language_column is not None and not any(
-            column for _, column in found._language_columns()
-        ):
-            files = {str(file.path): file.columns for file, _ in found._language_columns()}
+        name = fields.language_column or "language"
+
+        def in_role(column: TextColumn, role: str) -> TextColumn:
+            known = (f"{role}_{name}", name)
+            own = next((one for one in known if one in column.file.columns), "")
+            return replace(column, language_column="" if own == column.column else own)
+
+        def passages(column: TextColumn | None) -> TextColumn | None:
+            return column and in_role(column, "passage")
+
+        roles = replace(
+            self.roles,
+            query=self.roles.query and in_role(self.roles.query, "query"),
+            positive=passages(self.roles.positive),
+            negatives=tuple(in_role(one, "passage") for one in self.roles.negatives),
+        )
+        found = replace(
+            self,
+            roles=roles,
+            asked=in_role(self.asked, "query"),
+            corpus=passages(self.corpus),
+            language=fields.language,
+        )
+        if fields.language_column is not None and not found._has_language_column:
+            files = {one.file.name: one.file.columns for one in found._text_columns}
             listed = "; ".join(f"{path}: {', '.join(names)}" for path, names in files.items())
             raise InputError(
                 f"--language-column {fields.language_column!r} is a column of no file of this "
@@ -114,33 +140,36 @@ class PairSource:
             )
         return found
 
-    def _language_columns(
-        self, roles: tuple[str, ...] = ("query", "passage")
-    ) -> list[tuple[ColumnFile, str | None]]:
-        """The files of texts, in the order of their streams, and their columns of languages."""
-        name = self.language_column or "language"
-        found = []
-        for role in roles:
-            of_role = [f"{role}_{name}", name]
-            for file in self._files(role):
-                column = next((one for one in of_role if one in file.columns), None)
-                found.append((file, column))
-        return found
+    @property
+    def passage_columns(self) -> list[TextColumn]:
+        """The columns of passages in the order of their stream: corpus, positives, negatives."""
+        texts = [self.corpus, self.roles.positive, *self.roles.negatives]
+        return [one for one in texts if one] + ([self.asked] if self.reverse_pairs else [])
 
-    def _files(self, role: str) -> list[ColumnFile]:
-        """The files that the texts of a role come from, in the order of their stream."""
-        if self.beir:
-            return [self.beir.queries if role == "query" else self.beir.corpus]
-        assert self.pairs is not None
-        if role == "query":
-            return [self.pairs]
-        times = 1 + len(self.negative_columns)
-        return [*([self.corpus] if self.corpus else []), *([self.pairs] * times)]
+    @property
+    def query_columns(self) -> list[TextColumn]:
+        """The columns of queries in the order of their stream."""
+        reverse = self.roles.positive if self.reverse_pairs else None
+        return [self.asked, *([reverse] if reverse else [])]
+
+    @property
+    def _text_columns(self) -> list[TextColumn]:
+        return [*self.query_columns, *self.passage_columns]
+
+    @property
+    def _has_language_column(self) -> bool:
+        return any(one.language_column for one in self._text_columns)
 
     @property
     def names_languages(self) -> bool:
         """Whether there is a column of languages, or one language for all."""
-        return self.language is not None or any(one for _, one in self._language_columns())
+        return self.language is not None or self._has_language_column
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether the pairs name known negatives, or labels that may make some."""
+        named = bool(self.roles.negatives or self.roles.negative_ids)
+        return named or (self.label is not None and not self.label.is_judgement)
 
     def languages(self, role: str) -> Iterator[pa.Array]:
         """Stream the languages of the rows of `queries()` or `passages()`; null for unknown.
@@ -148,20 +177,20 @@ class PairSource:
         Known negatives of a row are in the language of its passage.
         """
         otherwise = pa.scalar(self.language, pa.large_string())
-        for file, column in self._language_columns((role,)):
-            for (values,) in file.batches([column or file.columns[0]]):
-                blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
-                unknown = pa.array([True] * len(values)) if column is None else blank
-                yield pc.if_else(unknown, otherwise, values)
+        columns = self.query_columns if role == "query" else self.passage_columns
+        for column in columns:
+            for block in column.blocks(self.titles):
+                blank = pc.equal(pc.utf8_trim_whitespace(block.languages), "")
+                yield pc.if_else(pc.fill_null(blank, True), otherwise, block.languages)
 
     def fingerprint(self) -> dict[str, str]:
         """Checksums of the files, by role."""
         files = {
-            "pairs": self.beir.qrels if self.beir else self.pairs,
-            "queries": self.beir.queries if self.beir else None,
-            "corpus": self.beir.corpus if self.beir else self.corpus,
+            "pairs": self.pairs,
+            "queries": None if self.roles.query else self.asked.file,
+            "corpus": self.corpus and self.corpus.file,
         }
-        return {role: checksum(file.path) for role, file in files.items() if file}
+        return {role: file_checksum(file) for role, file in files.items() if file}
 
     def passages(self) -> TextStream:
         """Stream (text, original id) of all passages.
@@ -173,27 +202,152 @@ class PairSource:
 
     def titled_passages(self) -> TitledStream:
         """Stream (text, original id, title) as `passages` does; a text begins with its title."""
-        if self.beir:
-            yield from beir_passages(self.beir.corpus, self.titles)
-            return
-        for texts, ids in self._passages_of_files():
-            yield texts, ids, pa.nulls(len(texts), pa.large_string())
-
-    def _passages_of_files(self) -> TextStream:
-        if self.corpus:
-            for (texts,) in self.corpus.batches([self.corpus_column]):
-                yield texts, pa.nulls(len(texts), pa.large_string())
-        for column in (self.passage_column, *self.negative_columns):
-            yield from self._pair_texts(column)
+        for column in self.passage_columns:
+            for block in column.blocks(self.titles):
+                yield block.texts, block.ids, block.titles
 
     def queries(self) -> TextStream:
         """Stream (text, original id) of all queries."""
-        if self.beir:
-            yield from self.beir.query_texts()
-        else:
-            yield from self._pair_texts(self.query_column)
+        for column in self.query_columns:
+            for block in column.blocks(self.titles):
+                yield block.texts, block.ids
 
-    def _pair_texts(self, column: str) -> TextStream:
-        assert self.pairs is not None
-        for (texts,) in self.pairs.batches([column]):
-            yield texts, pa.nulls(len(texts), pa.large_string())
+    @property
+    def min_grade(self) -> float | None:
+        """Lowest grade of a positive in qrels; None for any above 0."""
+        return self.label.min_grade if self.label else None
+
+    @property
+    def has_judgements(self) -> bool:
+        """Whether the table holds qrels: an id of a query and one of a passage in each row."""
+        roles = self.roles
+        lists = [one for one in (roles.query_ids, roles.positive_ids) if one and one.is_list]
+        by_id = roles.query_ids is not None and roles.positive_ids is not None
+        return by_id and not lists and not roles.negative_ids
+
+    def judgements(self) -> Iterator[tuple[pa.Array, pa.Array, NDArray[np.float64]]]:
+        """Stream (query ids, passage ids, grades) of qrels; a missing grade is 0, of none 1.
+
+        Raises:
+            InputError: A row is broken, or a grade is no number.
+        """
+        roles = self.roles
+        assert roles.query_ids is not None
+        assert roles.positive_ids is not None
+        columns = [roles.query_ids.column, roles.positive_ids.column]
+        for arrays in self.pairs.batches([*columns, *([roles.label] if roles.label else [])]):
+            grades = np.ones(len(arrays[0]))
+            if self.label is not None:
+                grades = self.label.grades(pa.chunked_array(arrays[2:]))
+            yield arrays[0], arrays[1], grades
+
+    def labels(self) -> pa.ChunkedArray | None:
+        """The labels of all rows, or of all their passages; None where there are none."""
+        if self.roles.answers:
+            return pa.chunked_array(
+                [
+                    pc.if_else(
+                        pc.greater(pc.fill_null(pc.list_value_length(texts), 0), 0), "true", "false"
+                    ).cast(pa.large_string())
+                    for (array,) in self.pairs.arrays([self.roles.answers])
+                    for texts in [pc.struct_field(array, "text")]
+                ],
+                pa.large_string(),
+            )
+        if not self.roles.label:
+            return None
+        chunks = [pa.array([], pa.large_string())]
+        where = f"column {self.roles.label!r} of {self.pairs.name}"
+        for (array,) in self.pairs.arrays([self.roles.label]):
+            values, _ = flat_values(array)
+            if self.roles.label_field:
+                values = pc.struct_field(values, self.roles.label_field)
+            chunks.append(as_text(values, where))
+        return pa.chunked_array(chunks)
+
+    def description(self) -> list[str]:
+        """Which columns are read as what, and what was guessed, as sentences."""
+        roles = self.roles
+        asked: TextColumn | IdColumn | None = roles.query or roles.query_ids
+        passages: TextColumn | IdColumn | None = roles.positive or roles.positive_ids
+        negatives: list[TextColumn | IdColumn] = [*roles.negatives, *roles.negative_ids]
+        named = {
+            "query": _shown(asked),
+            "passage": _shown(passages),
+            "known negatives": ", ".join(map(_shown, negatives)),
+            "query id": self.asked.id_column if roles.query else "",
+            "label": roles.label_field or roles.label or roles.answers,
+        }
+        used = ", ".join(f"{role} from {column}" for role, column in named.items() if column)
+        rest = [name for name in self.pairs.columns if name not in roles.used]
+        lines = [f"read {self.pairs.name}: {used}" + _not_read(rest)]
+        if roles.query is None:
+            lines.append(_table_line(self.asked))
+        if self.corpus is not None:
+            lines.append(_table_line(self.corpus))
+        files = {one.file.name: one.file.notes for one in self._text_columns}
+        files[self.pairs.name] = (*self.pairs.notes, *roles.notes)
+        return lines + [
+            f"{name}: {note}" for name, notes in files.items() for note in dict.fromkeys(notes)
+        ]
+
+
+def _shown(column: TextColumn | IdColumn | None) -> str:
+    """A column as reports name it; one without a name by its place, from 1."""
+    if column is None:
+        return ""
+    if column.column.isdigit():
+        return f"column {int(column.column) + 1}"
+    return f"{column.column}.{column.field}" if column.field else column.column
+
+
+def _not_read(columns: list[str]) -> str:
+    shown = ", ".join(columns[:8]) + (" ..." if len(columns) > 8 else "")
+    return f"; not read: {shown}" if columns else ""
+
+
+def _table_line(column: TextColumn) -> str:
+    used = [f"text from {_shown(column)}"]
+    used += [f"title from {column.title_column}"] if column.title_column else []
+    used += [f"id from {column.id_column}"] if column.id_column else []
+    beside = {column.column, *column.beside}
+    rest = [name for name in column.file.columns if name not in beside]
+    return f"read {column.file.name}: {', '.join(used)}" + _not_read(rest)
+
+
+def _label_rule(tables: Tables, roles: PairColumns, fields: SourceFields) -> LabelRule | None:
+    if roles.answers:
+        return LabelRule(f"{roles.answers} (true: there are some)", tables.pairs.name)
+    if not roles.label:
+        unused = [name for name in ("positive_label", "negative_label") if getattr(fields, name)]
+        if unused or fields.min_grade is not None:
+            named = "--" + (unused or ["min_grade"])[0].replace("_", "-")
+            raise ConfigError(
+                f"{named} needs a column of labels or scores, found none in {tables.pairs.name} "
+                f"({', '.join(tables.pairs.columns)}); name it with --label-column, or leave "
+                f"{named} out"
+            )
+        return None
+    return LabelRule(
+        column=roles.label_field or roles.label,
+        table=tables.pairs.name,
+        min_grade=fields.min_grade,
+        positive=fields.positive_label,
+        negative=fields.negative_label,
+        is_judgement=roles.query is None and roles.positive is None,
+    )
+
+
+def _refuse_unfit(path: str, tables: Tables, fields: SourceFields) -> None:
+    """Refuse options that say nothing about this kind of input."""
+    of_texts = ("corpus", "queries", "query_column", "passage_column", "negative_column")
+    if tables.is_folder:
+        unfit = [name for name in (*of_texts, "corpus_column") if getattr(fields, name)]
+        if unfit:
+            raise ConfigError(
+                f"--{unfit[0].replace('_', '-')} does not fit a BEIR folder ({path}), which "
+                "brings its own corpus and columns; leave it out"
+            )
+    elif not tables.split and (fields.split or fields.subset):
+        named = "split" if fields.split else "subset"
+        raise ConfigError(f"--{named} fits folders only, {path} is a file; leave it out")

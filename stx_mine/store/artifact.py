@@ -69,6 +69,7 @@ class Artifact:
         fields: dict[str, Any] | None = None,
         overwrite: bool = False,
         view: bool = False,
+        beside: bool = False,
         subfolder: str | None = None,
         grows: bool = False,
     ) -> None:
@@ -84,6 +85,8 @@ class Artifact:
                 config that affect it.
             overwrite: Replace an artifact of another key.
             view: The artifact is cheap: one of another key is rebuilt beside and swapped.
+            beside: Written beside and swapped into place when it is finished, so that whoever reads
+                its files by their path finds all of them or none.
             subfolder: For artifacts of which a run holds several.
             grows: Files may be added to the finished artifact; whatever it holds follows from
                 its key, which is its digest, so that growing makes nothing stale.
@@ -109,7 +112,7 @@ class Artifact:
         if old_plan is not None and not same and not overwrite and not view:
             raise ArtifactError(self._difference(old_plan))
         self.manifest = self._finished() if same and not (overwrite and view) else None
-        self._swap = view and self.manifest is None
+        self._swap = (view or beside) and self.manifest is None
         self.folder = (
             self.target.with_name(self.target.name + ".new") if self._swap else self.target
         )

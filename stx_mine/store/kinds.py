@@ -19,15 +19,16 @@ class Kind(NamedTuple):
 
 KINDS = {
     "queries": Kind(1, "stx-mine queries PAIRS"),
+    "split": Kind(1, "stx-mine split PAIRS"),
     "texts": Kind(2, "stx-mine embed PAIRS", shared_by_rounds=True),
     "groups": Kind(1, "stx-mine embed PAIRS", shared_by_rounds=True),
     "embeddings": Kind(1, "stx-mine embed"),
     "index": Kind(1, "stx-mine index"),
     "hits": Kind(2, "stx-mine mine"),
-    "negatives": Kind(4, "stx-mine mine"),
+    "negatives": Kind(5, "stx-mine mine"),
     "batches": Kind(4, "stx-mine pack"),
     "model": Kind(1, "stx-mine train"),
-    "evaluations": Kind(2, "stx-mine evaluate"),
+    "evaluations": Kind(3, "stx-mine evaluate"),
     "estimates": Kind(1, "stx-mine estimate"),
     "exports": Kind(2, "stx-mine export"),
 }

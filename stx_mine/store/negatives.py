@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
+from stx_mine.core.verdicts import ELIGIBLE
 from stx_mine.errors import ConfigError
 from stx_mine.store.artifact import Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
@@ -62,12 +63,15 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
         table.column(column).to_numpy()[rows].astype(np.int64)
         for column in ("depth", "hits_wanted")
     )
-    folder = negatives.folder.parent / "hits"
-    blocks = [HitLayers(read_manifest(folder / "dense")).read_at(number, query_ids, depths, wanted)]
+    blocks = []
     for source in HitSource:
-        if source != HitSource.DENSE and f"hits/{source.folder}" in negatives.content["inputs"]:
-            other = read_manifest(folder / source.folder)
-            blocks.append(read_hits(other, number, source).of(query_ids))
+        if f"hits/{source.folder}" not in negatives.content["inputs"]:
+            continue
+        manifest = read_manifest(negatives.folder.parent / "hits" / source.folder)
+        if source == HitSource.DENSE:
+            blocks.append(HitLayers(manifest).read_at(number, query_ids, depths, wanted))
+        else:
+            blocks.append(read_hits(manifest, number, source).of(query_ids))
     hits = merge_sources(blocks).take(units.ravel())
     offsets = pa.array(hits.hits.offsets, pa.int64())
     for column, values, kind in (
@@ -80,10 +84,30 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
     return table
 
 
+def kept_known(negatives: Manifest, judged: pa.Table) -> NDArray[np.bool_]:
+    """Which hits are negatives because the input says so, whatever their score.
+
+    Args:
+        negatives: Of a finished `negatives/`.
+        judged: What `read_judged` gives of a file of it.
+
+    Returns:
+        bool (H,), aligned with its hits.
+    """
+    sources, verdicts = (
+        judged.column(name).combine_chunks().flatten().to_numpy()
+        for name in ("hit_sources", "verdicts")
+    )
+    kept: NDArray[np.bool_] = (sources & HitSource.KNOWN > 0) & np.isin(verdicts, ELIGIBLE)
+    return kept if negatives.extra.get("known_first") else np.zeros_like(kept)
+
+
 def near_positives(
     negatives: Manifest, margin: float, passage_groups: NDArray[np.int64], num_queries: int
 ) -> Ragged:
     """Groups of the hits that score above their query's lowest positive - margin.
+
+    Known negatives that mine keeps whatever their score are none.
 
     Args:
         negatives: Of a finished `negatives/`.
@@ -95,15 +119,19 @@ def near_positives(
         (num_queries,) groups, rising; known positives are among them.
     """
     queries, groups = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    num_groups = int(passage_groups.max(initial=-1)) + 1
     for name in pool_files(negatives):
         table = read_judged(negatives, name)
         hits = ragged_column(table, "hit_ids")
         units = np.repeat(np.arange(len(hits)), hits.lengths())
         scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
         limits = table.column("positive_score").to_numpy() - np.float32(margin)
-        near = scores > limits[units]
-        queries.append(table.column("query_id").to_numpy()[units[near]])
-        groups.append(passage_groups[hits.values[near]])
+        hit_queries = table.column("query_id").to_numpy()[units]
+        hit_groups = passage_groups[hits.values]
+        keys = hit_queries * num_groups + hit_groups
+        near = (scores > limits[units]) & ~np.isin(keys, keys[kept_known(negatives, table)])
+        queries.append(hit_queries[near])
+        groups.append(hit_groups[near])
     return ragged_sets(np.concatenate(queries), np.concatenate(groups), num_queries)
 
 

@@ -46,7 +46,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pairs.txt").write_text("query passage\n")
     (folder / "one_column.csv").write_text("query\nq1\n")
     (folder / "broken.jsonl").write_text('{"query": "a", "passage": "b"}\n{"query": "c", \n')
-    (folder / "arrays.jsonl").write_text('["a", "b"]\n')
+    (folder / "words.jsonl").write_text('"a"\n"b"\n')
     (folder / "broken.csv").write_text("query,passage\na,b\na,b,c\n")
     (folder / "latin1.csv").write_bytes("query,passage\nGrüße,b\n".encode("latin-1"))
     (folder / "latin1.jsonl").write_bytes('{"query": "Grüße", "passage": "b"}\n'.encode("latin-1"))
@@ -54,12 +54,14 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "truncated.csv.gz").write_bytes(whole[: len(whole) // 2])
     (folder / "not_gzip.csv.gz").write_text("query,passage\na,b\n")
     (folder / "no_beir").mkdir()
-    write_beir(folder / "unknown_query", train=HEADER + "q1\tc1\t1\nq9\tc1\t1\n")
-    write_beir(folder / "unknown_passage", train=HEADER + "q1\tc1\t1\nq1\tc9\t1\n")
+    write_beir(folder / "unknown_query", train=HEADER + "q9\tc1\t1\n")
+    write_beir(folder / "unknown_passage", train=HEADER + "q1\tc9\t1\n")
+    write_beir(folder / "two_texts", train=HEADER + "q1\tc1\t1\n")
+    with (folder / "two_texts" / "corpus.jsonl").open("a") as corpus:
+        corpus.write('{"_id": "c1", "title": "", "text": "other"}\n')
     write_beir(folder / "ambiguous", dev=HEADER + "q1\tc1\t1\n", test=HEADER + "q1\tc1\t1\n")
     write_beir(folder / "word_score", train=HEADER + "q1\tc1\tyes\n")
-    write_beir(folder / "no_header", train="q1\tc1\t1\nq2\tc2\t1\n")
-    write_beir(folder / "two_columns", train="query-id\tcorpus-id\nq1\tc1\n")
+    write_beir(folder / "odd_qrels", train="a\tb\tscore\nq1\tc1\t1\n")
     write_beir(folder / "no_positive", train=HEADER + "q1\tc1\t0\n")
     write_beir(folder / "no_corpus", train=HEADER + "q1\tc1\t1\n")
     (folder / "no_corpus" / "corpus.jsonl").unlink()
@@ -113,9 +115,9 @@ INPUT_MISTAKES = [
     ("ingest BAD/nulls.parquet", ["no usable pair", "empty_query 3", "check its columns"]),
     ("ingest BAD/floats.parquet", ["'query'", "double", "expected text"]),
     ("ingest BAD/text.parquet", ["text.parquet", "expected parquet"]),
-    ("ingest BAD/one_column.csv", ["one_column.csv", "at least 2 columns", "query"]),
+    ("ingest BAD/one_column.csv", ["one_column.csv", "holds the passages", "--passage-column"]),
     ("ingest BAD/broken.jsonl", ["broken.jsonl", "fix that row"]),
-    ("ingest BAD/arrays.jsonl", ["arrays.jsonl", "no JSON object"]),
+    ("ingest BAD/words.jsonl", ["words.jsonl", "line 1", "no JSON object"]),
     ("ingest BAD/broken.csv", ["broken.csv", "Expected 2 columns, got 3", "a,b,c"]),
     ("ingest BAD/latin1.csv", ["latin1.csv"]),
     ("ingest BAD/latin1.jsonl", ["latin1.jsonl"]),
@@ -126,14 +128,14 @@ INPUT_MISTAKES = [
     # BEIR folders.
     ("ingest BAD/no_beir", ["no_beir", "qrels", "right folder"]),
     ("ingest BAD/no_corpus", ["corpus.jsonl", "check the path"]),
-    ("ingest BAD/unknown_query", ["'q9'", "queries.jsonl", "fix the qrels"]),
-    ("ingest BAD/unknown_passage", ["'c9'", "corpus.jsonl", "fix the qrels"]),
+    ("ingest BAD/unknown_query", ["no usable pair", "train.tsv", "unknown_query_id 1"]),
+    ("ingest BAD/unknown_passage", ["no usable pair", "train.tsv", "unknown_passage_id 1"]),
+    ("ingest BAD/two_texts", ["corpus.jsonl", "'c1'", "'one'", "'other'"]),
     ("ingest BAD/ambiguous", ["'train'", "--split", "dev, test"]),
     ("ingest BAD/ambiguous --split tset", ["'tset'", "--split", "dev, test"]),
     ("evaluate BAD/ambiguous --split tset", ["'tset'", "--split", "dev, test"]),
     ("ingest BAD/word_score", ["train.tsv", "yes"]),
-    ("ingest BAD/no_header", ["train.tsv", "header"]),
-    ("ingest BAD/two_columns", ["train.tsv", "score", "add the header line"]),
+    ("ingest BAD/odd_qrels", ["train.tsv", "query-id, corpus-id, score", "found a, b, score"]),
     ("ingest BAD/no_positive", ["no usable pair", "not_relevant 1"]),
 ]
 SIZE_MISTAKES = [
@@ -178,13 +180,14 @@ MISTAKES = [
     ("embed --dtype float16", ["dtype was 'float32' and is 'float16' now", "--overwrite"]),
     ("mine --query-block 50", ["query_block was 4096 and is 50 now", "--overwrite"]),
     ("pack --batch-size 32", ["batch_size was 64 and is 32 now", "--overwrite", "--run-dir"]),
-    ("ingest PAIRS --query-column passage", ["query_column was None and is 'passage' now"]),
+    ("ingest PAIRS --language en", ["language was None and is 'en' now"]),
     # Names.
     ("embed PAIRS --query-column qeury", ["'qeury'", "--query-column", "query, passage"]),
     ("ingest PAIRS --passage-column psg", ["'psg'", "--passage-column", "query, passage"]),
     ("ingest PAIRS --corpus CORPUS --corpus-column x", ["'x'", "--corpus-column", "passage"]),
     ("ingest PAIRS --split train", ["--split", "leave it out"]),
-    ("ingest BAD/ambiguous --corpus CORPUS", ["--corpus", "leave it out"]),
+    ("ingest PAIRS --query-column passage", ["holds the passages", "--passage-column"]),
+    ("ingest BAD/ambiguous --split dev --corpus CORPUS", ["--corpus", "leave it out"]),
     ("verify BAD/no_model", ["no_model", "pack"]),
     ("verify BAD/no_such_folder", ["no_such_folder", "stx-mine pack"]),
 ]

@@ -3,7 +3,8 @@
 from stx_mine.stages.embed.choices import BY_ENCODE, Choices
 from stx_mine.stages.embed.config import DEFAULT_MODEL, EmbedConfig
 from stx_mine.stages.embed.counts import EmbedCounts
-from stx_mine.store.artifact import Artifact
+from stx_mine.stages.embed.pair_check import PairCheck
+from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.stage_report import StageReport, make_report, percent
 
 
@@ -11,6 +12,7 @@ def embed_report(
     artifact: Artifact,
     config: EmbedConfig,
     parts: tuple[StageReport, ...],
+    texts: Manifest,
     has_gpu: bool,
     skipped: bool,
 ) -> StageReport:
@@ -20,6 +22,7 @@ def embed_report(
         artifact: The finished artifact.
         config: The config.
         parts: The report of `ingest` where it ran too.
+        texts: The texts that were embedded.
         has_gpu: Whether torch sees a GPU.
         skipped: Whether it was finished before.
     """
@@ -41,7 +44,8 @@ def embed_report(
             "a GPU is here: a transformer, for example --model BAAI/bge-small-en-v1.5, mines "
             "better negatives than the static default"
         )
-    return make_report(artifact, lines, _warnings(counts), parts=parts, skipped=skipped)
+    warnings = _warnings(counts) + PairCheck.of(texts, artifact.result).warnings
+    return make_report(artifact, lines, warnings, parts=parts, skipped=skipped)
 
 
 def _tuning_lines(choices: Choices) -> list[str]:

@@ -65,7 +65,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
         if artifact.done:
             extra = artifact.result.extra
             refuse_overlap(config, Choices.from_json(extra["tuning"], extra["fidelity"]))
-            return embed_report(artifact, config, parts, has_gpu, skipped=True)
+            return embed_report(artifact, config, parts, texts, has_gpu, skipped=True)
         names = list(worker.shards)
         _begin(artifact, names, worker, here)
         make_files(artifact, names, worker, config, "embed", task_shard)
@@ -73,7 +73,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
             # Another task shard may have finished at the same time.
             if not artifact.reload():
                 _finish(artifact, config, worker, contract)
-        return embed_report(artifact, config, parts, has_gpu, skipped=False)
+        return embed_report(artifact, config, parts, texts, has_gpu, skipped=False)
 
 
 def _worker(

@@ -16,7 +16,7 @@ from stx_mine.stages.pack.core.assign import assign_merge, draw_order
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import BatchShard, ragged_column, slot_text_ids
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.negatives import pool_files, read_judged
+from stx_mine.store.negatives import kept_known, pool_files, read_judged
 from stx_mine.store.texts import TextStore
 
 # Batches of a dry run that are counted, evenly spaced: they differ little.
@@ -157,6 +157,8 @@ def deeper_pools(
 ) -> NDArray[np.int32]:
     """Pools of more slots than mine kept: after the pool come the hits that found it full.
 
+    Known negatives that mine puts first come before the others here too.
+
     With `--sampling top` these are the pools of `mine --pool SLOTS`.
 
     Args:
@@ -174,9 +176,11 @@ def deeper_pools(
         pools, hits = ragged_column(table, "passage_ids"), ragged_column(table, "hit_ids")
         verdicts = table.column("verdicts").combine_chunks().flatten().to_numpy()
         beyond = verdicts == Verdict.BEYOND_POOL
+        known = kept_known(negatives, table)
         rows = [np.repeat(np.arange(len(one)), one.lengths()) for one in (pools, hits)]
-        joined = np.concatenate([rows[0], rows[1][beyond]])
-        values = np.concatenate([pools.values, hits.values[beyond]])
+        parts = (beyond & known, beyond & ~known)
+        joined = np.concatenate([rows[0], *(rows[1][part] for part in parts)])
+        values = np.concatenate([pools.values, *(hits.values[part] for part in parts)])
         offsets = offsets_of(np.bincount(joined, minlength=len(pools)))
         deep = Ragged(offsets, values[np.argsort(joined, kind="stable")])
         first, _ = deep.take(np.arange(len(deep)), longest=slots)

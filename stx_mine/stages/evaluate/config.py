@@ -1,6 +1,7 @@
 """Options of `evaluate`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from stx_mine.inputs.config import SourceFields
 from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
@@ -15,6 +16,13 @@ class EvaluateConfig(SourceFields, StageConfig):
         "Held-out pairs or BEIR folders, one or several.",
         "evaluations",
         argument=True,
+        group="Input",
+    )
+    own_passages: Literal["auto", "ids", "ranked"] = option(
+        "auto",
+        "Passages with the text of their query, or with its id where ids are shared, are not "
+        "ranked (auto); those with its id are not (ids, as BEIR); all are (ranked).",
+        "evaluations",
         group="Input",
     )
     models: tuple[str, ...] = option(
@@ -33,9 +41,33 @@ class EvaluateConfig(SourceFields, StageConfig):
     source: str | None = option(
         None, "Source of the run whose prompts the data takes.", "evaluations", group="Input"
     )
+    query_prompt: str | None = option(
+        None,
+        "Put before queries, whatever the model (default: that of the run for its base and trained "
+        "models, else the model's own; empty: none).",
+        "evaluations",
+        group="Models",
+        conflicts="source",
+    )
+    passage_prompt: str | None = option(
+        None,
+        "Put before passages, likewise.",
+        "evaluations",
+        group="Models",
+        conflicts="source",
+    )
+    max_length: int | None = option(
+        None,
+        "Tokens kept of a text, whatever the model (default: those of the run for its base and "
+        "trained models, else the model's own).",
+        "evaluations",
+        minimum=1,
+        group="Models",
+    )
     name: str | None = option(
         None,
-        "Name of the evaluation, or of the overview of several (default: that of the data).",
+        "Name of the evaluation; of several that of their overview, and what theirs begin with "
+        "(default: that of the data).",
         group="Output",
     )
     seed: int = option(

@@ -21,7 +21,7 @@ _SETTINGS = "config_sentence_transformers.json"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Fields of the mined negatives that say nothing of what a negative is.
 _NO_THRESHOLDS = {"pool", "seed"}
-_FINGERPRINTS = {"evaluation_content"}
+_FINGERPRINTS = {"evaluation_content", "evaluation_reading"}
 
 
 def renew_cards(run: RunDir) -> None:
@@ -218,7 +218,7 @@ def _of_evaluation(evaluation: Manifest, model: Manifest) -> str:
     results = read_json(evaluation.folder / RESULTS).get("models", {})
     found = {
         contract["weights"]: results.get(name)
-        for name, contract in evaluation.fields.get("models", ())
+        for name, contract in evaluation.extra.get("models", ())
     }
     after = found.get(model.extra.get("weights"))
     if not after:

@@ -1,4 +1,4 @@
-"""Per-query metrics of a model on held-out data: texts encoded once, passages searched exactly."""
+"""Per-query metrics of a model on an evaluation set: texts encoded once, searched exactly."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,20 +6,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.core.ragged import ragged_sets
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.tokenise import Role
 from stx_mine.stages.evaluate.block_top import BlockTop
 from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
-from stx_mine.stages.ingest.pairs import Ingested
+from stx_mine.stages.evaluate.core.ranking import ranked_documents
+from stx_mine.stages.evaluate.sets import EvaluationSet
 
-_ENCODE_ROWS, _DEPTH = 65_536, 100
+_ENCODE_ROWS, _DEPTH, _RANKED_ROWS = 65_536, 100, 4_096
+# The own passages of a query are of two texts at most: its own, and that of its id.
+_OWN_TEXTS = 2
 
 
 def evaluate(
     encoder: SentenceTransformerEncoder,
-    texts: dict[Role, pa.Array],
-    held_out: Ingested,
+    data: EvaluationSet,
     device: str | None = None,
     prompts: Mapping[str, str | None] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
@@ -27,21 +28,19 @@ def evaluate(
 
     Args:
         encoder: The model.
-        texts: Distinct texts of each role, by id.
-        held_out: The pairs that are relevant.
+        data: The evaluation set.
         device: Where the search runs.
         prompts: Role -> prompt; the model's own where there is none.
 
     Returns:
-        Metric -> float64 (queries with a relevant passage,).
+        Metric -> float64 (queries,).
     """
-    return evaluate_dims(encoder, texts, held_out, device, prompts)[None]
+    return evaluate_dims(encoder, data, device, prompts)[None]
 
 
 def evaluate_dims(
     encoder: SentenceTransformerEncoder,
-    texts: dict[Role, pa.Array],
-    held_out: Ingested,
+    data: EvaluationSet,
     device: str | None = None,
     prompts: Mapping[str, str | None] | None = None,
     dims: Sequence[int] = (),
@@ -53,25 +52,35 @@ def evaluate_dims(
 
     Args:
         encoder: The model.
-        texts: Distinct texts of each role, by id.
-        held_out: The pairs that are relevant.
+        data: The evaluation set.
         device: Where the search runs.
         prompts: Role -> prompt; the model's own where there is none.
         dims: Numbers of first dimensions; for cosine what is left is of unit length again.
 
     Returns:
-        Number of dimensions (None: all) -> metric -> float64 (queries with a relevant passage,).
+        Number of dimensions (None: all) -> metric -> float64 (queries,).
     """
-    asked, rows = np.unique(held_out.pairs[:, 0], return_inverse=True)
-    relevant = ragged_sets(rows, held_out.pairs[:, 1], len(asked))
     prompts, similarity = prompts or {}, encoder.similarity()
-    asked_texts = texts["query"].take(pa.array(asked))
-    queries_QD = np.concatenate([*_encoded(encoder, asked_texts, "query", prompts)])
-    tops = {dim: BlockTop(queries_QD[:, :dim], _DEPTH, similarity, device) for dim in (None, *dims)}
-    for block_PD in _encoded(encoder, texts["passage"], "passage", prompts):
+    queries_QD = np.concatenate([*_encoded(encoder, data.texts["query"], "query", prompts)])
+    tops = {
+        dim: BlockTop(queries_QD[:, :dim], _DEPTH + _OWN_TEXTS, similarity, device)
+        for dim in (None, *dims)
+    }
+    for block_PD in _encoded(encoder, data.texts["passage"], "passage", prompts):
         for dim, top in tops.items():
             top.offer(block_PD[:, :dim])
-    return {dim: retrieval_metrics(top.ids_QK, relevant) for dim, top in tops.items()}
+    return {dim: retrieval_metrics(_ranked(top, data), data.judged) for dim, top in tops.items()}
+
+
+def _ranked(top: BlockTop, data: EvaluationSet) -> NDArray[np.int64]:
+    """int64 (queries, depth): the documents of the closest texts."""
+    parts = []
+    for start in range(0, len(top.ids_QK), _RANKED_ROWS):
+        block = slice(start, start + _RANKED_ROWS)
+        ids_QK, scores_QK = top.ids_QK[block], top.scores_QK[block]
+        away, _ = data.left_out.take(np.arange(start, start + len(ids_QK)))
+        parts.append(ranked_documents(ids_QK, scores_QK, data.documents, away, _DEPTH))
+    return np.concatenate(parts)
 
 
 def _encoded(

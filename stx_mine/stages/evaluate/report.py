@@ -1,12 +1,16 @@
 """The closing sentences of `evaluate`, with tables of scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import starmap
+from typing import Any
 
 import numpy as np
 
+from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.metrics import METRICS
-from stx_mine.stages.evaluate.core.summaries import Difference, Score, Summary
+from stx_mine.stages.evaluate.core.summaries import Difference, Score
 from stx_mine.stages.evaluate.counts import EvaluationCounts
+from stx_mine.stages.evaluate.data_report import data_lines, seen_lines, seen_warnings
 from stx_mine.stages.evaluate.results import (
     INTERVAL,
     PAIRED_TEST,
@@ -18,26 +22,34 @@ from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import StageReport, make_report, plain_table
 
 _SHOWN_METRIC = "ndcg@10"
-_NOT_KNOWN = "seen and unseen in training are not told apart: the run has no finished texts/"
 
 
 def evaluation_report(
-    artifact: Artifact, source: str | None, warnings: list[str], skipped: bool = False
+    artifact: Artifact,
+    config: EvaluateConfig,
+    renewed_by: Sequence[str],
+    warnings: list[str],
+    skipped: bool = False,
 ) -> StageReport:
     """The report of the evaluation of one data set.
 
     Args:
         artifact: The finished artifact.
-        source: The source of the run whose prompts the data has; None where none was named.
+        config: What was asked for.
+        renewed_by: What has changed since an earlier evaluation, in words.
         warnings: What to warn of.
         skipped: Whether it was finished before.
     """
-    counts = EvaluationCounts.read(artifact.result)
-    summary = read_summary(artifact.result.folder)
-    prompts = f", with the prompts of source {source}" if source is not None else ""
-    lines = [
+    manifest = artifact.result
+    counts, summary = EvaluationCounts.read(manifest), read_summary(manifest.folder)
+    prompts = f", with the prompts of source {config.source}" if config.source is not None else ""
+    lines = [f"made anew: {', '.join(renewed_by)} changed or came since"] if renewed_by else []
+    lines += [
         f"{counts.queries:,} queries against {counts.passages:,} passages{prompts}",
-        _seen_line(summary),
+        *data_lines(counts),
+        *_reading_line(manifest.extra["reading"]),
+        *starmap(_model_line, manifest.extra["how"].items()),
+        *seen_lines(summary.seen),
         *_scores_table(summary.scores),
         f"[{summary.level:.0%} interval: {INTERVAL}; {summary.num_draws:,} draws, seed "
         f"{summary.seed}]",
@@ -45,16 +57,29 @@ def evaluation_report(
     ]
     if summary.differences:
         lines.append(f"[p: {PAIRED_TEST}; as many draws; of every other metric in {RESULTS}]")
-    return make_report(artifact, lines, warnings, skipped=skipped)
+    return make_report(artifact, lines, [*warnings, *seen_warnings(summary.seen)], skipped=skipped)
 
 
-def _seen_line(summary: Summary) -> str:
-    if summary.num_seen is None:
-        return _NOT_KNOWN
-    return (
-        f"{summary.num_seen:,} queries are seen in training (their text, or a positive of theirs, "
-        f"is in the run's pairs), {summary.num_unseen:,} are not"
-    )
+def _reading_line(of_run: Mapping[str, Any]) -> list[str]:
+    named = [
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else ', '.join(value)}"
+        for name, value in of_run.items()
+    ]
+    return [f"read as the run reads its pairs: {'; '.join(named)}"] if named else []
+
+
+def _model_line(model: str, how: Mapping[str, Any]) -> str:
+    """What a model is judged with, and whose settings those are."""
+    place = how["of_run"]
+    whose = f"the run's {place} model" if place else "not of this run"
+    prompts = [
+        f"{role} prompt {how[f'{role}_prompt']!r}"
+        for role in ("query", "passage")
+        if how[f"{role}_prompt"] is not None
+    ]
+    limit = how["max_length"]
+    read = "all tokens" if limit is None else f"{limit:,} tokens"
+    return f"{model} ({whose}): {', '.join(prompts) or 'no prompts'}; {read}"
 
 
 def _scores_table(scores: Sequence[Score]) -> list[str]:

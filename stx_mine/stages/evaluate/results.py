@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.stages.evaluate.core.metrics import METRICS
+from stx_mine.stages.evaluate.core.shares import SeenShares, Share
 from stx_mine.stages.evaluate.core.summaries import Difference, Score, Scored, Summary
+from stx_mine.stages.evaluate.counts import EvaluationCounts
 from stx_mine.store.files import atomic, read_json, write_json
 from stx_mine.store.run_dir import RunDir
 
@@ -20,9 +22,19 @@ INTERVAL = "percentile bootstrap over queries, paired for differences"
 PAIRED_TEST = "two-sided paired randomisation test (random signs)"
 
 
-def write_summary(folder: Path, summary: Summary) -> None:
-    """Write `results.json` of one data set."""
-    write_json(folder / RESULTS, summary_json(summary))
+def write_summary(
+    folder: Path, summary: Summary, judged_with: Mapping[str, Any], counts: EvaluationCounts
+) -> None:
+    """Write `results.json` of one data set.
+
+    Args:
+        folder: Where to.
+        summary: The results.
+        judged_with: Model -> what its texts are encoded with.
+        counts: What the data holds.
+    """
+    about = {"judged_with": dict(judged_with), "data": counts.to_json()}
+    write_json(folder / RESULTS, summary_json(summary) | about)
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -30,9 +42,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     return {
         "metrics": list(METRICS),
         "models": summary.means(),
-        "seen_in_training": None
-        if summary.num_seen is None
-        else {"seen": summary.num_seen, "unseen": summary.num_unseen},
+        "seen_in_training": None if summary.seen is None else shares_json(summary.seen),
         "scores": [_flat(score) for score in summary.scores],
         "differences": [_flat(difference) for difference in summary.differences],
         "method": {
@@ -48,16 +58,25 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 def read_summary(folder: Path) -> Summary:
     """Read `results.json` of one data set."""
     content = read_json(folder / RESULTS)
-    seen, method = content["seen_in_training"] or {}, content["method"]
+    seen, method = content["seen_in_training"], content["method"]
     return Summary(
         [Score(**_nested(score)) for score in content["scores"]],
         [Difference(**_nested(difference)) for difference in content["differences"]],
-        seen.get("seen"),
-        seen.get("unseen"),
+        None if seen is None else read_shares(seen),
         method["seed"],
         method["level"],
         method["draws"],
     )
+
+
+def shares_json(shares: SeenShares) -> dict[str, dict[str, int]]:
+    """By what -> `seen` and `of`."""
+    return {name: share._asdict() for name, share in vars(shares).items()}
+
+
+def read_shares(content: Mapping[str, Mapping[str, int]]) -> SeenShares:
+    """Back from `shares_json`."""
+    return SeenShares(**{name: Share(**share) for name, share in content.items()})
 
 
 def _flat(row: Score | Difference) -> dict[str, Any]:
@@ -128,7 +147,7 @@ def query_table(
         scored: As `metric_summaries` takes it.
         query_ids: int64 (Q,): number of each query, in order of its first appearance in the data.
         original_ids: (Q,) its id in the data; null where it has none.
-        seen: As `metric_summaries` takes it.
+        seen: Bool (Q,): whether training knows the query; None if nobody can tell.
 
     Returns:
         Columns `model`, `dims` (null: all), `query_id`, `original_id`, `seen` (null: unknown), and

@@ -1,20 +1,30 @@
 """Evaluate: models on held-out pairs by exact search, with intervals and paired tests."""
 
-from collections.abc import Mapping
-
-import numpy as np
-import pyarrow as pa
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from stx_mine.errors import ConfigError
-from stx_mine.inputs.pairs import PairSource
-from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.settings import key_fields
-from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
 from stx_mine.stages.evaluate.counts import OverviewCounts
+from stx_mine.stages.evaluate.earlier import (
+    CONTENT,
+    JUDGED_WITH,
+    model_input,
+    open_evaluation,
+)
+from stx_mine.stages.evaluate.judged_models import (
+    JudgedModel,
+    load_models,
+    prompt_warnings,
+    refuse_dims,
+)
+from stx_mine.stages.evaluate.leaks import find_in_training
 from stx_mine.stages.evaluate.model_card import renew_cards
 from stx_mine.stages.evaluate.model_metrics import evaluate_dims
+from stx_mine.stages.evaluate.reading import Reading, open_data, recorded_options
 from stx_mine.stages.evaluate.report import evaluation_report, overview_report
 from stx_mine.stages.evaluate.results import (
     QUERIES,
@@ -25,14 +35,28 @@ from stx_mine.stages.evaluate.results import (
     write_query_table,
     write_summary,
 )
-from stx_mine.stages.evaluate.seen import seen_queries
-from stx_mine.stages.evaluate.sets import OVERVIEW, named_data, read_evaluation_set
-from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
-from stx_mine.store.groups import TextGroups
+from stx_mine.stages.evaluate.sets import OVERVIEW, named_data, prefix_of, read_evaluation_set
+from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, digest_of, require
 from stx_mine.store.run_dir import RunDir
-from stx_mine.store.sources import prompts_differ, stored_sources
 from stx_mine.store.stage_report import StageReport
-from stx_mine.store.texts import TextStore
+
+# What the models are judged with says what these come to.
+_RESOLVED = ("source", "query_prompt", "passage_prompt", "max_length")
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """The evaluation of a data set before it is made.
+
+    Attributes:
+        reading: The data.
+        artifact: What is to be made.
+        renewed_by: What has changed since an earlier evaluation, in words.
+    """
+
+    reading: Reading
+    artifact: Artifact
+    renewed_by: list[str]
 
 
 def run_evaluate(config: EvaluateConfig) -> StageReport:
@@ -44,80 +68,104 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
         ConfigError: No data is named, two have one name, or a model has too few dimensions.
         InputError: The data is missing or malformed.
         ModelError: A model cannot be loaded.
+        ArtifactError: An evaluation with other settings is in the way.
     """
     if not config.data:
         raise ConfigError("expected DATA, found none; name held-out pairs or a BEIR folder")
-    run = RunDir(config.run_dir)
-    sources = {
-        name: PairSource.open(path, config, "test") for name, path in named_data(config).items()
-    }
+    named, run = named_data(config), RunDir(config.run_dir)
+    known: dict[str, Manifest] = {}
+    if (run.folder("texts") / MANIFEST).exists():
+        known = {name: require(run, name) for name in ("texts", "groups")}
+    texts = known.get("texts")
+    recorded = recorded_options(texts, config.source)
+    readings = {name: open_data(path, config, "test", recorded) for name, path in named.items()}
     with run.lock(begins=True):
-        encoders = [
-            SentenceTransformerEncoder.load(name, config.device, None, config.encode_batch_size)
-            for name in dict.fromkeys(config.models or _default_models(run))
-        ]
-        _refuse_dims(config.dims, encoders)
-        known: dict[str, Manifest] = {}
-        if (run.folder("texts") / MANIFEST).exists():
-            known = {name: require(run, name) for name in ("texts", "groups")}
-        prompts, warnings = _prompts(config, run, known.get("texts"))
-        fields = {**key_fields(config, "evaluations"), **key_fields(config, "texts")}
-        fields["models"] = [[encoder.name, encoder.contract()] for encoder in encoders]
-        fields["prompts"] = prompts
-        reports = []
-        for path, (name, source) in zip(config.data, sources.items(), strict=True):
-            own = {**fields, "data": path, "content": source.fingerprint()}
-            inputs = {name: one.digest for name, one in known.items()}
-            artifact = Artifact(
-                run, "evaluations", config, fields=own, inputs=inputs, view=True, subfolder=name
-            )
-            skipped = artifact.done
+        models = load_models(config, run, texts)
+        refuse_dims(config.dims, models)
+        planned = {
+            name: _plan(config, run, name, named[name], reading, models, known)
+            for name, reading in readings.items()
+        }
+        if len(named) > 1:
+            # Refused before anything is encoded.
+            _plan_overview(config, run, list(named), {})
+        warnings, reports = prompt_warnings(config, texts), []
+        for one in planned.values():
+            skipped = one.artifact.done
             if not skipped:
-                _evaluate_data(config, artifact, source, encoders, known, prompts)
-            reports.append(evaluation_report(artifact, config.source, warnings, skipped))
+                _evaluate_data(config, one, models, known)
+            renewed_by = [] if skipped else one.renewed_by
+            reports.append(evaluation_report(one.artifact, config, renewed_by, warnings, skipped))
         renew_cards(run)
-        return reports[0] if len(reports) == 1 else _overview(config, run, list(sources), reports)
+        return reports[0] if len(reports) == 1 else _overview(config, run, list(named), reports)
 
 
-def _refuse_dims(dims: tuple[int, ...], encoders: list[SentenceTransformerEncoder]) -> None:
-    for encoder in encoders:
-        most = int(encoder.model.get_embedding_dimension() or 0)
-        if dims and max(dims) > most:
-            raise ConfigError(
-                f"--dims must be at most the {most} dimensions of the model {encoder.name!r}, "
-                f"found {max(dims)}; give smaller ones, or evaluate that model by itself"
-            )
+def _plan(
+    config: EvaluateConfig,
+    run: RunDir,
+    name: str,
+    path: str,
+    reading: Reading,
+    models: Sequence[JudgedModel],
+    known: dict[str, Manifest],
+) -> _Planned:
+    """Open the artifact of one data set.
+
+    Raises:
+        ArtifactError: An evaluation of this name has other settings.
+    """
+    own = {**key_fields(config, "evaluations"), **key_fields(reading.fields, "texts")}
+    fields: dict[str, Any] = {key: v for key, v in own.items() if key not in _RESOLVED}
+    fields |= {"data": path, "models": [one.name for one in models]}
+    fields |= {key: v for key, v in reading.of_run.items() if key not in own}
+    fields[JUDGED_WITH] = {one.name: one.settings() for one in models}
+    inputs = {CONTENT: digest_of(reading.source.fingerprint())}
+    inputs |= {key: one.digest for key, one in known.items()}
+    inputs |= {model_input(one.name): digest_of(one.contract()) for one in models}
+    return _Planned(reading, *open_evaluation(config, run, name, fields, inputs))
 
 
 def _evaluate_data(
     config: EvaluateConfig,
-    artifact: Artifact,
-    source: PairSource,
-    encoders: list[SentenceTransformerEncoder],
+    planned: _Planned,
+    models: Sequence[JudgedModel],
     known: dict[str, Manifest],
-    prompts: Mapping[str, str | None],
 ) -> None:
     """Make the evaluation of one data set."""
+    artifact, reading = planned.artifact, planned.reading
     artifact.begin([RESULTS, QUERIES])
-    data = read_evaluation_set(artifact.folder.name, source)
-    relevant = data.relevant
+    data = read_evaluation_set(artifact.target.name, reading.source, config.own_passages)
     scored = [
-        Scored(encoder.name, dims, metrics)
-        for encoder in encoders
+        Scored(one.name, dims, metrics)
+        for one in models
         for dims, metrics in evaluate_dims(
-            encoder, data.texts, relevant, config.device, prompts, config.dims
+            one.encoder, data, config.device, one.prompts, config.dims
         ).items()
     ]
-    seen = None
-    if known:
-        groups = TextGroups.open(known["groups"])
-        seen = seen_queries(TextStore.open(known["texts"]), groups, relevant)
-    write_summary(artifact.folder, metric_summaries(scored, seen, config.seed))
-    asked = np.unique(relevant.pairs[:, 0])
-    originals = relevant.queries.original_ids.filter(pa.array(relevant.queries.first_rows()))
-    table = query_table(scored, asked, originals.take(pa.array(asked)), seen)
+    found = find_in_training(known["texts"], known["groups"], data) if known else None
+    how = {one.name: one.how() for one in models}
+    write_summary(artifact.folder, metric_summaries(scored, found, config.seed), how, data.counts)
+    seen = None if found is None else found.seen
+    table = query_table(scored, data.query_ids, data.query_names, seen)
     write_query_table(artifact.folder / QUERIES, table)
-    artifact.finish([RESULTS, QUERIES], counts=relevant.counts)
+    extra = {
+        "models": [[one.name, one.contract()] for one in models],
+        "how": how,
+        "reading": reading.of_run,
+    }
+    artifact.finish([RESULTS, QUERIES], counts=data.counts, extra=extra)
+
+
+def _plan_overview(
+    config: EvaluateConfig, run: RunDir, names: list[str], inputs: dict[str, str]
+) -> Artifact:
+    """Open the artifact of the overview.
+
+    Raises:
+        ArtifactError: It is of other data sets.
+    """
+    name, fields = config.name or OVERVIEW, {"sets": names}
+    return open_evaluation(config, run, name, fields, inputs)[0]
 
 
 def _overview(
@@ -125,65 +173,15 @@ def _overview(
 ) -> StageReport:
     """Bring the results of several data sets together."""
     manifests = {name: require(run, "evaluations", name) for name in names}
-    artifact = Artifact(
-        run,
-        "evaluations",
-        config,
-        fields={"data": names},
-        inputs={f"evaluations/{name}": part.digest for name, part in manifests.items()},
-        view=True,
-        subfolder=config.name or OVERVIEW,
-    )
+    inputs = {f"evaluations/{name}": part.digest for name, part in manifests.items()}
+    artifact = _plan_overview(config, run, names, inputs)
     skipped = artifact.done
     if not skipped:
         artifact.begin([RESULTS])
-        summaries = {name: read_summary(part.folder) for name, part in manifests.items()}
+        prefix = prefix_of(config)
+        summaries = {
+            name.removeprefix(prefix): read_summary(part.folder) for name, part in manifests.items()
+        }
         Overview.of(summaries).write(artifact.folder)
         artifact.finish([RESULTS], counts=OverviewCounts(data=len(names)))
     return overview_report(artifact, parts, skipped)
-
-
-def _prompts(
-    config: EvaluateConfig, run: RunDir, texts: Manifest | None
-) -> tuple[dict[str, str | None], list[str]]:
-    """Role -> prompt of the source of the data, and a warning where it is not known.
-
-    Raises:
-        ConfigError: The run has no such source.
-    """
-    sources = () if texts is None else stored_sources(texts)
-    names = ", ".join(source.name for source in sources)
-    if config.source is not None:
-        chosen = [one for one in sources if one.name == config.source]
-        if not chosen:
-            raise ConfigError(
-                f"--source {config.source!r} is no source of {run.path}, which has "
-                f"{names or 'none'}; name one of them, or leave it out"
-            )
-        return chosen[0].prompts, []
-    if not prompts_differ(sources):
-        return (sources[0].prompts if sources else {}), []
-    warning = (
-        f"the sources of this run have different prompts ({names}), the data was encoded with "
-        "those of each model; give --source NAME for the prompts of one"
-    )
-    return {}, [warning]
-
-
-def _default_models(run: RunDir) -> list[str]:
-    """The model that embedded round 1, if one did, and the one that this run trained.
-
-    Raises:
-        ConfigError: There is neither.
-    """
-    base, trained = DEFAULT_MODEL, run.folder("model")
-    embedded = run.first_round.folder("embeddings") / MANIFEST
-    if embedded.exists():
-        base = read_manifest(embedded.parent).extra["model"]
-    models = [base] if base else []
-    models += [str(trained)] if (trained / MANIFEST).exists() else []
-    if not models:
-        raise ConfigError(
-            f"expected --models, found none, and {run.path} was embedded without a model; name one"
-        )
-    return models

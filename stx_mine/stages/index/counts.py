@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from stx_mine.store.counts import Counts
 
+# Below this share of the nearest passages found, what is mined differs a lot from exact search.
+_LOW = 0.9
+
 
 @dataclass(frozen=True)
 class IndexCounts(Counts):
@@ -18,3 +21,8 @@ class IndexCounts(Counts):
     passages: int
     recall: float
     recall_queries: int
+
+    @property
+    def is_low(self) -> bool:
+        """Whether so many of the nearest passages are missed that a person should know."""
+        return self.recall < _LOW

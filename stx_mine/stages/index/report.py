@@ -14,4 +14,9 @@ def index_report(artifact: Artifact, config: IndexConfig, skipped: bool) -> Stag
         f"recall@{config.recall_depth} {counts.recall:.3f} "
         f"on {counts.recall_queries:,} queries"
     )
-    return make_report(artifact, [line], skipped=skipped)
+    warnings = [
+        f"{1 - counts.recall:.1%} of the nearest {config.recall_depth} passages of a query are "
+        "missed: a larger --nprobe or --refine-factor finds more, `stx-mine mine --search exact` "
+        "finds all"
+    ]
+    return make_report(artifact, [line], warnings if counts.is_low else [], skipped=skipped)

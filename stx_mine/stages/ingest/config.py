@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.errors import ConfigError
-from stx_mine.inputs.config import LanguageFields, Source, SourceFields
-from stx_mine.settings import StageConfig, names_of, option
+from stx_mine.inputs.config import LanguageFields, Source, SourceFields, SymmetryFields
+from stx_mine.settings import StageConfig, given_fields, names_of, option
 
 
 def _unlike_chunks(chunk: tuple[int, ...]) -> str:
@@ -70,12 +70,12 @@ class ChunkFields:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
+class IngestConfig(ChunkFields, LanguageFields, SymmetryFields, SourceFields, StageConfig):
     """Read pairs and a corpus, count what is dropped, merge exact duplicates."""
 
     pairs: str | None = option(
         None,
-        "Pairs: Parquet, JSONL, CSV or TSV (also .gz, .zst), or a BEIR folder.",
+        "Pairs: a file, a folder, a pattern of files, a BEIR folder, or a dataset of the hub.",
         "texts",
         argument=True,
         group="Input",
@@ -97,8 +97,10 @@ class IngestConfig(ChunkFields, LanguageFields, SourceFields, StageConfig):
         self.check_tokenizer(self.embedding_model)
         if self.sources is None:
             return
-        of_source = (*names_of(SourceFields), *names_of(LanguageFields))
-        beside = [one for one in ("pairs", *of_source) if getattr(self, one)]
+        kinds = (SourceFields, SymmetryFields, LanguageFields)
+        of_source = {name for kind in kinds for name in names_of(kind)}
+        given = [one.name for one in given_fields(self)]
+        beside = [name for name in given if name == "pairs" or name in of_source]
         if beside:
             named = "PAIRS" if beside[0] == "pairs" else "--" + beside[0].replace("_", "-")
             raise ConfigError(

@@ -122,6 +122,31 @@ class SourceCounts(Counts):
 
 
 @dataclass(frozen=True)
+class TextCounts(Counts):
+    """What may be wrong with the texts of an input.
+
+    Attributes:
+        texts_looked_at: `queries`, `passages` -> texts that the next two were counted among.
+        texts_of_a_number: `queries`, `passages` -> texts that are a number.
+        texts_with_markup: `queries`, `passages` -> texts with tags of HTML.
+        pairs_of_nothing: Pairs whose positive is a word for a missing value.
+        most_frequent_positive: The passage that is the positive of most pairs.
+        pairs_of_most_frequent: How many those are.
+        texts_in_both_roles: Queries whose text is a passage too.
+        texts_not_unicode: Values with a lone surrogate, which count as empty.
+    """
+
+    texts_looked_at: dict[str, int]
+    texts_of_a_number: dict[str, int]
+    texts_with_markup: dict[str, int]
+    pairs_of_nothing: int
+    most_frequent_positive: int
+    pairs_of_most_frequent: int
+    texts_in_both_roles: int
+    texts_not_unicode: int
+
+
+@dataclass(frozen=True)
 class IngestCounts(PairCounts):
     """Counts of `texts/`; in its manifest the fields of the parts stand beside the others.
 
@@ -130,8 +155,10 @@ class IngestCounts(PairCounts):
         passages: Distinct passages; with `--chunk` distinct chunks.
         corpus_rows: Rows of the corpus.
         corpus_empty: Rows of the corpus without text.
-        known_negatives: Distinct (query, negative) of the negative columns.
+        known_negatives: Distinct (query, negative) of the negative columns, and of labels.
         passages_only_in_pairs: Distinct passages that no row of the corpus holds.
+        reverse_positives: (query, passage) that are the reverse of a pair and no pair.
+        of_texts: None where they were not looked at.
         of_chunks: None without `--chunk`.
         of_languages: None where the input names no language.
         of_sources: None without `--sources`.
@@ -143,6 +170,8 @@ class IngestCounts(PairCounts):
     corpus_empty: int
     known_negatives: int
     passages_only_in_pairs: int
+    reverse_positives: int = 0
+    of_texts: TextCounts | None = None
     of_chunks: ChunkCounts | None = None
     of_languages: LanguageCounts | None = None
     of_sources: SourceCounts | None = None
@@ -150,9 +179,9 @@ class IngestCounts(PairCounts):
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds them: without parts that there are not, and flat."""
         counts = super().to_json()
-        for name in ("of_chunks", "of_languages", "of_sources"):
+        for name in ("of_texts", "of_chunks", "of_languages", "of_sources"):
             del counts[name]
-        for part in (self.of_chunks, self.of_languages, self.of_sources):
+        for part in (self.of_texts, self.of_chunks, self.of_languages, self.of_sources):
             counts |= part.to_json() if part else {}
         return counts
 
@@ -166,6 +195,7 @@ class IngestCounts(PairCounts):
         names = manifest.counts
         return replace(
             super().read(manifest),
+            of_texts=TextCounts.read(manifest) if "texts_looked_at" in names else None,
             of_chunks=ChunkCounts.read(manifest) if "documents" in names else None,
             of_languages=LanguageCounts.read(manifest) if "languages" in names else None,
             of_sources=SourceCounts.read(manifest) if "sources" in names else None,

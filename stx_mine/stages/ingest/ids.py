@@ -28,7 +28,7 @@ class Numbered:
         first_chunks: int64 (num passages,) the first passage of the first document that each comes
             from; None where each is a document.
         other_positives: int64 (K, 2) query_id, passage_id of known positives that are no pairs and
-            of no group of one.
+            of no group of one: other chunks, or the reverse of pairs.
         passages_of: int64 ids of the passages of each source, each id once.
         first_documents: int64 (num passages,) the first document that each passage comes from.
         counts: As of `Ingested`.
@@ -56,7 +56,7 @@ class Numbered:
             negatives=found.negatives,
             query_texts=found.query_texts,
             first_chunks=None,
-            other_positives=np.empty((0, 2), np.int64),
+            other_positives=found.reverse_positives,
             passages_of=found.texts_of["passage"],
             first_documents=passages,
             counts=found.counts,

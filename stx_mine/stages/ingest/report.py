@@ -1,5 +1,8 @@
 """The closing report of `ingest`: what was read, dropped, cut and found twice."""
 
+import pyarrow as pa
+
+from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.counts import (
     ChunkCounts,
@@ -7,17 +10,29 @@ from stx_mine.stages.ingest.counts import (
     LanguageCounts,
     PairCounts,
     SourceCounts,
+    TextCounts,
 )
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent
+from stx_mine.store.texts import TextStore
+
+_SHOWN_CHARACTERS = 60
+# Shares of texts and pairs above which something may be wrong with them.
+_MUCH_MARKUP, _MANY_NUMBERS, _OFTEN = 0.05, 0.95, 0.01
+_FEWEST_OFTEN = 10
 
 
-def ingest_report(artifact: Artifact, config: IngestConfig, skipped: bool) -> StageReport:
+def ingest_report(
+    artifact: Artifact, config: IngestConfig, opened: list[PairSource], skipped: bool
+) -> StageReport:
     """The report of a finished `texts/`."""
     counts = IngestCounts.read(artifact.result)
     chunks, languages, sources = counts.of_chunks, counts.of_languages, counts.of_sources
     passages = chunks.documents if chunks else counts.passages
-    lines = [
+    store = TextStore.open(artifact.result)
+    lines = [line for source in opened for line in source.description()]
+    lines += artifact.result.extra.get("decided", [])
+    lines += [
         f"pairs: {counts.pairs_in:,} read, {percent(counts.pairs_kept, counts.pairs_in)} "
         f"kept, dropped: {named_reasons(counts)}",
         f"texts: {counts.queries:,} distinct queries, {passages:,} distinct passages "
@@ -28,13 +43,86 @@ def ingest_report(artifact: Artifact, config: IngestConfig, skipped: bool) -> St
     lines += _chunk_lines(chunks, counts, config) if chunks else []
     lines += _prompt_lines(sources) if sources else []
     if counts.known_negatives:
-        lines.append(f"{counts.known_negatives:,} known negatives, candidates of their queries")
-    return make_report(artifact, lines, skipped=skipped)
+        lines.append(f"{counts.known_negatives:,} known negatives")
+    if counts.reverse_positives:
+        lines.append(
+            f"{counts.reverse_positives:,} reverse pairs are known positives, no pairs to train on"
+        )
+    lines += _example_lines(store)
+    symmetric = any(source.symmetric for source in opened)
+    warnings = _warnings(counts.of_texts, counts, store, symmetric) if counts.of_texts else []
+    return make_report(artifact, lines, warnings, skipped=skipped)
 
 
 def named_reasons(counts: PairCounts) -> str:
     """Why pairs were dropped, in words."""
     return listed(counts.pairs_dropped) or "none"
+
+
+def _example_lines(store: TextStore) -> list[str]:
+    """Three pairs: the first, one from the middle, the last."""
+    rows = dict.fromkeys([0, store.num_pairs // 2, store.num_pairs - 1])
+    texts = [
+        [
+            _shortened(column.slice(int(ids[row]), 1))
+            for column, ids in (
+                (store.queries.column("text"), store.pair_query_ids),
+                (store.passages.column("text"), store.pair_passage_ids),
+            )
+        ]
+        for row in rows
+    ]
+    return [f"pair {row + 1:,}: {' -> '.join(both)}" for row, both in zip(rows, texts, strict=True)]
+
+
+def _shortened(text: pa.ChunkedArray) -> str:
+    words = " ".join(str(text[0].as_py()).split())
+    cut = words[: _SHOWN_CHARACTERS - 3] + "..." if len(words) > _SHOWN_CHARACTERS else words
+    return repr(cut)
+
+
+def _warnings(
+    texts: TextCounts, counts: IngestCounts, store: TextStore, symmetric: bool
+) -> list[str]:
+    """What looks wrong with the texts, and what to do if it is."""
+    found = []
+    for role, option in (("queries", "--query-column"), ("passages", "--passage-column")):
+        looked_at = texts.texts_looked_at[role]
+        numbers, markup = texts.texts_of_a_number[role], texts.texts_with_markup[role]
+        if numbers > _MANY_NUMBERS * looked_at:
+            found.append(
+                f"{percent(numbers, looked_at)} of the {role} are numbers; if that is a column of "
+                f"ids, name that of the texts with {option}"
+            )
+        if markup > _MUCH_MARKUP * looked_at:
+            found.append(
+                f"{percent(markup, looked_at)} of the {role} hold HTML tags; remove them if the "
+                "model is to read plain text"
+            )
+    if texts.pairs_of_nothing:
+        found.append(
+            f"the positive of {texts.pairs_of_nothing:,} pairs is a word for a missing value "
+            "(null, nan, n/a ...); remove those rows if it is no text"
+        )
+    often = texts.pairs_of_most_frequent
+    if often >= _FEWEST_OFTEN and often > _OFTEN * counts.pairs_kept:
+        text = _shortened(store.passages.column("text").slice(texts.most_frequent_positive, 1))
+        found.append(
+            f"one passage is the positive of {percent(often, counts.pairs_kept)} of the pairs: "
+            f"{text}; remove those rows if it answers nothing"
+        )
+    if texts.texts_not_unicode:
+        found.append(
+            f"{texts.texts_not_unicode:,} values are no Unicode (a lone surrogate) and count as "
+            "empty; write the file again as UTF-8"
+        )
+    if texts.texts_in_both_roles and not symmetric:
+        found.append(
+            f"{percent(texts.texts_in_both_roles, counts.queries)} of the queries are passages "
+            "too; if the pairs hold both ways, as duplicate questions do, give --symmetric, or a "
+            "text is mined as a negative of the one that it was paired with"
+        )
+    return found
 
 
 def _pair_lines(counts: SourceCounts) -> list[str]:

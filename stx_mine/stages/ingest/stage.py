@@ -11,6 +11,7 @@ from stx_mine.stages.ingest.chunker import Chunker
 from stx_mine.stages.ingest.config import ChunkFields, IngestConfig
 from stx_mine.stages.ingest.pairs import read_sources
 from stx_mine.stages.ingest.report import ingest_report
+from stx_mine.stages.ingest.text_checks import text_counts
 from stx_mine.stages.ingest.text_files import (
     files_of,
     write_ids,
@@ -20,9 +21,11 @@ from stx_mine.stages.ingest.text_files import (
     write_source_files,
 )
 from stx_mine.store.artifact import Artifact
+from stx_mine.store.files import read_table
 from stx_mine.store.groups import make_groups
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
+from stx_mine.store.texts import PASSAGES, QUERIES
 
 
 def run_ingest(config: IngestConfig) -> StageReport:
@@ -54,7 +57,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
         if not skipped:
             _write(artifact, config, opened, chunker)
         make_groups(run, artifact.result)
-        return ingest_report(artifact, config, skipped)
+        return ingest_report(artifact, config, opened, skipped)
 
 
 def open_input(config: IngestConfig) -> list[PairSource]:
@@ -119,4 +122,7 @@ def _write(
         of_sources = write_source_files(folder, config.sources, ingested, numbered)
         counts = replace(counts, of_sources=of_sources)
         extra["weights"] = [source.weight for source in config.sources]
-    artifact.finish(files, counts=counts, extra=extra)
+    tables = {"queries": read_table(folder / QUERIES), "passages": read_table(folder / PASSAGES)}
+    of_texts = text_counts(tables, numbered.pairs[:, 1], numbered.query_texts, ingested.num_broken)
+    extra["decided"] = ingested.notes
+    artifact.finish(files, counts=replace(counts, of_texts=of_texts), extra=extra)

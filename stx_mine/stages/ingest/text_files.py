@@ -46,10 +46,12 @@ from stx_mine.store.texts import (
 def files_of(config: IngestConfig, opened: list[PairSource]) -> list[str]:
     """The names of the files that an input makes."""
     files = [PASSAGES, QUERIES, PAIRS, QUERY_TEXTS]
-    files += [NEGATIVES] if any(source.negative_columns for source in opened) else []
+    files += [NEGATIVES] if any(source.has_negatives for source in opened) else []
     files += SOURCE_FILES if config.sources else []
     files += LANGUAGE_FILES if any(source.names_languages for source in opened) else []
-    files += [DOCUMENTS, OTHER_POSITIVES, FIRST_CHUNKS] if config.chunk else []
+    files += [DOCUMENTS, FIRST_CHUNKS] if config.chunk else []
+    has_others = bool(config.chunk) or any(source.symmetric for source in opened)
+    files += [OTHER_POSITIVES] if has_others else []
     return files
 
 

@@ -1,23 +1,89 @@
-"""Candidates that another retriever found: a TREC run, or a file of (query, passage) texts."""
+"""Candidates that another retriever found: a run of ids, or a file with columns of texts or ids."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.column_file import ColumnFile
+from stx_mine.inputs.column_file import ColumnFile, is_column_file
+from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.names import PASSAGE_IDS, QUERY_IDS, named
+from stx_mine.inputs.roles import pair_columns
+from stx_mine.stages.mine.run_file import RunFile
 from stx_mine.store.columns import find_rows
 from stx_mine.store.digests import text_digests
 from stx_mine.store.files import checksum
 from stx_mine.store.texts import TextStore
 
-_TREC_COLUMNS = ["query", "Q0", "passage", "rank", "score", "tag"]
-_BLOCK_BYTES = 1 << 24
+ROLES = ("query", "passage")
+_EXAMPLES, _EXAMPLE_LENGTH = 3, 60
+
+
+class CandidateColumns(NamedTuple):
+    """The columns of a file that name queries and passages.
+
+    Attributes:
+        query: Of the queries.
+        passage: Of the passages.
+        are_ids: Whether they hold original ids; texts otherwise.
+    """
+
+    query: str
+    passage: str
+    are_ids: bool
+
+
+def choose_columns(file: ColumnFile) -> CandidateColumns:
+    """The columns of ids where a file has both by name; else those of texts.
+
+    Raises:
+        InputError: It cannot be told which columns are meant.
+    """
+    ids = [named(file.columns, names) for names in (QUERY_IDS, PASSAGE_IDS)]
+    if all(len(found) == 1 for found in ids):
+        return CandidateColumns(ids[0][0], ids[1][0], are_ids=True)
+    roles = pair_columns(file, SourceFields(label_column="none", negative_column=("none",)))
+    if roles.query is None or roles.positive is None:
+        raise InputError(
+            f"expected texts, or ids of both queries and passages, in {file.name}, found "
+            f"{', '.join(file.columns)}; name the columns query-id and corpus-id, or query and "
+            "passage"
+        )
+    return CandidateColumns(roles.query.column, roles.positive.column, are_ids=False)
+
+
+@dataclass
+class Candidates:
+    """What a file of candidates names.
+
+    Attributes:
+        query_ids: int64 (C,).
+        passage_ids: int64 (C,); may repeat for a query.
+        num_lines: Lines of the file.
+        num_unknown: Role -> lines that name a text of that role that the run does not have; a
+            line with two of them counts as one of an unknown query.
+        examples: Role -> some of these names, distinct, in the order of the file.
+    """
+
+    query_ids: NDArray[np.int64]
+    passage_ids: NDArray[np.int64]
+    num_lines: int = 0
+    num_unknown: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 0))
+    examples: dict[str, list[str]] = field(default_factory=lambda: {role: [] for role in ROLES})
+
+    def add_unknown(self, role: str, names: pa.Array) -> None:
+        """Count the lines that name an unknown text."""
+        self.num_unknown[role] += len(names)
+        shown = self.examples[role]
+        if len(shown) < _EXAMPLES:
+            new = [_shortened(name) for name in names.drop_null().unique().to_pylist()]
+            shown += [name for name in dict.fromkeys(new) if name not in shown]
+            del shown[_EXAMPLES:]
 
 
 @dataclass(frozen=True)
@@ -25,97 +91,111 @@ class CandidateFile:
     """A file of candidates.
 
     Attributes:
-        path: The file.
-        columns: The file of texts; None for a TREC run, which names original ids.
+        run: The run of another retriever; None for a file of columns.
+        table: The file of columns; None for a run.
+        columns: Those that name queries and passages; None for a run.
     """
 
-    path: Path
-    columns: ColumnFile | None
+    run: RunFile | None
+    table: ColumnFile | None = None
+    columns: CandidateColumns | None = None
 
     @classmethod
     def open(cls, path: str) -> "CandidateFile":
-        """Recognise a file by its name: .trec, .run and .txt are TREC runs.
+        """Recognise a file by its lines, and by its name where it has columns.
 
         Raises:
             InputError: It is missing, empty or of an unknown kind.
         """
         file = Path(path)
-        if file.suffix not in (".trec", ".run", ".txt"):
-            columns = ColumnFile.open(path)
-            columns.pick(None, 1, "--candidates")
-            return cls(file, columns)
-        if not file.is_file() or file.stat().st_size == 0:
-            what = "an empty file" if file.is_file() else "nothing"
-            raise InputError(f"expected a TREC run at {path}, found {what}; check the path")
-        return cls(file, None)
+        if not is_column_file(file):
+            return cls(RunFile.open(file))
+        if ".tsv" in file.suffixes and (run := RunFile.recognise(file, may_be_texts=True)):
+            return cls(run)
+        table = ColumnFile.open(file)
+        return cls(None, table, choose_columns(table))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        found = self.run or self.table
+        assert found is not None, "a file is a run or a table"
+        return found.path
 
     def digest(self) -> str:
         """Checksum of the file."""
         return checksum(self.path)
 
-    def pairs(self, store: TextStore) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Candidates by the ids of a run; a document that was cut stands for all of its chunks.
+    @property
+    def names(self) -> list[str]:
+        """How it names texts: what decides, beside its bytes, which candidates it holds."""
+        if self.run is not None:
+            return [*self.run.layout.names.split(), "ids"]
+        assert self.columns is not None
+        return [self.columns.query, self.columns.passage, "ids" if self._by_id else "texts"]
 
-        Returns:
-            query_ids and passage_ids, int64 (C,) each, and the number of lines that name a query
-            or a passage that the run does not have.
+    @property
+    def _by_id(self) -> bool:
+        return self.columns is None or self.columns.are_ids
+
+    def candidates(self, store: TextStore) -> Candidates:
+        """Candidates by the ids of a run; a document that was cut stands for all of its chunks.
 
         Raises:
             InputError: A line is malformed, or no line names texts of the run.
         """
         query_keys, passage_keys = self._keys(store, "queries"), self._keys(store, "passages")
         queries, passages = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for query_column, passage_column in self._lines():
-            found = find_rows(passage_column, passage_keys)
-            rows, chunks = np.empty(0, np.int64), np.empty(0, np.int64)
+        found = Candidates(queries[0], passages[0])
+        for query_names, passage_names in self._lines():
+            asking = find_rows(self._named(query_names), query_keys)
+            wanted = self._named(passage_names)
+            rows, ids = np.arange(len(asking)), find_rows(wanted, passage_keys)
             if store.documents is not None:
-                by_digest = self.columns is not None
-                rows, chunks = store.documents.chunks_named(passage_column, by_digest)
-            whole = np.setdiff1d(np.arange(len(found)), rows)
-            asking = find_rows(query_column, query_keys)
-            queries += [asking[whole], asking[rows]]
-            passages += [found[whole], chunks]
-        query_ids, passage_ids = np.concatenate(queries), np.concatenate(passages)
-        known = (query_ids >= 0) & (passage_ids >= 0)
-        if not known.any():
-            what = "texts" if self.columns else "original ids"
-            raise InputError(
-                f"none of the {len(known):,} lines of {self.path} names a query and a passage of "
-                f"this run; expected their {what}"
-                + ("" if self.columns else " (only BEIR folders bring ids; give texts otherwise)")
-            )
-        return query_ids[known], passage_ids[known], int((~known).sum())
+                cut, chunks = store.documents.chunks_named(wanted, by_digest=not self._by_id)
+                whole = np.setdiff1d(rows, cut)
+                rows, ids = np.concatenate([whole, cut]), np.concatenate([ids[whole], chunks])
+            real = (ids >= 0) & (asking[rows] >= 0)
+            queries.append(asking[rows[real]])
+            passages.append(ids[real])
+            found.num_lines += len(asking)
+            found.add_unknown("query", query_names.filter(pa.array(asking < 0)))
+            unknown = np.zeros(len(asking), np.bool_)
+            unknown[rows[ids < 0]] = True
+            found.add_unknown("passage", passage_names.filter(pa.array(unknown & (asking >= 0))))
+        found.query_ids, found.passage_ids = np.concatenate(queries), np.concatenate(passages)
+        if not len(found.query_ids):
+            self._refuse_strange(found)
+        return found
+
+    def _refuse_strange(self, found: Candidates) -> None:
+        examples = [f"{role} {found.examples[role][0]!r}" for role in ROLES if found.examples[role]]
+        raise InputError(
+            f"none of the {found.num_lines:,} lines of {self.path} names a query and a passage of "
+            f"this run{' (' + ', '.join(examples) + ')' if examples else ''}; expected their "
+            + ("original ids, which the input of the run must have" if self._by_id else "texts")
+            + (" (give texts otherwise)" if self._by_id else "")
+        )
 
     def _keys(self, store: TextStore, role: str) -> pa.Array:
         table = getattr(store, role)
-        if self.columns is None:
+        if self._by_id:
             return table.column("original_id").combine_chunks()
         digests = [text_digests(chunk) for chunk in table.column("text").chunks]
         return pa.chunked_array(digests, pa.binary(16)).combine_chunks()
 
+    def _named(self, names: pa.Array) -> pa.Array:
+        """What `_keys` holds, of names in the file."""
+        return names if self._by_id else text_digests(names)
+
     def _lines(self) -> Iterator[tuple[pa.Array, pa.Array]]:
-        if self.columns is not None:
-            for queries, passages in self.columns.batches(list(self.columns.columns[:2])):
-                yield text_digests(queries), text_digests(passages)
-            return
-        with self.path.open("rb") as handle:
-            delimiter = "\t" if b"\t" in handle.readline() else " "
-        try:
-            reader = pa.csv.open_csv(
-                self.path,
-                read_options=pa.csv.ReadOptions(
-                    column_names=_TREC_COLUMNS, block_size=_BLOCK_BYTES
-                ),
-                parse_options=pa.csv.ParseOptions(delimiter=delimiter, quote_char=False),
-                convert_options=pa.csv.ConvertOptions(
-                    include_columns=["query", "passage"],
-                    column_types={name: pa.large_string() for name in ("query", "passage")},
-                ),
-            )
-            for batch in reader:
-                yield batch.column("query"), batch.column("passage")
-        except pa.ArrowInvalid as error:
-            raise InputError(
-                f"expected a TREC run (query Q0 passage rank score tag) in {self.path}, found "
-                f"something else ({' '.join(str(error).split())}); fix that line"
-            ) from error
+        if self.run is not None:
+            yield from self.run.batches()
+        if self.table is not None and self.columns is not None:
+            batches = self.table.batches([self.columns.query, self.columns.passage])
+            yield from ((queries, passages) for queries, passages in batches)
+
+
+def _shortened(name: str) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= _EXAMPLE_LENGTH else name[: _EXAMPLE_LENGTH - 3] + "..."

@@ -13,17 +13,25 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.counts import MineCounts
 from stx_mine.stages.mine.depths import AllHits
 from stx_mine.stages.mine.judge import Judge
+from stx_mine.store.artifact import Manifest
 from stx_mine.store.stage_report import listed
 from stx_mine.store.texts import TextStore
 
 
-def refuse_misfit(config: MineConfig, store: TextStore) -> None:
+def refuse_misfit(config: MineConfig, store: TextStore, texts: Manifest) -> None:
     """Refuse what the texts of the run cannot give.
 
     Raises:
-        ConfigError: More negatives than passages, a window beyond them, or a language where none
-            is known.
+        ConfigError: More negatives than passages, a window beyond them, a language where none is
+            known, or known negatives where the input has none.
     """
+    asked = "--known-negatives filter" if config.known_negatives == "filter" else ""
+    asked = asked if config.searches else "--sources known"
+    if asked and not texts.counts.get("known_negatives"):
+        raise ConfigError(
+            f"{asked} needs known negatives, the input of this run has none; name their columns "
+            "with `stx-mine embed PAIRS --negative-column NAME`, or leave the option out"
+        )
     if config.k >= store.num_passages:
         raise ConfigError(
             f"--k {config.k} needs more than {config.k} passages, the corpus has "
@@ -89,8 +97,8 @@ def _way_out(names: list[str], judge: Judge, hits: AllHits) -> str:
                 option_words(one, getattr(config, one.name)) for one in given if one.name in off
             ]
             return f"loosen {', '.join(options)}: without it {left:,} would be left"
-    queries = np.arange(len(hits.dense.queries))
-    deeper = bool((hits.wanted(queries) < len(judge.passages)).any())
+    wanted = hits.wanted(np.arange(len(hits.depths)))
+    deeper = hits.dense is not None and bool((wanted < len(judge.passages)).any())
     return f"give a larger {'--depth or ' if deeper else ''}--corpus, or loosen several rules"
 
 
@@ -102,4 +110,4 @@ def _num_eligible(judge: Judge, hits: AllHits) -> int:
         return int(np.isin(verdicts, ELIGIBLE).sum())
 
     with own_threads() as threads:
-        return sum(run_tasks(range(hits.dense.num_blocks), eligible, "judge", threads))
+        return sum(run_tasks(range(hits.num_blocks), eligible, "judge", threads))

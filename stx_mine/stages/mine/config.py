@@ -5,19 +5,34 @@ from typing import Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.settings import MAX_SEED, WHERE, option
+from stx_mine.settings import MAX_SEED, WHERE, given_fields, option, option_words
 
 HIT_SOURCES = ("dense", "bm25")
+KNOWN_ONLY = "known"
+# What is without effect where nothing is searched, and where no rule about scores applies.
+_OF_SEARCH = ("depth", "max_depth", "search", "candidates", "corpus_parts")
+_RULES = (
+    "negative_language",
+    "range_min",
+    "range_max",
+    "min_score",
+    "max_score",
+    "absolute_margin",
+    "relative_margin",
+    "upper_margin",
+    "closeness",
+    "max_uses",
+)
 
 
 def _unlike_sources(sources: str) -> str:
     """What is wrong with a value of `sources`."""
     names = {name.strip() for name in sources.split(",")}
-    if "dense" in names <= set(HIT_SOURCES):
+    if names == {KNOWN_ONLY} or "dense" in names <= set(HIT_SOURCES):
         return ""
     return (
-        f"--sources must be dense or dense,bm25, found {sources!r}; other retrievers come in by "
-        "--candidates"
+        f"--sources must be dense, dense,bm25 or known (alone), found {sources!r}; other "
+        "retrievers come in by --candidates, known negatives of the input are always candidates"
     )
 
 
@@ -53,7 +68,8 @@ class MineConfig(EngineConfig):
     )
     sources: str = option(
         "dense",
-        "Where candidates come from: dense, or dense,bm25 (needs bm25s).",
+        "Where candidates come from: dense; dense,bm25 (needs bm25s); or known, to search nothing "
+        "and take the known negatives of the input alone.",
         "negatives",
         group="Search",
         check=_unlike_sources,
@@ -62,6 +78,13 @@ class MineConfig(EngineConfig):
         None,
         "Candidates of another retriever: a TREC run, or a file of query and passage texts.",
         group="Search",
+    )
+    known_negatives: Literal["keep", "filter"] = option(
+        "keep",
+        "What becomes of the input's known negatives: they come first in the pool unless they are "
+        "positives of their query (keep), or the rules apply to them as to all hits (filter).",
+        "negatives",
+        group="Rules",
     )
     negative_language: Literal["any", "same", "cross"] = option(
         "any",
@@ -201,6 +224,9 @@ class MineConfig(EngineConfig):
                 f"ranks, fewer than the k={self.k} negatives of a row; give --range-max "
                 f"{self.range_min + self.k} or more, or --k {ranks}"
             )
+        if not self.searches:
+            self._refuse_idle_options()
+            return
         if self.depth < self.k:
             raise ConfigError(
                 f"--depth must be at least k={self.k}, found {self.depth}; give --depth {self.k}"
@@ -219,6 +245,25 @@ class MineConfig(EngineConfig):
                 f"{deepest}: no query would have k candidates in the window; give {name} "
                 f"{self.range_min + self.k}"
             )
+
+    def _refuse_idle_options(self) -> None:
+        """Refuse what has no effect on known negatives alone."""
+        for one in given_fields(self):
+            words = option_words(one, getattr(self, one.name))
+            if one.name in _OF_SEARCH:
+                raise ConfigError(
+                    f"--sources known searches nothing, found {words}; leave one of them out"
+                )
+            if one.name in _RULES and self.known_negatives == "keep":
+                raise ConfigError(
+                    f"{words} has no effect on known negatives that are kept, and --sources known "
+                    "takes nothing else; give --known-negatives filter, or leave it out"
+                )
+
+    @property
+    def searches(self) -> bool:
+        """Whether the corpus is searched."""
+        return "dense" in self.source_names
 
     @property
     def source_names(self) -> tuple[str, ...]:

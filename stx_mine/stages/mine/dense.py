@@ -8,7 +8,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from stx_mine.engine.run import make_files
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.settings import key_fields
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.search_task import BlockSearcher, PartMerger
@@ -54,23 +54,39 @@ class DenseHits:
             self.index.folder.absolute() if self.index else None,
             (run.folder("hits") / "dense").absolute(),
         )
-        self.queries, self.passages = self._worker.queries, self._worker.passages
-        self.num_blocks = -(-len(self.queries) // config.query_block)
+        self._num_queries = len(self._worker.queries)
+        self._num_passages = len(self._worker.passages)
+        self._num_blocks = -(-self._num_queries // config.query_block)
         self.num_searched = 0
         with run.exclusive():
-            self.artifact = Artifact(
-                run,
-                "hits",
-                config,
-                subfolder="dense",
-                fields={**key_fields(config, "hits"), "search": "faiss" if self.index else "exact"},
-                inputs=inputs,
-                overwrite=config.overwrite,
-                grows=True,
-            )
+            self.artifact = self._open(inputs)
             if not self.artifact.done:
                 self.artifact.begin([])
                 self._publish([])
+
+    def _open(self, inputs: dict[str, str]) -> Artifact:
+        """The artifact, which hits of another search may be in the way of."""
+        fields = {**key_fields(self.config, "hits"), "search": "faiss" if self.index else "exact"}
+        try:
+            return Artifact(
+                self.run,
+                "hits",
+                self.config,
+                subfolder="dense",
+                fields=fields,
+                inputs=inputs,
+                overwrite=self.config.overwrite,
+                grows=True,
+            )
+        except ArtifactError as error:
+            path = self.run.folder("hits") / "dense" / MANIFEST
+            before = read_json(path) if self.index and path.exists() else {}
+            exact = before.get("fields") == {**fields, "search": "exact"}
+            if not exact or before.get("inputs") != {"embeddings": inputs["embeddings"]}:
+                raise
+            raise ArtifactError(
+                f"{error}; or --search exact, which goes on with these hits, without the index"
+            ) from error
 
     @property
     def how(self) -> str:
@@ -78,25 +94,16 @@ class DenseHits:
         how = f"FAISS, recall {self.index.counts['recall']:.3f}" if self.index else "exact search"
         return how if self.num_searched else f"{how}, hits reused"
 
-    def block_queries(self, block: int) -> NDArray[np.int64]:
-        """Ids of the queries of a block."""
-        first = block * self.config.query_block
-        return np.arange(first, min(first + self.config.query_block, len(self.queries)))
-
     def wanted(
         self, query_ids: NDArray[np.int64], depth: int | NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """Hits that leave `depth` candidates beyond what is forbidden to each query."""
-        return np.minimum(depth + self.num_forbidden[query_ids], len(self.passages))
-
-    def read(self, block: int, query_ids: NDArray[np.int64], depth: int) -> HitBlock:
-        """The hits of some queries of a block, at a depth that `ensure` was called with."""
-        return self.read_at(block, query_ids, np.full(len(query_ids), depth))
+        return np.minimum(depth + self.num_forbidden[query_ids], self._num_passages)
 
     def read_at(
         self, block: int, query_ids: NDArray[np.int64], depths: NDArray[np.int64]
     ) -> HitBlock:
-        """The hits of queries of a block, each at a depth of its own."""
+        """The hits of queries of a block, each at a depth that `ensure` was called with."""
         return self._layers.read_at(block, query_ids, depths, self.wanted(query_ids, depths))
 
     def ensure(self, query_ids: NDArray[np.int64], depth: int) -> None:
@@ -150,15 +157,16 @@ class DenseHits:
     def _plan_missing(self, query_ids: NDArray[np.int64], depth: int) -> dict[int, LayerFile]:
         """Plan a layer of what no layer holds; the file of each block that it has queries of."""
         missing = {}
-        for block in range(self.num_blocks):
-            edges = np.searchsorted(query_ids, self.block_queries(block)[[0, -1]] + [0, 1])
+        for block in range(self._num_blocks):
+            first = block * self.config.query_block
+            edges = np.searchsorted(query_ids, [first, first + self.config.query_block])
             wanted = query_ids[edges[0] : edges[1]]
             hits = self.wanted(wanted, depth)
             _, lacking = self._layers.read(block, wanted, depth, hits)
             if len(lacking):
                 missing[block] = lacking
         number = len(self.artifact.result.extra["layers"])
-        files = {block: LayerFile(number, block, self.num_blocks) for block in missing}
+        files = {block: LayerFile(number, block, self._num_blocks) for block in missing}
         if files:
             self._plan_layer(files[min(files)], depth, np.concatenate(list(missing.values())))
         return files
@@ -180,7 +188,7 @@ class DenseHits:
         files = [name for one in named for name in (one.name, one.plan)]
         files = list(dict.fromkeys(files))
         counts = {
-            "queries": len(self.queries),
+            "queries": self._num_queries,
             "layers": len(layers),
             "depth": max((layer["depth"] for layer in layers), default=0),
         }

@@ -1,6 +1,6 @@
 """How deep each query is searched: those that lack negatives go deeper, as far as is allowed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,53 +19,80 @@ DEEPER = 4
 
 @dataclass(frozen=True)
 class AllHits:
-    """The hits of every source, block by block.
+    """The hits of every source, block by block; there is at least one source.
 
     Attributes:
-        dense: The dense ones.
+        dense: The dense ones; None where nothing is searched.
         others: Manifests of the others.
-        depths: int64 (num queries,): the depth at which each query is read.
+        depths: int64 (num queries,): the depth at which the dense hits of each query are read.
+        query_block: Queries of a block.
     """
 
-    dense: DenseHits
+    dense: DenseHits | None
     others: dict[HitSource, Manifest]
     depths: NDArray[np.int64]
+    query_block: int
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of queries."""
+        return -(-len(self.depths) // self.query_block)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Name of the artifact -> its digest, of each source."""
+        dense = {"hits/dense": self.dense.artifact.result.digest} if self.dense else {}
+        return dense | {f"hits/{other.folder.name}": other.digest for other in self.others.values()}
+
+    def block_queries(self, number: int) -> NDArray[np.int64]:
+        """Ids of the queries of a block."""
+        first = number * self.query_block
+        return np.arange(first, min(first + self.query_block, len(self.depths)))
 
     def wanted(self, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """int64: the dense hits that are asked for, of some queries."""
+        if self.dense is None:
+            return np.zeros(len(query_ids), np.int64)
         return self.dense.wanted(query_ids, self.depths[query_ids])
 
-    def block(self, number: int) -> HitBlock:
-        """All hits of the queries of one block."""
-        query_ids = self.dense.block_queries(number)
-        dense = self.dense.read_at(number, query_ids, self.depths[query_ids])
-        others = [read_hits(one, number, source) for source, one in self.others.items()]
-        return merge_sources([dense, *others])
+    def block(self, number: int, query_ids: NDArray[np.int64] | None = None) -> HitBlock:
+        """All hits of queries of one block, rising; of all of its queries unless some are named."""
+        own = self.block_queries(number) if query_ids is None else query_ids
+        dense = [self.dense.read_at(number, own, self.depths[own])] if self.dense else []
+        others = [read_hits(one, number, source).of(own) for source, one in self.others.items()]
+        return merge_sources([*dense, *others])
 
 
-def search_depths(judge: Judge, dense: DenseHits) -> NDArray[np.int64]:
+def search_depths(judge: Judge, hits: AllHits) -> AllHits:
     """Search every query, and those that lack negatives deeper and deeper.
 
+    Args:
+        judge: Decides which queries lack negatives.
+        hits: The sources; their depths are those to begin with.
+
     Returns:
-        int64 (num queries,): the depth that each query is read at.
+        The same sources, with the depth that each query is read at.
 
     Raises:
         TaskShardsLeftError: This call did its part, and others are at work.
     """
-    config = judge.config
-    depth, queries = config.depth, np.arange(len(dense.queries))
-    depths = np.full(len(queries), depth, np.int64)
+    config, dense = judge.config, hits.dense
+    if dense is None:
+        return hits
+    depth, queries = config.depth, np.arange(len(hits.depths))
     # Candidates beyond the window would be dropped anyway.
-    deepest = min(config.max_depth or depth, config.range_max or len(dense.passages))
+    deepest = min(config.max_depth or depth, config.range_max or len(judge.passages))
     dense.ensure(queries, depth)
     while depth < deepest:
-        queries = _lacking(judge, dense, queries, depth)
+        queries = _lacking(judge, hits, queries)
         if not len(queries):
             break
         depth = min(depth * DEEPER, deepest)
+        depths = hits.depths.copy()
         depths[queries] = depth
+        hits = replace(hits, depths=depths)
         dense.ensure(queries, depth)
-    return depths
+    return hits
 
 
 def would_gain(
@@ -99,16 +126,14 @@ def would_gain(
     return gains
 
 
-def _lacking(
-    judge: Judge, dense: DenseHits, query_ids: NDArray[np.int64], depth: int
-) -> NDArray[np.int64]:
-    """The queries with fewer than k negatives at a depth that may find more below it."""
+def _lacking(judge: Judge, hits: AllHits, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The queries with fewer than k negatives at their depth that may find more below it."""
 
     def lacking(block: int) -> NDArray[np.int64]:
-        own = np.intersect1d(dense.block_queries(block), query_ids, assume_unique=True)
-        units = judge.units(dense.read(block, own, depth))
-        wanted = dense.wanted(units.query_ids, depth)
+        own = np.intersect1d(hits.block_queries(block), query_ids, assume_unique=True)
+        units = judge.units(hits.block(block, own))
+        wanted = hits.wanted(units.query_ids)
         return np.unique(units.query_ids[would_gain(judge, units, judge.select(units), wanted)])
 
     with own_threads() as threads:
-        return np.concatenate(run_tasks(range(dense.num_blocks), lacking, "judge", threads))
+        return np.concatenate(run_tasks(range(hits.num_blocks), lacking, "judge", threads))

@@ -16,7 +16,7 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
 from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, select_negatives
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.hits import HitBlock
+from stx_mine.store.hits import HitBlock, HitSource
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
@@ -191,6 +191,17 @@ class Judge:
         passages = languages.passages[units.hits.hits.values]
         return wrong_language(languages.queries[rows], passages, wanted)
 
+    def kept_anyway(self, hits: HitBlock) -> NDArray[np.bool_] | None:
+        """Which hits no rule about scores drops: known negatives, unless these are filtered.
+
+        Returns:
+            bool (H,); None where there is none.
+        """
+        if self.config.known_negatives != "keep":
+            return None
+        known: NDArray[np.bool_] = (hits.sources & HitSource.KNOWN) > 0
+        return known if known.any() else None
+
     def select(self, units: Units, uses: UseLimits | None = None) -> Selection:
         """Pools and verdicts of units."""
         return select_negatives(
@@ -203,6 +214,7 @@ class Judge:
             passage_groups=self.groups.passages,
             forbidden=self.forbidden,
             rules=self.rules,
+            known=self.kept_anyway(units.hits),
             wrong_language=self._wrong_language(units),
             too_close=self._too_close(units),
             uses=uses,

@@ -1,32 +1,37 @@
 """The closing sentences of `mine`."""
 
 from stx_mine.core.verdicts import RULES, Verdict
+from stx_mine.stages.index.counts import IndexCounts
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.counts import MineCounts
-from stx_mine.stages.mine.depths import DEEPER
+from stx_mine.stages.mine.counts import NO_POOL, CandidateCounts, MineCounts
+from stx_mine.stages.mine.depths import DEEPER, AllHits
 from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE
 from stx_mine.store.artifact import Artifact
-from stx_mine.store.stage_report import StageReport, make_report, percent
+from stx_mine.store.hits import HitSource
+from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
 
 def mine_report(
-    artifact: Artifact, config: MineConfig, searched: str, skipped: bool = False
+    artifact: Artifact, config: MineConfig, hits: AllHits, skipped: bool = False
 ) -> StageReport:
     """The report of finished negatives.
 
     Args:
         artifact: `negatives/`.
         config: The config.
-        searched: A few words on how hits were found.
+        hits: Where they come from.
         skipped: Whether they were finished before.
     """
     counts = MineCounts.read(artifact.result)
+    searched = hits.dense.how if hits.dense else "nothing is searched"
     lines = [
         f"{searched}; {counts.hits_in:,} hits in, by the first rule that dropped them:",
         *_waterfall(counts),
+        *_known_lines(counts, config),
+        *_candidate_lines(hits, config),
         _rows(counts, config.k),
     ]
-    if config.max_depth is None and counts.queries_to_deepen:
+    if hits.dense and config.max_depth is None and counts.queries_to_deepen:
         lines.append(
             f"--max-depth {DEEPER * config.depth} would search deeper for "
             f"{counts.queries_to_deepen:,} queries that lack negatives"
@@ -53,6 +58,15 @@ def mine_report(
         for reason, number in counts.pairs_dropped.items()
         if number
     ]
+    warnings += _unknown_candidates(hits, config)
+    if hits.dense and hits.dense.index:
+        found = IndexCounts.read(hits.dense.index)
+        if found.is_low:
+            warnings.append(
+                f"the index misses {1 - found.recall:.1%} of the nearest passages: `stx-mine index "
+                "--overwrite` with a larger --nprobe or --refine-factor finds more, `stx-mine mine "
+                "--search exact --overwrite` finds all"
+            )
     return make_report(artifact, lines, warnings, skipped=skipped)
 
 
@@ -66,6 +80,68 @@ def _waterfall(counts: MineCounts) -> list[str]:
         for name, number in hits.items()
         if number or name == "pooled"
     ]
+
+
+def _known_lines(counts: MineCounts, config: MineConfig) -> list[str]:
+    """What became of the known negatives of the input."""
+    if not counts.known_in:
+        return []
+    per_pair = ", once a pair of their query" if config.positive_score == "pair" else ""
+    lines = [
+        f"{counts.known_in:,} known negatives in{per_pair}: "
+        f"{percent(counts.known_pooled, counts.known_in)} in a pool; dropped: "
+        f"{listed(counts.known_dropped) or 'none'}"
+    ]
+    if config.known_negatives == "filter":
+        lines.append(
+            "the rules apply to them as to all hits; --known-negatives keep puts them first"
+        )
+    else:
+        above = counts.known_above_positive
+        lines.append(
+            "they come first in their pools, whatever their score"
+            + (f" ({above:,} score above the positive)" if above else "")
+            + "; --known-negatives filter applies the rules to them"
+        )
+    if counts.known_dropped[NO_POOL]:
+        lines.append(
+            f"{NO_POOL}: no pair of their query is kept, so that there is no row for "
+            f"{counts.known_dropped[NO_POOL]:,} of them"
+        )
+    return lines
+
+
+def _candidate_lines(hits: AllHits, config: MineConfig) -> list[str]:
+    """What a file of candidates gave."""
+    manifest = hits.others.get(HitSource.CANDIDATES)
+    if manifest is None:
+        return []
+    counts = CandidateCounts.read(manifest)
+    return [
+        f"{config.candidates}: {counts.lines:,} lines, {counts.candidates:,} distinct candidates "
+        f"of {percent(counts.queries_named, counts.queries)} queries"
+    ]
+
+
+def _unknown_candidates(hits: AllHits, config: MineConfig) -> list[str]:
+    """Which lines of a file of candidates were of no use."""
+    manifest = hits.others.get(HitSource.CANDIDATES)
+    if manifest is None:
+        return []
+    counts = CandidateCounts.read(manifest)
+    parts = [
+        f"{number:,} name a {role} that this run does not have (such as "
+        f"{', '.join(map(repr, manifest.extra['unknown'][role])) or 'an empty one'})"
+        for role, number in (
+            ("query", counts.unknown_queries),
+            ("passage", counts.unknown_passages),
+        )
+        if number
+    ]
+    share = percent(counts.lines_unknown, counts.lines)
+    return (
+        [f"{share} lines of {config.candidates} are ignored: {'; '.join(parts)}"] if parts else []
+    )
 
 
 def _rows(counts: MineCounts, k: int) -> str:

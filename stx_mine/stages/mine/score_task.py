@@ -12,7 +12,7 @@ from stx_mine.engine.tasks import Worker
 from stx_mine.search.exact import best_first
 from stx_mine.search.score import score_hits
 from stx_mine.stages.mine.bm25 import Bm25Searcher
-from stx_mine.stages.mine.candidates import CandidateFile
+from stx_mine.stages.mine.candidates import CandidateFile, Candidates
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_table, write_table
@@ -60,11 +60,6 @@ class HitScorer(Worker):
         """The files to make, one a block of queries."""
         return block_names("hits", -(-len(self.queries) // self.config.query_block))
 
-    @property
-    def num_unknown(self) -> int:
-        """Lines of a file of candidates that name no text of the run."""
-        return self._candidates[1]
-
     def __call__(self, name: str) -> None:
         """Score one block."""
         first = self.names.index(name) * self.config.query_block
@@ -90,7 +85,7 @@ class HitScorer(Worker):
             texts = self.store.queries.column("text").take(query_ids).to_pylist()
             deepest = self.config.depth + int(self._num_forbidden[query_ids].max())
             return self._bm25.search(texts, min(deepest, len(self.passages)))
-        part, _ = self._listed.take(query_ids)
+        part, _ = self.listed.take(query_ids)
         return part.padded(int(part.lengths().max(initial=0)))
 
     @cached_property
@@ -104,16 +99,17 @@ class HitScorer(Worker):
         return groups.num_forbidden_passages(groups.forbidden(self.store))
 
     @cached_property
-    def _listed(self) -> Ragged:
+    def listed(self) -> Ragged:
+        """(num queries,) distinct passages that a file, or the input, lists for each query."""
         if self.source == HitSource.CANDIDATES:
-            return self._candidates[0]
-        table = read_table(self.texts / NEGATIVES)
-        query_ids, passage_ids = (table.column(name).to_numpy() for name in table.column_names)
+            query_ids, passage_ids = self.candidates.query_ids, self.candidates.passage_ids
+        else:
+            table = read_table(self.texts / NEGATIVES)
+            query_ids, passage_ids = (table.column(name).to_numpy() for name in table.column_names)
         return ragged_sets(query_ids, passage_ids, len(self.queries))
 
     @cached_property
-    def _candidates(self) -> tuple[Ragged, int]:
+    def candidates(self) -> Candidates:
+        """What the file of candidates names."""
         assert self.config.candidates is not None
-        file = CandidateFile.open(self.config.candidates)
-        query_ids, passage_ids, num_unknown = file.pairs(self.store)
-        return ragged_sets(query_ids, passage_ids, self.store.num_queries), num_unknown
+        return CandidateFile.open(self.config.candidates).candidates(self.store)

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from stx_mine.core.ragged import Ragged
 from stx_mine.engine.run import make_files
 from stx_mine.settings import key_fields
-from stx_mine.stages.mine.candidates import CandidateFile
+from stx_mine.stages.mine.candidates import CandidateFile, Candidates
 from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.counts import CandidateCounts
 from stx_mine.stages.mine.score_task import HitScorer
 from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.hits import HitSource
@@ -42,7 +45,8 @@ def other_hits(
         fields["depth"] = config.depth
     elif source == HitSource.CANDIDATES:
         assert config.candidates is not None
-        fields["content"] = CandidateFile.open(config.candidates).digest()
+        file = CandidateFile.open(config.candidates)
+        fields |= {"content": file.digest(), "names": file.names}
     else:
         inputs = {"texts": texts.digest, **inputs}
     artifact = Artifact(
@@ -62,9 +66,30 @@ def _write(
     folders = [one.absolute() for one in (texts.folder, embeddings.folder, artifact.folder)]
     path = config.candidates and str(Path(config.candidates).absolute())
     worker = HitScorer(replace(config, candidates=path), source, *folders)
-    counts = {"queries": len(worker.queries)}
+    counts: CandidateCounts | dict[str, Any] = {"queries": len(worker.queries)}
+    extra = {}
     if source == HitSource.CANDIDATES:
-        counts["lines_unknown"] = worker.num_unknown
+        extra["unknown"] = worker.candidates.examples
+        counts = candidate_counts(worker.candidates, worker.listed)
     artifact.begin(worker.names)
     make_files(artifact, worker.names, worker, config, artifact.target.name, task_shard)
-    return artifact.finish(worker.names, counts=counts)
+    return artifact.finish(worker.names, counts=counts, extra=extra)
+
+
+def candidate_counts(found: Candidates, listed: Ragged) -> CandidateCounts:
+    """Counts of a file of candidates.
+
+    Args:
+        found: What its lines name.
+        listed: (num queries,) distinct candidates of each query.
+    """
+    unknown = found.num_unknown
+    return CandidateCounts(
+        queries=len(listed),
+        queries_named=int((listed.lengths() > 0).sum()),
+        candidates=len(listed.values),
+        lines=found.num_lines,
+        lines_unknown=sum(unknown.values()),
+        unknown_queries=unknown["query"],
+        unknown_passages=unknown["passage"],
+    )

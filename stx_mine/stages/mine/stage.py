@@ -25,13 +25,18 @@ from stx_mine.store.negatives import DROPPED_PAIRS
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import NEGATIVES, TextStore
+from stx_mine.store.vectors import Vectors
+
+# The score of a use that no other one takes the place of.
+_FIRST = np.float32(np.inf)
 
 
 def run_mine(config: MineConfig) -> StageReport:
     """Search where needed, then select.
 
     Raises:
-        ConfigError: k does not fit the corpus, or no index is there to search.
+        ConfigError: k does not fit the corpus, no index is there to search, or the options ask for
+            known negatives that the run does not have.
         InputError: No candidate is left for any query, or --candidates cannot be read.
         ArtifactError: Embeddings are missing, or other hits are in the way.
         TaskShardsLeftError: This call did its part of a search, and others are at work.
@@ -40,14 +45,18 @@ def run_mine(config: MineConfig) -> StageReport:
     with run.lock(task_shard):
         texts = require(run, "texts")
         store = TextStore.open(texts)
-        refuse_misfit(config, store)
+        refuse_misfit(config, store, texts)
         embeddings = require(run, "embeddings")
         grouping = require(run, "groups")
         groups = TextGroups.open(grouping)
         forbidden = groups.forbidden(store)
         wasted = groups.num_forbidden_passages(forbidden)
-        dense = DenseHits(config, run, embeddings, wasted, task_shard)
-        others = _other_hits(config, run, texts, embeddings, task_shard)
+        hits = AllHits(
+            DenseHits(config, run, embeddings, wasted, task_shard) if config.searches else None,
+            _other_hits(config, run, texts, embeddings, task_shard),
+            np.full(store.num_queries, config.depth if config.searches else 0, np.int64),
+            config.query_block,
+        )
         artifact = Artifact(
             run,
             "negatives",
@@ -56,22 +65,22 @@ def run_mine(config: MineConfig) -> StageReport:
                 "texts": texts.digest,
                 "groups": grouping.digest,
                 "embeddings": embeddings.digest,
-                "hits/dense": dense.artifact.result.digest,
-                **{f"hits/{other.folder.name}": other.digest for other in others.values()},
+                **hits.digests,
             },
             view=True,
         )
         if artifact.done:
-            return mine_report(artifact, config, dense.how, skipped=True)
-        judge = Judge(config, store, groups, dense.queries, dense.passages, forbidden)
-        depths = search_depths(judge, dense)
+            return mine_report(artifact, config, hits, skipped=True)
+        queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
+        judge = Judge(config, store, groups, queries, passages, forbidden)
+        hits = search_depths(judge, hits)
         with run.exclusive():
             if task_shard is not None:
                 artifact.reload()
             # Selecting is quick: the call that ends last does all of it.
             if not artifact.done:
-                _select(artifact, judge, AllHits(dense, others, depths))
-        return mine_report(artifact, config, dense.how)
+                _select(artifact, judge, hits)
+        return mine_report(artifact, config, hits)
 
 
 def _other_hits(
@@ -101,19 +110,22 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
         InputError: No candidate is left for any query.
     """
     config = judge.config
-    names = block_names("negatives", hits.dense.num_blocks)
+    names = block_names("negatives", hits.num_blocks)
     artifact.begin(names)
     uses = _use_limits(judge, hits) if config.max_uses else None
 
     def select(block: int) -> Tally:
-        units = judge.units(hits.block(block))
+        found = hits.block(block)
+        units = judge.units(found)
         chosen = judge.select(units, uses)
         depths, wanted = hits.depths[units.query_ids], hits.wanted(units.query_ids)
         table = negatives_table(units, chosen, depths, wanted)
         write_table(artifact.folder / names[block], table)
         part = Tally.begin(judge)
         gains = would_gain(judge, units, chosen, wanted)
-        part.add(units, chosen, gains & (depths < (config.range_max or len(judge.passages))))
+        can_deepen = hits.dense is not None
+        gains &= can_deepen & (depths < (config.range_max or len(judge.passages)))
+        part.add(units, chosen, found, gains)
         return part
 
     tally = Tally.begin(judge)
@@ -128,7 +140,12 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
         unknown_languages={role: of_role["unknown"] for role, of_role in unknown.items()},
     )
     refuse_empty(counts, judge, hits)
-    extra = {"slots": judge.slots, "k": config.k, "per_pair": config.positive_score == "pair"}
+    extra = {
+        "slots": judge.slots,
+        "k": config.k,
+        "per_pair": config.positive_score == "pair",
+        "known_first": config.known_negatives == "keep",
+    }
     artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
 
 
@@ -136,12 +153,12 @@ def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:
     """One pass over all hits: which uses each passage keeps."""
     assert judge.config.max_uses is not None
     counter = UseCounter(len(judge.passages), judge.config.max_uses)
-    for block in range(hits.dense.num_blocks):
+    for block in range(hits.num_blocks):
         units = judge.units(hits.block(block))
         verdicts = judge.select(units).verdicts_H
         eligible = np.isin(verdicts, ELIGIBLE)
         unit_ids = np.repeat(units.ids, units.hits.hits.lengths())
-        counter.add(
-            units.hits.hits.values[eligible], units.hits.scores[eligible], unit_ids[eligible]
-        )
+        known = judge.kept_anyway(units.hits)
+        scores = units.hits.scores if known is None else np.where(known, _FIRST, units.hits.scores)
+        counter.add(units.hits.hits.values[eligible], scores[eligible], unit_ids[eligible])
     return counter.limits()

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from stx_mine.core.verdicts import Verdict
 from stx_mine.stages.mine.core.select import Selection
-from stx_mine.stages.mine.counts import MineCounts
+from stx_mine.stages.mine.counts import NO_POOL, MineCounts
 from stx_mine.stages.mine.judge import Judge, Units
+from stx_mine.store.hits import HitBlock, HitSource
 
 
 @dataclass
@@ -29,10 +30,14 @@ class Tally:
     _untrusted: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _short: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _suspect: int = field(init=False, default=0)
+    _known: NDArray[np.int64] = field(init=False)
+    _known_without_pool: int = field(init=False, default=0)
+    _known_above_positive: int = field(init=False, default=0)
     _to_deepen: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._verdicts = np.zeros(len(Verdict), np.int64)
+        self._known = np.zeros(len(Verdict), np.int64)
         self._rows = np.zeros(self.slots + 1, np.int64)
 
     @classmethod
@@ -41,14 +46,18 @@ class Tally:
         config = judge.config
         return cls(config.k, judge.slots, config.short_rows == "drop")
 
-    def add(self, units: Units, chosen: Selection, gains: NDArray[np.bool_]) -> None:
+    def add(
+        self, units: Units, chosen: Selection, found: HitBlock, gains: NDArray[np.bool_]
+    ) -> None:
         """Count the verdicts of a block, and how many negatives its pairs have.
 
         Args:
-            units: U units.
+            units: The U units of the block.
             chosen: Their pools and verdicts.
+            found: The hits of all queries of the block, with or without a unit.
             gains: bool (U,) units that would gain from a deeper search.
         """
+        self._add_known(units, chosen, found)
         self._to_deepen += len(np.unique(units.query_ids[gains]))
         self._verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
         self._suspect += units.num_suspect
@@ -59,6 +68,18 @@ class Tally:
             sizes = sizes[sizes >= self.k]
         self._rows += np.bincount(sizes, minlength=self.slots + 1)
 
+    def _add_known(self, units: Units, chosen: Selection, found: HitBlock) -> None:
+        """Count what became of the known negatives."""
+        known = (units.hits.sources & HitSource.KNOWN) > 0
+        self._known += np.bincount(chosen.verdicts_H[known], minlength=len(Verdict))
+        lengths = units.hits.hits.lengths()
+        above = units.hits.scores > np.repeat(units.positive_scores, lengths)
+        pooled = chosen.verdicts_H == Verdict.POOLED
+        self._known_above_positive += int((known & pooled & above).sum())
+        rows = np.repeat(found.query_ids, found.hits.lengths())
+        without = ~np.isin(rows, units.query_ids)
+        self._known_without_pool += int((without & ((found.sources & HitSource.KNOWN) > 0)).sum())
+
     def merge(self, other: "Tally") -> None:
         """Take over the counts of other blocks."""
         self._verdicts += other._verdicts
@@ -66,6 +87,9 @@ class Tally:
         self._untrusted += other._untrusted
         self._short += other._short
         self._suspect += other._suspect
+        self._known += other._known
+        self._known_without_pool += other._known_without_pool
+        self._known_above_positive += other._known_above_positive
         self._to_deepen += other._to_deepen
 
     def dropped_pairs(self) -> NDArray[np.int64]:
@@ -85,11 +109,11 @@ class Tally:
         return MineCounts(
             hits_in=int(self._verdicts.sum()),
             pooled=int(self._verdicts[Verdict.POOLED]),
-            dropped={
-                verdict.name.lower(): int(self._verdicts[verdict])
-                for verdict in Verdict
-                if verdict != Verdict.POOLED
-            },
+            dropped=_dropped(self._verdicts),
+            known_in=int(self._known.sum()) + self._known_without_pool,
+            known_pooled=int(self._known[Verdict.POOLED]),
+            known_dropped=_dropped(self._known) | {NO_POOL: self._known_without_pool},
+            known_above_positive=self._known_above_positive,
             pairs_in=rows + sum(dropped.values()),
             pairs_dropped=dropped,
             pairs_suspect=self._suspect,
@@ -101,3 +125,8 @@ class Tally:
             queries_to_deepen=self._to_deepen,
             unknown_languages=unknown_languages or {},
         )
+
+
+def _dropped(counts: NDArray[np.int64]) -> dict[str, int]:
+    """The count of each verdict but the one of what is kept, by its name."""
+    return {one.name.lower(): int(counts[one]) for one in Verdict if one != Verdict.POOLED}

@@ -67,7 +67,8 @@ class PackConfig(EngineConfig):
     )
     near_positive_margin: float | None = option(
         None,
-        "Passages that score above a row's positive - margin are no negatives of it, of any kind.",
+        "Passages that score above a row's positive - margin are no negatives of it, of any kind, "
+        "but for known negatives that mine kept.",
         "batches",
         group="Rows that meet",
         needs="layout=inline|ids",

@@ -21,16 +21,16 @@ class QueriesConfig(StageConfig):
     corpus: str | None = option(None, "A file of more passages.", "queries", group="Input")
     query_column: str | None = option(
         None,
-        "Column of PAIRS with titles or queries (default: the first).",
+        "Column of PAIRS with titles or queries (default: by its name).",
         "queries",
         group="Input",
     )
     passage_column: str | None = option(
-        None, "Column of PAIRS with passages (default: the second).", "queries", group="Input"
+        None, "Column of PAIRS with passages (default: by its name).", "queries", group="Input"
     )
     corpus_column: str | None = option(
         None,
-        "Column of the corpus file's passages (default: text, or the first).",
+        "Column of the corpus' passages (default: by its name).",
         "queries",
         group="Input",
     )

@@ -1,19 +1,22 @@
 """Passages with their titles and where they stand, from pairs, a corpus file or a BEIR folder."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from stx_mine.errors import ConfigError
-from stx_mine.inputs.beir import beir_passages, open_beir_corpus
-from stx_mine.inputs.column_file import ColumnFile
+from stx_mine.errors import ConfigError, InputError
+from stx_mine.inputs.column_file import file_checksum
+from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.folders import brings_corpus, find_tables, open_corpus
+from stx_mine.inputs.hub import local_copy
+from stx_mine.inputs.roles import pair_columns, text_column
+from stx_mine.inputs.text_column import TextBlock, TextColumn
 from stx_mine.stages.queries.config import QueriesConfig
-from stx_mine.store.files import checksum
 
-# `title` is the query of a pair, or the title of a BEIR passage; `passage_id` is its `_id` there.
+# `title` is the query of a pair, or of a passage in a corpus; `passage_id` is its id there.
 PASSAGE_SCHEMA = pa.schema(
     [
         ("passage", pa.large_string()),
@@ -27,17 +30,17 @@ PASSAGE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class PassageSource:
-    """Files of passages, in order: the corpus, then the pairs.
+    """Passages in order: the corpus, then those of the pairs.
 
     Attributes:
-        beir: The corpus of a BEIR folder, if that is the input.
-        corpus: The corpus file and its column of passages, if there is one.
-        pairs: The file of pairs and its columns of titles and of passages, if there is one.
+        corpus: The corpus, if there is one.
+        passages: The passages of the pairs, if there are any.
+        titles: The queries of the pairs, in the same table.
     """
 
-    beir: ColumnFile | None = None
-    corpus: tuple[ColumnFile, str] | None = None
-    pairs: tuple[ColumnFile, str, str] | None = None
+    corpus: TextColumn | None = None
+    passages: TextColumn | None = None
+    titles: TextColumn | None = None
 
     @classmethod
     def open(cls, config: QueriesConfig) -> "PassageSource":
@@ -45,18 +48,22 @@ class PassageSource:
 
         Raises:
             ConfigError: Nothing is named, or an option does not fit the kind of input.
-            InputError: A file or column is missing.
+            InputError: A file or column is missing, or it cannot be told what one is.
         """
         if config.pairs is None and config.corpus is None:
             raise ConfigError(
                 "expected PAIRS or --corpus, found neither; name a file of pairs, a BEIR folder, "
                 "or a file of passages"
             )
+        fields = SourceFields(
+            query_column=config.query_column, passage_column=config.passage_column
+        )
+        has_corpus = config.pairs is not None and brings_corpus(local_copy(config.pairs, None))
         options: tuple[str, ...] = ("corpus_column",) if config.corpus is None else ()
         kind = "--corpus"
         if config.pairs is None:
             options, kind = ("query_column", "passage_column"), "PAIRS"
-        elif Path(config.pairs).is_dir():
+        elif has_corpus:
             options = ("corpus", "query_column", "passage_column", "corpus_column")
             kind = f"a file instead of the BEIR folder {config.pairs}"
         for name in options:
@@ -64,27 +71,24 @@ class PassageSource:
                 raise ConfigError(
                     f"--{name.replace('_', '-')} needs {kind}, found none; leave it out"
                 )
-        if config.pairs is not None and Path(config.pairs).is_dir():
-            return cls(beir=open_beir_corpus(config.pairs))
-        corpus = pairs = None
-        if config.corpus is not None:
-            file = ColumnFile.open(config.corpus)
-            named = config.corpus_column or ("text" if "text" in file.columns else None)
-            corpus = (file, file.pick(named, 0, "--corpus-column"))
-        if config.pairs is not None:
-            file = ColumnFile.open(config.pairs)
-            titles = file.pick(config.query_column, 0, "--query-column")
-            pairs = (file, titles, file.pick(config.passage_column, 1, "--passage-column"))
-        return cls(corpus=corpus, pairs=pairs)
+        path = config.pairs if has_corpus else config.corpus
+        corpus = None
+        if path is not None:
+            file = open_corpus(path, fields)
+            corpus = text_column(file, config.corpus_column, "--corpus-column")
+        if config.pairs is None or has_corpus:
+            return cls(corpus=corpus)
+        roles = pair_columns(find_tables(config.pairs, fields, "train").pairs, fields, titled=True)
+        if roles.query is None or roles.positive is None:
+            raise InputError(
+                f"expected texts in {config.pairs}, found ids; give the folder with its corpus"
+            )
+        return cls(corpus, roles.positive, roles.query)
 
     def fingerprint(self) -> dict[str, str]:
         """Checksums of the files, by role."""
-        files = {
-            "beir": self.beir,
-            "corpus": self.corpus and self.corpus[0],
-            "pairs": self.pairs and self.pairs[0],
-        }
-        return {role: checksum(file.path) for role, file in files.items() if file}
+        files = {"corpus": self.corpus, "pairs": self.passages}
+        return {role: file_checksum(column.file) for role, column in files.items() if column}
 
     def blocks(self, block_size: int) -> Iterator[pa.Table]:
         """Stream all rows in `PASSAGE_SCHEMA`, so many a table; the last may have fewer."""
@@ -102,31 +106,29 @@ class PassageSource:
             yield pa.concat_tables(waiting)
 
     def _tables(self) -> Iterator[pa.Table]:
-        if self.beir:
-            yield from _placed(self.beir, beir_passages(self.beir))
-        if self.corpus:
-            file, column = self.corpus
-            yield from _placed(file, ((one, None, None) for (one,) in file.batches([column])))
-        if self.pairs:
-            file, title_column, column = self.pairs
-            rows = file.batches([title_column, column])
-            yield from _placed(file, ((texts, None, titles) for titles, texts in rows))
+        if self.corpus is not None:
+            start = 0
+            for block in self.corpus.blocks():
+                rows = np.arange(start, start + len(block.texts))
+                yield _table(self.corpus, block, block.titles, rows)
+                start += len(block.texts)
+        if self.passages is not None:
+            assert self.titles is not None
+            start = 0
+            both = zip(self.titles.blocks(), self.passages.blocks(), strict=True)
+            for titles, block in both:
+                num_rows = len(titles.texts)
+                rows = np.arange(num_rows)
+                if block.lengths is not None:
+                    rows = np.repeat(rows, block.lengths)
+                yield _table(self.passages, block, titles.texts.take(pa.array(rows)), start + rows)
+                start += num_rows
 
 
-def _placed(
-    file: ColumnFile, batches: Iterable[tuple[pa.Array, pa.Array | None, pa.Array | None]]
-) -> Iterator[pa.Table]:
-    """Tables of (texts, ids, titles) with the file and the rows in which they stand."""
-    start = 0
-    for texts, ids, titles in batches:
-        num_rows = len(texts)
-        none = pa.nulls(num_rows, pa.large_string())
-        columns = [
-            texts,
-            none if titles is None else titles,
-            none if ids is None else ids,
-            pa.repeat(pa.scalar(file.path.name, pa.large_string()), num_rows),
-            np.arange(start, start + num_rows),
-        ]
-        yield pa.table(columns, schema=PASSAGE_SCHEMA)
-        start += num_rows
+def _table(
+    column: TextColumn, block: TextBlock, titles: pa.Array, rows: NDArray[np.int64]
+) -> pa.Table:
+    """The texts of a block with the file and the rows in which they stand."""
+    name = pa.scalar(column.file.path.name, pa.large_string())
+    columns = [block.texts, titles, block.ids, pa.repeat(name, len(rows)), rows]
+    return pa.table(columns, schema=PASSAGE_SCHEMA)

@@ -36,7 +36,7 @@ def diagnose_run(run: RunDir, log: Log, labels: bool, sets: Sequence[EvaluationS
         log,
         training=training,
         evaluations={
-            one.name: measure_titles(one.texts["query"], one.texts["passage"], one.relevant.pairs)
+            one.name: measure_titles(one.texts["query"], one.texts["passage"], one.positives)
             for one in sets
         },
     )

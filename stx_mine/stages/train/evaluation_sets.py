@@ -1,16 +1,24 @@
 """The held-out data that `train` evaluates on while it runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.config import SourceFields
-from stx_mine.inputs.pairs import PairSource
-from stx_mine.stages.evaluate.sets import EvaluationSet, read_evaluation_set
+from stx_mine.stages.evaluate.leaks import find_in_training
+from stx_mine.stages.evaluate.reading import Reading, open_data, recorded_options
+from stx_mine.stages.evaluate.results import shares_json
+from stx_mine.stages.evaluate.sets import EvaluationSet, data_name, read_evaluation_set
 from stx_mine.stages.train.config import TrainConfig
+from stx_mine.store.artifact import MANIFEST, read_manifest, require
+from stx_mine.store.run_dir import RunDir
 
 
-def open_evaluation_sets(config: TrainConfig) -> dict[str, PairSource]:
-    """Name -> source of each of `config.evaluation`; the texts are not read yet.
+def open_evaluation_sets(config: TrainConfig, run: RunDir) -> dict[str, Reading]:
+    """Name -> data of each of `config.evaluation`; the texts are not read yet.
+
+    Columns that the run named for its own pairs are those of the data, where it has them.
 
     Raises:
         ConfigError: Two have one name, or an option fits none of them.
@@ -19,10 +27,12 @@ def open_evaluation_sets(config: TrainConfig) -> dict[str, PairSource]:
     folders = [Path(path).is_dir() for path in config.evaluation]
     _refuse_unused("split", config.evaluation_split, "BEIR folders", any(folders))
     _refuse_unused("corpus", config.evaluation_corpus, "files of pairs", not all(folders))
-    sources: dict[str, PairSource] = {}
+    texts = run.folder("texts")
+    recorded = recorded_options(read_manifest(texts) if (texts / MANIFEST).exists() else None)
+    readings: dict[str, Reading] = {}
     for path in config.evaluation:
-        name = Path(path).name.split(".")[0]
-        if name in sources:
+        name = data_name(path)
+        if name in readings:
             raise ConfigError(
                 f"expected --evaluation of different names, found {name!r} twice ({path}); rename "
                 "a file or folder"
@@ -34,11 +44,11 @@ def open_evaluation_sets(config: TrainConfig) -> dict[str, PairSource]:
             corpus=None if is_folder else config.evaluation_corpus,
         )
         try:
-            sources[name] = PairSource.open(path, fields, "dev")
+            readings[name] = open_data(path, fields, "dev", recorded)
         except InputError as error:
             # It speaks of the options of `evaluate`.
             raise InputError(str(error).replace("--split", "--evaluation-split")) from error
-    return sources
+    return readings
 
 
 def _refuse_unused(name: str, value: str | None, what: str, used: bool) -> None:
@@ -49,11 +59,19 @@ def _refuse_unused(name: str, value: str | None, what: str, used: bool) -> None:
         )
 
 
-def read_evaluation_sets(config: TrainConfig) -> list[EvaluationSet]:
+def read_evaluation_sets(config: TrainConfig, run: RunDir) -> list[EvaluationSet]:
     """Read all sets of a training into memory.
 
     Raises:
         InputError: No pair is left, or qrels name unknown ids.
     """
-    sources = open_evaluation_sets(config)
-    return [read_evaluation_set(name, source) for name, source in sources.items()]
+    readings = open_evaluation_sets(config, run)
+    return [read_evaluation_set(name, one.source) for name, one in readings.items()]
+
+
+def sets_in_training(run: RunDir, sets: Sequence[EvaluationSet]) -> dict[str, Any]:
+    """Name of a set -> how much of it the pairs of the run hold; None if nobody can tell."""
+    if not (run.folder("texts") / MANIFEST).exists():
+        return {one.name: None for one in sets}
+    texts, groups = require(run, "texts"), require(run, "groups")
+    return {one.name: shares_json(find_in_training(texts, groups, one).shares) for one in sets}

@@ -112,9 +112,7 @@ def evaluator(
         return {
             one.name: {
                 metric: float(values.mean())
-                for metric, values in evaluate(
-                    encoder, one.texts, one.relevant, device, prompts
-                ).items()
+                for metric, values in evaluate(encoder, one, device, prompts).items()
             }
             for one in sets
         }

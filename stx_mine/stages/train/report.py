@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from stx_mine.stages.evaluate.core.shares import SeenShares
+from stx_mine.stages.evaluate.counts import EvaluationCounts
+from stx_mine.stages.evaluate.data_report import data_lines, seen_lines, seen_warnings
+from stx_mine.stages.evaluate.results import read_shares
 from stx_mine.stages.pack.packings import MIN_STEPS
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.evaluations import BEST, BestEvaluation
@@ -27,6 +31,7 @@ def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
         f"learning rate {counts.learning_rate:.3g} ({extra['learning_rate_reason']})",
         f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}"
         f"{_evaluated(best, counts)}",
+        *_set_lines(extra),
         f"how it went is in {manifest.folder / TRAINING_LOG}",
         f'load it with SentenceTransformer("{manifest.folder}")',
     ]
@@ -34,8 +39,30 @@ def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
         lines.append(
             f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
         )
-    warnings = [*_few_steps(counts), *_no_gain(best), *extra["diagnoses"]]
+    warnings = [*_few_steps(counts), *_no_gain(best), *extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _set_lines(extra: dict[str, Any]) -> list[str]:
+    """How each evaluation set counts, and how much of it is in training."""
+    lines = []
+    for name, counts in extra.get("evaluation_sets", {}).items():
+        lines += [f"{name}: {line}" for line in data_lines(EvaluationCounts(**counts))]
+        lines += seen_lines(_seen(extra, name), name)
+    return lines
+
+
+def _seen_warnings(extra: dict[str, Any]) -> list[str]:
+    return [
+        warning
+        for name in extra.get("evaluation_sets", {})
+        for warning in seen_warnings(_seen(extra, name), name)
+    ]
+
+
+def _seen(extra: dict[str, Any], name: str) -> SeenShares | None:
+    content = extra["seen_in_training"][name]
+    return None if content is None else read_shares(content)
 
 
 def _best_evaluation(content: dict[str, Any] | None) -> BestEvaluation | None:

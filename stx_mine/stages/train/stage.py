@@ -16,7 +16,11 @@ from stx_mine.stages.train.choice import check_batches, make_collator, make_loss
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.diagnose import diagnose_run
-from stx_mine.stages.train.evaluation_sets import open_evaluation_sets, read_evaluation_sets
+from stx_mine.stages.train.evaluation_sets import (
+    open_evaluation_sets,
+    read_evaluation_sets,
+    sets_in_training,
+)
 from stx_mine.stages.train.evaluations import BestEvaluation, EvaluationPlan
 from stx_mine.stages.train.held_back import HeldBack, hold_back
 from stx_mine.stages.train.lora import merge_lora
@@ -99,7 +103,7 @@ def _train(
         if processes.is_first:
             artifact.begin(["modules.json"], asdict(peak))
     schedule = Schedule.of(config, packings, peak.learning_rate)
-    sets = read_evaluation_sets(config) if processes.is_first else []
+    sets = read_evaluation_sets(config, run) if processes.is_first else []
     log = artifact.folder / TRAINING_LOG
     plan = EvaluationPlan.of(config, model, kept, schedule, log, sets, processes)
     checkpoints = artifact.folder / _CHECKPOINTS
@@ -120,6 +124,8 @@ def _train(
                 "weights": weights_digest(model),
                 "learning_rate_reason": peak.learning_rate_reason,
                 "evaluation": None if best is None else asdict(best),
+                "evaluation_sets": {one.name: one.counts.to_json() for one in sets},
+                "seen_in_training": sets_in_training(run, sets),
                 "diagnoses": diagnose_run(run, lines, config.kind.labels, sets),
             }
             artifact.finish(sorted(files), counts=counts, extra=extra)
@@ -137,10 +143,12 @@ def _open(
     batches = require(run, "batches")
     check_batches(config, list_packings(batches.folder)[0][0], batches.content["config"])
     check_num_processes(processes.size, int(batches.fields["batch_size"]))
-    evaluation = open_evaluation_sets(config)
+    evaluation = open_evaluation_sets(config, run)
     student = load_student(config, run, batches, processes)
     fields, guide = {**key_fields(config, "model"), "model": student.contract()}, None
-    fields["evaluation_content"] = [source.fingerprint() for source in evaluation.values()]
+    fields["evaluation_content"] = [one.source.fingerprint() for one in evaluation.values()]
+    if reading := {name: one.of_run for name, one in evaluation.items() if one.of_run}:
+        fields["evaluation_reading"] = reading
     if config.guide is not None:
         guiding = SentenceTransformerEncoder.load(config.guide, str(student.model.device), None, 1)
         fields["guide"], guide = guiding.contract(), guiding.model.requires_grad_(False)

@@ -21,15 +21,16 @@ from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.evaluate import model_metrics
 from stx_mine.stages.evaluate.block_top import BlockTop
 from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.core.metrics import METRICS, retrieval_metrics
+from stx_mine.stages.evaluate.core.metrics import METRICS, Relevance, retrieval_metrics
 from stx_mine.stages.evaluate.core.resampling import bootstrap_intervals, randomisation_p_values
+from stx_mine.stages.evaluate.core.shares import InTraining, Share
 from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
+from stx_mine.stages.evaluate.leaks import in_training
 from stx_mine.stages.evaluate.model_metrics import evaluate, evaluate_dims
 from stx_mine.stages.evaluate.results import read_results, summary_json
-from stx_mine.stages.evaluate.seen import seen_queries
+from stx_mine.stages.evaluate.sets import read_evaluation_set
 from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.ingest.config import IngestConfig
-from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_json
@@ -123,16 +124,29 @@ def test_the_paired_test_finds_what_the_intervals_of_the_means_hide():
 def test_parts_are_summarised_by_themselves():
     values = np.array([0.0, 0.2, 0.6, 1.0])
     scored = [Scored("a", None, {metric: values for metric in METRICS})]
-    found = summary_json(metric_summaries(scored, np.array([True, False, False, True]), seed=0))
+    seen = np.array([True, False, False, True])
+    found = summary_json(metric_summaries(scored, InTraining(Share(1, 4), Share(2, 6), seen), 0))
     means = {row["queries"]: row["mrr@10"]["mean"] for row in found["scores"]}
     assert means == pytest.approx({"all": 0.45, "seen": 0.5, "unseen": 0.4})
-    assert found["seen_in_training"] == {"seen": 2, "unseen": 2}
+    assert found["seen_in_training"] == {
+        "by_text": {"seen": 1, "of": 4},
+        "by_positive": {"seen": 2, "of": 6},
+        "by_group": {"seen": 2, "of": 4},
+    }
     assert found["differences"] == []
-    found = summary_json(metric_summaries(scored, np.ones(4, bool), 0))
-    assert [row["queries"] for row in found["scores"]] == [
-        "all",
-        "seen",
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_no_row_is_said_twice_where_all_or_none_are_seen(known):
+    values = np.array([0.0, 0.2, 0.6, 1.0])
+    scored = [Scored(name, None, {metric: values for metric in METRICS}) for name in "ab"]
+    seen = InTraining(Share(0, 4), Share(0, 4), np.full(4, known))
+    found = summary_json(metric_summaries(scored, seen, 0))
+    assert [(row["model"], row["queries"]) for row in found["scores"]] == [
+        ("a", "all"),
+        ("b", "all"),
     ]
+    assert [row["queries"] for row in found["differences"]] == ["all"]
 
 
 def test_pairs_are_compared_at_equal_dimensions_and_each_model_with_its_own_prefix():
@@ -194,10 +208,14 @@ def trained_run(tmp_path) -> Path:
 def test_seen_queries_of_a_run_made_by_hand(trained_run, tmp_path):
     data = write_pairs(tmp_path / "held_out.parquet", [(q, p) for q, p, _ in HELD_OUT])
     config = EvaluateConfig(data=(data,))
-    found = read_source(PairSource.open(data, config, "test"))
+    data = read_evaluation_set("held_out", PairSource.open(data, config, "test"))
     store = TextStore.open(require(RunDir(trained_run), "texts"))
     expected = list({query: seen for query, _, seen in HELD_OUT}.values())
-    assert seen_queries(store, TextGroups.of_texts(store), found).tolist() == expected
+    found = in_training(store, TextGroups.of_texts(store), data)
+    assert found.seen.tolist() == expected
+    assert found.by_text == (1, 6)
+    # " dir "; the text of a training query is no positive.
+    assert found.by_positive == (1, 7)
 
 
 def test_seen_and_unseen_stand_in_the_report_and_in_the_files(trained_run, tmp_path):
@@ -206,10 +224,22 @@ def test_seen_and_unseen_stand_in_the_report_and_in_the_files(trained_run, tmp_p
         run_dir=str(trained_run), data=(data,), models=("package:wordllama",), device="cpu"
     )
     report = run_evaluate(config)
-    assert "2 queries are seen in training" in report.lines[1]
-    assert report.lines[1].endswith("4 are not")
+    lines = [line for line in report.lines if line.startswith("in training by")]
+    assert [line.split(" (")[0] for line in lines] == [
+        "in training by text: 1 of 6",
+        "in training by positive: 1 of 7",
+        "in training by group: 2 of 6",
+    ]
+    assert (
+        "17% of the queries by text, 14% of the positives, 33% of the queries by group"
+        in (report.warnings[0])
+    )
     results = read_json(trained_run / "evaluations/held_out/results.json")
-    assert results["seen_in_training"] == {"seen": 2, "unseen": 4}
+    assert results["seen_in_training"] == {
+        "by_text": {"seen": 1, "of": 6},
+        "by_positive": {"seen": 1, "of": 7},
+        "by_group": {"seen": 2, "of": 6},
+    }
     table = pq.read_table(trained_run / "evaluations/held_out/queries.parquet")
     for row in results["scores"]:
         values = table["ndcg@10"].to_numpy()
@@ -229,13 +259,14 @@ def test_seen_and_unseen_stand_in_the_report_and_in_the_files(trained_run, tmp_p
     )
     again = run_evaluate(config)
     assert not again.skipped
-    assert "3 queries are seen in training" in again.lines[1]
+    assert any("in training by group: 3 of 6" in line for line in again.lines)
+    assert again.lines[0].startswith("made anew: texts/")
 
 
 def test_without_texts_of_a_run_seen_is_not_reported_and_that_is_said(tmp_path):
     data = write_pairs(tmp_path / "data.parquet", [(q, p) for q, p, _ in HELD_OUT])
     report = run_evaluate(EvaluateConfig(run_dir=str(tmp_path / "run"), data=(data,), device="cpu"))
-    assert "not told apart" in report.lines[1]
+    assert any("not told apart" in line for line in report.lines)
     results = read_json(tmp_path / "run/evaluations/data/results.json")
     assert results["seen_in_training"] is None
     assert {row["queries"] for row in results["scores"]} == {"all"}
@@ -282,36 +313,35 @@ def small_data(repo_root):
 
 
 @pytest.fixture
-def found_and_texts(small_data, tmp_path):
+def evaluation_set(small_data, tmp_path):
     path = tmp_path / "dev.parquet"
     pq.write_table(small_data[2], path)
-    source = PairSource.open(str(path), EvaluateConfig(), "test")
-    texts = {
-        "query": pa.chunked_array([pa.array(small_data[0], pa.large_string())]),
-        "passage": pa.chunked_array([pa.array(small_data[1], pa.large_string())]),
-    }
-    return read_source(source), texts
+    return read_evaluation_set("dev", PairSource.open(str(path), EvaluateConfig(), "test"))
 
 
-def test_a_prefix_is_cut_and_scaled_to_unit_length(found_and_texts, monkeypatch):
-    found, texts = found_and_texts
+def test_a_prefix_is_cut_and_scaled_to_unit_length(evaluation_set, small_data, monkeypatch):
+    data, texts = evaluation_set, evaluation_set.texts
+    assert texts["query"].to_pylist() == small_data[0]
+    assert texts["passage"].to_pylist() == small_data[1]
     encoder = CountingEncoder.load("package:wordllama", "cpu", None, 256)
     monkeypatch.setattr(model_metrics, "_ENCODE_ROWS", 23)
-    by_dims = evaluate_dims(encoder, texts, found, "cpu", dims=(3, 16))
+    by_dims = evaluate_dims(encoder, data, "cpu", dims=(3, 16))
     counts = {role: len(column) for role, column in texts.items()}
     assert encoder.encoded == counts, "every text is encoded once, whatever the dims"
-    asked = np.unique(found.pairs[:, 0])
     queries, passages = (
         encoder.encode(texts[role].to_pylist(), role).astype(float) for role in ("query", "passage")
     )
-    relevant = ragged_sets(found.pairs[:, 0], found.pairs[:, 1], len(asked))
+    relevant = ragged_sets(data.positives[:, 0], data.positives[:, 1], len(texts["query"]))
+    judged = Relevance.binary(relevant)
+    # No query stands among the passages.
+    assert len(data.left_out.values) == 0
     for dims in (None, 3, 16):
         cut = [vectors[:, :dims] for vectors in (queries, passages)]
         q, p = (vectors / np.linalg.norm(vectors, axis=1)[:, None] for vectors in cut)
-        expected = retrieval_metrics(np.argsort(-(q @ p.T), axis=1, kind="stable"), relevant)
+        expected = retrieval_metrics(np.argsort(-(q @ p.T), axis=1, kind="stable"), judged)
         for metric in METRICS:
             np.testing.assert_allclose(by_dims[dims][metric], expected[metric])
-    plain = evaluate(encoder, texts, found, "cpu")
+    plain = evaluate(encoder, data, "cpu")
     for metric in METRICS:
         np.testing.assert_array_equal(plain[metric], by_dims[None][metric])
     assert by_dims[3]["ndcg@10"].mean() < by_dims[16]["ndcg@10"].mean()

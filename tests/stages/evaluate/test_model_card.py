@@ -118,7 +118,7 @@ def test_a_card_has_the_metrics_before_and_after(trained_run, repo_root):
     # Another model of that name is another model.
     manifest = trained_run / "evaluations/dev/manifest.json"
     content = read_json(manifest)
-    for _, contract in content["fields"]["models"]:
+    for _, contract in content["extra"]["models"]:
         contract["weights"] = "0" * 32
     write_json(manifest, content)
     renew_cards(RunDir(trained_run))

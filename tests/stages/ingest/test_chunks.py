@@ -20,12 +20,12 @@ from stx_mine.inputs.config import Source, SourceFields
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
-from stx_mine.stages.evaluate.seen import seen_queries
+from stx_mine.stages.evaluate.leaks import in_training
+from stx_mine.stages.evaluate.sets import read_evaluation_set
 from stx_mine.stages.ingest.chunker import Chunker
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.core.best_chunk import best_chunk, term_counts
 from stx_mine.stages.ingest.core.chunks import CHARACTER, INSIDE, SENTENCE, WORD, cut
-from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
@@ -333,17 +333,23 @@ def test_a_named_document_stands_for_its_chunks(shared_footer, tmp_path):
     store = TextStore.open(require(RunDir(shared_footer.run_dir), "texts"))
     rows = [("own b7", long_text("d")), ("own b7", "a short text"), ("own b7", "unknown")]
     path = write_jsonl(tmp_path / "run.jsonl", [{"q": one, "p": two} for one, two in rows])
-    query_ids, passage_ids, unknown = CandidateFile.open(path).pairs(store)
+    found = CandidateFile.open(path).candidates(store)
     assert store.documents is not None
     texts = store.passages.column("text").to_pylist()
     expected = {*store.documents.passage_ids.row(3).tolist(), texts.index("a short text")}
-    assert set(passage_ids.tolist()) == expected
-    assert set(query_ids.tolist()) == {store.queries.column("text").to_pylist().index("own b7")}
-    assert unknown == 1
+    assert set(found.passage_ids.tolist()) == expected
+    assert set(found.query_ids.tolist()) == {
+        store.queries.column("text").to_pylist().index("own b7")
+    }
+    assert found.num_unknown == {"query": 0, "passage": 1}
     held_out = [{"q": "new", "p": long_text("b")}, {"q": "other", "p": ALONE}]
     path = write_jsonl(tmp_path / "dev.jsonl", held_out)
-    found = read_source(PairSource.open(path, SourceFields(), "dev"))
-    assert seen_queries(store, TextGroups.of_texts(store), found).tolist() == [True, False]
+    data = read_evaluation_set("dev", PairSource.open(path, SourceFields(), "dev"))
+    found = in_training(store, TextGroups.of_texts(store), data)
+    assert found.seen.tolist() == [True, False]
+    assert found.by_text.seen == 0
+    # A document that was cut is a positive in training as a whole.
+    assert found.by_positive == (1, 2)
 
 
 @pytest.mark.parametrize("title", ["every", "first", "none"])
@@ -356,7 +362,7 @@ def test_titles_stand_where_asked(title, tmp_path, tiny_transformer):
     ]
     write_jsonl(folder / "corpus.jsonl", corpus)
     write_jsonl(folder / "queries.jsonl", [{"_id": "Q", "text": "what"}])
-    (folder / "qrels/train.tsv").write_text("q\td\ts\nQ\tD1\t1\n")
+    (folder / "qrels/train.tsv").write_text("query-id\tcorpus-id\tscore\nQ\tD1\t1\n")
     config = IngestConfig(
         pairs=str(folder), chunk=(80, 8), title=title, tokenizer=str(tiny_transformer),
         run_dir=str(tmp_path / "run"),

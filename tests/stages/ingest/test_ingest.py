@@ -15,8 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import ConfigError, InputError
-from stx_mine.inputs.beir import BeirFolder
-from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.pairs import read_source
@@ -143,13 +141,13 @@ def test_a_quoted_line_end_at_the_border_of_two_blocks_is_text(tmp_path: Path) -
     assert stored_pairs(ingest(tmp_path / "run", path)) == rows
 
 
-def test_columns_are_chosen_by_name_and_else_by_position(tmp_path: Path) -> None:
+def test_columns_are_found_by_name_and_never_by_place(tmp_path: Path) -> None:
     path = write_parquet(
         tmp_path / "p.parquet", id=["7", "8"], answer=["a1", "a2"], question=["q1", "q2"]
     )
     by_name = ingest(tmp_path / "named", path, query_column="question", passage_column="answer")
     assert stored_pairs(by_name) == [("q1", "a1"), ("q2", "a2")]
-    assert stored_pairs(ingest(tmp_path / "first_two", path)) == [("7", "a1"), ("8", "a2")]
+    assert stored_pairs(ingest(tmp_path / "unnamed", path)) == [("q1", "a1"), ("q2", "a2")]
     one_named = ingest(tmp_path / "one", path, query_column="question")
     assert stored_pairs(one_named) == [("q1", "a1"), ("q2", "a2")]
 
@@ -469,7 +467,7 @@ def test_beir_prefers_train_and_keeps_only_its_queries(tmp_path: Path) -> None:
 
 def test_beir_takes_the_only_split_whatever_its_name(tmp_path: Path) -> None:
     folder = write_beir(tmp_path / "beir", {"test": TRAIN})
-    assert BeirFolder.open(folder, None, "train").split == "test"
+    assert PairSource.open(str(folder), IngestConfig(), "train").split == "test"
     assert len(stored_pairs(ingest(tmp_path / "run", folder))) == 2
 
 
@@ -483,19 +481,33 @@ def test_beir_refuses_to_guess_between_splits(tmp_path: Path) -> None:
 
 def test_beir_prefers_test_where_models_are_evaluated(tmp_path: Path) -> None:
     folder = write_beir(tmp_path / "beir", {"test": TRAIN, "train": TRAIN})
-    assert BeirFolder.open(folder, None, "test").split == "test"
+    assert PairSource.open(str(folder), IngestConfig(), "test").split == "test"
 
 
 @pytest.mark.parametrize(
-    ("row", "unknown", "file"),
-    [(("q9", "c1", "1"), "q9", "queries.jsonl"), (("q1", "c9", "1"), "c9", "corpus.jsonl")],
+    ("row", "reason"),
+    [
+        (("q9", "c1", "1"), "unknown_query_id"),
+        (("q1", "c9", "1"), "unknown_passage_id"),
+        (("q9", "c9", "1"), "unknown_query_id"),
+    ],
 )
-def test_beir_refuses_unknown_ids_by_name(
-    tmp_path: Path, row: tuple[str, str, str], unknown: str, file: str
+def test_beir_drops_and_counts_unknown_ids(
+    tmp_path: Path, row: tuple[str, str, str], reason: str
 ) -> None:
-    folder = write_beir(tmp_path / "beir", {"train": [*TRAIN, row]})
-    with pytest.raises(InputError, match=rf"'{unknown}'.*not in {file}.*1 such"):
-        counts_of(folder)
+    counts = counts_of(write_beir(tmp_path / "beir", {"train": [*TRAIN, row]}))
+    assert counts["pairs_kept"] == 2
+    assert counts["pairs_dropped"][reason] == 1
+    with pytest.raises(InputError, match=f"no usable pair.*{reason} 1"):
+        counts_of(write_beir(tmp_path / "only", {"train": [row]}))
+
+
+def test_two_texts_under_one_id_are_refused_and_both_are_shown(tmp_path: Path) -> None:
+    corpus = [*CORPUS, {"_id": "c2", "title": "", "text": "another text"}]
+    with pytest.raises(InputError, match="'c2': 'only text' and 'another text'"):
+        counts_of(write_beir(tmp_path / "beir", {"train": TRAIN}, corpus))
+    same = [*CORPUS, {"_id": "c2", "title": "", "text": "only text"}]
+    assert counts_of(write_beir(tmp_path / "same", {"train": TRAIN}, same))["pairs_kept"] == 2
 
 
 def test_beir_ids_that_are_numbers_still_join(tmp_path: Path) -> None:
@@ -504,10 +516,12 @@ def test_beir_ids_that_are_numbers_still_join(tmp_path: Path) -> None:
     assert stored_pairs(ingest(tmp_path / "run", folder)) == [("first", "number one")]
 
 
-def test_columns_named_twice_or_missing_are_told(tmp_path: Path) -> None:
+def test_columns_that_are_missing_are_told(tmp_path: Path) -> None:
     one = write_parquet(tmp_path / "one.parquet", query=["q"])
-    with pytest.raises(InputError, match=r"at least 2 columns.*found 1 \(query\)"):
-        ColumnFile.open(one).pick(None, 1, "--passage-column")
+    with pytest.raises(InputError, match=r"which column of .* holds the passages.* 'query'"):
+        counts_of(one)
+    with pytest.raises(InputError, match=r"--query-column 'x' is not a column .* are query"):
+        counts_of(one, query_column="x")
 
 
 # --- the same input, the same bytes ---
@@ -557,7 +571,7 @@ NL2BASH_LAST = (
 def test_nl2bash(shared_data: Path, tmp_path: Path) -> None:
     store = ingest(tmp_path / "run", shared_data / "nl2bash")
     counts = require(RunDir(tmp_path / "run"), "texts").counts
-    assert counts == NL2BASH_COUNTS
+    assert {name: counts[name] for name in NL2BASH_COUNTS} == NL2BASH_COUNTS
     pairs = stored_pairs(store)
     assert pairs[0] == NL2BASH_FIRST
     assert pairs[-1] == NL2BASH_LAST

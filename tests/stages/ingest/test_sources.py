@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import ArtifactError, ConfigError, InputError, ViolationError
-from stx_mine.inputs.beir import BeirFolder
 from stx_mine.inputs.config import Source
 from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
@@ -59,25 +58,20 @@ def write_pairs(path: Path, pairs: list[tuple[str, str]]) -> Path:
 
 def beir_pairs(folder: Path, split: str, num_pairs: int) -> list[tuple[str, str]]:
     """A pair of each of the first queries, each with a passage of its own."""
-    beir = BeirFolder.open(folder, split, split)
 
-    def texts(stream):
-        found: dict[str, str] = {}
-        for array, ids in stream:
-            found.update(zip(ids.to_pylist(), array.to_pylist(), strict=True))
-        return found
+    def texts(name: str) -> dict[str, str]:
+        rows = map(json.loads, (folder / f"{name}.jsonl").read_text("utf-8").splitlines())
+        return {row["_id"]: f"{row.get('title', '')} {row['text']}".strip() for row in rows}
 
-    queries, passages = texts(beir.query_texts()), texts(beir.passages())
+    queries, passages = texts("queries"), texts("corpus")
     first: dict[str, str] = {}
     used: set[str] = set()
-    for query_ids, passage_ids, scores in beir.judgements():
-        for query, passage, score in zip(
-            query_ids.to_pylist(), passage_ids.to_pylist(), scores.to_pylist(), strict=True
-        ):
-            fresh = query not in first and passage not in used
-            if score > 0 and fresh and len(first) < num_pairs:
-                first[query] = passage
-                used.add(passage)
+    lines = (folder / "qrels" / f"{split}.tsv").read_text("utf-8").splitlines()[1:]
+    for query, passage, score in (line.split("\t") for line in lines):
+        fresh = query not in first and passage not in used
+        if float(score) > 0 and fresh and len(first) < num_pairs:
+            first[query] = passage
+            used.add(passage)
     return [(queries[query], passages[passage]) for query, passage in first.items()]
 
 
@@ -647,8 +641,11 @@ def test_evaluation_takes_the_prompts_of_a_source(prompted_run, two_inputs, tmp_
     data = str(two_inputs / "bank.parquet")
     without = run_evaluate(EvaluateConfig(run_dir=str(run), data=data, device="cpu"))
     assert "different prompts (shell, bank)" in without.warnings[0]
-    found = run_evaluate(EvaluateConfig(run_dir=str(run), data=data, source="bank", device="cpu"))
-    assert not found.warnings
+    options = {"run_dir": str(run), "data": data, "source": "bank", "device": "cpu"}
+    with pytest.raises(ArtifactError, match=r"query prompt of .* was None and is 'banking quest"):
+        run_evaluate(EvaluateConfig(**options))
+    found = run_evaluate(EvaluateConfig(**options, overwrite=True))
+    assert not any("different prompts" in one for one in found.warnings)
     assert found.lines[0].endswith("with the prompts of source bank")
     assert found.lines != without.lines
 

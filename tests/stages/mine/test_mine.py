@@ -556,6 +556,35 @@ def test_parts_of_an_index_are_refused(run_copy):
         mine(run_copy, k=4, corpus_parts=2, overwrite=True)
 
 
+def test_after_an_index_is_built_exact_hits_may_still_be_used(run_copy, cli_here):
+    run_index(IndexConfig(run_dir=str(run_copy), factory="Flat"))
+    refused = cli_here("mine", "--k", "4", run_dir=run_copy)
+    assert refused.code == 2
+    assert "search was 'exact' and is 'faiss' now" in refused.error
+    assert "--search exact, which goes on with these hits" in refused.error
+    kept = mine(run_copy, k=4, search="exact", relative_margin=0.01)
+    assert "exact search, hits reused" in kept.lines[0]
+    # Where it would not help, it is not offered.
+    found = mine(run_copy, k=4, overwrite=True)
+    assert found.lines[0].startswith("FAISS")
+    run_index(IndexConfig(run_dir=str(run_copy), factory="HNSW8", overwrite=True))
+    with pytest.raises(ArtifactError, match="--overwrite") as refusal:
+        mine(run_copy, k=4)
+    assert "--search exact" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("nprobe", "low"), [(1, True), (64, False)])
+def test_an_index_that_misses_much_is_said_when_it_is_built_and_used(run_copy, nprobe, low):
+    made = run_index(IndexConfig(run_dir=str(run_copy), factory="IVF16,Flat", nprobe=nprobe))
+    recall = made.counts["recall"]
+    assert (recall < 0.9) == low
+    used = mine(run_copy, k=4, overwrite=True)
+    for report in (made, used):
+        said = [one for one in report.warnings if "--search exact" in one]
+        assert len(said) == low
+        assert all(f"{1 - recall:.1%} of the nearest" in one for one in said)
+
+
 # --- advice: only what helps ---
 
 

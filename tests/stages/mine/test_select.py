@@ -12,13 +12,16 @@ from stx_mine.stages.mine.core.uses import UseCounter
 
 
 def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
-    """Verdicts and eligible hits of one unit, rule by rule."""
+    """Verdicts, eligible hits in the order of the pool, and known hits of one unit."""
     query = case["unit_queries"][unit]
     forbidden = set(case["forbidden"].row(query))
     positive, seen, rank = case["positive_scores"][unit], set(), 0
     verdicts, eligible = [], []
     start = case["hits"].offsets[unit]
-    for place, passage in enumerate(case["hits"].row(unit)):
+    row = case["hits"].row(unit)
+    known = case["known"][start : start + len(row)]
+    groups_of_known = set(case["passage_groups"][row[known]])
+    for place, passage in enumerate(row):
         group, score = case["passage_groups"][passage], case["hit_scores"][start + place]
         if group == case["query_groups"][query]:
             verdicts.append(Verdict.OWN_TEXT)
@@ -26,13 +29,15 @@ def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
         if group in forbidden:
             verdicts.append(Verdict.KNOWN_POSITIVE)
             continue
-        if group in seen:
+        if group in seen or (group in groups_of_known and not known[place]):
             verdicts.append(Verdict.DUPLICATE_GROUP)
             continue
         seen.add(group)
         low = -np.inf if rules.min_score is None else np.float32(rules.min_score)
         high = np.inf if rules.max_score is None else np.float32(rules.max_score)
-        if case["wrong_language"][start + place]:
+        if known[place]:
+            verdict = Verdict.POOLED
+        elif case["wrong_language"][start + place]:
             verdict = Verdict.LANGUAGE
         elif rank < rules.range_min or (rules.range_max is not None and rank >= rules.range_max):
             verdict = Verdict.RANK_WINDOW
@@ -54,10 +59,13 @@ def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
             verdict = Verdict.MAX_USES
         else:
             verdict = Verdict.POOLED
+        if verdict == Verdict.POOLED:
             eligible.append((passage, rank, score))
         verdicts.append(verdict)
         rank += 1
-    return verdicts, eligible
+    first = {int(passage) for passage in row[known]}
+    eligible.sort(key=lambda one: int(one[0]) not in first)
+    return verdicts, eligible, first
 
 
 @st.composite
@@ -80,6 +88,7 @@ def cases(draw):
     }
     return {
         "uses": uses,
+        "known": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.3])),
         "wrong_language": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.4])),
         "too_close": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.3])),
         "unit_queries": np.arange(num_queries),
@@ -123,6 +132,7 @@ def run(case, rules, units=slice(None)):
         passage_groups=case["passage_groups"],
         forbidden=case["forbidden"],
         rules=rules,
+        known=case["known"] if case["known"].any() else None,
         wrong_language=case["wrong_language"],
         too_close=case["too_close"],
         uses=uses,
@@ -134,7 +144,7 @@ def run(case, rules, units=slice(None)):
 def test_selection_equals_the_oracle(case, rules):
     chosen = run(case, rules)
     for unit in range(len(case["unit_queries"])):
-        verdicts, eligible = oracle(unit, case, rules)
+        verdicts, eligible, known = oracle(unit, case, rules)
         first, last = case["hits"].offsets[unit : unit + 2]
         got = [Verdict(code) for code in chosen.verdicts_H[first:last]]
         size = min(rules.pool, len(eligible))
@@ -145,6 +155,9 @@ def test_selection_equals_the_oracle(case, rules):
         assert got.count(Verdict.POOLED) == size
         by_id = {int(passage): (rank, score) for passage, rank, score in eligible}
         assert set(pool) <= set(by_id)
+        # What is known is drawn among itself, and before the rest.
+        num_known = sum(int(passage) in known for passage, _, _ in eligible)
+        assert all((one in known) == (slot < num_known) for slot, one in enumerate(pool))
         if rules.sampling == "top":
             assert pool == [int(passage) for passage, _, _ in eligible[:size]]
         for slot, passage in enumerate(pool):

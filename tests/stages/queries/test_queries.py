@@ -245,7 +245,7 @@ def test_what_queries_writes_embed_reads(shared_data: Path, tmp_path: Path, cli_
         ("queries PAIRS --corpus-column x", ["--corpus-column needs --corpus"]),
         ("queries PAIRS --query-column qeury", ["'qeury'", "query, passage"]),
         ("queries EMPTY", ["no_such.parquet", "check the path"]),
-        ("queries FOLDER", ["corpus.jsonl", "check the path"]),
+        ("queries FOLDER", ["corpus.jsonl", "right folder"]),
         (
             "queries PAIRS --method generate --generator FOLDER",
             ["cannot load the generator", "seq2seq or causal"],

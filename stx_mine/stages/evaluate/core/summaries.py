@@ -17,6 +17,7 @@ from stx_mine.stages.evaluate.core.resampling import (
     bootstrap_intervals,
     randomisation_p_values,
 )
+from stx_mine.stages.evaluate.core.shares import InTraining, SeenShares
 
 _Metric = dict[str, float]
 
@@ -88,10 +89,9 @@ class Summary:
     """All scores and differences of one data set.
 
     Attributes:
-        scores: Of all queries, then of the seen and of the unseen ones.
+        scores: Of all queries; then, where there are both, of the seen and of the unseen ones.
         differences: Of the same queries in the same order.
-        num_seen: Queries seen in training; None if nobody can tell.
-        num_unseen: The other queries; None if nobody can tell.
+        seen: How much is in training; None if nobody can tell.
         seed: Seed of all resampling.
         level: Share of the draws whose mean lies inside an interval.
         num_draws: Draws of all resampling.
@@ -99,8 +99,7 @@ class Summary:
 
     scores: list[Score]
     differences: list[Difference]
-    num_seen: int | None
-    num_unseen: int | None
+    seen: SeenShares | None
     seed: int
     level: float = LEVEL
     num_draws: int = NUM_DRAWS
@@ -115,7 +114,7 @@ class Summary:
 
 
 def metric_summaries(
-    scored: Sequence[Scored], seen: NDArray[np.bool_] | None, seed: int
+    scored: Sequence[Scored], in_training: InTraining | None, seed: int
 ) -> Summary:
     """Means with intervals, and paired differences.
 
@@ -123,12 +122,13 @@ def metric_summaries(
 
     Args:
         scored: Every model at every number of dimensions, all dimensions first.
-        seen: Bool (Q,): whether training knows the query; None if nobody can tell.
+        in_training: What training knows; None if nobody can tell.
         seed: Seed of all resampling.
     """
     scores: list[Score] = []
     differences: list[Difference] = []
     pairs = [(one, other) for other, one in combinations(scored, 2) if _comparable(one, other)]
+    seen = None if in_training is None else in_training.seen
     for name, rows in _parts(seen, len(scored[0].values())):
         means = [one.values()[rows] for one in scored]
         gaps = [one.values()[rows] - other.values()[rows] for one, other in pairs]
@@ -142,8 +142,8 @@ def metric_summaries(
                 metrics[metric]["p"] = float(p)
             names = (one.model, one.dims, other.model, other.dims)
             differences.append(Difference(*names, name, len(rows), metrics))
-    num_seen, num_unseen = (None, None) if seen is None else (int(seen.sum()), int((~seen).sum()))
-    return Summary(scores, differences, num_seen, num_unseen, seed)
+    shares = None if in_training is None else in_training.shares
+    return Summary(scores, differences, shares, seed)
 
 
 def _comparable(one: Scored, other: Scored) -> bool:
@@ -154,12 +154,11 @@ def _comparable(one: Scored, other: Scored) -> bool:
 def _parts(
     seen: NDArray[np.bool_] | None, num_queries: int
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Name and queries of all, and where known of those seen and unseen in training."""
+    """Name and queries of all, and of those seen and unseen in training where there are both."""
     yield "all", np.arange(num_queries)
-    if seen is not None:
-        for name, chosen in (("seen", seen), ("unseen", ~seen)):
-            if chosen.any():
-                yield name, np.flatnonzero(chosen)
+    if seen is not None and seen.any() and not seen.all():
+        yield "seen", np.flatnonzero(seen)
+        yield "unseen", np.flatnonzero(~seen)
 
 
 def _cells(

@@ -85,7 +85,8 @@ class Selection:
     """Pools and verdicts of some units.
 
     Attributes:
-        ids_US: int64 (U, S) passage ids, best first (or in the order drawn); -1 pads.
+        ids_US: int64 (U, S) passage ids, known negatives first, then best first (or in the order
+            drawn); -1 pads.
         ranks_US: int32 (U, S) 0-based rank among the candidates; -1 pads.
         scores_US: float32 (U, S); minus infinity pads.
         verdicts_H: uint8 (H,), aligned with the hits.
@@ -115,7 +116,7 @@ def _select(
     draw: Any,
 ) -> Any:
     unit_ids, unit_queries, positive_scores = units
-    hit_offsets, hit_ids, hit_scores, wrong_language, too_close = hits
+    hit_offsets, hit_ids, hit_scores, known, wrong_language, too_close = hits
     query_groups, passage_groups = groups
     num_units = len(unit_queries)
     ids = np.full((num_units, pool), -1, np.int64)
@@ -125,10 +126,13 @@ def _select(
     # Which unit last forbade, or saw, each group: no clearing between units.
     forbidden_by = np.full(num_groups, -1, np.int64)
     seen_by = np.full(num_groups, -1, np.int64)
+    known_by = np.full(num_groups if len(known) else 0, -1, np.int64)
     for unit in range(num_units):
         query = unit_queries[unit]
         first, last = hit_offsets[unit], hit_offsets[unit + 1]
         forbidden_by[forbidden[1][forbidden[0][query] : forbidden[0][query + 1]]] = unit
+        if len(known):
+            known_by[passage_groups[hit_ids[first:last][known[first:last]]]] = unit
         rank = 0
         eligible = np.empty(last - first, np.int64)
         eligible_ranks = np.empty(last - first, np.int32)
@@ -136,26 +140,31 @@ def _select(
         for hit in range(first, last):
             passage = hit_ids[hit]
             group = passage_groups[passage]
-            verdict = _exclusion(
-                group, query_groups[query], forbidden_by[group] == unit, seen_by[group] == unit
-            )
+            is_known = _holds(known, hit)
+            # The place of a group belongs to its known negative, whatever scores better.
+            is_seen = seen_by[group] == unit or (not is_known and _is(known_by, group, unit))
+            verdict = _exclusion(group, query_groups[query], forbidden_by[group] == unit, is_seen)
             if not verdict:
                 seen_by[group] = unit
-                if _holds(wrong_language, hit):
-                    verdict = _LANGUAGE
-                else:
-                    verdict = _threshold(rank, hit_scores[hit], positive_scores[unit], limits)
-                rank += 1
-                if not verdict and _holds(too_close, hit):
-                    verdict = _CLOSE_TO_POSITIVE
-                if not verdict and _used_up(passage, hit_scores[hit], unit_ids[unit], uses):
-                    verdict = _MAX_USES
+                if not is_known:
+                    verdict = _drop(
+                        rank,
+                        hit_scores[hit],
+                        positive_scores[unit],
+                        limits,
+                        _holds(wrong_language, hit),
+                        _holds(too_close, hit),
+                        _used_up(passage, hit_scores[hit], unit_ids[unit], uses),
+                    )
                 if not verdict:
                     eligible[num_eligible] = hit
-                    eligible_ranks[num_eligible] = rank - 1
+                    eligible_ranks[num_eligible] = rank
                     num_eligible += 1
+                rank += 1
             verdicts[hit] = verdict
         order = _order(hit_ids, hit_scores, eligible[:num_eligible], unit_ids[unit], draw)
+        if len(known):
+            order = _known_first(order, known[eligible[:num_eligible]])
         for slot in range(num_eligible):
             hit = eligible[order[slot]]
             if slot < pool:
@@ -181,6 +190,33 @@ def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any) -> A
     if is_forbidden:
         return _KNOWN_POSITIVE
     return _DUPLICATE_GROUP if is_seen else 0
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _is(marks: Any, group: Any, unit: Any) -> Any:
+    """Whether a unit has marked a group last; false where nothing is marked."""
+    return len(marks) > 0 and marks[group] == unit
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _drop(
+    rank: Any,
+    score: Any,
+    positive: Any,
+    limits: Any,
+    wrong_language: Any,
+    too_close: Any,
+    used_up: Any,
+) -> Any:
+    """The verdict of the first rule that drops a candidate; 0 if it passes all."""
+    if wrong_language:
+        return _LANGUAGE
+    verdict = _threshold(rank, score, positive, limits)
+    if verdict:
+        return verdict
+    if too_close:
+        return _CLOSE_TO_POSITIVE
+    return _MAX_USES if used_up else 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -225,6 +261,13 @@ def _order(hit_ids: Any, hit_scores: Any, eligible: Any, counter: Any, draw: Any
     return np.argsort(keys)
 
 
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _known_first(order: Any, known: Any) -> Any:
+    """The same order, but with what is known to be a negative in front."""
+    flags = known[order]
+    return np.concatenate((order[flags], order[~flags]))
+
+
 def select_negatives(
     unit_ids: NDArray[np.int64],
     unit_queries: NDArray[np.int64],
@@ -236,6 +279,7 @@ def select_negatives(
     passage_groups: NDArray[np.int64],
     forbidden: Ragged,
     rules: Rules,
+    known: NDArray[np.bool_] | None = None,
     wrong_language: NDArray[np.bool_] | None = None,
     too_close: NDArray[np.bool_] | None = None,
     uses: UseLimits | None = None,
@@ -252,6 +296,9 @@ def select_negatives(
         passage_groups: int64 (num passages,).
         forbidden: (num queries,) forbidden groups.
         rules: The thresholds. A comparison with them is made in float32.
+        known: bool (H,) hits that are known to be negatives. Only the rules about texts apply to
+            them: no text of the query itself, no positive, one hit a group, which is a known one.
+            They stand first in the pool, ordered among themselves as the others are.
         wrong_language: bool (H,) hits that do not have the language that is wanted. They are
             candidates, and so count in ranks.
         too_close: bool (H,) hits that lie too close to the unit's positive.
@@ -263,15 +310,11 @@ def select_negatives(
     num_groups = int(max(query_groups.max(initial=0), passage_groups.max(initial=0))) + 1
     no_uses = UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
     limits = uses or no_uses
+    off = np.empty(0, np.bool_)
+    flags = (off if one is None else one for one in (known, wrong_language, too_close))
     found = _select(
         (unit_ids, unit_queries, positive_scores),
-        (
-            hits.offsets,
-            hits.values,
-            hit_scores,
-            np.empty(0, np.bool_) if wrong_language is None else wrong_language,
-            np.empty(0, np.bool_) if too_close is None else too_close,
-        ),
+        (hits.offsets, hits.values, hit_scores, *flags),
         (query_groups, passage_groups),
         (forbidden.offsets, forbidden.values),
         num_groups,

@@ -13,6 +13,7 @@ class UseCounter:
     """Finds the best `max_uses` uses of every passage in a stream of uses.
 
     A use is a (passage, score, unit); the better one has the higher score, then the lower unit.
+    A use that stands whatever the limit, as that of a known negative, has an infinite score.
     Memory: 12 bytes x passages x max_uses.
     """
 

@@ -18,7 +18,7 @@ from stx_mine.store.digests import text_numbers
 
 
 @dataclass(frozen=True)
-class TextColumn:
+class RowColumn:
     """Texts, or ids of texts, in one column of some rows.
 
     Attributes:
@@ -32,7 +32,7 @@ class TextColumn:
     texts: pa.Array
 
     @classmethod
-    def of_lists(cls, name: str, texts: Sequence[Sequence[str | None]]) -> "TextColumn":
+    def of_lists(cls, name: str, texts: Sequence[Sequence[str | None]]) -> "RowColumn":
         """Lists of Python strings."""
         flat = pa.array([text for some in texts for text in some], pa.large_string())
         return cls(name, np.array([len(some) for some in texts], np.int64), flat)
@@ -52,7 +52,7 @@ class TextColumn:
 
 
 @dataclass(frozen=True)
-class TextBlock:
+class RowBlock:
     """Some rows.
 
     Attributes:
@@ -61,9 +61,9 @@ class TextBlock:
         negatives: Columns of negatives, in their order.
     """
 
-    anchors: TextColumn
-    positives: tuple[TextColumn, ...]
-    negatives: tuple[TextColumn, ...] = ()
+    anchors: RowColumn
+    positives: tuple[RowColumn, ...]
+    negatives: tuple[RowColumn, ...] = ()
 
     def __len__(self) -> int:
         return len(self.anchors.texts)
@@ -143,7 +143,7 @@ def _name_of(stream: Callable[[], Iterator[tuple[pa.Array, pa.Array]]], digest: 
     raise AssertionError("an id was there before")
 
 
-ReadRows = Callable[[Path, bool], Iterator[TextBlock]]
+ReadRows = Callable[[Path, bool], Iterator[RowBlock]]
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ class RowReader:
             for row, slots in found.items()
         }
 
-    def _numbers(self, block: TextBlock) -> TextRows:
-        def numbered(column: TextColumn, table: TextTable | None) -> Ragged:
+    def _numbers(self, block: RowBlock) -> TextRows:
+        def numbered(column: RowColumn, table: TextTable | None) -> Ragged:
             encoded = column.texts.dictionary_encode()
             distinct = encoded.dictionary
             numbers = text_numbers(distinct) if table is None else table.of(distinct)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from stx_mine.errors import InputError
 from stx_mine.stages.verify.readers.blocks import (
     ReadRows,
+    RowBlock,
+    RowColumn,
     RowReader,
-    TextBlock,
-    TextColumn,
     TextTable,
 )
 from stx_mine.stages.verify.readers.documents import (
@@ -73,7 +73,7 @@ def _titled(row: dict[str, Any], text_name: str) -> str:
 def colbert_rows(folder: Path, path: Path) -> RowReader:
     """`[qid, pid, pid, ...]` a line; a pid may stand with its score."""
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         for rows in lists_of_items(json_lines(path), _ROWS_AT_ONCE):
             ids = [[str(one[0] if isinstance(one, list) else one) for one in row] for row in rows]
             parts = ([row[1:2] for row in ids], [row[2:] for row in ids])
@@ -85,12 +85,12 @@ def colbert_rows(folder: Path, path: Path) -> RowReader:
 def ms_marco_rows(folder: Path, path: Path) -> RowReader:
     """`qid`, `pid` of a positive and `pid` of a negative a line."""
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         for query, positive, negative in separated(path, "\t", 3):
-            yield TextBlock(
-                TextColumn("qid", None, query),
-                (TextColumn("positive", None, positive),),
-                (TextColumn("negative", None, negative),),
+            yield RowBlock(
+                RowColumn("qid", None, query),
+                (RowColumn("positive", None, positive),),
+                (RowColumn("negative", None, negative),),
             )
 
     return _joined(folder, path, read, "MS MARCO")
@@ -99,11 +99,11 @@ def ms_marco_rows(folder: Path, path: Path) -> RowReader:
 def beir_rows(folder: Path, paths: tuple[Path, ...]) -> RowReader:
     """`query-id`, `corpus-id`, `score` a line, below a header line; a grade of 0 is a negative."""
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         for query, passage, grade in separated(path, "\t", 3, header=True):
             relevant = pc.greater(pc.cast(grade, pa.float64()), 0).to_numpy(zero_copy_only=False)
             roles = by_label("corpus-id", None, passage, relevant)
-            yield TextBlock(TextColumn("query-id", None, query), roles[:1], roles[1:])
+            yield RowBlock(RowColumn("query-id", None, query), roles[:1], roles[1:])
 
     described = (
         f"read judgements of BEIR ({', '.join(path.name for path in paths)}): anchor 'query-id', "
@@ -118,12 +118,12 @@ def beir_rows(folder: Path, paths: tuple[Path, ...]) -> RowReader:
 def three_table_rows(folder: Path) -> RowReader:
     """Tables `scores`, `queries` and `documents`; the first document of a list is the positive."""
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         for queries, documents in columns_of(path, ["query_id", "document_ids"]):
             lengths, ids = list_texts(documents)
             roles = by_label("document_ids", lengths, ids, first_of(lengths))
-            anchors = TextColumn("query_id", None, queries.cast(TEXT))
-            yield TextBlock(anchors, roles[:1], roles[1:])
+            anchors = RowColumn("query_id", None, queries.cast(TEXT))
+            yield RowBlock(anchors, roles[:1], roles[1:])
 
     described = (
         "read tables of ids: anchor 'query_id', positive the first of 'document_ids', negatives "
@@ -139,15 +139,15 @@ def tevatron_rows(folder: Path, paths: tuple[Path, ...]) -> RowReader:
     """Parquet or JSON lines of lists of ids, and `corpus/`."""
     names = ["query_text", "positive_document_ids", "negative_document_ids"]
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         if ".parquet" in path.suffixes:
             for queries, *lists in columns_of(path, names):
                 columns = [
-                    TextColumn(name, *list_texts(one))
+                    RowColumn(name, *list_texts(one))
                     for name, one in zip(names[1:], lists, strict=True)
                 ]
-                anchors = TextColumn(names[0], None, queries.cast(TEXT))
-                yield TextBlock(anchors, (columns[0],), (columns[1],))
+                anchors = RowColumn(names[0], None, queries.cast(TEXT))
+                yield RowBlock(anchors, (columns[0],), (columns[1],))
             return
         for rows in lists_of_items(json_lines(path), _ROWS_AT_ONCE):
             queries, *lists = ([row[name] for row in rows] for name in names)
@@ -165,7 +165,7 @@ def nemo_rows(paths: tuple[Path, ...]) -> RowReader:
     """JSON documents with `data` and the folder of one corpus."""
     roles = ("pos_doc", "neg_doc")
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         for rows in lists_of_items(json_items(path), _ROWS_AT_ONCE):
             lists = [[_document_ids(row[role]) for row in rows] for role in roles]
             yield _of_lists("question", [row["question"] for row in rows], roles, lists)
@@ -213,12 +213,12 @@ def _document_ids(documents: list[Any]) -> list[str]:
 
 def _of_lists(
     anchor: str, anchors: list[str], names: Sequence[str], roles: Sequence[list[list[str]]]
-) -> TextBlock:
+) -> RowBlock:
     positives, negatives = (
-        TextColumn.of_lists(name, lists) for name, lists in zip(names, roles, strict=True)
+        RowColumn.of_lists(name, lists) for name, lists in zip(names, roles, strict=True)
     )
-    column = TextColumn(anchor, None, pa.array(anchors, TEXT))
-    return TextBlock(column, (positives,), (negatives,))
+    column = RowColumn(anchor, None, pa.array(anchors, TEXT))
+    return RowBlock(column, (positives,), (negatives,))
 
 
 def _joined(folder: Path, path: Path, read: ReadRows, layout: str) -> RowReader:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.column_file import FORMATS, ColumnFile
+from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.stages.verify.config import VerifyConfig
-from stx_mine.stages.verify.readers.blocks import RowReader, TextBlock, TextColumn
+from stx_mine.stages.verify.readers.blocks import RowBlock, RowColumn, RowReader
 from stx_mine.stages.verify.readers.by_ids import first_of
 from stx_mine.stages.verify.readers.tables import TEXT, by_label, list_texts
 
@@ -81,7 +81,7 @@ def column_rows(paths: tuple[Path, ...], config: VerifyConfig) -> RowReader:
                 f"{path} has no {missing[0]!r}; verify one of the files by its name"
             )
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         names = columns.read if negatives or columns.label else columns.read[:2]
         for arrays in _arrays(files[path], names, columns.kinds):
             yield _block(path, columns, arrays)
@@ -100,26 +100,21 @@ def _arrays(
     if all(kinds.get(name) == "text" for name in names):
         yield from (dict(zip(names, texts, strict=True)) for texts in file.batches(names))
         return
-    try:
-        for batch in FORMATS[file.kind].record_batches(file.path, names):
-            yield {name: batch.column(name) for name in names}
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        message = " ".join(str(error).split())
-        raise InputError(f"cannot read {file.path}: {message}; fix that row") from error
+    yield from (dict(zip(names, arrays, strict=True)) for arrays in file.arrays(names))
 
 
-def _block(path: Path, columns: _Columns, arrays: dict[str, pa.Array]) -> TextBlock:
-    def column(name: str) -> TextColumn:
+def _block(path: Path, columns: _Columns, arrays: dict[str, pa.Array]) -> RowBlock:
+    def column(name: str) -> RowColumn:
         if columns.kinds[name] == "texts":
-            return TextColumn(name, *list_texts(arrays[name]))
+            return RowColumn(name, *list_texts(arrays[name]))
         found = arrays[name]
         decoded = found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
-        return TextColumn(name, None, decoded.cast(TEXT))
+        return RowColumn(name, None, decoded.cast(TEXT))
 
     anchors, positives = column(columns.anchor), column(columns.positive)
     if not columns.label:
         present = [name for name in columns.negatives if name in arrays]
-        return TextBlock(anchors, (positives,), tuple(map(column, present)))
+        return RowBlock(anchors, (positives,), tuple(map(column, present)))
     if columns.label == _FIRST:
         assert positives.lengths is not None
         is_positive = first_of(positives.lengths)
@@ -133,7 +128,7 @@ def _block(path: Path, columns: _Columns, arrays: dict[str, pa.Array]) -> TextBl
             )
         is_positive = _is_one(values, path, columns.label)
     roles = by_label(columns.positive, positives.lengths, positives.texts, is_positive)
-    return TextBlock(anchors, roles[:1], roles[1:])
+    return RowBlock(anchors, roles[:1], roles[1:])
 
 
 def _is_one(labels: pa.Array, path: Path, name: str) -> NDArray[np.bool_]:
@@ -164,7 +159,7 @@ def _choose(file: ColumnFile, config: VerifyConfig) -> _Columns:
         )
     chosen = {anchor, positive}
     if config.negative_column:
-        names = [file.pick(name, 0, "--negative-column") for name in config.negative_column]
+        names = [file.column(name, "--negative-column") for name in config.negative_column]
         negatives = tuple(dict.fromkeys(names))
     else:
         free = [name for name in free if name not in chosen]
@@ -194,7 +189,7 @@ def _pick(
             f"expected a column of texts for the {role} in {file.path}, found none that is "
             f"left ({', '.join(file.columns)}); name it with --{role}-column"
         )
-    return file.pick(given or candidates[0], 0, f"--{role}-column")
+    return file.column(given or candidates[0], f"--{role}-column")
 
 
 def _label(file: ColumnFile, positive: str, kinds: dict[str, str]) -> str:
@@ -203,6 +198,5 @@ def _label(file: ColumnFile, positive: str, kinds: dict[str, str]) -> str:
         return "labels" if kinds.get("labels") == "other" else _FIRST * ("scores" in kinds)
     if kinds.get("label") != "other":
         return ""
-    batch = next(FORMATS[file.kind].record_batches(file.path, ["label"]), None)
-    kind = pa.null() if batch is None else batch.column("label").type
+    kind = file.schema.field("label").type
     return "label" if pa.types.is_integer(kind) or pa.types.is_boolean(kind) else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stx_mine.stages.verify.readers.blocks import RowReader, TextBlock, TextColumn
+from stx_mine.stages.verify.readers.blocks import RowBlock, RowColumn, RowReader
 from stx_mine.stages.verify.readers.documents import checked, json_items, json_lines, lists_of_items
 
 _ROWS_AT_ONCE = 2_048
@@ -59,7 +59,7 @@ def nest_of(row: Any) -> Nest | None:
 def nested_rows(paths: tuple[Path, ...], nest: Nest) -> RowReader:
     """Read files of such a layout, JSON lines or JSON documents."""
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         items = json_items(path) if ".json" in path.suffixes else json_lines(path)
         blocks = (_block(rows, nest) for rows in lists_of_items(items, _ROWS_AT_ONCE))
         return checked(f"{nest.layout} ({nest.anchor!r}, {nest.positives!r})", path, blocks)
@@ -72,14 +72,14 @@ def nested_rows(paths: tuple[Path, ...], nest: Nest) -> RowReader:
     return RowReader(paths, read, described)
 
 
-def _block(rows: list[dict[str, Any]], nest: Nest) -> TextBlock:
-    def texts(field: str) -> TextColumn:
+def _block(rows: list[dict[str, Any]], nest: Nest) -> RowBlock:
+    def texts(field: str) -> RowColumn:
         found = [[nest.text(item) for item in row.get(field) or ()] for row in rows]
-        return TextColumn.of_lists(field, found)
+        return RowColumn.of_lists(field, found)
 
     anchors = [_message(row[nest.anchor]) for row in rows]
-    return TextBlock(
-        TextColumn(nest.anchor, None, pa.array(anchors, pa.large_string())),
+    return RowBlock(
+        RowColumn(nest.anchor, None, pa.array(anchors, pa.large_string())),
         (texts(nest.positives),),
         tuple(map(texts, nest.negatives)),
     )

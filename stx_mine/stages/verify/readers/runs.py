@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
-from stx_mine.stages.verify.readers.blocks import RowReader, TextBlock, TextColumn
+from stx_mine.stages.verify.readers.blocks import RowBlock, RowColumn, RowReader
 from stx_mine.stages.verify.readers.documents import opened
 from stx_mine.stages.verify.readers.tables import TEXT, separated
 
@@ -22,7 +22,7 @@ def run_rows(path: Path) -> RowReader:
     """
     separator = _separator(path)
 
-    def read(path: Path, negatives: bool) -> Iterator[TextBlock]:
+    def read(path: Path, negatives: bool) -> Iterator[RowBlock]:
         queries, hits = (pa.array([], TEXT) for _ in range(2))
         for more_queries, _, more_hits, *_ in separated(path, separator, 6):
             queries, hits = (
@@ -60,9 +60,9 @@ def _starts(queries: pa.Array) -> NDArray[np.int64]:
     return np.append(0, np.flatnonzero(changed.to_numpy(zero_copy_only=False)) + 1)
 
 
-def _block(queries: pa.Array, hits: pa.Array, starts: NDArray[np.int64]) -> TextBlock:
+def _block(queries: pa.Array, hits: pa.Array, starts: NDArray[np.int64]) -> RowBlock:
     # A query and a document may have the same id.
     prefix, space = (pa.scalar(text, TEXT) for text in ("query", " "))
     names = pc.binary_join_element_wise(prefix, queries.take(pa.array(starts)), space)
     lengths = np.diff(starts, append=len(hits))
-    return TextBlock(TextColumn("qid", None, names), (), (TextColumn("docid", lengths, hits),))
+    return RowBlock(RowColumn("qid", None, names), (), (RowColumn("docid", lengths, hits),))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from stx_mine.errors import InputError
-from stx_mine.stages.verify.readers.blocks import TextColumn
+from stx_mine.stages.verify.readers.blocks import RowColumn
 
 TEXT = pa.large_string()
 _ROWS_AT_ONCE, _BLOCK_BYTES = 8_192, 1 << 22
@@ -91,7 +91,7 @@ def separated(
 
 def by_label(
     name: str, lengths: NDArray[np.int64] | None, texts: pa.Array, is_positive: NDArray[np.bool_]
-) -> tuple[TextColumn, TextColumn]:
+) -> tuple[RowColumn, RowColumn]:
     """Texts of rows as positives and negatives.
 
     Args:
@@ -103,7 +103,7 @@ def by_label(
     count = len(texts) if lengths is None else len(lengths)
     owners = np.arange(count) if lengths is None else np.repeat(np.arange(count), lengths)
     positives, negatives = (
-        TextColumn(
+        RowColumn(
             name, np.bincount(owners[chosen], minlength=count), texts.filter(pa.array(chosen))
         )
         for chosen in (is_positive, ~is_positive)

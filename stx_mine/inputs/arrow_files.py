@@ -1,0 +1,64 @@
+"""Parquet, Arrow and Feather files."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+
+from stx_mine.inputs.files import InputFile
+
+_BATCH_ROWS = 65_536
+
+
+class ParquetTable:
+    """A Parquet file."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, file: InputFile) -> None:
+        """Read its schema."""
+        self._file = file
+        self.num_broken = dict[str, int]()
+        with file.binary() as source:
+            self.schema = pa.parquet.read_schema(source)
+
+    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns."""
+        with self._file.binary() as source:
+            whole = pa.parquet.ParquetFile(source)
+            yield from whole.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+
+
+class ArrowTable:
+    """An Arrow file or stream, which Feather files are too."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, file: InputFile) -> None:
+        """Read its schema."""
+        self._file = file
+        self.num_broken = dict[str, int]()
+        with file.binary() as source:
+            self.schema = _reader(source).schema
+
+    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns."""
+        with self._file.binary() as source:
+            reader = _reader(source)
+            batches = (
+                (reader.get_batch(number) for number in range(reader.num_record_batches))
+                if isinstance(reader, pa.ipc.RecordBatchFileReader)
+                else reader
+            )
+            for batch in batches:
+                for start in range(0, batch.num_rows, _BATCH_ROWS):
+                    yield batch.slice(start, _BATCH_ROWS).select(columns)
+
+
+def _reader(source: pa.NativeFile) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
+    try:
+        return pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source)

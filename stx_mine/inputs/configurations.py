@@ -1,0 +1,177 @@
+"""The configurations of a folder, each of splits, each of files: by card, by names, or saved."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stx_mine.errors import InputError
+from stx_mine.inputs.column_file import FORMATS, is_column_file
+from stx_mine.inputs.files import is_visible, suffix_of
+
+# Splits of one meaning, as file names and configurations have them.
+SPLITS = {
+    "train": ("train", "training"),
+    "dev": ("dev", "validation", "valid", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+QUERY_TABLES = ("queries", "query")
+CORPUS_TABLES = ("corpus", "documents", "collection", "passages")
+
+SplitFiles = Mapping[str, list[Path]]
+
+
+def configurations(folder: Path) -> dict[str, SplitFiles]:
+    """Name -> split -> files, sorted.
+
+    Raises:
+        InputError: The folder holds no file that is read, or a part of a saved dataset is missing.
+    """
+    saved = _saved(folder)
+    if saved is not None:
+        return {"default": saved}
+    found = _of_card(folder) or _of_names(folder)
+    if not found:
+        raise InputError(
+            f"expected {', '.join(FORMATS)}, a BEIR folder (corpus.jsonl, queries.jsonl, "
+            f"qrels/*.tsv) or a saved dataset in {folder}, found none; give a file of pairs or the "
+            "right folder"
+        )
+    return found
+
+
+def _saved(folder: Path) -> SplitFiles | None:
+    """The splits of what `datasets` saved; None for another folder."""
+    if (folder / "dataset_dict.json").is_file():
+        names = json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"]
+        parts = {name: _saved(folder / Path(name).name) for name in names}
+        missing = [name for name, part in parts.items() if part is None]
+        if missing:
+            raise InputError(
+                f"expected the split {missing[0]!r} in {folder}, found none; save the dataset again"
+            )
+        return {name: next(iter(part.values())) for name, part in parts.items() if part}
+    if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
+        return None
+    state = json.loads((folder / "state.json").read_text("utf-8"))
+    if state.get("_indices_data_files") or state.get("_indices_files"):
+        raise InputError(
+            f"{folder} was saved with a selection of its rows; call flatten_indices() and save it "
+            "again"
+        )
+    files = [folder / Path(one["filename"]).name for one in state["_data_files"]]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"expected {file.name} in {folder}, found none; save it again")
+    return {state.get("_split") or "train": files}
+
+
+def _of_card(folder: Path) -> dict[str, SplitFiles]:
+    """The configurations that a dataset card lists; none where it lists none."""
+    found = dict[str, SplitFiles]()
+    for name, listed in card_files(folder).items():
+        splits = dict[str, list[Path]]()
+        for split, patterns in listed.items():
+            files = [file for pattern in patterns for file in _inside(folder, pattern)]
+            if files:
+                splits.setdefault(split, []).extend(files)
+        if splits:
+            found[name] = splits
+    return found
+
+
+def card_files(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Configuration -> split -> patterns of files, as the YAML of a dataset card lists them."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return {}
+    parts = card.read_text("utf-8", errors="replace").split("---", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return {}
+    try:
+        header = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return {}
+    configs = header.get("configs") if isinstance(header, dict) else None
+    found = dict[str, dict[str, list[str]]]()
+    for config in configs if isinstance(configs, list) else []:
+        if not isinstance(config, dict) or "data_files" not in config:
+            continue
+        base = str(config.get("data_dir") or "").strip("/")
+        splits: dict[str, list[str]] = found.setdefault(str(config.get("config_name")), {})
+        for split, pattern in _listed_files(config["data_files"]):
+            splits.setdefault(split, []).append(f"{base}/{pattern}" if base else pattern)
+    return found
+
+
+def _listed_files(listed: Any) -> list[tuple[str, str]]:
+    """(split, pattern) of the `data_files` of a card."""
+    if isinstance(listed, str):
+        return [("train", listed)]
+    if isinstance(listed, list):
+        return [pair for one in listed for pair in _listed_files(one)]
+    if isinstance(listed, dict) and "path" in listed:
+        paths = listed["path"] if isinstance(listed["path"], list) else [listed["path"]]
+        return [(str(listed.get("split", "train")), str(path)) for path in paths]
+    return []
+
+
+def _inside(folder: Path, pattern: str) -> list[Path]:
+    """The files of a pattern, none of which may lie outside of the folder."""
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise InputError(
+            f"the card of {folder} names files outside of it ({pattern}); correct its data_files"
+        )
+    return sorted(file for file in folder.glob(pattern) if is_column_file(file))
+
+
+def _of_names(folder: Path) -> dict[str, SplitFiles]:
+    """The configurations of a folder without a card, by the names of its files and folders."""
+    files = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and is_visible(file.relative_to(folder)) and suffix_of(file) in FORMATS
+    ]
+    tops = dict[str, list[Path]]()
+    for file in files:
+        inside = file.relative_to(folder)
+        stem = inside.parts[0] if len(inside.parts) > 1 else re.split(r"[.\-]", inside.name)[0]
+        tops.setdefault(stem.lower(), []).append(file)
+    missing = [
+        names[0] for names in (CORPUS_TABLES, QUERY_TABLES) if not any(one in tops for one in names)
+    ]
+    if "qrels" in tops and missing:
+        raise InputError(
+            f"expected corpus.jsonl and queries.jsonl beside {folder}/qrels, found no "
+            f"{missing[0]}.jsonl; check the path"
+        )
+    if missing and len(tops) == 1 and next(iter(tops)) in CORPUS_TABLES:
+        return {next(iter(tops)): _by_split(folder, files)}
+    if missing:
+        data = [file for file in files if file.suffix.lower() not in (".json", ".txt")] or files
+        return {"default": _by_split(folder, data)} if data else {}
+    found = dict[str, SplitFiles]()
+    for name, own in tops.items():
+        found[name] = _by_split(folder / name if (folder / name).is_dir() else folder, own)
+    return found
+
+
+def _by_split(folder: Path, files: list[Path]) -> SplitFiles:
+    """Files by the split that their names tell; by their own name where they tell none."""
+    is_qrels = folder.name.lower() == "qrels"
+    found = dict[str, list[Path]]()
+    for file in files:
+        inside = file.relative_to(folder).as_posix().lower()
+        words = re.split(r"[^a-z]+", inside)
+        named = [split for split, names in SPLITS.items() if any(n in words for n in names)]
+        split = next((word for word in words if named and word in SPLITS[named[0]]), "")
+        if is_qrels:
+            split = file.name.split(".")[0]
+        found.setdefault(split, []).append(file)
+    if list(found) == [""]:
+        return {"train": found[""]}
+    # What tells no split beside files that do is something else: notes, a list of labels.
+    return {split: own for split, own in found.items() if split}

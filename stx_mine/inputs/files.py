@@ -1,0 +1,152 @@
+"""A file that someone brings, plain, compressed or inside a zip: its suffix and its bytes."""
+
+import codecs
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stx_mine.errors import InputError
+
+_COMPRESSIONS = (".gz", ".zst", ".bz2")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file, or one inside a zip.
+
+    Attributes:
+        path: Where it lies.
+        member: Its name inside the zip at `path`; empty for a file that is no zip.
+        encoding: Of its text, as Python names it; None for UTF-8, or what a byte order mark says.
+    """
+
+    path: Path
+    member: str = ""
+    encoding: str | None = None
+
+    @classmethod
+    def open(cls, path: Path, encoding: str | None = None) -> "list[InputFile]":
+        """The file at a path, or the files inside it if it is a zip.
+
+        Raises:
+            InputError: There is none, it is empty, or the encoding is unknown.
+        """
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "nothing"
+            raise InputError(f"expected a file at {path}, found {what}; check the path")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty; give a file with at least one row")
+        if encoding is not None:
+            try:
+                codecs.lookup(encoding)
+            except LookupError as error:
+                raise InputError(
+                    f"--encoding {encoding!r} is not known; give utf-8, cp1252, latin-1, utf-16 ..."
+                ) from error
+        if path.suffix.lower() != ".zip":
+            return [cls(path, encoding=encoding)]
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = sorted(
+                    info.filename
+                    for info in archive.infolist()
+                    if not info.is_dir() and info.file_size and is_visible(Path(info.filename))
+                )
+        except zipfile.BadZipFile as error:
+            raise InputError(f"expected a zip in {path}, found something else ({error})") from error
+        return [cls(path, member, encoding) for member in members]
+
+    @property
+    def name(self) -> str:
+        """As messages name it."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @property
+    def suffix(self) -> str:
+        """Its suffix without that of a compression, in small letters; empty if it has none."""
+        return suffix_of(Path(self.member or self.path.name))
+
+    def binary(self) -> pa.NativeFile:
+        """Open it for reading at any place; a file inside a zip is read into memory."""
+        if self.member:
+            with zipfile.ZipFile(self.path) as archive:
+                return pa.BufferReader(archive.read(self.member))
+        return pa.memory_map(str(self.path), "rb")
+
+    def stream(self) -> Any:
+        """Open it for reading its text as UTF-8, without a byte order mark."""
+        plain = self._plain()
+        head = plain.read(4)
+        encoding = self.encoding or _marked_encoding(head)
+        if encoding is None and not head.startswith(codecs.BOM_UTF8):
+            plain.close()
+            return self._plain()
+        rest = _Joined(head, plain)
+        return rest if encoding is None else codecs.EncodedFile(rest, "utf-8", encoding)
+
+    def _plain(self) -> pa.NativeFile:
+        """Its bytes, decompressed."""
+        name = self.member or self.path.name
+        raw: Any = str(self.path)
+        if self.member:
+            raw = zipfile.ZipFile(self.path).open(self.member)
+        compression = pa.Codec.detect(name).name if _is_compressed(name) else None
+        return pa.input_stream(raw, compression=compression)
+
+    def blocks(self, size: int) -> Iterator[bytes]:
+        """Its text as UTF-8, so many bytes at a time or a few more.
+
+        Raises:
+            InputError: Its bytes are not of the encoding.
+        """
+        try:
+            with self.stream() as stream:
+                while block := stream.read(size):
+                    yield block
+        except UnicodeError as error:
+            raise InputError(
+                f"{self.name} is not {self.encoding or 'UTF-8'} ({error}); give another --encoding"
+            ) from error
+
+
+class _Joined(io.RawIOBase):
+    """The first bytes of a stream, which are read already, and the rest of it."""
+
+    def __init__(self, head: bytes, rest: pa.NativeFile) -> None:
+        self._head, self._rest = head.removeprefix(codecs.BOM_UTF8), rest
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        head, self._head = self._head, b""
+        rest: bytes = self._rest.read() if size < 0 else self._rest.read(max(size - len(head), 0))
+        return head + rest
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()
+
+
+def _marked_encoding(head: bytes) -> str | None:
+    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None
+
+
+def _is_compressed(name: str) -> bool:
+    return Path(name).suffix.lower() in _COMPRESSIONS
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of a name without that of a compression, in small letters; empty without one."""
+    suffixes = [one.lower() for one in path.suffixes if one.lower() not in _COMPRESSIONS]
+    return suffixes[-1] if suffixes else ""
+
+
+def is_visible(path: Path) -> bool:
+    """Whether no part of a relative path is hidden, or a note of an operating system."""
+    return not any(part.startswith((".", "_")) for part in path.parts)

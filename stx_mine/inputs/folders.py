@@ -1,0 +1,203 @@
+"""The tables that a path stands for: of a file, a pattern, a folder, a dataset of the hub."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from glob import has_magic
+from pathlib import Path
+
+from stx_mine.errors import InputError
+from stx_mine.inputs.column_file import ColumnFile
+from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.configurations import (
+    CORPUS_TABLES,
+    QUERY_TABLES,
+    SPLITS,
+    SplitFiles,
+    configurations,
+)
+from stx_mine.inputs.delimited import DelimitedForm
+from stx_mine.inputs.files import InputFile
+from stx_mine.inputs.hub import local_copy
+
+_JUDGEMENTS = ("qrels", "default", "train", "scores", "data", "pairs")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of an input.
+
+    Attributes:
+        pairs: Pairs, of texts or of ids; or qrels.
+        queries: The queries that its ids name; None for none.
+        corpus: The passages; None for none.
+        split: The split of the pairs; empty where the input has none.
+        is_folder: Whether queries and corpus came with the pairs.
+    """
+
+    pairs: ColumnFile
+    queries: ColumnFile | None = None
+    corpus: ColumnFile | None = None
+    split: str = ""
+    is_folder: bool = False
+
+
+def find_tables(path: str, fields: SourceFields, prefer: str) -> Tables:
+    """The tables that a path, a pattern or a name on the hub stands for.
+
+    Args:
+        path: A file, a folder, a pattern of files, `ORG/NAME` or `hf://datasets/ORG/NAME`.
+        fields: The split, the configuration, and how text files are to be read.
+        prefer: The split to take where none is named.
+
+    Raises:
+        InputError: There is nothing, or it cannot be told which split or configuration is meant.
+    """
+    form, encoding = form_of(fields), fields.encoding
+    target = local_copy(path, fields.subset)
+    if target.is_dir():
+        return _of_folder(target, fields, prefer)
+    if has_magic(path) and not target.exists():
+        return Tables(_table(path, _matching(path), form, encoding))
+    return Tables(ColumnFile.open(target, form, encoding))
+
+
+def open_corpus(path: str, fields: SourceFields) -> ColumnFile:
+    """The passages that a path stands for: a table, or the corpus of a folder.
+
+    Raises:
+        InputError: There is nothing, or it cannot be told which split or configuration is meant.
+    """
+    return _open_texts(path, fields, CORPUS_TABLES)
+
+
+def open_queries(path: str, fields: SourceFields) -> ColumnFile:
+    """The queries that a path stands for: a table, or those of a folder.
+
+    Raises:
+        InputError: There is nothing, or it cannot be told which split or configuration is meant.
+    """
+    return _open_texts(path, fields, QUERY_TABLES)
+
+
+def brings_corpus(folder: Path) -> bool:
+    """Whether this is a folder with a corpus beside its pairs, as a BEIR folder is."""
+    return folder.is_dir() and any(name in configurations(folder) for name in CORPUS_TABLES)
+
+
+def _open_texts(path: str, fields: SourceFields, names: tuple[str, ...]) -> ColumnFile:
+    target = local_copy(path, None)
+    form = DelimitedForm(quoting=fields.quoting, delimiter=fields.delimiter)
+    if target.is_dir():
+        configs = configurations(target)
+        chosen = next((name for name in names if name in configs), None)
+        splits = configs[chosen] if chosen else _only(configs, target, None)
+        return _table(path, _role_files(splits, names, target), form, fields.encoding)
+    if has_magic(path) and not target.exists():
+        return _table(path, _matching(path), form, fields.encoding)
+    return ColumnFile.open(target, form, fields.encoding)
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files of a pattern, sorted.
+
+    Raises:
+        InputError: There is none.
+    """
+    parts = Path(pattern).expanduser().parts
+    plain = next(place for place, part in enumerate(parts) if has_magic(part))
+    files = sorted(Path(*parts[:plain]).glob(str(Path(*parts[plain:]))))
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise InputError(f"no file is named like {pattern}; check the pattern")
+    return files
+
+
+def form_of(fields: SourceFields) -> DelimitedForm:
+    """How CSV and TSV of pairs are to be read."""
+    asked = (fields.query_column, fields.passage_column, fields.label_column)
+    names = tuple(name.strip() for listed in fields.columns for name in listed.split(","))
+    return DelimitedForm(
+        delimiter=fields.delimiter,
+        quoting=fields.quoting,
+        header=False if fields.no_header or names else None,
+        names=names,
+        expected=tuple(name for name in (*asked, *fields.negative_column) if name),
+    )
+
+
+def _of_folder(folder: Path, fields: SourceFields, prefer: str) -> Tables:
+    form, encoding = form_of(fields), fields.encoding
+    configs = configurations(folder)
+    corpus = next((name for name in CORPUS_TABLES if name in configs), None)
+    queries = next((name for name in QUERY_TABLES if name in configs), None)
+    if corpus is None or queries is None or fields.subset is not None:
+        splits = _only(configs, folder, fields.subset)
+        split = _split(splits, fields.split, prefer, folder)
+        return Tables(_table(str(folder), splits[split], form, encoding), split=split)
+    rest = {name: splits for name, splits in configs.items() if name not in (corpus, queries)}
+    judged = next((name for name in _JUDGEMENTS if name in rest), None) or next(iter(rest), None)
+    if judged is None:
+        raise InputError(
+            f"expected pairs or qrels beside {corpus} and {queries} in {folder}, found none; give "
+            "a file of pairs, or the folder with qrels/"
+        )
+    split = _split(rest[judged], fields.split, prefer, folder / judged)
+    asked, passages = (
+        _table(
+            str(folder / name),
+            _role_files(configs[name], (name, split), folder / name),
+            DelimitedForm(),
+            encoding,
+        )
+        for name in (queries, corpus)
+    )
+    pairs = _table(str(folder / judged), rest[judged][split], form, encoding)
+    return Tables(pairs, asked, passages, split, True)
+
+
+def _only(configs: Mapping[str, SplitFiles], folder: Path, subset: str | None) -> SplitFiles:
+    names = list(configs)
+    if subset is not None and subset not in configs:
+        raise InputError(f"no subset {subset!r} in {folder}, which has {', '.join(names)}")
+    if subset is None and len(names) > 1 and "default" not in configs:
+        raise InputError(
+            f"expected one table in {folder}, found {', '.join(names)}; give one with --subset"
+        )
+    chosen = subset or (names[0] if len(names) == 1 else "default")
+    return configs[chosen]
+
+
+def _split(splits: SplitFiles, asked: str | None, prefer: str, folder: Path) -> str:
+    """The split that is meant.
+
+    Raises:
+        InputError: It is not there, or cannot be told.
+    """
+    wanted = asked or prefer
+    same = next((names for names in SPLITS.values() if wanted in names), (wanted,))
+    chosen = next((name for name in (wanted, *same) if name in splits), None)
+    if chosen is None and asked is None and len(splits) == 1:
+        chosen = next(iter(splits))
+    if chosen is None:
+        raise InputError(
+            f"no split {wanted!r} in {folder}; give --split with one of: "
+            f"{', '.join(sorted(splits))}"
+        )
+    return chosen
+
+
+def _role_files(splits: SplitFiles, names: tuple[str, ...], folder: Path) -> list[Path]:
+    if len(splits) == 1:
+        return next(iter(splits.values()))
+    for name in names:
+        if name in splits:
+            return splits[name]
+    raise InputError(
+        f"expected one split of texts in {folder}, found {', '.join(splits)}; give the files"
+    )
+
+
+def _table(name: str, files: list[Path], form: DelimitedForm, encoding: str | None) -> ColumnFile:
+    opened = [one for file in files for one in InputFile.open(file, encoding)]
+    name = str(files[0]) if len(files) == 1 else name
+    return ColumnFile.of_files(name, opened, form)

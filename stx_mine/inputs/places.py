@@ -1,0 +1,194 @@
+"""Columns without names, and those of qrels: what each holds is told by its place and values."""
+
+import re
+from dataclasses import dataclass, replace
+
+from stx_mine.errors import InputError
+from stx_mine.inputs.column_file import ColumnFile, is_list
+from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.names import LABEL_NAMES, PASSAGE_IDS, QUERY_IDS, SCORE_NAMES, named
+from stx_mine.inputs.text_column import IdColumn, TextColumn
+
+_ID = re.compile(r"[\w.:/#-]{1,64}", re.ASCII)
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_SAMPLE_ROWS = 50
+_MOST_GRADES = 6
+# What a column may hold, by the letter of its shape.
+_SHAPES = {"T": "texts", "L": "lists", "I": "ids", "N": "numbers", "Z": "one value"}
+
+
+@dataclass(frozen=True)
+class PairColumns:
+    """What the columns of a table of pairs hold.
+
+    Attributes:
+        query: The queries; None where `query_ids` names them.
+        positive: The positive passages; None where `positive_ids` names them.
+        negatives: Known negatives.
+        query_ids: Ids of queries in another table.
+        positive_ids: Ids of passages in the corpus.
+        negative_ids: Ids of known negatives in the corpus.
+        label: Column of labels, scores or grades; empty for none.
+        label_field: Field of the structs in that column that holds them; empty for none.
+        is_label_list: Whether there is a label for each passage of a row.
+        answers: Column of lists of answers, of which an empty one speaks against the pair; empty
+            for none.
+        notes: What was guessed.
+    """
+
+    query: TextColumn | None = None
+    positive: TextColumn | None = None
+    negatives: tuple[TextColumn, ...] = ()
+    query_ids: IdColumn | None = None
+    positive_ids: IdColumn | None = None
+    negative_ids: tuple[IdColumn, ...] = ()
+    label: str = ""
+    label_field: str = ""
+    is_label_list: bool = False
+    answers: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> set[str]:
+        """Names of the columns that are read."""
+        texts = [one for one in (self.query, self.positive, *self.negatives) if one]
+        ids = [one for one in (self.query_ids, self.positive_ids, *self.negative_ids) if one]
+        names = {name for column in texts for name in (column.column, *column.beside)}
+        return (names | {column.column for column in ids} | {self.label, self.answers}) - {""}
+
+
+def columns_by_place(file: ColumnFile) -> PairColumns:
+    """The columns of pairs in a table without names.
+
+    Raises:
+        InputError: It cannot be told what they are.
+    """
+    shape = _shape(file)
+    if re.fullmatch("[INZ]{3}", shape) and not _are_grades(file, file.columns[2]):
+        shape = "III"
+    # The letters of a role stand where its column does: query, passage, negative; in small
+    # letters their ids; a label; `-` is not read.
+    for pattern, roles in (
+        ("T[TL]+", "QP" + "N" * (len(shape) - 2)),
+        ("[IN]TT+", "iQP" + "N" * (len(shape) - 3)),
+        ("TT[NZ]", "QPl"),
+        ("[INZ]Z[INZ][NZ]", "q-pl"),
+        ("[INZ]{2}", "qp"),
+        ("III", "qpn"),
+        ("[INZ]{2}[NZ]", "qpl"),
+    ):
+        if re.fullmatch(pattern, shape):
+            return _with_roles(file, roles)
+    raise InputError(
+        f"cannot tell what the {len(shape)} columns of {file.name} are, which have no names "
+        f"({', '.join(_SHAPES[one] for one in shape)}); name them with --columns, as in --columns "
+        "query,passage"
+    )
+
+
+def _with_roles(file: ColumnFile, roles: str) -> PairColumns:
+    texts = {role: TextColumn(file, name) for role, name in zip(roles, file.columns, strict=True)}
+    ids = {role: IdColumn(file, name) for role, name in zip(roles, file.columns, strict=True)}
+    query = texts.get("Q")
+    if query is not None and "i" in texts:
+        query = replace(query, id_column=texts["i"].column)
+    negatives = [name for role, name in zip(roles, file.columns, strict=True) if role == "N"]
+    return PairColumns(
+        query=query,
+        positive=texts.get("P"),
+        negatives=tuple(TextColumn(file, name) for name in negatives),
+        query_ids=ids.get("q"),
+        positive_ids=ids.get("p"),
+        negative_ids=(ids["n"],) if "n" in ids else (),
+        label=texts["l"].column if "l" in texts else "",
+    )
+
+
+def qrels_columns(file: ColumnFile, fields: SourceFields) -> PairColumns:
+    """The columns of qrels, by name; without a header line by their number.
+
+    Three are query-id, corpus-id, score, four have TREC's iteration in the second place.
+
+    Args:
+        file: The table.
+        fields: The column of grades, if it was asked for by name.
+
+    Raises:
+        InputError: They are something else.
+    """
+    columns = file.columns
+    if file.has_names:
+        found = [
+            named(columns, names) for names in (QUERY_IDS, PASSAGE_IDS, LABEL_NAMES | SCORE_NAMES)
+        ]
+    else:
+        order = {2: (0, 1), 3: (0, 1, 2), 4: (0, 2, 3)}.get(len(columns), ())
+        is_numbered = len(columns) < 4 or _shape(file)[1] in ("Z", "N")
+        found = [[columns[place]] for place in order] if is_numbered else []
+        found += [[]] * (3 - len(found))
+    if len(found[0]) != 1 or len(found[1]) != 1 or len(found[2]) > 1:
+        raise InputError(
+            f"expected query-id, corpus-id, score in {file.name}, found {', '.join(columns)}; add "
+            "the header line"
+        )
+    return PairColumns(
+        query_ids=IdColumn(file, found[0][0]),
+        positive_ids=IdColumn(file, found[1][0]),
+        label=fields.label_column or (found[2][0] if found[2] else ""),
+    )
+
+
+def texts_by_place(file: ColumnFile, flag: str) -> TextColumn:
+    """The texts, with ids and titles, of a table without names.
+
+    Args:
+        file: The table.
+        flag: The option that names the column of texts.
+
+    Raises:
+        InputError: It cannot be told what they are.
+    """
+    shape, columns = _shape(file), file.columns
+    if len(shape) == 1:
+        return TextColumn(file, columns[0])
+    if shape in ("IT", "NT"):
+        return TextColumn(file, columns[1], id_column=columns[0])
+    if shape in ("ITT", "NTT"):
+        return TextColumn(file, columns[2], id_column=columns[0], title_column=columns[1])
+    raise InputError(
+        f"cannot tell what the {len(shape)} columns of {file.name} are, which have no names; add a "
+        f"header line (id, title, text) or give {flag} with the place of the texts, from 0"
+    )
+
+
+def _shape(file: ColumnFile) -> str:
+    """What each column without a name holds in the first rows: a letter of `_SHAPES` each.
+
+    One value is 0 or Q0 throughout, as TREC's iteration is.
+    """
+    arrays = next(file.arrays(file.columns), [])
+    found = ""
+    for array in arrays:
+        values = array.slice(0, _SAMPLE_ROWS)
+        if is_list(values.type):
+            found += "L"
+            continue
+        texts = [str(value).strip() for value in values.to_pylist() if value is not None]
+        if texts and all(text in ("0", "Q0") for text in texts):
+            found += "Z"
+        elif texts and all(map(_NUMBER.fullmatch, texts)):
+            found += "N"
+        elif texts and all(_ID.fullmatch(text) and re.search(r"\d", text) for text in texts):
+            found += "I"
+        else:
+            found += "T"
+    return found
+
+
+def _are_grades(file: ColumnFile, name: str) -> bool:
+    """Whether the first rows hold no more than a few small numbers."""
+    (array,) = next(file.arrays([name]))
+    words = {str(value).strip() for value in array.to_pylist() if value is not None}
+    if not all(map(_NUMBER.fullmatch, words)):
+        return False
+    return len(words) <= _MOST_GRADES and all(-2 <= float(word) <= 10 for word in words)

@@ -1,0 +1,79 @@
+"""What looks wrong with texts: numbers, words for nothing, markup, one positive very often."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from stx_mine.stages.ingest.counts import TextCounts
+
+_LOOKED_AT = 100_000
+_NUMBER = r"^\s*[-+]?\d+([.,]\d+)?\s*$"
+_MARKUP = (
+    r"</?(?i:p|br|div|span|a|b|i|em|strong|li|ul|ol|table|tr|td|th|h[1-6]|img|html|body|pre|code|"
+    r"script|style|sup|sub|blockquote)(\s[^<>]*)?/?>"
+)
+# Words that programs write where there is no text.
+_NOTHING = ("null", "nan", "n/a", "na", "none", "nil", "<na>", "#n/a", "-", "undefined")
+_LONGEST_NOTHING = 12
+
+
+def text_counts(
+    tables: dict[str, pa.Table],
+    pair_passage_ids: NDArray[np.int64],
+    query_texts: NDArray[np.int64],
+    num_broken: int,
+) -> TextCounts:
+    """Look at up to 100,000 texts of each role, spread evenly, and at all positives.
+
+    Args:
+        tables: `queries`, `passages` -> their texts, by id.
+        pair_passage_ids: int64 (N,) the positive of each pair.
+        query_texts: int64 (num queries,) the passage of equal text, or an id after all passages.
+        num_broken: Texts that were no Unicode.
+    """
+    looked_at, numbers, markup = dict[str, int](), dict[str, int](), dict[str, int]()
+    for role, table in tables.items():
+        texts = _spread(table.column("text"))
+        looked_at[role] = len(texts)
+        numbers[role] = _num_matching(texts, _NUMBER)
+        markup[role] = _num_matching(texts, _MARKUP)
+    num_passages = len(tables["passages"])
+    of_passage = np.bincount(pair_passage_ids, minlength=num_passages)
+    nothing = np.concatenate(list(_is_nothing(tables["passages"].column("text"))))
+    most = int(of_passage.argmax())
+    return TextCounts(
+        texts_looked_at=looked_at,
+        texts_of_a_number=numbers,
+        texts_with_markup=markup,
+        pairs_of_nothing=int(of_passage[nothing].sum()),
+        most_frequent_positive=most,
+        pairs_of_most_frequent=int(of_passage[most]),
+        texts_in_both_roles=int((query_texts < num_passages).sum()),
+        texts_not_unicode=num_broken,
+    )
+
+
+def _spread(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if len(column) <= _LOOKED_AT:
+        return column
+    rows = np.linspace(0, len(column) - 1, _LOOKED_AT).astype(np.int64)
+    return column.take(pa.array(rows))
+
+
+def _num_matching(texts: pa.ChunkedArray, pattern: str) -> int:
+    return int(pc.sum(pc.match_substring_regex(texts, pattern)).as_py() or 0)
+
+
+def _is_nothing(texts: pa.ChunkedArray) -> Iterator[NDArray[np.bool_]]:
+    yield np.empty(0, bool)
+    words = pa.array(_NOTHING, pa.large_string())
+    for chunk in texts.chunks:
+        short = pc.less_equal(pc.binary_length(chunk), _LONGEST_NOTHING)
+        found = np.array(short.to_numpy(zero_copy_only=False))
+        places = np.flatnonzero(found)
+        plain = pc.utf8_lower(pc.utf8_trim_whitespace(chunk.take(pa.array(places))))
+        found[places] = pc.is_in(plain, value_set=words).to_numpy(zero_copy_only=False)
+        yield found
