@@ -8,6 +8,7 @@ import pyarrow as pa
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.models.encoder import SentenceTransformerEncoder
+from stx_mine.models.limits import embedding_dim
 from stx_mine.settings import key_fields
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.evaluate.config import EvaluateConfig
@@ -81,7 +82,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
 
 def _refuse_dims(dims: tuple[int, ...], encoders: list[SentenceTransformerEncoder]) -> None:
     for encoder in encoders:
-        most = int(encoder.model.get_embedding_dimension() or 0)
+        most = embedding_dim(encoder.model)
         if dims and max(dims) > most:
             raise ConfigError(
                 f"--dims must be at most the {most} dimensions of the model {encoder.name!r}, "
