@@ -14,6 +14,7 @@ from torch import nn
 
 from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ModelError
+from stx_mine.models.limits import embedding_dim, input_limits
 from stx_mine.models.load import is_static, load_model
 from stx_mine.models.tokenise import Role
 
@@ -99,14 +100,15 @@ def model_contract(model: SentenceTransformer, name: str) -> dict[str, Any]:
         "default_prompt": model.default_prompt_name,
         "max_length": token_limit(model),
         "similarity": similarity_of(model, name),
-        "dim": int(model.get_embedding_dimension() or 0),
+        "dim": embedding_dim(model),
     }
 
 
 def token_limit(model: SentenceTransformer) -> int | None:
     """Tokens of a text that a model reads, special ones included; None for all."""
-    limit = model.max_seq_length
-    return None if limit is None or limit == float("inf") else int(limit)
+    limits = input_limits(model)
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if len(known) == len(limits) else None
 
 
 def weights_digest(model: SentenceTransformer) -> str:

@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 
 from stx_mine.errors import ModelError
+from stx_mine.models.limits import limit_tokens
 
 PREFIX = "package:"
 # What runs the networks that are not torch's.
@@ -136,8 +137,8 @@ def load_model(
     if runtime.attention is not None and isinstance(model[0], Transformer):
         # Texts of like length go together, and batches are made of tokens that are ready.
         model[0].unpad_inputs = False
-    if max_length is not None and not is_static(model):
-        model.max_seq_length = max_length
+    if max_length is not None:
+        limit_tokens(model, name, max_length)
     return model.eval()
 
 

@@ -52,11 +52,13 @@ class DatasetCard:
         configs: What can be loaded; empty where `datasets` reads none of it.
         tags: For those who search a hub.
         text: What stands below the head, in Markdown.
+        about: What `Dataset.info.description` says of whatever is loaded; empty for nothing.
     """
 
     configs: tuple[CardConfig, ...]
     tags: tuple[str, ...]
     text: str
+    about: str = ""
 
     def write(self, folder: Path, content: str) -> None:
         """Write it, once the files that it describes are there.
@@ -69,6 +71,10 @@ class DatasetCard:
         description = f"content {content}"
         head = ["---", *(["configs:"] if self.configs else [])]
         head += [line for one in self.configs for line in one.lines(description)]
+        if self.about:
+            head.append("dataset_info:")
+            for one in self.configs:
+                head += [f"- config_name: {one.name}", f"  description: {self.about}"]
         head += ["tags:", *(f"- {tag}" for tag in self.tags), "---", ""]
         with atomic(folder / DATASET_CARD) as path:
             path.write_text("\n".join(head) + self.text, "utf-8")

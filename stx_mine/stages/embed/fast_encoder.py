@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_inputs import TokenInputs
@@ -72,7 +73,7 @@ class FastEncoder:
         samples: Mapping[Role, pa.ChunkedArray] | None = None,
     ) -> None:
         self.model, self.samples = model, samples or {}
-        self.dim = int(model.get_embedding_dimension() or 0)
+        self.dim = embedding_dim(model)
         self._is_static = is_static(model)
         self.tokens = None
         if tuning is not None and not self._is_static:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from stx_mine.models.encoder import model_contract
+from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import Runtime, load_model
 from stx_mine.models.tokenise import Role
 from stx_mine.settings import key_fields
@@ -94,7 +95,7 @@ class ShardEmbedder(VectorWriter):
         if self.num_beside > 1:
             torch.set_num_threads(max(1, torch.get_num_threads() // self.num_beside))
         model = self.load(self.runtime)
-        dim = int(model.get_embedding_dimension() or 0)
+        dim = embedding_dim(model)
         self.check_dimensions(dim, config.model)
         if config.truncate_dim is not None:
             model.truncate_dim = config.truncate_dim

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stx_mine.errors import ModelError
 from stx_mine.models.ahead import ahead
+from stx_mine.models.limits import embedding_dim
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_batches import token_batches
 from stx_mine.models.token_inputs import Features, TokenInputs
@@ -58,7 +59,7 @@ class TokenEncoder:
 
     def __init__(self, model: SentenceTransformer, tuning: Tuning) -> None:
         self.tuning, self.num_halvings = tuning, 0
-        self.dim = int(model.get_embedding_dimension() or 0)
+        self.dim = embedding_dim(model)
         self.device = torch.device(model.device)
         first, *rest = list(model)
         self._first = _in_format(first, getattr(torch, tuning.precision))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
+from stx_mine.models.limits import embedding_dim
 from stx_mine.models.tokenise import Role, Tokeniser
 from stx_mine.stages.estimate.core.step_cost import ModelShape
 from stx_mine.stages.estimate.step_time import TIMED_ROLES
@@ -26,7 +27,7 @@ def model_shape(model: SentenceTransformer, sample: dict[Role, list[str]]) -> Mo
     lengths = {role: _lengths(model, sample[role], role) for role in TIMED_ROLES}
     shape = ModelShape(
         parameters=count_parameters(model),
-        dim=int(model.get_embedding_dimension() or 0),
+        dim=embedding_dim(model),
         query_tokens=float(lengths["query"].mean()),
         passage_tokens=float(lengths["passage"].mean()),
         longest_tokens=int(max(tokens.max() for tokens in lengths.values())),

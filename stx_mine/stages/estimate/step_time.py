@@ -10,6 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
+from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
 from stx_mine.models.tokenise import Role, Tokeniser
 from stx_mine.stages.estimate.core.step_cost import Texts
@@ -79,7 +80,7 @@ def time_step(
         fixed += max(0.0, short - few * each[role])
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
     fixed += _median(device, partial(_update, model, optimizer))
-    dim = int(model.get_embedding_dimension() or 0)
+    dim = embedding_dim(model)
     in_batch, own = (_median(device, partial(_score, dim, device, one)) for one in (False, True))
     model.eval()
     return StepTime(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder, token_limit, weights_digest
+from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
 from stx_mine.models.tokenise import Role, role_prompt
 from stx_mine.stages.embed.config import DEFAULT_MODEL
@@ -226,7 +227,7 @@ def refuse_dims(dims: Sequence[int], models: Sequence[JudgedModel]) -> None:
         ConfigError: One has fewer.
     """
     for one in models:
-        most = int(one.encoder.model.get_embedding_dimension() or 0)
+        most = embedding_dim(one.encoder.model)
         if dims and max(dims) > most:
             raise ConfigError(
                 f"--dims must be at most the {most} dimensions of the model {one.name!r}, "

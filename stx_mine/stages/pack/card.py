@@ -41,9 +41,9 @@ def batches_card(facts: BatchFacts) -> DatasetCard:
         CardConfig(DEFAULT, "epoch-000/*.parquet", tuple(facts.columns)),
         CardConfig("full", "epoch-*/*.parquet"),
     )
-    return DatasetCard(
-        configs, ("sentence-transformers", "hard-negatives", "stx-mine"), _text(facts)
-    )
+    tags = ("sentence-transformers", "hard-negatives", "stx-mine")
+    about = f"Packed by stx-mine, policy {facts.config.policy}"
+    return DatasetCard(configs, tags, _text(facts), about)
 
 
 def _text(facts: BatchFacts) -> str:
@@ -61,12 +61,19 @@ packings (`epoch-NNN/`), policy `{config.policy}`, {facts.k} negatives a row, mi
   has fewer), and ids. Texts that count as the same text share one. `groups.parquet` lists those
   that are never negatives beside one another, as the parts of one document: text, group.
 - Rows `[i * B, (i + 1) * B)` are batch i. Any shuffling of rows destroys it: train with
-  `stx_mine.PackedBatchSampler` as `batch_sampler`.
+  {_trainer(config)}.
 - Policy `merge` repeats texts in a batch and needs a loss that masks `ignore_ids`
   (`stx-mine train`); policy `strict` has no repeated text and fits any trainer.
 - `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing
   else.{stored}
 """
+
+
+def _trainer(config: PackConfig) -> str:
+    """What trains on the batches."""
+    if config.policy == "merge" or config.layout == "ids":
+        return "`stx-mine train`"
+    return "`stx_mine.PackedBatchSampler` as `batch_sampler`"
 
 
 def _texts(config: PackConfig) -> str:

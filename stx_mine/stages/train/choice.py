@@ -6,6 +6,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from stx_mine.errors import ConfigError
+from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
@@ -75,7 +76,7 @@ def check_model(config: TrainConfig, model: SentenceTransformer, num_processes: 
     Raises:
         ConfigError: One of them; or fewer dimensions than asked for.
     """
-    dims, most = config.matryoshka_dims, model.get_embedding_dimension() or 0
+    dims, most = config.matryoshka_dims, embedding_dim(model) if config.matryoshka_dims else 0
     if dims and max(dims) > most:
         raise ConfigError(
             f"--matryoshka-dims must be at most the {most} dimensions of the model, found "

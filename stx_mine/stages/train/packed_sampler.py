@@ -11,6 +11,9 @@ With several processes give the packed batch size and let each process take its 
 
     per_device_train_batch_size=1024 // num_processes,
     batch_sampler=partial(PackedBatchSampler, packed_batch_size=1024)
+
+The rows must be what any trainer may read: those of `stx-mine pack --policy strict` or `--layout
+labels`, in the configuration that `load_dataset(DIR, split="train")` gives.
 """
 
 from collections.abc import Iterator, Sized
@@ -18,6 +21,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler
+
+# Columns of packed batches that are no inputs of a model.
+_IDS = ("ignore_ids", "row_id", "anchor_id", "positive_id", "negative_ids", "text_id")
+# What `Dataset.info.description` says of batches that need a mask, whatever columns are taken.
+_NEEDS_A_MASK = "policy merge"
+# Rows that are looked at before training: enough to tell how the batches were packed.
+_LOOKED_AT = 65_536
 
 
 class PackedBatchSampler(Sampler[list[int]]):  # type: ignore[misc]
@@ -54,7 +64,8 @@ class PackedBatchSampler(Sampler[list[int]]):  # type: ignore[misc]
             num_passes: Packings that one iteration reads.
 
         Raises:
-            ValueError: The sizes do not divide one another.
+            ValueError: The sizes do not divide one another, or the rows are not for any trainer:
+                they hold ids, repeat texts in a batch, or a slice has one label only.
         """
         self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
         self.packed_batch_size = packed_batch_size or batch_size
@@ -71,6 +82,41 @@ class PackedBatchSampler(Sampler[list[int]]):  # type: ignore[misc]
                 f"in {num_packings} packings; give the batch size that the data was packed with"
             )
         self.batches_per_pass = rows // (self.packed_batch_size * num_packings)
+        names = getattr(dataset, "column_names", None)
+        if isinstance(names, list):
+            _refuse_columns(names, str(getattr(getattr(dataset, "info", None), "description", "")))
+            self._refuse_batches(dataset, names)
+
+    def _refuse_batches(self, dataset: Any, names: list[str]) -> None:
+        """Refuse the first batches where they repeat a text or a slice has one label.
+
+        Raises:
+            ValueError: That is so.
+        """
+        size = self.packed_batch_size
+        for start in range(0, min(len(dataset), max(_LOOKED_AT, size)), size):
+            batch = dataset[start : start + size]
+            seen: set[str] = set()
+            for name in names:
+                for text in batch[name] if name != "dataset_name" else ():
+                    if isinstance(text, str) and text in seen:
+                        raise ValueError(
+                            f"expected batches without a repeated text, found {text[:60]!r} twice "
+                            f"in batch {start // size}: it would be its own negative; pack with "
+                            "`stx-mine pack --policy strict --overwrite`, or train on batches of "
+                            "the policy merge with `stx-mine train`, which masks what repeats"
+                        )
+                    if isinstance(text, str):
+                        seen.add(text)
+            for first in range(0, size if "label" in names else 0, self.batch_size):
+                labels = batch["label"][first : first + self.batch_size]
+                if all(isinstance(one, int) for one in labels) and len(set(labels)) == 1:
+                    raise ValueError(
+                        f"expected two labels or more in every step, found {labels[0]} alone in "
+                        f"rows {start + first} to {start + first + self.batch_size - 1}, from "
+                        "which no loss learns; give a larger per_device_train_batch_size, or pack "
+                        "with a smaller --texts-per-label"
+                    )
 
     def set_epoch(self, epoch: int) -> None:
         """Tell which pass the next iteration begins with."""
@@ -94,3 +140,31 @@ class PackedBatchSampler(Sampler[list[int]]):  # type: ignore[misc]
         generator = torch.Generator().manual_seed(self.seed + number)
         order: list[Any] = torch.randperm(self.batches_per_pass, generator=generator).tolist()
         return order
+
+
+def _refuse_columns(names: list[str], description: str) -> None:
+    """Refuse columns that only the losses of stx-mine read, and batches that need a mask.
+
+    Raises:
+        ValueError: That is so.
+    """
+    found = [name for name in _IDS if name in names]
+    if found and not {"anchor", "text"} & set(names):
+        raise ValueError(
+            f"expected columns of texts, found ids alone ({', '.join(found)}), which only "
+            "`stx-mine train` reads; pack with `stx-mine pack --layout inline --policy strict "
+            "--overwrite`"
+        )
+    if _NEEDS_A_MASK in description:
+        raise ValueError(
+            "expected batches of the policy strict, found the policy merge, which repeats texts in "
+            "a batch and leaves known positives in it for `stx-mine train` to mask; pack with "
+            "`stx-mine pack --policy strict --overwrite`, or train with `stx-mine train`"
+        )
+    if found:
+        raise ValueError(
+            f"expected columns of texts alone, found {', '.join(found)}: what `stx-mine train` "
+            "reads is no input of a model. Of batches of the policy strict, or of labels, take "
+            'what load_dataset(DIR, split="train") gives; pack others with `stx-mine pack --policy '
+            "strict --overwrite`"
+        )

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -153,6 +153,86 @@ def test_plain_sentence_transformers_trains_on_whole_strict_batches(small_run, t
     )
     Watching(model=model, args=arguments, train_dataset=dataset, loss=Recording(model)).train()
     assert seen == [32] * len(batches)
+
+
+def loaded(folder, tmp_path, name=None):
+    return load_dataset(str(folder), name, split="train", cache_dir=str(tmp_path / "cache"))
+
+
+def test_the_sampler_refuses_batches_that_need_a_mask(packed_run, tmp_path, model):
+    """Packed by the policy merge, however a person opens them."""
+    folder = packed_run / "batches"
+    default, full = loaded(folder, tmp_path), loaded(folder, tmp_path, "full")
+    assert "ignore_ids" not in default.column_names
+    files = load_dataset(
+        "parquet",
+        data_files=f"{folder}/epoch-000/*.parquet",
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    texts = default.select_columns(["anchor", "positive"]).map(lambda row: row)
+    for dataset in (default, full, texts):
+        with pytest.raises(
+            ValueError, match=r"the policy merge, .* `stx-mine pack --policy strict"
+        ):
+            PackedBatchSampler(dataset, 64)
+    with pytest.raises(ValueError, match=r"found ignore_ids.* `stx-mine pack --policy strict"):
+        PackedBatchSampler(files, 64)
+    streamed = load_dataset(str(folder), split="train", streaming=True)
+    assert streamed.info.description.endswith("policy merge")
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(tmp_path / "out"),
+        per_device_train_batch_size=64,
+        batch_sampler=PackedBatchSampler,
+        report_to="none",
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    for dataset in (default, texts):
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=dataset,
+            loss=MultipleNegativesRankingLoss(model),
+        )
+        with pytest.raises(ValueError, match="--policy strict"):
+            trainer.train()
+
+
+def test_the_sampler_refuses_a_text_that_a_batch_repeats():
+    """Whoever packed it, and whatever is known of it."""
+    rows = {"anchor": [f"a{n}" for n in range(8)], "positive": [f"p{n % 6}" for n in range(8)]}
+    PackedBatchSampler(Dataset.from_dict(rows), 4)
+    with pytest.raises(
+        ValueError, match=r"found 'p0' twice in batch 0: .* --policy strict .*train"
+    ):
+        PackedBatchSampler(Dataset.from_dict(rows), 8)
+
+
+def test_the_sampler_takes_strict_batches_and_names_their_configuration(run_copy, tmp_path):
+    config = {"run_dir": str(run_copy), "batch_size": 32, "k": 2, "packings": 2, "overwrite": True}
+    run_pack(PackConfig(**config, policy="strict"))
+    dataset = loaded(run_copy / "batches", tmp_path)
+    assert len(PackedBatchSampler(dataset, 16, packed_batch_size=32)) == len(dataset) // 16
+    full = loaded(run_copy / "batches", tmp_path, "full")
+    with pytest.raises(ValueError, match=r'what load_dataset\(DIR, split="train"\) gives'):
+        PackedBatchSampler(full, 32)
+    both = full.select_columns(["anchor", "positive", "negative_1", "negative_2"])
+    assert len(PackedBatchSampler(both, 32, num_packings=2, num_passes=2)) == len(both) // 32
+    run_pack(PackConfig(**config, policy="strict", layout="ids"))
+    with pytest.raises(ValueError, match=r"ids alone .* --layout inline"):
+        PackedBatchSampler(loaded(run_copy / "batches", tmp_path), 32)
+
+
+def test_the_sampler_refuses_slices_of_one_label(run_copy, tmp_path):
+    run_pack(PackConfig(run_dir=str(run_copy), batch_size=16, layout="labels", overwrite=True))
+    dataset = loaded(run_copy / "batches", tmp_path)
+    assert len(PackedBatchSampler(dataset, 16)) == len(dataset) // 16
+    with pytest.raises(ValueError, match=r"two labels or more in every step, found .* alone in"):
+        PackedBatchSampler(dataset, 2, packed_batch_size=16)
+    with pytest.raises(ValueError, match="found text_id"):
+        PackedBatchSampler(loaded(run_copy / "batches", tmp_path, "full"), 16)
 
 
 @pytest.mark.parametrize(
