@@ -41,7 +41,8 @@ def embed_report(
             "a GPU is here: a transformer, for example --model BAAI/bge-small-en-v1.5, mines "
             "better negatives than the static default"
         )
-    return make_report(artifact, lines, _warnings(counts), parts=parts, skipped=skipped)
+    warnings = [*extra["notes"], *_warnings(counts)]
+    return make_report(artifact, lines, warnings, parts=parts, skipped=skipped)
 
 
 def _tuning_lines(choices: Choices) -> list[str]:

@@ -9,10 +9,10 @@ from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.settings import key_fields
-from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
 from stx_mine.stages.evaluate.counts import OverviewCounts
+from stx_mine.stages.evaluate.encoders import open_encoders
 from stx_mine.stages.evaluate.model_card import renew_cards
 from stx_mine.stages.evaluate.model_metrics import evaluate_dims
 from stx_mine.stages.evaluate.report import evaluation_report, overview_report
@@ -27,7 +27,7 @@ from stx_mine.stages.evaluate.results import (
 )
 from stx_mine.stages.evaluate.seen import seen_queries
 from stx_mine.stages.evaluate.sets import OVERVIEW, named_data, read_evaluation_set
-from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest, require
+from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ, stored_sources
@@ -52,15 +52,13 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
         name: PairSource.open(path, config, "test") for name, path in named_data(config).items()
     }
     with run.lock(begins=True):
-        encoders = [
-            SentenceTransformerEncoder.load(name, config.device, None, config.encode_batch_size)
-            for name in dict.fromkeys(config.models or _default_models(run))
-        ]
+        encoders = open_encoders(config, run)
         _refuse_dims(config.dims, encoders)
         known: dict[str, Manifest] = {}
         if (run.folder("texts") / MANIFEST).exists():
             known = {name: require(run, name) for name in ("texts", "groups")}
         prompts, warnings = _prompts(config, run, known.get("texts"))
+        warnings += [note for encoder in encoders for note in encoder.notes]
         fields = {**key_fields(config, "evaluations"), **key_fields(config, "texts")}
         fields["models"] = [[encoder.name, encoder.contract()] for encoder in encoders]
         fields["prompts"] = prompts
@@ -117,7 +115,8 @@ def _evaluate_data(
     originals = relevant.queries.original_ids.filter(pa.array(relevant.queries.first_rows()))
     table = query_table(scored, asked, originals.take(pa.array(asked)), seen)
     write_query_table(artifact.folder / QUERIES, table)
-    artifact.finish([RESULTS, QUERIES], counts=relevant.counts)
+    readings = {encoder.name: encoder.recorded for encoder in encoders}
+    artifact.finish([RESULTS, QUERIES], counts=relevant.counts, extra={"readings": readings})
 
 
 def _overview(
@@ -168,22 +167,3 @@ def _prompts(
         "those of each model; give --source NAME for the prompts of one"
     )
     return {}, [warning]
-
-
-def _default_models(run: RunDir) -> list[str]:
-    """The model that embedded round 1, if one did, and the one that this run trained.
-
-    Raises:
-        ConfigError: There is neither.
-    """
-    base, trained = DEFAULT_MODEL, run.folder("model")
-    embedded = run.first_round.folder("embeddings") / MANIFEST
-    if embedded.exists():
-        base = read_manifest(embedded.parent).extra["model"]
-    models = [base] if base else []
-    models += [str(trained)] if (trained / MANIFEST).exists() else []
-    if not models:
-        raise ConfigError(
-            f"expected --models, found none, and {run.path} was embedded without a model; name one"
-        )
-    return models

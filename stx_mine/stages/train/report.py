@@ -5,9 +5,11 @@ from typing import Any
 from stx_mine.stages.pack.packings import MIN_STEPS
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.evaluations import BEST, BestEvaluation
-from stx_mine.store.artifact import Artifact
+from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.stage_report import StageReport, make_report
 from stx_mine.store.training_log import TRAINING_LOG
+
+_HALVES = ("float16", "bfloat16")
 
 
 def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
@@ -27,6 +29,7 @@ def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
         f"learning rate {counts.learning_rate:.3g} ({extra['learning_rate_reason']})",
         f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}"
         f"{_evaluated(best, counts)}",
+        f"weights saved as {_formats(manifest)}",
         f"how it went is in {manifest.folder / TRAINING_LOG}",
         f'load it with SentenceTransformer("{manifest.folder}")',
     ]
@@ -34,12 +37,21 @@ def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
         lines.append(
             f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
         )
-    warnings = [*_few_steps(counts), *_no_gain(best), *extra["diagnoses"]]
+    warnings = [*extra["notes"], *_few_steps(counts), *_no_gain(best), *extra["diagnoses"]]
     return make_report(artifact, lines, warnings, skipped=skipped)
 
 
 def _best_evaluation(content: dict[str, Any] | None) -> BestEvaluation | None:
     return None if content is None else BestEvaluation(**content)
+
+
+def _formats(manifest: Manifest) -> str:
+    """The number format of the published weights, and that of the files of the base model."""
+    saved, stored = manifest.fields["save_dtype"], manifest.extra["reading"]["stored"]
+    if saved == stored:
+        return f"{saved}, as those of the base model are"
+    half = f" (--save-dtype {stored} would save as there)" if stored in _HALVES else ""
+    return f"{saved}, trained in float32; the files of the base model have {stored}{half}"
 
 
 def _evaluated(best: BestEvaluation | None, counts: TrainCounts) -> str:
