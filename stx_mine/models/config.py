@@ -53,19 +53,19 @@ class ModelFields(StageConfig):
         False,
         "Run the code that a model brings in its files. Read it first.",
         "estimates",
-        group="Model",
+        group="Model files",
     )
     revision: str | None = option(
         None,
         "Branch, tag or commit of a model on the hub (default: main).",
         "estimates",
-        group="Model",
+        group="Model files",
     )
     pooling: Literal["mean", "cls", "lasttoken"] | None = option(
         None,
         "How a plain transformers folder, which names no pooling, makes one vector of its tokens.",
         "estimates",
-        group="Model",
+        group="Model files",
     )
 
     @property

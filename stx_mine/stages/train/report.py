@@ -9,9 +9,6 @@ from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.stage_report import StageReport, make_report
 from stx_mine.store.training_log import TRAINING_LOG
 
-_HALVES = ("float16", "bfloat16")
-
-
 def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
     """The report of a finished training.
 
@@ -49,9 +46,8 @@ def _formats(manifest: Manifest) -> str:
     """The number format of the published weights, and that of the files of the base model."""
     saved, stored = manifest.fields["save_dtype"], manifest.extra["reading"]["stored"]
     if saved == stored:
-        return f"{saved}, as those of the base model are"
-    half = f" (--save-dtype {stored} would save as there)" if stored in _HALVES else ""
-    return f"{saved}, trained in float32; the files of the base model have {stored}{half}"
+        return f"{saved}, like those of the base model"
+    return f"{saved} (those of the base model: {stored}; --save-dtype chooses)"
 
 
 def _evaluated(best: BestEvaluation | None, counts: TrainCounts) -> str:
