@@ -12,7 +12,9 @@ TRIES = 3
 # What may pass: disks and networks that fail for a while, memory that another process holds. Of the
 # errors of torch those of memory and devices; shapes that do not fit never will.
 _PASSING = (OSError, MemoryError)
-_OF_A_MACHINE = re.compile("memory|cuda|cublas|cudnn|nccl|hip error|start new thread", re.IGNORECASE)
+_OF_A_MACHINE = re.compile(
+    "memory|cuda|cublas|cudnn|nccl|hip error|start new thread", re.IGNORECASE
+)
 CONTINUES = "finished files stay, the same command continues where it stopped"
 
 

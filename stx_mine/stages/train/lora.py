@@ -58,4 +58,6 @@ def merge_adapters(model: SentenceTransformer) -> None:
         setattr(parent, name, layer.get_base_layer())
     for name in list(network.peft_config):
         model.delete_adapter(name)
+    # The library would save under the names that the files of the adapter had.
+    network._weight_conversions = None
     model.requires_grad_(True)

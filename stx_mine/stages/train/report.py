@@ -9,6 +9,7 @@ from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.stage_report import StageReport, make_report
 from stx_mine.store.training_log import TRAINING_LOG
 
+
 def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
     """The report of a finished training.
 

@@ -19,7 +19,6 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.modules import Module
-from sentence_transformers.util import fullname
 from torch import Tensor, nn
 from transformers import (
     PrinterCallback,
@@ -128,7 +127,10 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         we have none.
         """
         model: SentenceTransformer = getattr(self.model, "_orig_mod", self.model)
-        kinds = {fullname(one): type(one) for one in model.modules() if isinstance(one, Module)}
+        own = [type(one) for one in model.modules() if isinstance(one, Module)]
+        # Code that came with a model is named from its file on.
+        kinds = {f"{one.__module__}.{one.__name__}": one for one in own}
+        kinds |= {f"{one.__module__.rpartition('.')[2]}.{one.__name__}": one for one in own}
         saved = type(model)._load_with_module_classes(
             checkpoint_path,
             kinds,
