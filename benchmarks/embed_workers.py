@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from benchmarks import members
 from benchmarks.datasets import write_pairs
 from benchmarks.fresh import PeakMemory
-from stx_mine.models.load import Runtime, load_model
+from stx_mine.models.load import load_model
+from stx_mine.models.runtime import Runtime
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.core.fidelity import measure_fidelity
 from stx_mine.stages.embed.fast_encoder import FastEncoder

@@ -26,6 +26,10 @@ class ArtifactError(StxMineError):
     """An artifact of the run directory is missing, stale, or planned with other settings."""
 
 
+class TrainingError(StxMineError):
+    """A training made its model worse, or no model at all; nothing was published."""
+
+
 class LockedError(StxMineError):
     """Another command is at work in the same run directory."""
 

@@ -25,6 +25,8 @@ _TOP = ("run_dir", "rounds")
 _ONCE = ("queries", "split")
 # Ways to vectors without a model; later rounds have one, that of the round before.
 _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
+# How the first model is read; what a round trained is a folder that says it all.
+_OF_HUB = ("revision", "pooling")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 StageRunner = Callable[[str, StageConfig], "StageReport"]
 
@@ -111,7 +113,7 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]
                 continue
             values = dict(values)
             if stage == "embed" and number > 1:
-                left = (*_ingest_fields(), *_WITHOUT_MODEL)
+                left = (*_ingest_fields(), *_WITHOUT_MODEL, *_OF_HUB)
                 values = {key: v for key, v in values.items() if key not in left}
                 values["model"] = str(first.round_dir(number - 1).folder("model"))
             yield number, stage, _config(pipeline, stage, first.round_dir(number), values)
@@ -123,6 +125,9 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]
                 for number in range(1, pipeline.rounds + 1)
             ]
             values.setdefault("models", (*base, *trained))
+            if base:
+                of_base = {name: embed[name] for name in _OF_HUB if name in embed}
+                values = {**of_base, **values}
         yield pipeline.rounds, "evaluate", _config(pipeline, "evaluate", first, values)
 
 

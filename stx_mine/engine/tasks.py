@@ -1,5 +1,6 @@
 """What engines run: a worker that does tasks, each of which makes one file."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
@@ -8,8 +9,12 @@ from typing import Any
 from stx_mine.errors import TaskError
 
 TRIES = 3
-# What may pass: disks and networks that fail for a while, memory that another process holds.
-_PASSING = (OSError, MemoryError, RuntimeError)
+# What may pass: disks and networks that fail for a while, memory that another process holds. Of the
+# errors of torch those of memory and devices; shapes that do not fit never will.
+_PASSING = (OSError, MemoryError)
+_OF_A_MACHINE = re.compile(
+    "memory|cuda|cublas|cudnn|nccl|hip error|start new thread", re.IGNORECASE
+)
 CONTINUES = "finished files stay, the same command continues where it stopped"
 
 
@@ -48,14 +53,17 @@ def attempt(worker: Worker, task: str) -> None:
     """Do a task, up to three times where the failure may pass.
 
     Raises:
-        TaskError: It failed three times.
+        TaskError: It failed three times, or as it always will.
     """
-    for left in reversed(range(TRIES)):
+    for tried in range(1, TRIES + 1):
         try:
             return worker(task)
-        except _PASSING as error:
-            if not left:
-                raise TaskError(
-                    f"task {task} failed {TRIES} times, at last with {type(error).__name__}: "
-                    f"{' '.join(str(error).split())}; {CONTINUES}"
-                ) from error
+        except (*_PASSING, RuntimeError) as error:
+            passing = isinstance(error, _PASSING) or _OF_A_MACHINE.search(str(error))
+            if passing and tried < TRIES:
+                continue
+            times = f"{tried} times, at last" if tried > 1 else "once"
+            reason = " ".join(str(error).split())
+            raise TaskError(
+                f"task {task} failed {times} with {type(error).__name__}: {reason}; {CONTINUES}"
+            ) from error

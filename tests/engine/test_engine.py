@@ -89,6 +89,27 @@ def test_a_task_that_fails_three_times_is_named_and_finished_files_stay(tmp_path
     assert artifact.pending(FILES) == []
 
 
+def test_shapes_that_do_not_fit_are_tried_once_and_memory_again(tmp_path: Path) -> None:
+    """Of the RuntimeErrors of torch some pass, and others cannot."""
+
+    class ShapeError(RuntimeError):
+        def __init__(self, _: str) -> None:
+            super().__init__("The size of tensor a (600) must match the size of tensor b (512)")
+
+    class MemoryShortError(RuntimeError):
+        def __init__(self, _: str) -> None:
+            super().__init__("CUDA out of memory. Tried to allocate 20 MiB")
+
+    artifact = begun(RunDir(tmp_path))
+    worker = Writer(artifact.folder, failing=(FILES[0],), times=1, error=ShapeError)
+    with pytest.raises(TaskError, match=r"task 0\.txt failed once with ShapeError: The size"):
+        make_files(artifact, FILES, worker, LOCAL, "write")
+    assert worker.tries == {FILES[0]: 1}
+    worker = Writer(artifact.folder, failing=(FILES[0],), times=TRIES - 1, error=MemoryShortError)
+    make_files(artifact, FILES, worker, LOCAL, "write")
+    assert worker.tries[FILES[0]] == TRIES
+
+
 @pytest.mark.parametrize("error", [ValueError, StxMineError])
 def test_a_failure_that_cannot_pass_is_not_tried_again(tmp_path, error) -> None:
     artifact = begun(RunDir(tmp_path))

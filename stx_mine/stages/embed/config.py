@@ -5,6 +5,7 @@ from typing import Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
+from stx_mine.models.config import ModelFields
 from stx_mine.settings import WHERE, option
 from stx_mine.stages.ingest.config import IngestConfig
 
@@ -12,7 +13,7 @@ DEFAULT_MODEL = "package:wordllama"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedConfig(EngineConfig, IngestConfig):
+class EmbedConfig(ModelFields, EngineConfig, IngestConfig):
     """Ingest PAIRS or sources where given, then embed every distinct text once."""
 
     model: str = option(
@@ -175,6 +176,8 @@ class EmbedConfig(EngineConfig, IngestConfig):
             ConfigError: Devices that Ray or the backend would not use.
         """
         super().__post_init__()
+        if self.encoder or self.query_vectors:
+            self._refuse_reading()
         if self.engine == "ray" and "," in (self.device or ""):
             raise ConfigError(
                 f"--device {self.device} and --engine ray both give devices to processes; leave "
@@ -184,6 +187,20 @@ class EmbedConfig(EngineConfig, IngestConfig):
             raise ConfigError(
                 f"--device {self.device} does not fit --backend openvino, which runs on the CPU; "
                 "leave one of them out"
+            )
+
+    def _refuse_reading(self) -> None:
+        """Refuse options of a model where none embeds; a tokenizer may need trust all the same."""
+        of_tokenizer = self.chunk and self.tokenizer
+        given = {
+            "--trust-remote-code": self.trust_remote_code and not of_tokenizer,
+            f"--revision {self.revision}": self.revision,
+            f"--pooling {self.pooling}": self.pooling,
+        }
+        for words in (one for one, value in given.items() if value):
+            raise ConfigError(
+                f"{words} says how a model is read, found vectors that come from {self.miner}; "
+                "leave it out"
             )
 
     @property

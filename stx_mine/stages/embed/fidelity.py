@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from stx_mine.errors import ModelError
 from stx_mine.models.encoder import similarity_of
-from stx_mine.models.load import PLAIN
+from stx_mine.models.runtime import PLAIN
 from stx_mine.stages.embed.choices import Choices
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.core.fidelity import Fidelity, measure_fidelity
@@ -73,7 +73,7 @@ def _plain(embedder: ShardEmbedder) -> SentenceTransformer:
         ModelError: Its weights are not there.
     """
     try:
-        return embedder.load(PLAIN)
+        return embedder.load(PLAIN).model
     except ModelError as error:
         raise ModelError(
             f"what {embedder.runtime.label} does to vectors cannot be known without the weights of "

@@ -14,7 +14,8 @@ from sentence_transformers import SentenceTransformer
 
 from stx_mine.models.encoder import model_contract
 from stx_mine.models.limits import embedding_dim
-from stx_mine.models.load import Runtime, load_model
+from stx_mine.models.load import OpenedModel, open_model
+from stx_mine.models.runtime import Runtime
 from stx_mine.models.tokenise import Role
 from stx_mine.settings import key_fields
 from stx_mine.stages.embed.cache import VectorCache, text_keys
@@ -74,18 +75,32 @@ class ShardEmbedder(VectorWriter):
         """What runs the network."""
         return Runtime(self.config.backend, self.config.model_file, self.config.attention)
 
-    def load(self, runtime: Runtime) -> SentenceTransformer:
+    def load(self, runtime: Runtime) -> OpenedModel:
         """The model, with something to run its network.
 
         Raises:
             ModelError: It cannot be loaded.
         """
-        device = self.devices[0] if self.devices else None
-        return load_model(self.config.model, device, self.config.max_length, runtime)
+        config = self.config
+        # Where half precision is asked for, float32 of a file in half would be twice the memory.
+        halves = config.precision in ("bfloat16", "float16") or "flash" in (config.attention or "")
+        return open_model(
+            config.model,
+            self.devices[0] if self.devices else None,
+            config.max_length,
+            runtime,
+            config.reading,
+            as_stored=halves,
+        )
+
+    @property
+    def model(self) -> SentenceTransformer:
+        """The model."""
+        return self.opened.model
 
     @cached_property
-    def model(self) -> SentenceTransformer:
-        """The model.
+    def opened(self) -> OpenedModel:
+        """The model, and how it was read.
 
         Raises:
             ModelError: It cannot be loaded.
@@ -94,12 +109,13 @@ class ShardEmbedder(VectorWriter):
         config = self.config
         if self.num_beside > 1:
             torch.set_num_threads(max(1, torch.get_num_threads() // self.num_beside))
-        model = self.load(self.runtime)
+        opened = self.load(self.runtime)
+        model = opened.model
         dim = embedding_dim(model)
         self.check_dimensions(dim, config.model)
         if config.truncate_dim is not None:
             model.truncate_dim = config.truncate_dim
-        return model
+        return opened
 
     @cached_property
     def function(self) -> CallableEncoder | None:

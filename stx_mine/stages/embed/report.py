@@ -44,7 +44,8 @@ def embed_report(
             "a GPU is here: a transformer, for example --model BAAI/bge-small-en-v1.5, mines "
             "better negatives than the static default"
         )
-    warnings = _warnings(counts) + PairCheck.of(texts, artifact.result).warnings
+    warnings = [*extra["notes"], *_warnings(counts)]
+    warnings += PairCheck.of(texts, artifact.result).warnings
     return make_report(artifact, lines, warnings, parts=parts, skipped=skipped)
 
 

@@ -72,7 +72,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
         with run.exclusive():
             # Another task shard may have finished at the same time.
             if not artifact.reload():
-                _finish(artifact, config, worker, contract)
+                _finish(artifact, config, worker, here, contract)
         return embed_report(artifact, config, parts, texts, has_gpu, skipped=False)
 
 
@@ -127,15 +127,19 @@ def _finish(
     artifact: Artifact,
     config: EmbedConfig,
     worker: VectorWriter,
+    here: VectorWriter,
     contract: dict[str, Any],
 ) -> None:
     names, choices = list(worker.shards), Choices.of_plan(artifact.choices or {})
     by_role = dict.fromkeys(ROLE_OF_SHARDS, ShardCounts())
     for name, (role, _) in worker.shards.items():
         by_role[role] += ShardCounts.read(artifact.folder, name)
+    opened = here.opened if isinstance(here, ShardEmbedder) and not config.encoder else None
     extra = {
         "contract": contract,
-        "model": None if config.encoder or config.query_vectors else config.model,
+        "model": config.model if opened else None,
+        "reading": opened.recorded() if opened else None,
+        "notes": opened.notes if opened else (),
         "miner": config.miner,
         "prompts": _own_prompts(config),
         "fidelity": choices.fidelity_json(),

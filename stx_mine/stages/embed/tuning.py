@@ -7,7 +7,8 @@ from pathlib import Path
 from stx_mine.engine.run import run_on_engine
 from stx_mine.engine.tasks import Worker
 from stx_mine.errors import ConfigError
-from stx_mine.models.load import PLAIN, is_static
+from stx_mine.models.load import is_static
+from stx_mine.models.runtime import PLAIN
 from stx_mine.models.token_inputs import TokenInputs
 from stx_mine.stages.embed.choices import BY_ENCODE, Choices, Reason
 from stx_mine.stages.embed.config import EmbedConfig

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from stx_mine.models.config import ModelFields
 from stx_mine.settings import WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class EstimateConfig(StageConfig):
+class EstimateConfig(ModelFields, StageConfig):
     """What a training step will embed, score, hold and take, before anything is trained."""
 
     batch_size: int | None = option(

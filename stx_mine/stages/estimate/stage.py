@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from sentence_transformers import SentenceTransformer
+
 from stx_mine.errors import ArtifactError, ConfigError
-from stx_mine.models.load import is_static, load_model
+from stx_mine.models.load import is_static, open_model
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Role
 from stx_mine.settings import key_fields
-from stx_mine.stages.embed.config import DEFAULT_MODEL
+from stx_mine.stages.estimate.base_model import model_to_train
 from stx_mine.stages.estimate.config import EstimateConfig
 from stx_mine.stages.estimate.counts import EstimateCounts
 from stx_mine.stages.estimate.model_shape import model_shape, sample_texts
@@ -44,7 +46,7 @@ def run_estimate(config: EstimateConfig) -> StageReport:
     with run.lock():
         texts, grouping = require(run, "texts"), require(run, "groups")
         counted_in, notes = _finished_artifacts(run)
-        name, length = _model_to_train(config, run)
+        name, length, reading = model_to_train(config, run)
         fields = {**key_fields(config, "estimates"), "model": name, "max_length": length}
         fields |= {"chunk_rows": config.chunk_rows, "batch_tokens": config.batch_tokens}
         inputs = {part: one.digest for part, one in counted_in.items()}
@@ -62,7 +64,9 @@ def run_estimate(config: EstimateConfig) -> StageReport:
             done = Estimate.of_json(read_json(artifact.folder / RESULTS))
             return estimate_report(artifact, done, notes, skipped=True)
         store, groups = TextStore.open(texts), TextGroups.open(grouping)
-        estimate = _estimate(config, counted_in, store, groups, name, length)
+        model = open_model(name, config.device, length, reading=reading)
+        notes += model.notes
+        estimate = _estimate(config, counted_in, store, groups, name, model.model)
         artifact.begin([RESULTS])
         write_json(artifact.folder / RESULTS, estimate.to_json())
         artifact.finish([RESULTS], counts=EstimateCounts(rows=estimate.rows))
@@ -89,29 +93,19 @@ def _finished_artifacts(run: RunDir) -> tuple[dict[str, Manifest], list[str]]:
     return found, notes
 
 
-def _model_to_train(config: EstimateConfig, run: RunDir) -> tuple[str, int | None]:
-    """Name of the model that `train` would use, and the tokens that it reads of a text."""
-    embedded = run.first_round.folder("embeddings")
-    if not (embedded / MANIFEST).exists():
-        return config.model or DEFAULT_MODEL, config.max_length
-    base = require(run.first_round, "embeddings")
-    return config.model or base.extra["model"], config.max_length or base.fields["max_length"]
-
-
 def _estimate(
     config: EstimateConfig,
     counted_in: dict[str, Manifest],
     store: TextStore,
     groups: TextGroups,
     model_name: str,
-    max_length: int | None,
+    model: SentenceTransformer,
 ) -> Estimate:
     packings = list_packings(counted_in["batches"].folder) if "batches" in counted_in else []
     asked = _asked(config, counted_in.get("negatives"), packings)
     ks = sorted({*_GRID_KS, asked.k})
     negatives, embeddings = (counted_in.get(name) for name in ("negatives", "embeddings"))
     dry_run = TrialPacking.open(config.run_dir, store, groups, negatives, embeddings, ks[-1])
-    model = load_model(model_name, config.device, max_length)
     sample: dict[Role, list[str]] = {
         "query": sample_texts(store.queries.column("text")),
         "passage": sample_texts(store.passages.column("text")),

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.inputs.config import SourceFields
+from stx_mine.models.config import ModelFields
 from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(SourceFields, StageConfig):
+class EvaluateConfig(ModelFields, SourceFields, StageConfig):
     """nDCG@10, MRR@10 and Recall@100 of models on held-out pairs, with 95% intervals."""
 
     data: tuple[str, ...] = option(

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder, token_limit, weights_digest
-from stx_mine.models.limits import embedding_dim
-from stx_mine.models.load import is_static
+from stx_mine.models.limits import embedding_dim, limit_tokens
 from stx_mine.models.tokenise import Role, role_prompt
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.evaluate.config import EvaluateConfig
+from stx_mine.stages.evaluate.model_readings import model_readings
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ, stored_sources
@@ -89,23 +89,21 @@ def load_models(config: EvaluateConfig, run: RunDir, texts: Manifest | None) -> 
     asked = {"query": config.query_prompt, "passage": config.passage_prompt}
     given = {role: prompt for role, prompt in asked.items() if prompt is not None}
     models = []
-    for name in dict.fromkeys(config.models or _default_models(run)):
+    names = list(dict.fromkeys(config.models or _default_models(run)))
+    for name, reading in model_readings(config, _embeddings(run.first_round), names).items():
         encoder = SentenceTransformerEncoder.load(
-            name, config.device, None, config.encode_batch_size
+            name, config.device, None, config.encode_batch_size, reading
         )
         own = known.find(encoder)
         if own is not None:
             encoder.model.prompts.update(own.prompts)
-        _limit(encoder, config.max_length or (own.max_length if own else None))
+        max_length = config.max_length or (own.max_length if own else None)
+        if max_length is not None:
+            limit_tokens(encoder.model, name, max_length)
         # Sources that agree have the prompts of the run; a source that is named is asked for.
         prompts = source_prompts if own is not None or config.source is not None else {}
         models.append(JudgedModel(encoder, own.place if own else None, {**prompts, **given}))
     return models
-
-
-def _limit(encoder: SentenceTransformerEncoder, max_length: int | None) -> None:
-    if max_length is not None and not is_static(encoder.model):
-        encoder.model.max_seq_length = max_length
 
 
 @dataclass(frozen=True)

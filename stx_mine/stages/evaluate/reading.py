@@ -16,7 +16,7 @@ _COLUMN = "_column"
 
 
 @dataclass(frozen=True)
-class Reading:
+class OpenedData:
     """Data that is open.
 
     Attributes:
@@ -32,7 +32,7 @@ class Reading:
 
 def open_data(
     path: str, fields: SourceFields, prefer_split: str, recorded: dict[str, Any]
-) -> Reading:
+) -> OpenedData:
     """Open the data of an evaluation.
 
     Columns that the run named for its own pairs are those of the data where it has them and no
@@ -53,7 +53,7 @@ def open_data(
     source = PairSource.open(path, fields, prefer_split)
     if Path(path).is_dir() and recorded.get("title") == "none":
         source, of_run["title"] = replace(source, titles=False), "none"
-    return Reading(source, fields, of_run)
+    return OpenedData(source, fields, of_run)
 
 
 def recorded_options(texts: Manifest | None, source: str | None = None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from stx_mine.stages.evaluate.judged_models import (
 from stx_mine.stages.evaluate.leaks import find_in_training
 from stx_mine.stages.evaluate.model_card import renew_cards
 from stx_mine.stages.evaluate.model_metrics import evaluate_dims
-from stx_mine.stages.evaluate.reading import Reading, open_data, recorded_options
+from stx_mine.stages.evaluate.reading import OpenedData, open_data, recorded_options
 from stx_mine.stages.evaluate.report import evaluation_report, overview_report
 from stx_mine.stages.evaluate.results import (
     QUERIES,
@@ -54,7 +54,7 @@ class _Planned:
         renewed_by: What has changed since an earlier evaluation, in words.
     """
 
-    reading: Reading
+    reading: OpenedData
     artifact: Artifact
     renewed_by: list[str]
 
@@ -90,6 +90,7 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
             # Refused before anything is encoded.
             _plan_overview(config, run, list(named), {})
         warnings, reports = prompt_warnings(config, texts), []
+        warnings += [note for one in models for note in one.encoder.notes]
         for one in planned.values():
             skipped = one.artifact.done
             if not skipped:
@@ -105,7 +106,7 @@ def _plan(
     run: RunDir,
     name: str,
     path: str,
-    reading: Reading,
+    reading: OpenedData,
     models: Sequence[JudgedModel],
     known: dict[str, Manifest],
 ) -> _Planned:
@@ -152,6 +153,7 @@ def _evaluate_data(
         "models": [[one.name, one.contract()] for one in models],
         "how": how,
         "reading": reading.of_run,
+        "readings": {one.name: one.encoder.recorded for one in models},
     }
     artifact.finish([RESULTS, QUERIES], counts=data.counts, extra=extra)
 

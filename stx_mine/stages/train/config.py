@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.errors import ConfigError
+from stx_mine.models.config import ModelFields
 from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
 
 
@@ -59,7 +60,7 @@ _TRIPLET_MARGINS = {"cosine": 0.3, "euclidean": 5.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(StageConfig):
+class TrainConfig(ModelFields, StageConfig):
     """Train a model on the packed batches."""
 
     model: str | None = option(
@@ -273,6 +274,12 @@ class TrainConfig(StageConfig):
         "What the network computes in; weights and loss stay float32.",
         "model",
         group="Memory and speed",
+    )
+    save_dtype: Literal["float32", "float16", "bfloat16"] = option(
+        "float32",
+        "Number format of the trained model's files; training itself has float32 weights.",
+        "model",
+        group="Model",
     )
     lora_rank: int | None = option(
         None,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from stx_mine.stages.train.held_back import HeldBack
+from stx_mine.stages.train.schedule import Schedule, count_steps
 from stx_mine.store.counts import Counts
 
 
@@ -20,7 +22,7 @@ class TrainCounts(Counts):
         rows_seen: Rows trained on, counted in every pass.
         rows_held_back: Rows that are never trained on.
         learning_rate: Peak rate.
-        first_loss: Training loss of the first line of the log that has one.
+        first_loss: Training loss of the first step, which is that of the model as it came.
         last_loss: Training loss of the last such line.
         seconds: Seconds since training began, over all starts.
         masked_by_guide: Share of all (row, passage) of the batches that the guide masked, in
@@ -40,6 +42,43 @@ class TrainCounts(Counts):
     last_loss: float
     seconds: float
     masked_by_guide: float | None = None
+
+    @classmethod
+    def of_run(
+        cls,
+        kept: HeldBack,
+        schedule: Schedule,
+        steps: int,
+        log: list[dict[str, Any]],
+        num_processes: int,
+        masked_by_guide: float | None,
+    ) -> "TrainCounts":
+        """The counts of a run that ended.
+
+        Args:
+            kept: The batches that it trained on, and those held back.
+            schedule: How long and how fast.
+            steps: Steps that were trained.
+            log: The lines of the training log.
+            num_processes: Processes that shared every batch.
+            masked_by_guide: As above.
+        """
+        losses = [line["loss"] for line in log if "loss" in line]
+        return cls(
+            steps=steps,
+            steps_planned=count_steps(kept.packings, schedule.num_passes),
+            packings=len(kept.packings),
+            passes=schedule.num_passes,
+            batch_size=kept.packings[0][0].batch_size,
+            processes=num_processes,
+            rows_seen=kept.rows_of_steps(steps, schedule.num_passes, schedule.seed),
+            rows_held_back=kept.num_rows,
+            learning_rate=schedule.learning_rate,
+            first_loss=losses[0],
+            last_loss=losses[-1],
+            seconds=log[-1]["seconds"],
+            masked_by_guide=masked_by_guide,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest of `model/` holds them."""

@@ -7,7 +7,7 @@ from typing import Any
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.config import SourceFields
 from stx_mine.stages.evaluate.leaks import find_in_training
-from stx_mine.stages.evaluate.reading import Reading, open_data, recorded_options
+from stx_mine.stages.evaluate.reading import OpenedData, open_data, recorded_options
 from stx_mine.stages.evaluate.results import shares_json
 from stx_mine.stages.evaluate.sets import EvaluationSet, data_name, read_evaluation_set
 from stx_mine.stages.train.config import TrainConfig
@@ -15,7 +15,7 @@ from stx_mine.store.artifact import MANIFEST, read_manifest, require
 from stx_mine.store.run_dir import RunDir
 
 
-def open_evaluation_sets(config: TrainConfig, run: RunDir) -> dict[str, Reading]:
+def open_evaluation_sets(config: TrainConfig, run: RunDir) -> dict[str, OpenedData]:
     """Name -> data of each of `config.evaluation`; the texts are not read yet.
 
     Columns that the run named for its own pairs are those of the data, where it has them.
@@ -29,7 +29,7 @@ def open_evaluation_sets(config: TrainConfig, run: RunDir) -> dict[str, Reading]
     _refuse_unused("corpus", config.evaluation_corpus, "files of pairs", not all(folders))
     texts = run.folder("texts")
     recorded = recorded_options(read_manifest(texts) if (texts / MANIFEST).exists() else None)
-    readings: dict[str, Reading] = {}
+    readings: dict[str, OpenedData] = {}
     for path in config.evaluation:
         name = data_name(path)
         if name in readings:

@@ -3,7 +3,8 @@
 import torch
 from sentence_transformers import SentenceTransformer
 
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ConfigError, ModelError
+from stx_mine.models.adapter import adapter_layers
 from stx_mine.models.load import is_static
 
 
@@ -34,14 +35,29 @@ def add_lora(model: SentenceTransformer, rank: int, alpha: int, seed: int) -> No
         model.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
 
 
-def merge_lora(model: SentenceTransformer) -> None:
-    """Fold adapters into the weights, so that the model loads without peft."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
+def train_adapters(model: SentenceTransformer) -> None:
+    """Let the adapters that a model came with learn; its base stays frozen."""
+    network = model.transformers_model
+    network.set_adapter(network.active_adapters())
 
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, BaseTunerLayer):
-                layer.merge()
-                setattr(parent, name, layer.get_base_layer())
-    model.delete_adapter("default")
+
+def merge_adapters(model: SentenceTransformer) -> None:
+    """Fold adapters into the weights, so that the model loads without peft.
+
+    Raises:
+        ModelError: They are of a kind that cannot be folded in.
+    """
+    network = model.transformers_model
+    for parent, name, layer in list(adapter_layers(model)):
+        try:
+            layer.merge()
+        except (NotImplementedError, ValueError) as error:
+            raise ModelError(
+                f"the adapter cannot be merged into its base ({error}); give a model that is whole"
+            ) from error
+        setattr(parent, name, layer.get_base_layer())
+    for name in list(network.peft_config):
+        model.delete_adapter(name)
+    # The library would save under the names that the files of the adapter had.
+    network._weight_conversions = None
     model.requires_grad_(True)

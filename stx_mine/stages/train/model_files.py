@@ -31,6 +31,10 @@ def publish_model(model: SentenceTransformer, folder: Path) -> list[str]:
     shutil.rmtree(saving, ignore_errors=True)
     # The library's card would describe numbers of rows.
     model.save_pretrained(str(saving), create_model_card=False)
+    for code in sorted(saving.glob("*/*.py")):
+        # The library saves code of a module beside the module, and looks for it at the top.
+        if not (saving / code.name).exists():
+            shutil.copy(code, saving / code.name)
     files = sorted(
         path.relative_to(saving).as_posix() for path in saving.rglob("*") if path.is_file()
     )

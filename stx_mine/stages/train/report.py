@@ -9,7 +9,7 @@ from stx_mine.stages.evaluate.results import read_shares
 from stx_mine.stages.pack.packings import MIN_STEPS
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.evaluations import BEST, BestEvaluation
-from stx_mine.store.artifact import Artifact
+from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.stage_report import StageReport, make_report
 from stx_mine.store.training_log import TRAINING_LOG
 
@@ -32,6 +32,7 @@ def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
         f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}"
         f"{_evaluated(best, counts)}",
         *_set_lines(extra),
+        f"weights saved as {_formats(manifest)}",
         f"how it went is in {manifest.folder / TRAINING_LOG}",
         f'load it with SentenceTransformer("{manifest.folder}")',
     ]
@@ -39,7 +40,8 @@ def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
         lines.append(
             f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
         )
-    warnings = [*_few_steps(counts), *_no_gain(best), *extra["diagnoses"], *_seen_warnings(extra)]
+    warnings = [*extra["notes"], *_few_steps(counts), *_no_gain(best)]
+    warnings += [*extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
 
 
@@ -67,6 +69,14 @@ def _seen(extra: dict[str, Any], name: str) -> SeenShares | None:
 
 def _best_evaluation(content: dict[str, Any] | None) -> BestEvaluation | None:
     return None if content is None else BestEvaluation(**content)
+
+
+def _formats(manifest: Manifest) -> str:
+    """The number format of the published weights, and that of the files of the base model."""
+    saved, stored = manifest.fields["save_dtype"], manifest.extra["reading"]["stored"]
+    if saved == stored:
+        return f"{saved}, like those of the base model"
+    return f"{saved} (those of the base model: {stored}; --save-dtype chooses)"
 
 
 def _evaluated(best: BestEvaluation | None, counts: TrainCounts) -> str:

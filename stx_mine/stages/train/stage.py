@@ -1,16 +1,19 @@
 """Train: a model on the packed batches of the run, published into `model/`."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
-from torch import nn
 
+from stx_mine.errors import TrainingError
+from stx_mine.models.adapter import has_adapter
 from stx_mine.models.encoder import SentenceTransformerEncoder, weights_digest
 from stx_mine.settings import key_fields
 from stx_mine.stages.evaluate.model_card import write_card
+from stx_mine.stages.evaluate.sets import EvaluationSet
 from stx_mine.stages.train.callbacks import check_reporters
 from stx_mine.stages.train.choice import check_batches, make_collator, make_loss, masked_by_guide
 from stx_mine.stages.train.config import TrainConfig
@@ -22,13 +25,14 @@ from stx_mine.stages.train.evaluation_sets import (
     sets_in_training,
 )
 from stx_mine.stages.train.evaluations import BestEvaluation, EvaluationPlan
-from stx_mine.stages.train.held_back import HeldBack, hold_back
-from stx_mine.stages.train.lora import merge_lora
+from stx_mine.stages.train.held_back import hold_back
+from stx_mine.stages.train.lora import merge_adapters
 from stx_mine.stages.train.model_files import name_prompts, publish_model
+from stx_mine.stages.train.outcome import finish_weights, refuse_outcome
 from stx_mine.stages.train.peak_rate import PeakRate, choose_rate
 from stx_mine.stages.train.processes import Processes, joined
 from stx_mine.stages.train.report import train_report
-from stx_mine.stages.train.schedule import Schedule, count_steps
+from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.student import add_adapters, load_student
 from stx_mine.stages.train.trainer import Trained, check_num_processes, train
 from stx_mine.stages.train.trainer_options import (
@@ -56,6 +60,7 @@ def run_train(config: TrainConfig) -> StageReport:
         ConfigError: The loss cannot read the batches or use the model; the processes cannot share
             a batch equally, or lack GPUs.
         ModelError: The model cannot be loaded.
+        TrainingError: Its loss rose or is not finite, or its weights are not; nothing is published.
         ArtifactError: Batches are missing, or another model is in the way.
     """
     refuse_launcher(config.precision)
@@ -71,7 +76,7 @@ def run_train(config: TrainConfig) -> StageReport:
             refuse_arguments(options, student.model.device.type == "cpu")
             refuse_shapes(student.model, config.gradient_checkpointing, config.pad_to)
             if not artifact.done:
-                add_adapters(config, student.model)
+                student = add_adapters(config, student)
         if artifact.done:
             if processes.is_first:
                 write_card(run)
@@ -107,32 +112,61 @@ def _train(
     log = artifact.folder / TRAINING_LOG
     plan = EvaluationPlan.of(config, model, kept, schedule, log, sets, processes)
     checkpoints = artifact.folder / _CHECKPOINTS
-    trained = train(
-        model, loss, packings, collator, schedule, checkpoints, processes.size, plan, options
-    )
-    with processes.first_goes_ahead():
-        if processes.is_first:
-            if config.lora_rank is not None:
-                merge_lora(model)
-            name_prompts(model, packings[0][0].sources)
-            files = [*publish_model(model, artifact.folder), TRAINING_LOG]
-            lines = read_log(log)
-            counts = _counts(kept, schedule, trained, loss, lines, processes.size)
-            best = BestEvaluation.of_log(lines, trained.best_step)
-            extra = {
-                "base_model": student.name,
-                "weights": weights_digest(model),
-                "learning_rate_reason": peak.learning_rate_reason,
-                "evaluation": None if best is None else asdict(best),
-                "evaluation_sets": {one.name: one.counts.to_json() for one in sets},
-                "seen_in_training": sets_in_training(run, sets),
-                "diagnoses": diagnose_run(run, lines, config.kind.labels, sets),
-            }
-            artifact.finish(sorted(files), counts=counts, extra=extra)
+    try:
+        trained = train(
+            model, loss, packings, collator, schedule, checkpoints, processes.size, plan, options
+        )
+        with processes.first_goes_ahead():
+            if not processes.is_first:
+                artifact.manifest = read_manifest(artifact.folder)
+                return
+            files, extra = _publish(config, run, student, artifact, trained, peak, sets)
+            masked = masked_by_guide(loss)
+            counts = TrainCounts.of_run(
+                kept, schedule, trained.steps, read_log(log), processes.size, masked
+            )
+            artifact.finish(files, counts=counts, extra=extra)
             write_card(run)
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        else:
-            artifact.manifest = read_manifest(artifact.folder)
+    except TrainingError:
+        # From weights that training harmed no later call shall continue.
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        raise
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _publish(
+    config: TrainConfig,
+    run: RunDir,
+    student: SentenceTransformerEncoder,
+    artifact: Artifact,
+    trained: Trained,
+    peak: PeakRate,
+    sets: Sequence[EvaluationSet],
+) -> tuple[list[str], dict[str, Any]]:
+    """Write the files of a model that training did not harm.
+
+    Returns:
+        Their names, and what the manifest says beside counts.
+    """
+    model, lines = student.model, read_log(artifact.folder / TRAINING_LOG)
+    best = BestEvaluation.of_log(lines, trained.best_step)
+    warnings = refuse_outcome(lines, best, peak.learning_rate)
+    if has_adapter(model):
+        merge_adapters(model)
+    name_prompts(model, list_packings(run.folder("batches"))[0][0].sources)
+    finish_weights(model, config.save_dtype)
+    files = [*publish_model(model, artifact.folder), TRAINING_LOG]
+    return sorted(files), {
+        "base_model": student.name,
+        "reading": student.recorded,
+        "notes": student.notes,
+        "weights": weights_digest(model),
+        "learning_rate_reason": peak.learning_rate_reason,
+        "evaluation": None if best is None else asdict(best),
+        "evaluation_sets": {one.name: one.counts.to_json() for one in sets},
+        "seen_in_training": sets_in_training(run, sets),
+        "diagnoses": warnings + diagnose_run(run, lines, config.kind.labels, sets),
+    }
 
 
 def _open(
@@ -150,7 +184,9 @@ def _open(
     if reading := {name: one.of_run for name, one in evaluation.items() if one.of_run}:
         fields["evaluation_reading"] = reading
     if config.guide is not None:
-        guiding = SentenceTransformerEncoder.load(config.guide, str(student.model.device), None, 1)
+        guiding = SentenceTransformerEncoder.load(
+            config.guide, str(student.model.device), None, 1, config.reading.of_another()
+        )
         fields["guide"], guide = guiding.contract(), guiding.model.requires_grad_(False)
     artifact = Artifact(
         run,
@@ -161,29 +197,3 @@ def _open(
         overwrite=config.overwrite,
     )
     return student, guide, artifact
-
-
-def _counts(
-    kept: HeldBack,
-    schedule: Schedule,
-    trained: Trained,
-    loss: nn.Module,
-    log: list[dict[str, Any]],
-    num_processes: int,
-) -> TrainCounts:
-    losses = [line["loss"] for line in log if "loss" in line]
-    return TrainCounts(
-        steps=trained.steps,
-        steps_planned=count_steps(kept.packings, schedule.num_passes),
-        packings=len(kept.packings),
-        passes=schedule.num_passes,
-        batch_size=kept.packings[0][0].batch_size,
-        processes=num_processes,
-        rows_seen=kept.rows_of_steps(trained.steps, schedule.num_passes, schedule.seed),
-        rows_held_back=kept.num_rows,
-        learning_rate=schedule.learning_rate,
-        first_loss=losses[0],
-        last_loss=losses[-1],
-        seconds=log[-1]["seconds"],
-        masked_by_guide=masked_by_guide(loss),
-    )

@@ -1,13 +1,16 @@
 """The model to train, with the prompts and the length limit that the run has for it."""
 
-from sentence_transformers import SentenceTransformer
+from dataclasses import replace
 
 from stx_mine.errors import ConfigError
+from stx_mine.models.adapter import has_adapter
+from stx_mine.models.config import Reading
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.stages.train.choice import check_model
 from stx_mine.stages.train.config import TrainConfig
-from stx_mine.stages.train.lora import add_lora
+from stx_mine.stages.train.lora import add_lora, merge_adapters, train_adapters
 from stx_mine.stages.train.processes import Processes
+from stx_mine.stages.train.trainer import count_parameters
 from stx_mine.store.artifact import MANIFEST, Manifest, require
 from stx_mine.store.run_dir import RunDir
 
@@ -22,25 +25,42 @@ def load_student(
         ModelError: It cannot be loaded.
         ArtifactError: There are no embeddings.
     """
-    name, max_length, prompts = _base_model(config, run, batches)
-    student = SentenceTransformerEncoder.load(name, processes.device, max_length, 1)
+    name, max_length, prompts, reading = _base_model(config, run, batches)
+    student = SentenceTransformerEncoder.load(name, processes.device, max_length, 1, reading)
     # Prompts that `embed` was given are those of the run, in training and in the model it leaves.
     student.model.prompts.update(prompts)
     check_model(config, student.model, processes.size)
     return student
 
 
-def add_adapters(config: TrainConfig, model: SentenceTransformer) -> None:
-    """Add the low-rank adapters that the config asks for, if it does."""
+def add_adapters(
+    config: TrainConfig, student: SentenceTransformerEncoder
+) -> SentenceTransformerEncoder:
+    """Add the adapters that the config asks for; those that the model came with are trained on.
+
+    Returns:
+        The student, with a note of what becomes of the adapter that it came with.
+    """
+    model, brought = student.model, has_adapter(student.model)
+    note = ""
     if config.lora_rank is not None:
-        alpha = config.lora_alpha or 2 * config.lora_rank
-        add_lora(model, config.lora_rank, alpha, config.seed)
+        if brought:
+            merge_adapters(model)
+            note = "the adapter that it came with was merged into its base, a new one was trained"
+        add_lora(model, config.lora_rank, config.lora_alpha or 2 * config.lora_rank, config.seed)
+    elif brought:
+        train_adapters(model)
+        note = (
+            f"the adapter that it came with was trained on ({count_parameters(model):,} weights, "
+            "its base is frozen) and merged into its base at the end"
+        )
+    return replace(student, notes=(*student.notes, note)) if note else student
 
 
 def _base_model(
     config: TrainConfig, run: RunDir, batches: Manifest
-) -> tuple[str, int | None, dict[str, str]]:
-    """Name of the model to train, its length limit, and the prompts that `embed` was given.
+) -> tuple[str, int | None, dict[str, str], Reading]:
+    """Name of the model to train, its length limit, the prompts of `embed`, how it is read.
 
     Raises:
         ConfigError: (text, label) batches of a file are all there is, and no model is named.
@@ -56,8 +76,11 @@ def _base_model(
                 f"expected --model, found none and no model that embedded {first.path}/; give "
                 "--model package:wordllama or another"
             )
-        return config.model, config.max_length, {}
+        return config.model, config.max_length, {}, config.reading
     embedded = require(first, "embeddings")
     name = config.model or embedded.extra["model"]
     length = config.max_length or embedded.fields["max_length"]
-    return name, length, embedded.extra["prompts"]
+    reading = config.reading
+    if config.model in (None, embedded.extra["model"]) and embedded.extra["reading"]:
+        reading = reading.as_recorded(embedded.extra["reading"])
+    return name, length, embedded.extra["prompts"], reading

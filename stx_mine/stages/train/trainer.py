@@ -1,6 +1,7 @@
 """Train with SentenceTransformerTrainer on packed batches."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.modules import Module
 from torch import Tensor, nn
 from transformers import (
     PrinterCallback,
@@ -31,6 +33,7 @@ from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, reporters
 from stx_mine.stages.train.evaluations import BEST, EvaluationPlan
 from stx_mine.stages.train.monitor import TrainingMonitor, step_facts
+from stx_mine.stages.train.outcome import broken_loss
 from stx_mine.stages.train.processes import average_gradients, mean_over_processes
 from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settle
 from stx_mine.stages.train.schedule import Schedule, count_steps, steps_between_lines
@@ -80,7 +83,10 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
             mean = mean_over_processes(facts["tokens"], self.args.device)
             facts["tokens"] = round(mean * self.args.world_size)
             logs = {**logs, **facts}
-            self.monitor.logged(self.state.global_step, logs, self.control.should_evaluate)
+            step, fine = self.state.global_step, math.isfinite(logs["loss"])
+            self.monitor.logged(step, logs, self.control.should_evaluate and fine)
+            if not fine:
+                raise broken_loss(step, logs["loss"], self.args)
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -113,6 +119,29 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
                 loss = self.compute_loss(self.model, self._prepare_inputs(inputs))
                 losses.append(mean_over_processes(loss.item(), self.args.device))
         return sum(losses) / len(losses)
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        """Take over the weights that are trained; those that are frozen are as they were.
+
+        Theirs takes all, in the number format of the base model's files, and finds a pooler where
+        we have none.
+        """
+        model: SentenceTransformer = getattr(self.model, "_orig_mod", self.model)
+        own = [type(one) for one in model.modules() if isinstance(one, Module)]
+        # Code that came with a model is named from its file on.
+        kinds = {f"{one.__module__}.{one.__name__}": one for one in own}
+        kinds |= {f"{one.__module__.rpartition('.')[2]}.{one.__name__}": one for one in own}
+        saved = type(model)._load_with_module_classes(
+            checkpoint_path,
+            kinds,
+            device="cpu",
+            trust_remote_code=model.trust_remote_code,
+            model_kwargs={"dtype": torch.float32},
+        )
+        frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
+        found = saved.state_dict()
+        wanted = model.state_dict().keys() - frozen
+        model.load_state_dict({name: found[name] for name in wanted}, strict=False)
 
     def _load_best_model(self) -> None:
         # Theirs logs an error where that fails, and continues with the last weights.
@@ -235,6 +264,8 @@ def _arguments(
         save_steps=schedule.saves(steps, keeps_best),
         save_total_limit=1,
         logging_steps=steps_between_lines(steps),
+        # Of the model as it came: what later losses are compared with.
+        logging_first_step=True,
         eval_strategy="steps",
         eval_steps=schedule.steps_between_evaluations(steps),
         load_best_model_at_end=keeps_best,

@@ -9,7 +9,8 @@ import pytest
 
 from stx_mine.errors import ArtifactError, ConfigError, ModelError
 from stx_mine.models.encoder import weights_digest
-from stx_mine.models.load import Runtime, is_installed, load_model
+from stx_mine.models.load import load_model
+from stx_mine.models.runtime import Runtime, is_installed
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.store.artifact import read_manifest

@@ -1,0 +1,74 @@
+"""Options of every stage that loads an embedding model, and what they say together."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from stx_mine.settings import StageConfig, option
+
+PoolingMode = Literal["mean", "cls", "lasttoken"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a model are read.
+
+    Attributes:
+        trust_remote_code: Whether code in the files may run; only ever the word of the user.
+        revision: Branch, tag or commit of a hub repository; None for its main branch.
+        pooling: How token vectors become one, for a folder that does not say so itself.
+    """
+
+    trust_remote_code: bool = False
+    revision: str | None = None
+    pooling: PoolingMode | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As manifests hold it."""
+        return asdict(self)
+
+    def of_another(self) -> "Reading":
+        """The same for another model, of which only the trust is known."""
+        return Reading(self.trust_remote_code)
+
+    def as_recorded(self, recorded: dict[str, Any]) -> "Reading":
+        """The same, with what was not said here as an earlier stage had it.
+
+        Trust is not taken over: a run directory may come from elsewhere.
+        """
+        return replace(
+            self,
+            revision=self.revision or recorded["commit"] or recorded["revision"],
+            pooling=self.pooling or recorded["pooling"],
+        )
+
+
+AS_IT_IS = Reading()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFields(StageConfig):
+    """How a model is read."""
+
+    trust_remote_code: bool = option(
+        False,
+        "Run the code that a model brings in its files. Read it first.",
+        "estimates",
+        group="Model files",
+    )
+    revision: str | None = option(
+        None,
+        "Branch, tag or commit of a model on the hub (default: main).",
+        "estimates",
+        group="Model files",
+    )
+    pooling: Literal["mean", "cls", "lasttoken"] | None = option(
+        None,
+        "How a plain transformers folder, which names no pooling, makes one vector of its tokens.",
+        "estimates",
+        group="Model files",
+    )
+
+    @property
+    def reading(self) -> Reading:
+        """The three as one value."""
+        return Reading(self.trust_remote_code, self.revision, self.pooling)

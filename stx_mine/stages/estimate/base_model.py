@@ -1,0 +1,19 @@
+"""Which model `train` would train, and how it is read."""
+
+from stx_mine.models.config import Reading
+from stx_mine.stages.embed.config import DEFAULT_MODEL
+from stx_mine.stages.estimate.config import EstimateConfig
+from stx_mine.store.artifact import MANIFEST, require
+from stx_mine.store.run_dir import RunDir
+
+
+def model_to_train(config: EstimateConfig, run: RunDir) -> tuple[str, int | None, Reading]:
+    """Name of the model that `train` would use, the tokens that it reads, how it is read."""
+    embedded = run.first_round.folder("embeddings")
+    if not (embedded / MANIFEST).exists():
+        return config.model or DEFAULT_MODEL, config.max_length, config.reading
+    base = require(run.first_round, "embeddings")
+    name, reading = config.model or base.extra["model"], config.reading
+    if name is not None and name == base.extra["model"]:
+        reading = reading.as_recorded(base.extra["reading"])
+    return name, config.max_length or base.fields["max_length"], reading
