@@ -80,9 +80,9 @@ class Checkpoint:
         tried = [name]
         if "/" not in name:
             tried.insert(0, f"{SentenceTransformer.default_huggingface_organization}/{name}")
-        reason = "no such folder, and no such model on the hub"
+        reason, unknown = "", "no such folder, and no such model on the hub"
         if os.environ.get("HF_HUB_OFFLINE", "") in ("1", "ON", "YES", "TRUE"):
-            reason = "no such folder, and none on the hub's cache here (HF_HUB_OFFLINE is set)"
+            unknown = "no such folder, and none on the hub's cache here (HF_HUB_OFFLINE is set)"
         for one in tried:
             try:
                 return cls._read(one, revision)
@@ -93,12 +93,10 @@ class Checkpoint:
                 ) from error
             except GatedRepoError:
                 reason = "its owner asks who you are: accept the terms on its page, and log in"
-            except RepositoryNotFoundError:
-                continue
+            except (RepositoryNotFoundError, _EmptyError):
+                reason = reason or unknown
             except (HfHubHTTPError, OSError) as error:
                 reason = f"the hub does not answer ({type(error).__name__})"
-            except _EmptyError:
-                continue
         raise ModelError(f"cannot find the model {name!r}: {reason}; {_GIVE}")
 
     @classmethod

