@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from torch import nn
 from transformers import PreTrainedModel
 
 from stx_mine.models.limits import embedding_dim
@@ -35,13 +36,17 @@ def model_shape(model: SentenceTransformer, sample: dict[Role, list[str]]) -> Mo
     networks = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     if not networks:
         return shape
-    network = networks[0].config
-    kept = network._attn_implementation == "eager"
+    network = networks[0]
+    config = network.config
+    kept = getattr(config, "_attn_implementation", None) == "eager"
+    # Code that comes with a model names things as it likes.
+    stacks = [len(one) for one in network.modules() if isinstance(one, nn.ModuleList)]
+    width = int(network.get_input_embeddings().weight.shape[1])
     return replace(
         shape,
-        layers=int(network.num_hidden_layers),
-        hidden=int(network.hidden_size),
-        heads=int(network.num_attention_heads) if kept else 0,
+        layers=int(getattr(config, "num_hidden_layers", max(stacks, default=1))),
+        hidden=int(getattr(config, "hidden_size", width)),
+        heads=int(getattr(config, "num_attention_heads", 0)) if kept else 0,
     )
 
 

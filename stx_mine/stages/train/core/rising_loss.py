@@ -6,6 +6,7 @@ by, as the log itself shows. A false alarm throws a good model away, and costs m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from statistics import fmean, median
 from typing import Any
 
@@ -37,38 +38,64 @@ class LossRise:
     steps: int
 
 
-def rising_loss(log: Sequence[Mapping[str, Any]]) -> LossRise | None:
+def rising_loss(entries: Sequence[Mapping[str, Any]]) -> LossRise | None:
     """The rise of the training loss over a run; None where it did not rise beyond doubt.
 
     The end is the last quarter of the lines. It is compared with the first line, which a rate that
     is far too high has not touched yet, and with the first quarter, by median and mean: a few hard
     batches move the one, easy and hard ones in turn the other. What lines differ by is
-    taken from their second differences, which neither a trend nor one jump moves.
+    taken from their second differences, which neither a trend nor one jump moves, of the losses or
+    of their logarithms.
 
     Args:
-        log: Entries in the order of their steps, with `step`, and `loss` where it was logged (the
+        entries: In the order of their steps, with `step`, and `loss` where it was logged (the
             mean since the entry before).
     """
-    lines = [(int(one["step"]), float(one["loss"])) for one in log if one.get("loss") is not None]
+    lines = [
+        (int(one["step"]), float(one["loss"])) for one in entries if one.get("loss") is not None
+    ]
     if len(lines) < _FEWEST_LINES:
         return None
     losses, steps = [loss for _, loss in lines], [step for step, _ in lines]
     counts = [after - before for before, after in zip([0, *steps], steps, strict=False)]
-    each = max(1.0, median(counts))
-    bends = [abs(a - 2 * b + c) for a, b, c in zip(losses, losses[1:], losses[2:], strict=False)]
-    # One jump makes two large bends. Of one step: a line is the mean of several, and varies less.
-    noise = max(median(bends) / _MEDIAN, sorted(bends)[-3] / _LARGE) / _BENDS * each**0.5
-    # Few lines tell little of what they differ by.
-    noise *= 1 + _FEW / (len(lines) - _FEW)
     size = max(1, len(lines) // _PART)
-    end, last = losses[-size:], sum(counts[-size:])
+    scales = [losses]
+    if min(losses) > 0:
+        # Where a loss is several times what it was, batches differ by several times as much.
+        scales.append([log(loss) for loss in losses])
     for part in (1, size):
-        begin, first = losses[:part], sum(counts[:part])
-        before = max(median(begin), fmean(begin))
-        error = noise * (1 / max(1, first) + 1 / max(1, last)) ** 0.5
-        least = max(_LEAST_SHARE * abs(before), _LEAST_RISE, _LEAST_ERRORS * error)
-        after = min(median(end), fmean(end))
+        before, after = _before(losses[:part]), _after(losses[-size:])
+        enough = after - before > max(_LEAST_SHARE * abs(before), _LEAST_RISE)
         lasting = len(lines) >= _SHORT or min(losses[part:]) > before
-        if after - before > least and lasting:
+        clear = any(_is_clear(values, counts, part, size) for values in scales)
+        if enough and lasting and clear:
             return LossRise(before, after, steps[-1])
     return None
+
+
+def _is_clear(values: list[float], counts: list[int], part: int, size: int) -> bool:
+    """Whether the end lies above the beginning by more than what lines differ by.
+
+    Args:
+        values: Of each line.
+        counts: Steps that each is the mean of.
+        part: Lines of the beginning.
+        size: Lines of the end.
+    """
+    bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    # One jump makes two large bends. Of one step: a line is the mean of several, and varies less.
+    noise = max(median(bends) / _MEDIAN, sorted(bends)[-3] / _LARGE) / _BENDS
+    noise *= max(1.0, median(counts)) ** 0.5
+    # Few lines tell little of what they differ by.
+    noise *= 1 + _FEW / (len(values) - _FEW)
+    first, last = sum(counts[:part]), sum(counts[-size:])
+    error = noise * (1 / max(1, first) + 1 / max(1, last)) ** 0.5
+    return _after(values[-size:]) - _before(values[:part]) > _LEAST_ERRORS * error
+
+
+def _before(values: list[float]) -> float:
+    return max(median(values), fmean(values))
+
+
+def _after(values: list[float]) -> float:
+    return min(median(values), fmean(values))
