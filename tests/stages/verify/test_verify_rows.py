@@ -404,6 +404,8 @@ def bad_inputs(folder: Path) -> None:
     write_lines(folder / "nested.jsonl", [{"query": "a", "positive_passages": [{"docid": "1"}]}])
     (folder / "other.json").write_text('[{"a": 1}]')
     (folder / "broken.json").write_text('[{"a": 1')
+    half = [{"question": "q", "positive_ctxs": [], "hard_negative_ctxs": []}] * 2
+    (folder / "half.json").write_text(json.dumps(half)[:-9])
     (folder / "no_list.json").write_text('{"a": 1}')
     (folder / "run.trec").write_text("a b\n")
     for name in ("two_texts", "no_texts"):
@@ -441,9 +443,10 @@ def bad_inputs(folder: Path) -> None:
         ("broken.jsonl", ["expected JSON in line 2", "broken.jsonl"]),
         ("nested.jsonl", ["rows of Tevatron", "nested.jsonl", "KeyError: 'text'"]),
         ("nested.jsonl --anchor-column query", ["--anchor-column is for columns of texts"]),
-        ("other.json", ["expected rows of DPR", "other.json"]),
-        ("broken.json", ["expected a list in", "broken.json"]),
-        ("no_list.json", ["expected a list in", "no field 'data'"]),
+        ("other.json", ["a column of texts for the anchor", "other.json"]),
+        ("broken.json", ["expected JSON rows", "broken.json"]),
+        ("half.json", ["expected a list in", "half.json"]),
+        ("no_list.json", ["a column of texts for the anchor", "no_list.json"]),
         ("run.trec", ["qid Q0 docid rank score tag", "'a b'"]),
         ("two_texts", ["expected one text per id", "two under 'd1'"]),
         ("no_texts", ["no_texts/queries.jsonl", "found none"]),

@@ -77,16 +77,15 @@ def _by_first_row(path: Path) -> RowReader | None:
     """The layouts of one kind of file; None for columns of texts."""
     documents = _documents(path)
     if documents:
-        first = first_value(documents[0])
+        try:
+            first = first_value(documents[0])
+        except InputError:
+            # It may hold JSON lines; `column_rows` says what is wrong with it if not.
+            return None
         if isinstance(first, dict) and "pos_doc" in first:
             return nemo_rows(documents)
         nest = nest_of(first)
-        if nest is None:
-            raise InputError(
-                f"expected rows of DPR, Tevatron, ms-swift or NeMo AutoModel in {documents[0]}, "
-                "found others; give JSON lines of named columns"
-            )
-        return nested_rows(documents, nest)
+        return nested_rows(documents, nest) if nest else None
     files = _row_files(path)
     first = _first_row(files[0])
     if isinstance(first, list):
@@ -127,7 +126,11 @@ def _row_files(path: Path) -> tuple[Path, ...]:
     """The files of columns of a path, without those of a corpus beside them."""
     if path.is_file():
         return (path,)
-    found = tuple(sorted(filter(is_column_file, path.rglob("*"))))
+    found = tuple(
+        one
+        for one in sorted(filter(is_column_file, path.rglob("*")))
+        if one.name not in _OTHER_DOCUMENTS
+    )
     rows = tuple(one for one in found if one.parent.name != _CORPUS)
     if not found:
         raise InputError(
