@@ -140,10 +140,16 @@ class Source(SymmetryFields, LanguageFields, SourceFields):
     path: str = option("", "Its pairs: what PAIRS may be.", "texts")
     weight: float = option(1.0, "How much its size counts in a packing.", "texts")
     query_prompt: str | None = option(
-        None, "Put before its queries (default: the model's own; empty: none).", "texts"
+        None,
+        "Put before its queries (default: the model's own; empty: none).",
+        "texts",
+        empty=True,
     )
     passage_prompt: str | None = option(
-        None, "Put before its passages (default: the model's own; empty: none).", "texts"
+        None,
+        "Put before its passages (default: the model's own; empty: none).",
+        "texts",
+        empty=True,
     )
 
     def __post_init__(self) -> None:

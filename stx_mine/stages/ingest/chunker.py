@@ -88,7 +88,7 @@ class Chunker:
         encoded = [len(tokenizer.encode(one or "", add_special_tokens=False)) for one in before]
         special = 0 if static else tokenizer.num_special_tokens_to_add(is_pair=False)
         around = special + max(encoded)
-        limit = None if static else token_limit(model)
+        limit = token_limit(model)
         if limit is not None and tokens > limit:
             raise ConfigError(
                 f"--chunk {tokens},{overlap} makes chunks of {tokens} tokens, the model {name!r} "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stx_mine.errors import ConfigError
-from stx_mine.settings import WHERE, StageConfig, option
+from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,7 @@ class QueriesConfig(StageConfig):
         "Seed; a passage's draws depend on it and its text.",
         "queries",
         minimum=0,
+        maximum=MAX_SEED,
         group="Output",
     )
     block_size: int = option(
