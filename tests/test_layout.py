@@ -267,15 +267,7 @@ def test_only_the_command_line_prints() -> None:
 
 def test_nothing_unsafe_is_read() -> None:
     modules = {one.module.split(".")[0]: one.place for source in SOURCES for one in imports(source)}
-    assert not {"dill", "cloudpickle", "joblib", "marshal", "shelve"} & set(modules)
-    # What refuses a pickle is known by its error; nothing else of the module is used.
-    of_pickle = [
-        ast.unparse(node)
-        for source in SOURCES
-        for node in ast.walk(ast.parse(source.read_text("utf-8")))
-        if isinstance(node, ast.Import | ast.ImportFrom) and "pickle" in ast.unparse(node)
-    ]
-    assert set(of_pickle) <= {"from pickle import UnpicklingError"}
+    assert not {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & set(modules)
     unsafe = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "eval", "exec"}
     assert [place for s in SOURCES for name, place in calls(s) if name in unsafe] == []
     for source in SOURCES:

@@ -72,20 +72,31 @@ class Checkpoint:
                     f"--revision {revision} is a version of a model on the hub, found the folder "
                     f"{name}, which has none; leave it out"
                 )
-            return cls._read(name, None)
+            return cls._of_folder(name)
         return cls._of_hub(name, revision)
+
+    @classmethod
+    def _of_folder(cls, name: str) -> "Checkpoint":
+        found = cls._read(name, None)
+        if found is None:
+            held = sorted(path.name for path in Path(name).iterdir())
+            raise ModelError(
+                f"expected a model in {name}, found neither {_MODULES} nor {_NETWORK} nor "
+                f"{ADAPTER} ({', '.join(held[:5]) or 'it is empty'}); {_GIVE}"
+            )
+        return found
 
     @classmethod
     def _of_hub(cls, name: str, revision: str | None) -> "Checkpoint":
         tried = [name]
         if "/" not in name:
             tried.insert(0, f"{SentenceTransformer.default_huggingface_organization}/{name}")
-        reason, unknown = "", "no such folder, and no such model on the hub"
+        unknown = reason = "no such folder, and no such model on the hub"
         if os.environ.get("HF_HUB_OFFLINE", "") in ("1", "ON", "YES", "TRUE"):
-            unknown = "no such folder, and none on the hub's cache here (HF_HUB_OFFLINE is set)"
+            reason = "no such folder, and none on the hub's cache here (HF_HUB_OFFLINE is set)"
         for one in tried:
             try:
-                return cls._read(one, revision)
+                found = cls._read(one, revision)
             except RevisionNotFoundError as error:
                 raise ModelError(
                     f"the model {one!r} has no --revision {revision}; give a branch, a tag or a "
@@ -93,14 +104,18 @@ class Checkpoint:
                 ) from error
             except GatedRepoError:
                 reason = "its owner asks who you are: accept the terms on its page, and log in"
-            except (RepositoryNotFoundError, _EmptyError):
-                reason = reason or unknown
+            except RepositoryNotFoundError:
+                reason = unknown
             except (HfHubHTTPError, OSError) as error:
                 reason = f"the hub does not answer ({type(error).__name__})"
+            else:
+                if found is not None:
+                    return found
         raise ModelError(f"cannot find the model {name!r}: {reason}; {_GIVE}")
 
     @classmethod
-    def _read(cls, name: str, revision: str | None) -> "Checkpoint":
+    def _read(cls, name: str, revision: str | None) -> "Checkpoint | None":
+        """The small files; None where there are none of them."""
         paths: dict[str, Path] = {}
 
         def read(file: str, subfolder: str = "") -> Any:
@@ -115,13 +130,7 @@ class Checkpoint:
         network = read(_NETWORK, inside)
         settings, adapter = read(_SETTINGS), read(ADAPTER, inside)
         if modules is None and network is None and adapter is None:
-            if Path(name).is_dir():
-                held = sorted(path.name for path in Path(name).iterdir())
-                raise ModelError(
-                    f"expected a model in {name}, found neither {_MODULES} nor {_NETWORK} nor "
-                    f"{ADAPTER} ({', '.join(held[:5]) or 'it is empty'}); {_GIVE}"
-                )
-            raise _EmptyError
+            return None
         return cls(
             name,
             modules,
@@ -217,10 +226,6 @@ class Checkpoint:
             f"take auto_map out of the {_NETWORK} of a copy, if the class that transformers has "
             f"for {kind} is the same network"
         )
-
-
-class _EmptyError(Exception):
-    """A repository, or what the cache has of it, without any file that is read."""
 
 
 def _parsed(path: Path) -> Any:

@@ -3,9 +3,9 @@
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
@@ -17,7 +17,6 @@ from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.adapter import NO_PEFT, open_adapter
 from stx_mine.models.checkpoint import Checkpoint
 from stx_mine.models.config import AS_IT_IS, Reading
-from stx_mine.models.limits import limit_tokens
 from stx_mine.models.runtime import PLAIN, Runtime
 from stx_mine.models.soundness import (
     keep_within_positions,
@@ -31,6 +30,8 @@ from stx_mine.models.soundness import (
 PREFIX = "package:"
 _WORDLLAMA_WEIGHTS = "weights/l2_supercat_256.safetensors"
 _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+# What torch raises where a pickle holds anything else than numbers: it reads no more than those.
+_UNSAFE = torch.serialization.pickle.UnpicklingError
 # What libraries, and code that comes with a model, raise where files are damaged or do not fit.
 _BROKEN = (
     *(OSError, ValueError, RuntimeError, ImportError, SafetensorError),
@@ -108,8 +109,8 @@ def open_model(
     if runtime.attention is not None and isinstance(model[0], Transformer):
         # Texts of like length go together, and batches are made of tokens that are ready.
         model[0].unpad_inputs = False
-    if max_length is not None:
-        limit_tokens(model, name, max_length)
+    if max_length is not None and not is_static(model):
+        model.max_seq_length = max_length
     notes += keep_within_positions(model, name, max_length)
     return OpenedModel(model.eval(), reading, opened.stored, tuple(notes), opened.commit)
 
@@ -192,7 +193,7 @@ def _loaded(
             revision=found.commit or reading.revision,
             **runtime.arguments(),
         )
-    except UnpicklingError as error:
+    except _UNSAFE as error:
         raise ModelError(
             f"the weights of {found.name} are a pickle that would run code, which was not run; "
             "give a checkpoint with safetensors"

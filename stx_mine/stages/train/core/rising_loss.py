@@ -90,7 +90,8 @@ def _is_clear(values: list[float], counts: list[int], part: int, size: int) -> b
     noise *= 1 + _FEW / (len(values) - _FEW)
     first, last = sum(counts[:part]), sum(counts[-size:])
     error = noise * (1 / max(1, first) + 1 / max(1, last)) ** 0.5
-    return bool(_after(values[-size:]) - _before(values[:part]) > _LEAST_ERRORS * error)
+    rise: float = _after(values[-size:]) - _before(values[:part])
+    return bool(rise > _LEAST_ERRORS * error)
 
 
 def _before(values: list[float]) -> float:
