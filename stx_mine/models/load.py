@@ -17,6 +17,7 @@ from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.adapter import NO_PEFT, open_adapter
 from stx_mine.models.checkpoint import Checkpoint
 from stx_mine.models.config import AS_IT_IS, Reading
+from stx_mine.models.limits import limit_tokens
 from stx_mine.models.runtime import PLAIN, Runtime
 from stx_mine.models.soundness import (
     keep_within_positions,
@@ -109,8 +110,8 @@ def open_model(
     if runtime.attention is not None and isinstance(model[0], Transformer):
         # Texts of like length go together, and batches are made of tokens that are ready.
         model[0].unpad_inputs = False
-    if max_length is not None and not is_static(model):
-        model.max_seq_length = max_length
+    if max_length is not None:
+        limit_tokens(model, name, max_length)
     notes += keep_within_positions(model, name, max_length)
     return OpenedModel(model.eval(), reading, opened.stored, tuple(notes), opened.commit)
 
