@@ -323,7 +323,7 @@ def test_evaluate_reads_models_as_the_run_had_them(tmp_path, small_input, cli_he
         "stored": "float32",
     }
     assert cli_here("estimate", run_dir=run).code == 2
-    assert cli_here("estimate", "--trust-remote-code", run_dir=run).code == 0
+    assert cli_here("estimate", "--trust-remote-code", "--batch-size", "64", run_dir=run).code == 0
 
 
 def test_a_revision_of_several_models_is_refused(run_copy, small_input):
