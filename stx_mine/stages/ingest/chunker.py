@@ -10,6 +10,7 @@ from tokenizers import Encoding, Tokenizer
 
 from stx_mine.core.terms import Span, sentences, unspaced_places
 from stx_mine.errors import ConfigError, ModelError
+from stx_mine.models.config import AS_IT_IS, Reading
 from stx_mine.models.encoder import token_limit
 from stx_mine.models.load import is_static, load_model
 from stx_mine.models.tokenise import role_prompt
@@ -58,6 +59,7 @@ class Chunker:
         overlap: int,
         prompts: Sequence[str | None] = (None,),
         max_length: int | None = None,
+        reading: Reading = AS_IT_IS,
     ) -> "Chunker":
         """Load the tokenizer of a model.
 
@@ -67,12 +69,13 @@ class Chunker:
             overlap: Tokens that the next chunk repeats, at most.
             prompts: Prompts of passages; None is the model's own.
             max_length: Tokens of a text that will be kept; None for the model's own limit.
+            reading: How its files are read.
 
         Raises:
             ModelError: The model cannot be loaded, or has no fast tokenizer.
             ConfigError: A chunk does not fit into the model, or nothing into a chunk.
         """
-        model = load_model(name, "cpu", max_length)
+        model = load_model(name, "cpu", max_length, reading=reading)
         static = is_static(model)
         backend = model.tokenizer if static else getattr(model.tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):

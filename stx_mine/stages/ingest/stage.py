@@ -6,6 +6,7 @@ from typing import Any
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
+from stx_mine.models.config import AS_IT_IS, ModelFields
 from stx_mine.settings import key_fields, names_of
 from stx_mine.stages.ingest.chunker import Chunker
 from stx_mine.stages.ingest.config import ChunkFields, IngestConfig
@@ -83,7 +84,10 @@ def _chunker(config: IngestConfig) -> Chunker | None:
         return None
     prompts = [source.passage_prompt for source in config.sources or ()] or [None]
     tokens, overlap = config.chunk
-    return Chunker.load(name, tokens, overlap, prompts, config.kept_tokens)
+    reading = config.reading if isinstance(config, ModelFields) else AS_IT_IS
+    if config.tokenizer is not None:
+        reading = reading.of_another()
+    return Chunker.load(name, tokens, overlap, prompts, config.kept_tokens, reading)
 
 
 def _key(config: IngestConfig, opened: list[PairSource], chunker: Chunker | None) -> dict[str, Any]:
