@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile
+from stx_mine.inputs.delimited import DelimitedForm
 from stx_mine.inputs.names import LABEL_NAMES, TEXTS, named
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, text_digests
@@ -48,7 +49,9 @@ class LabeledFile:
         Raises:
             InputError: The file or a column is missing, malformed or empty.
         """
-        file = ColumnFile.open(path)
+        named = (text_column, label_column, *frozenset().union(*_TEXT_NAMES, *_LABEL_NAMES))
+        expected = tuple(name for name in named if name is not None)
+        file = ColumnFile.open(path, DelimitedForm(expected=expected))
         columns = [
             _column(file, text_column, "text", _TEXT_NAMES),
             _column(file, label_column, "label", _LABEL_NAMES),

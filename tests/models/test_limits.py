@@ -100,7 +100,7 @@ def test_a_static_model_trains_and_is_evaluated_with_the_same_limit(
         device="cpu",
     )
     run_evaluate(config)
-    [[_, contract]] = read_manifest(limited_run / "evaluations/pairs").fields["models"]
+    [[_, contract]] = read_manifest(limited_run / "evaluations/pairs").extra["models"]
     assert contract["max_length"] == LIMIT
 
 

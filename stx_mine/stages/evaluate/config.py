@@ -54,6 +54,7 @@ class EvaluateConfig(ModelFields, SourceFields, StageConfig):
         "Put before queries, whatever the model (default: that of the run for its base and trained "
         "models, else the model's own; empty: none).",
         "evaluations",
+        empty=True,
         group="Models",
         conflicts="source",
     )
@@ -61,6 +62,7 @@ class EvaluateConfig(ModelFields, SourceFields, StageConfig):
         None,
         "Put before passages, likewise.",
         "evaluations",
+        empty=True,
         group="Models",
         conflicts="source",
     )

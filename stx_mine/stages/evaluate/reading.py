@@ -70,6 +70,9 @@ def recorded_options(texts: Manifest | None, source: str | None = None) -> dict[
     if not several:
         return dict(config)
     chosen = [one for one in several if source in (None, one["name"])]
+    if not chosen:
+        # A source that is unknown is refused where its prompts are looked for.
+        return {}
     shared = {
         name: value
         for name, value in chosen[0].items()

@@ -101,7 +101,7 @@ def test_a_run_has_up_to_20_evaluations_and_checkpoints_follow_them(steps):
     ("options", "words"),
     [
         ({"learning_rate": "fast"}, "must be auto, probe or a number, found 'fast'"),
-        ({"learning_rate": -0.1}, "--learning-rate must be at least 0"),
+        ({"learning_rate": -0.1}, "--learning-rate must be above 0"),
         ({"schedule": "constant", "floor": 0.1}, "--floor 0.1 does not fit --schedule constant"),
         ({"floor": 1.5}, "--floor must be at most 1, found 1.5"),
         ({"validation_share": 0.6}, "--validation-share must be at most 0.5"),
@@ -383,7 +383,8 @@ def test_the_log_and_the_texts_of_a_run_are_diagnosed(packed_run, small_input):
         for step, (rate, score) in enumerate(zip(rates, scores, strict=True))
     ]
     config = TrainConfig(evaluation=(str(small_input / "pairs.parquet"),))
-    found = diagnose_run(RunDir(packed_run), log, False, read_evaluation_sets(config))
+    run = RunDir(packed_run)
+    found = diagnose_run(run, log, False, read_evaluation_sets(config, run))
     assert [one for one in found if "probably too high: ndcg@10 of pairs" in one]
     report = run_train(TrainConfig(run_dir=str(packed_run), device="cpu"))
     assert set(read_manifest(packed_run / "model").extra["diagnoses"]) <= set(report.warnings)
