@@ -22,7 +22,11 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.train.config import TrainConfig
 
 NOT_FINITE = (float("nan"), float("inf"), float("-inf"))
-EMPTY_MEANS_SOMETHING = {("embed", "query_prompt"), ("embed", "passage_prompt")}
+EMPTY_MEANS_SOMETHING = {
+    (command, f"{role}_prompt")
+    for command in ("embed", "evaluate")
+    for role in ("query", "passage")
+}
 
 
 def kinds(hint: Any) -> set[Any]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.config import LanguageFields, SourceFields
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import MAX_SEED, StageConfig, option
 
 
 def _unlike_size(size: float) -> str:
@@ -56,6 +56,7 @@ class SplitConfig(LanguageFields, SourceFields, StageConfig):
         "Seed; the part of a text depends on it and on texts, not on the order of the rows.",
         "split",
         minimum=0,
+        maximum=MAX_SEED,
         group="Parts",
     )
 

@@ -1,13 +1,14 @@
 """Packing of the layout `labels`: (text, label) rows for losses over labels."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from stx_mine.core.ragged import Ragged
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
-from stx_mine.inputs.column_file import ColumnFile, file_checksum
+from stx_mine.inputs.files import InputFile
 from stx_mine.settings import key_fields
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
@@ -27,6 +28,7 @@ from stx_mine.stages.pack.shard_files import write_positives, write_shard
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import POSITIVES
 from stx_mine.store.dataset_card import DATASET_CARD
+from stx_mine.store.files import checksum
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import LABELS, write_labels
 from stx_mine.store.run_dir import RunDir
@@ -49,7 +51,7 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
             inputs = {name: require(run, name).digest for name in ("texts", "groups")}
         else:
             # A file is known by its content, wherever it lies.
-            fields["labeled"] = file_checksum(ColumnFile.open(config.labeled))
+            fields["labeled"] = checksum(InputFile.open(Path(config.labeled))[0].path)
         if config.dry_run:
             source = _open(config, run)
             counts = _counts(config, source, _assign(config, source))
