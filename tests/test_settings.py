@@ -23,9 +23,9 @@ from stx_mine.stages.train.config import TrainConfig
 
 NOT_FINITE = (float("nan"), float("inf"), float("-inf"))
 EMPTY_MEANS_SOMETHING = {
-    (command, f"{role}_prompt")
+    (command, name)
     for command in ("embed", "evaluate")
-    for role in ("query", "passage")
+    for name in ("query_prompt", "passage_prompt")
 }
 
 
