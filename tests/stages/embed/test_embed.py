@@ -359,7 +359,9 @@ def files_of(run):
     return {path.name: path.read_bytes() for path in (run / "embeddings").glob("*.npy")}
 
 
-@pytest.mark.parametrize("files_before_kill", [pytest.param(0, marks=pytest.mark.slow), 2])
+# tests/store/test_artifact.py has the short form.
+@pytest.mark.slow
+@pytest.mark.parametrize("files_before_kill", [0, 2])
 def test_a_killed_run_ends_with_the_same_bytes(
     tmp_path, pairs, tiny_transformer, files_before_kill
 ):

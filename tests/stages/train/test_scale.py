@@ -240,6 +240,7 @@ def test_everything_composes_with_gradient_caching(short_run, tiny_transformer):
     assert distance(weights(short_run / "model"), weights(tiny_transformer)) > 0.01
 
 
+@pytest.mark.slow
 def test_a_compiled_network_trains_to_the_same_weights(short_run, tiny_transformer, tmp_path):
     """Compiled by tracing alone: a compiler of C++ is not everywhere."""
     other = tmp_path / "other"
