@@ -289,13 +289,9 @@ def test_adapters_are_merged_into_a_model_that_loads_without_peft(
     assert not any("embeddings" in name or "LayerNorm" in name for name in changed)
 
 
-def test_adapters_go_on_from_a_checkpoint(short_run, tiny_transformer, tmp_path, monkeypatch):
-    pytest.importorskip("peft")
-    other = tmp_path / "other"
-    shutil.copytree(short_run, other)
-    options = {"lora_rank": 2, "epochs": 2, "checkpoint_steps": 2}
-    run_train(config(short_run, tiny_transformer, **options))
-    steps = []
+def killed_at_the_fourth_step(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let training be interrupted once; the list grows by one a step."""
+    steps = list[int]()
     real = trainer_module.PackedTrainer.training_step
 
     def dies(self, *args, **kwargs):
@@ -305,6 +301,16 @@ def test_adapters_go_on_from_a_checkpoint(short_run, tiny_transformer, tmp_path,
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(trainer_module.PackedTrainer, "training_step", dies)
+    return steps
+
+
+def test_adapters_go_on_from_a_checkpoint(short_run, tiny_transformer, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    other = tmp_path / "other"
+    shutil.copytree(short_run, other)
+    options = {"lora_rank": 2, "epochs": 2, "checkpoint_steps": 2}
+    run_train(config(short_run, tiny_transformer, **options))
+    steps = killed_at_the_fourth_step(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_train(config(other, tiny_transformer, **options))
     steps.append(1)

@@ -11,6 +11,7 @@ import torch
 from conftest import Cli
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from test_scale import killed_at_the_fourth_step
 
 from stx_mine.errors import ModelError, TrainingError
 from stx_mine.models.config import Reading
@@ -19,7 +20,6 @@ from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
-from stx_mine.stages.train import trainer as trainer_module
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
 from stx_mine.store.artifact import MANIFEST, read_manifest
@@ -247,16 +247,7 @@ def test_adapters_that_were_brought_go_on_from_a_checkpoint(
 
 def resumes(run: Path, model: Path, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, be killed at the fourth step, and train on."""
-    steps = []
-    real = trainer_module.PackedTrainer.training_step
-
-    def dies(self, *args, **kwargs):
-        steps.append(1)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(trainer_module.PackedTrainer, "training_step", dies)
+    steps = killed_at_the_fourth_step(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         trained(run, model, **options)
     before = len(steps)
