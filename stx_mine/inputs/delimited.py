@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.files import InputFile
+from stx_mine.inputs.files import InputFile, undecodable
 from stx_mine.inputs.names import is_known
 
 _FIRST_BYTES, _BLOCK_BYTES = 1 << 22, 1 << 24
@@ -175,11 +175,7 @@ def _text(file: InputFile, head: bytes) -> str:
     try:
         return head[: head.rfind(b"\n") + 1 or None].decode()
     except UnicodeDecodeError as error:
-        line = head.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"line {line:,} of {file.name} is not UTF-8 ({error.reason}); give --encoding cp1252, "
-            "latin-1 or what the file was written in"
-        ) from error
+        raise undecodable(file.name, head, 1, error) from error
 
 
 def _fits(head: str, delimiter: str) -> bool:

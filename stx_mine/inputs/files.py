@@ -141,6 +141,22 @@ def _is_compressed(name: str) -> bool:
     return Path(name).suffix.lower() in _COMPRESSIONS
 
 
+def undecodable(name: str, block: bytes, first_line: int, error: UnicodeDecodeError) -> InputError:
+    """The error of a block of lines that is not UTF-8.
+
+    Args:
+        name: The file, as messages name it.
+        block: The lines.
+        first_line: The number of its first line, from 1.
+        error: Says where.
+    """
+    line = first_line + block.count(b"\n", 0, error.start)
+    return InputError(
+        f"line {line:,} of {name} is not UTF-8 ({error.reason}); give --encoding cp1252, "
+        "latin-1 or what the file was written in"
+    )
+
+
 def suffix_of(path: Path) -> str:
     """The suffix of a name without that of a compression, in small letters; empty without one."""
     suffixes = [one.lower() for one in path.suffixes if one.lower() not in _COMPRESSIONS]

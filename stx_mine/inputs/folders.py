@@ -81,7 +81,7 @@ def open_queries(path: str, fields: SourceFields) -> ColumnFile:
 
 def brings_corpus(folder: Path) -> bool:
     """Whether this is a folder with a corpus beside its pairs, as a BEIR folder is."""
-    return folder.is_dir() and any(name in configurations(folder) for name in CORPUS_TABLES)
+    return folder.is_dir() and not configurations(folder).keys().isdisjoint(CORPUS_TABLES)
 
 
 def _open_texts(path: str, fields: SourceFields, names: tuple[str, ...]) -> ColumnFile:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.column_file import FORMATS
+from stx_mine.inputs.column_file import FORMATS, one_line
 from stx_mine.inputs.configurations import card_files
 from stx_mine.inputs.files import suffix_of
 
@@ -39,7 +39,7 @@ def local_copy(path: str, subset: str | None) -> Path:
         folder = Path(snapshot_download(repo, allow_patterns=["README.md", *patterns], **where))
         return folder / inside if inside else folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        line = " ".join(str(error).split()).split(". ")[0]
+        line = one_line(error).split(". ")[0]
         raise InputError(
             f"nothing lies at {path}, and the dataset {repo} could not be fetched from the hub "
             f"({line[:160]}); check the path, or download it and give its folder"

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.files import InputFile
-from stx_mine.inputs.json_kinds import JsonKind, column_of, kinds_of
+from stx_mine.inputs.json_kinds import batch_of, kinds_of, schema_of
 from stx_mine.inputs.json_lines import JsonLines, as_row, text_decoder, value_decoder
 
 _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 8_192
@@ -51,6 +51,8 @@ def _is_document(file: InputFile, head: bytes) -> bool:
 class JsonDocument:
     """A file that is one JSON document."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, file: InputFile) -> None:
         """Read the keys of all rows.
 
@@ -58,34 +60,18 @@ class JsonDocument:
             InputError: It holds no rows, or is no JSON.
         """
         self._file = file
-        self._kinds = dict[str, JsonKind]()
         self.num_broken = dict[str, int]()
         self._kinds = kinds_of(self._rows(value_decoder()), {})
         if not self._kinds:
             raise InputError(f"expected JSON objects in {file.name}, found no row; check the file")
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns and their types."""
-        return pa.schema([(name, kind.type) for name, kind in self._kinds.items()])
-
-    @property
-    def notes(self) -> list[str]:
-        """What was guessed of the file."""
-        return []
+        self.schema = schema_of(self._kinds)
 
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns; a key that a row lacks is null."""
         broken = dict.fromkeys(columns, 0)
         waiting = self._rows(text_decoder())
         while rows := list(islice(waiting, _BLOCK_ROWS)):
-            arrays = []
-            for name in columns:
-                values = [row.get(name) for row in rows]
-                array, num = column_of(values, self._kinds[name].text_type)
-                arrays.append(array)
-                broken[name] += num
-            yield pa.RecordBatch.from_arrays(arrays, names=columns)
+            yield batch_of(rows, columns, self._kinds, broken)
         self.num_broken = broken
 
     def _rows(self, decoder: json.JSONDecoder) -> Iterator[dict[str, Any]]:

@@ -35,7 +35,7 @@ class JsonKind:
     @property
     def text_type(self) -> pa.DataType:
         """The same type with text in place of numbers and truth values."""
-        return _text_type(self.type)
+        return _with_text(self.type, everywhere=True)
 
 
 def kinds_of(
@@ -54,7 +54,7 @@ def kinds_of(
     return kinds
 
 
-def column_of(values: Sequence[Any], wanted: pa.DataType) -> tuple[pa.Array, int]:
+def _column_of(values: Sequence[Any], wanted: pa.DataType) -> tuple[pa.Array, int]:
     """Values of JSON as an array of their text type.
 
     Args:
@@ -72,6 +72,33 @@ def column_of(values: Sequence[Any], wanted: pa.DataType) -> tuple[pa.Array, int
         broken = [0]
         cleaned = [_cleaned(value, broken) for value in fitted]
         return pa.array(cleaned, wanted), broken[0]
+
+
+def schema_of(kinds: Mapping[str, JsonKind]) -> pa.Schema:
+    """Columns and their types."""
+    return pa.schema([(name, kind.type) for name, kind in kinds.items()])
+
+
+def batch_of(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    kinds: Mapping[str, JsonKind],
+    broken: dict[str, int],
+) -> pa.RecordBatch:
+    """Some columns of rows as their text types; a key that a row lacks is null.
+
+    Args:
+        rows: Read with numbers as the text that stands in the file.
+        columns: The columns.
+        kinds: Their kinds.
+        broken: Column -> texts that are no Unicode; those of these rows are added.
+    """
+    arrays = []
+    for name in columns:
+        array, num = _column_of([row.get(name) for row in rows], kinds[name].text_type)
+        arrays.append(array)
+        broken[name] += num
+    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
 def _kind(value: Any) -> JsonKind:
@@ -123,12 +150,13 @@ def _joined(first: JsonKind, second: JsonKind) -> JsonKind:
     return JsonKind(pa.list_(inner.type), strict and inner.strict and both_lists)
 
 
-def _with_text(kind: pa.DataType) -> pa.DataType:
+def _with_text(kind: pa.DataType, everywhere: bool = False) -> pa.DataType:
+    """A type with text in place of what is unknown, or everywhere."""
     if pa.types.is_list(kind):
-        return pa.list_(_with_text(kind.value_type))
+        return pa.list_(_with_text(kind.value_type, everywhere))
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(one.name, _with_text(one.type)) for one in kind])
-    return pa.large_string() if pa.types.is_null(kind) else kind
+        return pa.struct([pa.field(one.name, _with_text(one.type, everywhere)) for one in kind])
+    return pa.large_string() if everywhere or pa.types.is_null(kind) else kind
 
 
 def _filled(kind: pa.DataType, values: pa.Array) -> pa.DataType:
@@ -141,14 +169,6 @@ def _filled(kind: pa.DataType, values: pa.Array) -> pa.DataType:
             [pa.field(one.name, _filled(one.type, values.field(one.name))) for one in kind]
         )
     return kind
-
-
-def _text_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_list(kind):
-        return pa.list_(_text_type(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(one.name, _text_type(one.type)) for one in kind])
-    return pa.large_string()
 
 
 def _fitted(value: Any, wanted: pa.DataType) -> Any:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.json
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.files import InputFile
-from stx_mine.inputs.json_kinds import JsonKind, column_of, kinds_of
+from stx_mine.inputs.files import InputFile, undecodable
+from stx_mine.inputs.json_kinds import JsonKind, batch_of, kinds_of, schema_of
 
 _BLOCK_BYTES = 1 << 24
 
@@ -21,6 +21,8 @@ class JsonLines:
     Lines are objects; or all are lists, whose columns are their places: `0`, `1` ...
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, file: InputFile) -> None:
         """Read the keys of all lines.
 
@@ -30,17 +32,8 @@ class JsonLines:
         stat = file.path.stat()
         self._file = file
         self._kinds = _scan(file, stat.st_size, stat.st_mtime_ns)
+        self.schema = schema_of(self._kinds)
         self.num_broken = dict[str, int]()
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns and their types."""
-        return pa.schema([(name, kind.type) for name, kind in self._kinds.items()])
-
-    @property
-    def notes(self) -> list[str]:
-        """What was guessed of the file."""
-        return []
 
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns; a key that a line lacks is null."""
@@ -54,12 +47,7 @@ class JsonLines:
             batch = schema and _arrow_batch(block, schema, "ignore")
             if batch is None:
                 rows = list(_rows(self._file, block, first_line, as_text=True))
-                arrays = []
-                for name, kind in zip(columns, wanted, strict=True):
-                    array, num = column_of([row.get(name) for row in rows], kind.text_type)
-                    arrays.append(array)
-                    broken[name] += num
-                batch = pa.RecordBatch.from_arrays(arrays, names=columns)
+                batch = batch_of(rows, columns, self._kinds, broken)
             yield batch
         self.num_broken = broken
 
@@ -118,11 +106,7 @@ def _checked(file: InputFile, block: bytes, first_line: int) -> bytes:
     try:
         block.decode()
     except UnicodeDecodeError as error:
-        line = first_line + block.count(b"\n", 0, error.start)
-        raise InputError(
-            f"line {line:,} of {file.name} is not UTF-8 ({error.reason}); give --encoding cp1252, "
-            "latin-1 or what the file was written in"
-        ) from error
+        raise undecodable(file.name, block, first_line, error) from error
     return block
 
 

@@ -20,7 +20,7 @@ _YES = frozenset({"1", "true", "yes", "positive", "duplicate", "relevant", "y", 
 _NO = frozenset({"0", "false", "no", "negative", "not_duplicate", "irrelevant", "n", "f"})
 # Columns in which `true` speaks against the pair.
 _INVERTED = frozenset({"is_impossible"})
-_SHOWN = 6
+_SHOWN, _MOST_LABELS = 6, 10_000
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class LabelRule:
         if self.positive or self.negative:
             return self._by_name(plain, missing)
         numbers = _numbers(plain)
-        if self.is_judgement:
-            return self._by_grade(self._required(numbers, plain), missing)
-        if self.min_grade is not None:
+        if self.is_judgement or self.min_grade is not None:
             return self._by_grade(self._required(numbers, plain), missing)
         return self._by_guess(plain, numbers, missing)
 
@@ -96,17 +94,13 @@ class LabelRule:
             return codes.astype(np.int8), ""
         codes = np.where(numbers >= self.min_grade, POSITIVE, _BELOW)
         codes[missing] = _BELOW if self.is_judgement else _NO_LABEL
-        said = (
-            ""
-            if self.is_judgement
-            else (f"{self.column}: {self.min_grade:g} and above is a positive")
-        )
-        return codes.astype(np.int8), said
+        said = f"{self.column}: {self.min_grade:g} and above is a positive"
+        return codes.astype(np.int8), "" if self.is_judgement else said
 
     def _by_name(
         self, labels: pa.ChunkedArray, missing: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int8], str]:
-        names = _plain_labels(pc.unique(labels).drop_null().to_pylist())
+        names = _plain_labels(labels)
         for label in (*self.positive, *self.negative):
             if _plain_label(label) not in names:
                 raise InputError(
@@ -130,7 +124,7 @@ class LabelRule:
         numbers: NDArray[np.float64] | None,
         missing: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int8], str]:
-        names = _plain_labels(pc.unique(labels).drop_null().to_pylist())
+        names = _plain_labels(labels)
         yes, no = (_NO, _YES) if self.column.lower() in _INVERTED else (_YES, _NO)
         if names and all(name.lower() in yes | no for name in names):
             return self._coded(
@@ -207,8 +201,10 @@ def _plain_label(label: str) -> str:
     return f"{number:g}"
 
 
-def _plain_labels(labels: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(map(_plain_label, labels[:10_000])))
+def _plain_labels(labels: pa.ChunkedArray) -> list[str]:
+    """The distinct labels as they are compared, in the order of their first rows."""
+    distinct = pc.unique(labels).drop_null().slice(0, _MOST_LABELS).to_pylist()
+    return list(dict.fromkeys(map(_plain_label, distinct)))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -20,8 +20,9 @@ from stx_mine.inputs.names import (
     SETS,
     TEXTS,
     TITLES,
-    is_index,
+    is_id,
     is_negative,
+    is_passage,
     is_query,
     named,
     plain,
@@ -48,9 +49,7 @@ def pair_columns(file: ColumnFile, fields: SourceFields, titled: bool = False) -
     for name in (fields.query_column, fields.passage_column, *fields.negative_column):
         if name is not None and name != NONE:
             file.column(name, _flag_of(name, fields))
-    if file.has_names:
-        return _Roles(file, fields, titled).find()
-    if fields.query_column or fields.passage_column:
+    if file.has_names or fields.query_column or fields.passage_column:
         return _Roles(file, fields, titled).find()
     return columns_by_place(file)
 
@@ -77,9 +76,8 @@ def text_column(
     free = _text_like(file, nested=False)
     known = _QUERY_TEXTS if queries else (*TEXTS, *PASSAGES)
     found = [asked] if asked else named(free, *known)
-    if not found:
-        rest = [name for name in free if not _is_other(name)]
-        found = rest if len(free) == 1 and rest else []
+    if not found and len(free) == 1:
+        found = free
     if len(found) != 1:
         raise _unclear(file, "queries" if queries else "passages", found, flag)
     own_ids = QUERY_IDS if queries else PASSAGE_IDS
@@ -200,9 +198,7 @@ class _Roles:
 
     def _texts(self, name: str) -> TextColumn:
         """A column of texts, or of structs that hold them."""
-        kind = self._type(name)
-        while is_list(kind):
-            kind = kind.value_type
+        kind = _value_type(self._type(name))
         if not pa.types.is_struct(kind):
             return TextColumn(self._file, name)
         fields = [one.name for one in kind]
@@ -271,9 +267,7 @@ class _Roles:
 
     def _label_field(self, texts: TextColumn) -> str:
         """The field of labels in the structs that hold the texts; empty for none."""
-        kind = self._type(texts.column)
-        while is_list(kind):
-            kind = kind.value_type
+        kind = _value_type(self._type(texts.column))
         if not pa.types.is_struct(kind):
             return ""
         return next(iter(named([one.name for one in kind], LABEL_NAMES)), "")
@@ -283,15 +277,12 @@ def _text_like(file: ColumnFile, nested: bool) -> list[str]:
     """Columns that may hold texts: no ids, no labels; with `nested` also lists and structs."""
     found = []
     for column in file.schema:
-        kind = column.type
-        inner = kind
-        while is_list(inner):
-            inner = inner.value_type
+        inner = _value_type(column.type)
         fits = is_text(inner) or pa.types.is_null(inner) or pa.types.is_struct(inner)
-        if not nested and pa.types.is_nested(kind):
+        if not nested and pa.types.is_nested(column.type):
             continue
         # Numbers are texts only where their name says so.
-        if not fits and not (is_query(column.name) or plain(column.name) in _all(PASSAGES)):
+        if not (fits or is_query(column.name) or is_passage(column.name)):
             continue
         if not _is_other(column.name):
             found.append(column.name)
@@ -300,14 +291,14 @@ def _text_like(file: ColumnFile, nested: bool) -> list[str]:
 
 def _is_other(name: str) -> bool:
     """Whether a name says that a column holds ids or labels."""
-    short = plain(name)
-    ids = QUERY_IDS | PASSAGE_IDS | ROW_IDS
-    is_id = short in ids or is_index(name) or NEGATIVE_IDS.fullmatch(short) is not None
-    return is_id or short in LABEL_NAMES | SCORE_NAMES
+    return is_id(name) or plain(name) in LABEL_NAMES | SCORE_NAMES
 
 
-def _all(sets: Sequence[frozenset[str]]) -> frozenset[str]:
-    return frozenset().union(*sets)
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values of lists, however deep; of anything else the type itself."""
+    while is_list(kind):
+        kind = kind.value_type
+    return kind
 
 
 def _flag_of(name: str, fields: SourceFields) -> str:

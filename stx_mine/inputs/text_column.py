@@ -95,11 +95,6 @@ class TextColumn:
     part: Part = "all"
 
     @property
-    def shown(self) -> str:
-        """The column as reports name it."""
-        return f"{self.column}.{self.field}" if self.field else self.column
-
-    @property
     def beside(self) -> tuple[str, ...]:
         """The other columns that are read."""
         return tuple(filter(None, (self.id_column, self.title_column, self.language_column)))

@@ -15,6 +15,8 @@ from stx_mine.stages.ingest.numbering import Distinct, number_texts
 from stx_mine.store.columns import find_rows, number_values
 
 _NONE = np.empty(0, np.int64)
+# The id of a text that an id names and no table holds; -1 is that of an empty text.
+_UNKNOWN = -2
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class SourceRows:
         reading = _Reading(source)
         passages = number_texts(reading.streamed("passage", source.passage_columns))
         links = reading.links(passages)
-        codes, note = reading.codes(len(links.positives))
+        codes, note = reading.codes(links)
         is_positive = codes == POSITIVE
         queries, asking = reading.queries(links, is_positive)
         dropped = {
@@ -83,7 +85,8 @@ class SourceRows:
         negatives = np.concatenate([of_columns, of_labels], axis=1)
         kept_query_ids, kept_passage_ids = query_ids[kept], passage_ids[kept]
         if source.reverse_pairs:
-            back_queries, back_passages = reading.reversed_ids(queries, passages, kept)
+            rows = links.rows[kept]
+            back_queries, back_passages = reading.reversed_ids(queries, passages, rows, kept)
             kept_query_ids = np.concatenate([kept_query_ids, back_queries])
             kept_passage_ids = np.concatenate([kept_passage_ids, back_passages])
         return cls(
@@ -97,10 +100,6 @@ class SourceRows:
             num_broken=reading.num_broken,
             notes=(note,) if note else (),
         )
-
-
-# The id of a text that an id names and no table holds; -1 is that of an empty text.
-_UNKNOWN = -2
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,6 @@ class _Reading:
         lengths = self._lengths[f"{role}{place}"]
         return sum(one if isinstance(one, int) else int(one.sum()) for one in lengths)
 
-    def _rows(self, role: str, place: int) -> NDArray[np.int64]:
-        """The row of each text of a column."""
-        return _rows_of(self._lengths[f"{role}{place}"])
-
     def links(self, passages: Distinct) -> _Links:
         """The positives and known negatives of each row."""
         roles, corpus = self.source.roles, self.source.corpus
@@ -159,7 +154,7 @@ class _Reading:
         for _ in (one for one in (roles.positive, *roles.negatives) if one):
             stop = start + self._num_texts("passage", place)
             found.append(passages.ids[start:stop])
-            rows.append(self._rows("passage", place))
+            rows.append(_rows_of(self._lengths[f"passage{place}"]))
             start, place = stop, place + 1
         if roles.positive is None:
             assert roles.positive_ids is not None
@@ -203,38 +198,35 @@ class _Reading:
         found = _joined(wanted, queries.original_ids, queries.ids, source.asked)
         return queries, found
 
-    def codes(self, num_pairs: int) -> tuple[NDArray[np.int8], str]:
+    def codes(self, links: _Links) -> tuple[NDArray[np.int8], str]:
         """int8 (pairs,) what the label of each pair says of it, and what was decided."""
-        source = self.source
+        source, num_pairs = self.source, len(links.positives)
         labels = source.labels()
         if labels is None or source.label is None:
             return np.full(num_pairs, POSITIVE, np.int8), ""
         codes, note = source.label.codes(labels)
-        if source.roles.is_label_list:
-            if len(codes) != num_pairs:
-                raise InputError(
-                    f"expected a label for each passage in column {source.label.column!r} of "
-                    f"{source.pairs.name}, found {len(codes):,} for {num_pairs:,}; fix the file, "
-                    "or give --label-column none"
-                )
-            return codes, note
-        place = int(source.corpus is not None)
-        if source.roles.positive is not None:
-            return codes[self._rows("passage", place)], note
-        if len(codes) == num_pairs:
-            return codes, note
-        assert source.roles.positive_ids is not None
-        return codes[_rows_of(_all_ids(source.roles.positive_ids)[1])], note
+        if not source.roles.is_label_list:
+            return codes[links.rows], note
+        if len(codes) != num_pairs:
+            raise InputError(
+                f"expected a label for each passage in column {source.label.column!r} of "
+                f"{source.pairs.name}, found {len(codes):,} for {num_pairs:,}; fix the file, "
+                "or give --label-column none"
+            )
+        return codes, note
 
     def reversed_ids(
-        self, queries: Distinct, passages: Distinct, kept: NDArray[np.bool_]
+        self,
+        queries: Distinct,
+        passages: Distinct,
+        rows: NDArray[np.int64],
+        kept: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Query and passage ids of the reverse of each kept pair."""
+        """Query and passage ids of the reverse of each kept pair, which stands in one of `rows`."""
         start = self._num_texts("query", 0)
         last = len(self.source.passage_columns) - 1
         as_passages = passages.ids[-self._num_texts("passage", last) :]
-        rows = self._rows("passage", int(self.source.corpus is not None))
-        return queries.ids[start:][kept], as_passages[rows][kept]
+        return queries.ids[start:][kept], as_passages[rows]
 
 
 def _all_ids(column: IdColumn) -> tuple[pa.Array, list[NDArray[np.int64] | int]]:
