@@ -48,3 +48,8 @@ class ViolationError(StxMineError):
     """`verify` found batches that break an invariant."""
 
     exit_code = 1
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error of a library, without line breaks."""
+    return " ".join(str(error).split())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from stx_mine.errors import TaskError
+from stx_mine.errors import TaskError, one_line
 
 TRIES = 3
 # What may pass: disks and networks that fail for a while, memory that another process holds. Of the
@@ -63,7 +63,7 @@ def attempt(worker: Worker, task: str) -> None:
             if passing and tried < TRIES:
                 continue
             times = f"{tried} times, at last" if tried > 1 else "once"
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise TaskError(
                 f"task {task} failed {times} with {type(error).__name__}: {reason}; {CONTINUES}"
             ) from error

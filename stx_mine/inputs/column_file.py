@@ -12,7 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stx_mine.errors import InputError
+from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.arrow_files import ArrowTable, ParquetTable
 from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm
 from stx_mine.inputs.files import InputFile, is_visible, suffix_of
@@ -301,8 +301,3 @@ def _format(file: InputFile, form: DelimitedForm) -> Format:
         raise InputError(
             f"expected {file.suffix[1:]} in {file.name}, found something else ({one_line(error)})"
         ) from error
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error without line breaks."""
-    return " ".join(str(error).split())

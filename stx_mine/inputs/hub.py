@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stx_mine.errors import InputError
-from stx_mine.inputs.column_file import FORMATS, one_line
+from stx_mine.errors import InputError, one_line
+from stx_mine.inputs.column_file import FORMATS
 from stx_mine.inputs.configurations import card_files
 from stx_mine.inputs.files import suffix_of
 

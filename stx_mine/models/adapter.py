@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from stx_mine.errors import ModelError
+from stx_mine.errors import ModelError, one_line
 from stx_mine.models.checkpoint import Checkpoint
 from stx_mine.models.soundness import refuse_misfits, watch_weights
 
@@ -35,7 +35,7 @@ def open_adapter(found: Checkpoint, base: SentenceTransformer, revision: str | N
     except ImportError as error:
         raise ModelError(f"{found.name} {NO_PEFT}") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)[:160]
         raise ModelError(
             f"the adapter {found.name} does not fit its base {found.base} "
             f"({type(error).__name__}: {reason}); merge it with peft, and give what that saves"

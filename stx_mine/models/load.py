@@ -13,7 +13,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from tokenizers import Tokenizer
 
-from stx_mine.errors import ConfigError, ModelError
+from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.adapter import NO_PEFT, open_adapter
 from stx_mine.models.checkpoint import Checkpoint
 from stx_mine.models.config import AS_IT_IS, Reading
@@ -205,7 +205,7 @@ def _loaded(
 
 def _why(found: Checkpoint, error: Exception) -> str:
     """Why a checkpoint cannot be loaded, as one line."""
-    words = " ".join(str(error).split())
+    words = one_line(error)
     if "trust_remote_code" in words:
         return (
             f"{found.name} needs code that is not of the libraries here, which was not run; read "

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ConfigError, one_line
 from stx_mine.search.exact import Hits, best_first
 from stx_mine.search.score import score_hits
 from stx_mine.store.vectors import Vectors
@@ -42,7 +42,7 @@ def build_index(factory: str, passages: Vectors, seed: int) -> Any:
         for _, block in passages.blocks(_BLOCK):
             index.add(block)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[-200:]
+        reason = one_line(error)[-200:]
         raise ConfigError(
             f"FAISS cannot build --factory {factory!r} from {len(passages):,} passages of "
             f"{passages.dim} dimensions ({reason}); try Flat, HNSW32 or fewer IVF cells"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from stx_mine.errors import ModelError
+from stx_mine.errors import ModelError, one_line
 from stx_mine.models.ahead import ahead
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.text_tokens import TextTokens
@@ -161,7 +161,7 @@ class TokenEncoder:
         if not is_no_memory(error):
             raise error
         if max(map(len, batches)) == 1:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ModelError(
                 f"memory does not suffice to embed one text at a time ({reason}); give a "
                 "smaller --max-length, a smaller model, or another --device"

@@ -20,7 +20,7 @@ from transformers import (
 from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
 from stx_mine.core.random import mix
-from stx_mine.errors import ConfigError, ModelError
+from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.encoder import add_weights
 
 PLACE = "{passage}"
@@ -89,7 +89,7 @@ class QueryGenerator:
             dtype = torch.float32 if device == "cpu" else "auto"
             model = kind.from_pretrained(name, trust_remote_code=False, dtype=dtype).to(device)
         except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)[:300]
             raise ModelError(
                 f"cannot load the generator {name!r} ({type(error).__name__}: {reason}); give a "
                 "hub id or a folder of a seq2seq or causal model of transformers"

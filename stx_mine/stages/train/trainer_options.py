@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ConfigError, one_line
 from stx_mine.models.load import is_static
 
 TrainingPrecision = Literal["float32", "bf16", "fp16"]
@@ -111,7 +111,7 @@ def refuse_arguments(arguments: Mapping[str, Any], use_cpu: bool) -> None:
         SentenceTransformerTrainingArguments(output_dir=".", use_cpu=use_cpu, **arguments)
     except (ValueError, TypeError, ImportError) as error:
         said = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ConfigError(
             f"expected options that the Trainer takes on this machine, found {said}: {reason}; "
             "change --trainer-option, --precision or --compile"
