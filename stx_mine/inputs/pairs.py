@@ -184,13 +184,16 @@ class PairSource:
                 yield pc.if_else(pc.fill_null(blank, True), otherwise, block.languages)
 
     def fingerprint(self) -> dict[str, str]:
-        """Checksums of the files, by role."""
+        """What decides the texts and pairs: checksums of the files by role, and `columns`."""
         files = {
             "pairs": self.pairs,
             "queries": None if self.roles.query else self.asked.file,
             "corpus": self.corpus and self.corpus.file,
         }
-        return {role: file_checksum(file) for role, file in files.items() if file}
+        columns = [_listed(self._columns_read)]
+        columns += [_listed(_columns_of_texts(one)) for one in self._tables_beside]
+        sums = {role: file_checksum(file) for role, file in files.items() if file}
+        return {**sums, "columns": "; ".join(columns)}
 
     def passages(self) -> TextStream:
         """Stream (text, original id) of all passages.
@@ -265,8 +268,9 @@ class PairSource:
             chunks.append(as_text(values, where))
         return pa.chunked_array(chunks)
 
-    def description(self) -> list[str]:
-        """Which columns are read as what, and what was guessed, as sentences."""
+    @property
+    def _columns_read(self) -> dict[str, str]:
+        """What is read from the table of pairs -> the column it stands in."""
         roles = self.roles
         asked: TextColumn | IdColumn | None = roles.query or roles.query_ids
         passages: TextColumn | IdColumn | None = roles.positive or roles.positive_ids
@@ -278,13 +282,20 @@ class PairSource:
             "query id": self.asked.id_column if roles.query else "",
             "label": roles.label_field or roles.label or roles.answers,
         }
-        used = ", ".join(f"{role} from {column}" for role, column in named.items() if column)
+        return {role: column for role, column in named.items() if column}
+
+    @property
+    def _tables_beside(self) -> list[TextColumn]:
+        """The queries and the corpus where they stand in tables of their own."""
+        beside = [None if self.roles.query else self.asked, self.corpus]
+        return [column for column in beside if column]
+
+    def description(self) -> list[str]:
+        """Which columns are read as what, and what was guessed, as sentences."""
+        roles = self.roles
         rest = [name for name in self.pairs.columns if name not in roles.used]
-        lines = [f"read {self.pairs.name}: {used}" + _not_read(rest)]
-        if roles.query is None:
-            lines.append(_table_line(self.asked))
-        if self.corpus is not None:
-            lines.append(_table_line(self.corpus))
+        lines = [f"read {self.pairs.name}: {_listed(self._columns_read)}" + _not_read(rest)]
+        lines += [_table_line(column) for column in self._tables_beside]
         files = {one.file.name: one.file.notes for one in self._text_columns}
         files[self.pairs.name] = (*self.pairs.notes, *roles.notes)
         return lines + [
@@ -306,13 +317,21 @@ def _not_read(columns: list[str]) -> str:
     return f"; not read: {shown}" if columns else ""
 
 
+def _listed(columns: dict[str, str]) -> str:
+    return ", ".join(f"{role} from {column}" for role, column in columns.items())
+
+
+def _columns_of_texts(column: TextColumn) -> dict[str, str]:
+    """What is read from a table of texts -> the column it stands in."""
+    named = {"text": _shown(column), "title": column.title_column, "id": column.id_column}
+    return {role: name for role, name in named.items() if name}
+
+
 def _table_line(column: TextColumn) -> str:
-    used = [f"text from {_shown(column)}"]
-    used += [f"title from {column.title_column}"] if column.title_column else []
-    used += [f"id from {column.id_column}"] if column.id_column else []
     beside = {column.column, *column.beside}
     rest = [name for name in column.file.columns if name not in beside]
-    return f"read {column.file.name}: {', '.join(used)}" + _not_read(rest)
+    used = _listed(_columns_of_texts(column))
+    return f"read {column.file.name}: {used}" + _not_read(rest)
 
 
 def _label_rule(tables: Tables, roles: PairColumns, fields: SourceFields) -> LabelRule | None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_formats import PAIRS, PASSAGES, QUERIES, Read, raw_lines, read, write_lines, write_table
 
-from stx_mine.errors import ConfigError, InputError
+from stx_mine.errors import ArtifactError, ConfigError, InputError
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.ingest.config import IngestConfig
@@ -326,3 +326,18 @@ def test_parquet_floats_are_no_texts(tmp_path: Path) -> None:
     pq.write_table(pa.table({"query": [1.5], "passage": ["a"]}), tmp_path / "p.parquet")
     with pytest.raises(InputError, match=r"expected text in column 'query'.*double"):
         read(tmp_path / "p.parquet")
+
+
+def test_a_run_whose_columns_were_read_as_others_is_not_continued(tmp_path: Path) -> None:
+    """A version that reads another column of the same file must not go on with the texts of it."""
+    path = write_table(tmp_path / "pairs.parquet", title=QUERIES, text=PASSAGES, body=PASSAGES)
+    columns = {"query_column": "title", "passage_column": "text"}
+    config = IngestConfig(pairs=str(path), run_dir=str(tmp_path / "run"), **columns)
+    run_ingest(config)
+    plan_path = tmp_path / "run/texts/plan.json"
+    plan = json.loads(plan_path.read_text())
+    assert "passage from text" in plan["fields"]["content"]["columns"]
+    plan["fields"]["content"]["columns"] = "query from title, passage from body"
+    plan_path.write_text(json.dumps(plan | {"key": "of another version"}))
+    with pytest.raises(ArtifactError, match=r"passage from body.*passage from text.*--overwrite"):
+        run_ingest(config)
