@@ -31,8 +31,8 @@ from benchmarks.datasets import (
     text_key,
 )
 from stx_mine.core.ragged import Ragged, ragged_sets
+from stx_mine.core.role import Role
 from stx_mine.models.encoder import SentenceTransformerEncoder
-from stx_mine.models.tokenise import Role
 from stx_mine.store.files import write_array
 from stx_mine.store.vectors import Vectors
 

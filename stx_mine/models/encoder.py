@@ -15,12 +15,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module, Transformer
 from torch import nn
 
+from stx_mine.core.role import Role
 from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ModelError
 from stx_mine.models.config import AS_IT_IS, Reading
 from stx_mine.models.limits import embedding_dim, input_limits
 from stx_mine.models.load import is_static, open_model
-from stx_mine.models.tokenise import Role
 
 _HALVES = (torch.float16, torch.bfloat16)
 # Where transformers puts code that comes with a model.

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from sentence_transformers import SentenceTransformer
 
-Role = Literal["query", "passage"]
+from stx_mine.core.role import Role
+
 # What (text, label) rows hold: no role, as in `encode`.
 AnyRole = Role | Literal["text"]
 # The prompt names that sentence-transformers looks for, in its order.

@@ -12,8 +12,8 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from stx_mine.core.role import Role
 from stx_mine.errors import ModelError
-from stx_mine.models.tokenise import Role
 from stx_mine.stages.embed.fast_encoder import Embedded
 from stx_mine.stages.embed.token_encoder import is_no_memory
 

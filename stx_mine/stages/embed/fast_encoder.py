@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.core.role import Role
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_inputs import TokenInputs
-from stx_mine.models.tokenise import Role
 from stx_mine.stages.embed.token_encoder import TokenEncoder, Tuning, torch_threads
 
 # Texts of a call of `encode`, where a model needs it.

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.core.role import Role
 from stx_mine.models.encoder import model_contract
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import OpenedModel, open_model
 from stx_mine.models.runtime import Runtime
-from stx_mine.models.tokenise import Role
 from stx_mine.settings import key_fields
 from stx_mine.stages.embed.cache import VectorCache, text_keys
 from stx_mine.stages.embed.callable_encoder import CallableEncoder

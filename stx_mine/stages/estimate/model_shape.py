@@ -9,8 +9,9 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import PreTrainedModel
 
+from stx_mine.core.role import Role
 from stx_mine.models.limits import embedding_dim
-from stx_mine.models.tokenise import Role, Tokeniser
+from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.estimate.core.step_cost import ModelShape
 from stx_mine.stages.estimate.step_time import TIMED_ROLES
 from stx_mine.stages.train.trainer import count_parameters

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.core.role import Role
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.models.load import is_static, open_model
 from stx_mine.models.token_batches import default_tokens
-from stx_mine.models.tokenise import Role
 from stx_mine.settings import key_fields
 from stx_mine.stages.estimate.base_model import model_to_train
 from stx_mine.stages.estimate.config import EstimateConfig

@@ -10,9 +10,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
+from stx_mine.core.role import Role
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
-from stx_mine.models.tokenise import Role, Tokeniser
+from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.estimate.core.step_cost import Texts
 from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
 from stx_mine.stages.train.losses.embedding import embed

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from stx_mine.core.role import Role
 from stx_mine.errors import ConfigError
 from stx_mine.models.encoder import SentenceTransformerEncoder, token_limit, weights_digest
 from stx_mine.models.limits import embedding_dim, limit_tokens
-from stx_mine.models.tokenise import Role, role_prompt
+from stx_mine.models.tokenise import role_prompt
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.model_readings import model_readings

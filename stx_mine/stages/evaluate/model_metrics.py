@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.core.role import Role
 from stx_mine.models.encoder import SentenceTransformerEncoder
-from stx_mine.models.tokenise import Role
 from stx_mine.stages.evaluate.block_top import BlockTop
 from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
 from stx_mine.stages.evaluate.core.ranking import ranked_documents

@@ -45,6 +45,7 @@ def evaluation_report(
     prompts = f", with the prompts of source {config.source}" if config.source is not None else ""
     lines = [f"made anew: {', '.join(renewed_by)} changed or came since"] if renewed_by else []
     lines += [
+        *manifest.extra["read"],
         f"{counts.queries:,} queries against {counts.passages:,} passages{prompts}",
         *data_lines(counts),
         *_reading_line(manifest.extra["reading"]),

@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, ragged_sets
+from stx_mine.core.role import Role
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.pairs import PairSource, TextStream
-from stx_mine.models.tokenise import Role
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.metrics import Relevance
 from stx_mine.stages.evaluate.counts import EvaluationCounts
@@ -56,6 +56,7 @@ class EvaluationSet:
         positives: int64 (N, 2): query and text of each relevant passage, distinct.
         left_out: Of each query the documents that are not ranked.
         counts: What was read.
+        read: Which columns were read as what, and what was decided, as sentences.
     """
 
     name: str
@@ -68,6 +69,7 @@ class EvaluationSet:
     positives: NDArray[np.int64]
     left_out: Ragged
     counts: EvaluationCounts
+    read: list[str]
 
 
 def read_evaluation_set(
@@ -135,6 +137,7 @@ def _of_pairs(
             positives=len(positives),
             own_left_out=len(away.documents.values),
         ),
+        [*source.description(), *found.notes],
     )
 
 
@@ -177,6 +180,7 @@ def _of_judgements(
         np.unique(positives, axis=0),
         away.documents,
         _counts_of_judgements(judgements, corpus, gaining, away, source.min_grade),
+        [*source.description(), *found.notes],
     )
 
 

@@ -152,6 +152,7 @@ def _evaluate_data(
     extra = {
         "models": [[one.name, one.contract()] for one in models],
         "how": how,
+        "read": data.read,
         "reading": reading.of_run,
         "readings": {one.name: one.encoder.recorded for one in models},
     }

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.core.role import Role
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_column_file
 from stx_mine.inputs.config import SourceFields
@@ -18,9 +19,10 @@ from stx_mine.stages.mine.run_file import RunFile
 from stx_mine.store.columns import find_rows
 from stx_mine.store.digests import text_digests
 from stx_mine.store.files import checksum
+from stx_mine.store.made_ids import made_ids
 from stx_mine.store.texts import TextStore
 
-ROLES = ("query", "passage")
+ROLES: tuple[Role, Role] = ("query", "passage")
 _EXAMPLES, _EXAMPLE_LENGTH = 3, 60
 
 
@@ -144,7 +146,8 @@ class CandidateFile:
         Raises:
             InputError: A line is malformed, or no line names texts of the run.
         """
-        query_keys, passage_keys = self._keys(store, "queries"), self._keys(store, "passages")
+        query_keys = self._keys(store.queries, "query")
+        passage_keys = self._keys(store.passages, "passage")
         queries, passages = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         found = Candidates(queries[0], passages[0])
         for query_names, passage_names in self._lines():
@@ -169,20 +172,24 @@ class CandidateFile:
         return found
 
     def _refuse_strange(self, found: Candidates) -> None:
+        of_ids = "original ids, or those that `export --to trec-run` makes"
+        expected = of_ids if self._by_id else "texts"
         examples = [f"{role} {found.examples[role][0]!r}" for role in ROLES if found.examples[role]]
         raise InputError(
             f"none of the {found.num_lines:,} lines of {self.path} names a query and a passage of "
             f"this run{' (' + ', '.join(examples) + ')' if examples else ''}; expected their "
-            + ("original ids, which the input of the run must have" if self._by_id else "texts")
-            + (" (give texts otherwise)" if self._by_id else "")
+            f"{expected}"
         )
 
-    def _keys(self, store: TextStore, role: str) -> pa.Array:
-        table = getattr(store, role)
-        if self._by_id:
-            return table.column("original_id").combine_chunks()
-        digests = [text_digests(chunk) for chunk in table.column("text").chunks]
-        return pa.chunked_array(digests, pa.binary(16)).combine_chunks()
+    def _keys(self, texts: pa.Table, role: Role) -> pa.Array:
+        if not self._by_id:
+            digests = [text_digests(chunk) for chunk in texts.column("text").chunks]
+            return pa.chunked_array(digests, pa.binary(16)).combine_chunks()
+        originals = texts.column("original_id")
+        if originals.null_count == len(originals):
+            # What `export` calls texts whose source has no ids.
+            return made_ids(role, np.arange(len(originals)))
+        return originals.combine_chunks()
 
     def _named(self, names: pa.Array) -> pa.Array:
         """What `_keys` holds, of names in the file."""

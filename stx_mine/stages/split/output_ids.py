@@ -1,4 +1,4 @@
-"""The ids of texts in the files that `split` writes: those of the input, else numbers."""
+"""The ids of texts in the files that `split` writes: those of the input, else made ones."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stx_mine.core.role import Role
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.store.columns import number_values
+from stx_mine.store.made_ids import made_ids
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,16 @@ class OutputIds:
     texts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, distinct: Distinct, wanted: NDArray[np.bool_] | None = None) -> "OutputIds":
-        """Keep the ids of the input; a text without one gets its number.
+    def of(
+        cls,
+        role: Role,
+        distinct: Distinct,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> "OutputIds":
+        """Keep the ids of the input; a text without one gets one made of its number.
 
         Args:
+            role: What the texts are.
             distinct: The rows.
             wanted: bool (num texts,) whether each text is written; None for all.
         """
@@ -51,7 +59,7 @@ class OutputIds:
         of_rows = pc.if_else(
             pa.array(has_own[rows]),
             originals.take(pa.array(rows)),
-            _numbers(numbers[rows], originals),
+            _made(role, numbers[rows], originals),
         )
         texts, first_kept = np.unique(numbers[rows], return_index=True)
         places = np.full(len(distinct.digests), -1)
@@ -60,10 +68,10 @@ class OutputIds:
         return cls(kept, of_rows, of_texts, numbers[rows])
 
 
-def _numbers(texts: NDArray[np.int64], originals: pa.Array) -> pa.Array:
-    """The numbers of texts as ids that no text of the input has."""
-    numbers = pa.array(texts).cast(pa.large_string())
+def _made(role: Role, texts: NDArray[np.int64], originals: pa.Array) -> pa.Array:
+    """Ids made of the numbers of texts, which no text of the input has."""
+    found = made_ids(role, texts)
     nothing, mark = (pa.scalar(word, pa.large_string()) for word in ("", "_"))
-    while pc.any(pc.is_in(numbers, value_set=originals)).as_py():
-        numbers = pc.binary_join_element_wise(mark, numbers, nothing)
-    return numbers
+    while pc.any(pc.is_in(found, value_set=originals)).as_py():
+        found = pc.binary_join_element_wise(mark, found, nothing)
+    return found

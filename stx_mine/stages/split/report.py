@@ -31,6 +31,7 @@ def split_report(
     """
     counts, folder = SplitCounts.read(artifact.result), artifact.target
     lines = [
+        *artifact.result.extra["read"],
         f"pairs: {counts.pairs_in:,} read, {percent(counts.pairs_kept, counts.pairs_in)} kept, "
         f"dropped: {listed(counts.pairs_dropped) or 'none'}",
         *_part_table(counts),

@@ -85,7 +85,10 @@ def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
     artifact.begin(files)
     asked = np.zeros(len(found.queries.digests), bool)
     asked[found.pairs[:, 0]] = True
-    queries, passages = OutputIds.of(found.queries, asked), OutputIds.of(found.passages)
+    queries, passages = (
+        OutputIds.of("query", found.queries, asked),
+        OutputIds.of("passage", found.passages),
+    )
     num_passages = write_corpus(artifact.folder / CORPUS, source, passages)
     num_queries = write_query_file(artifact.folder / QUERIES, source, queries)
     of_qrels = write_qrels(
@@ -111,7 +114,8 @@ def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
         parts=_part_counts(found, graph, division, of_qrels, names),
         leaks=division.leaks,
     )
-    artifact.finish(files, counts=counts)
+    read = [*source.description(), *found.notes]
+    artifact.finish(files, counts=counts, extra={"read": read})
 
 
 def _left_out(source: PairSource, found: Ingested, asked: NDArray[np.bool_]) -> int:

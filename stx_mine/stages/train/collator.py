@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
-from stx_mine.models.tokenise import Role
+from stx_mine.core.role import Role
 from stx_mine.stages.train.batch_collator import BatchCollator, rank_texts
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
 from stx_mine.store.batches import (

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
-from stx_mine.models.tokenise import Role, Tokeniser
+from stx_mine.core.role import Role
+from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.train.collator import distinct
 from stx_mine.stages.train.held_back import some_rows
 from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed

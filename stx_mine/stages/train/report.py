@@ -49,6 +49,7 @@ def _set_lines(extra: dict[str, Any]) -> list[str]:
     """How each evaluation set counts, and how much of it is in training."""
     lines = []
     for name, counts in extra.get("evaluation_sets", {}).items():
+        lines += [f"{name}: {line}" for line in extra["evaluation_read"][name]]
         lines += [f"{name}: {line}" for line in data_lines(EvaluationCounts(**counts))]
         lines += seen_lines(_seen(extra, name), name)
     return lines

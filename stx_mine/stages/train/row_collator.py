@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stx_mine.models.tokenise import Role
+from stx_mine.core.role import Role
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.store.batches import text_columns
 

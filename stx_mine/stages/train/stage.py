@@ -164,6 +164,7 @@ def _publish(
         "learning_rate_reason": peak.learning_rate_reason,
         "evaluation": None if best is None else asdict(best),
         "evaluation_sets": {one.name: one.counts.to_json() for one in sets},
+        "evaluation_read": {one.name: one.read for one in sets},
         "seen_in_training": sets_in_training(run, sets),
         "diagnoses": warnings + diagnose_run(run, lines, config.kind.labels, sets),
     }

@@ -249,7 +249,7 @@ def test_copies_are_documents_of_their_own(texts, grades, tmp_path):
     assert found != trec(grades, full_run(corpus, queries))
     (line,) = (line for line in lines if "copies of others" in line)
     assert line.startswith(f"{len(copies)} passages are copies of others")
-    assert f"{len(order):,} passages" in lines[0]
+    assert any(f"{len(order):,} passages" in line for line in lines)
 
 
 def test_queries_of_one_text_are_queries_of_their_own(texts, grades, tmp_path):

@@ -273,21 +273,34 @@ def test_ids_are_those_of_the_source_where_each_text_has_its_own(run: Path) -> N
         ({"p9": "a\u2003b", "p8": "\u00a0"}, "passages", "2 of them are empty or hold"),
     ],
 )
-def test_ids_that_lines_cannot_hold_are_replaced_by_numbers_and_that_is_said(
+def test_ids_that_lines_cannot_hold_are_replaced_and_that_is_said(
     renamed: dict[str, str], role: str, said: str, small_input: Path, tmp_path: Path
 ) -> None:
     run = mined(write_beir(tmp_path / "beir", small_input, **renamed), tmp_path / "run")
     lines = make(run, "trec-run").lines
     [line] = [one for one in lines if role in one]
-    assert line.startswith(f"ids of {role}: numbers, because {said}")
+    made = {"queries": "q0", "passages": "d0"}[role]
+    assert line.startswith(f"ids of {role}: made, as in {made}, because {said}")
     [other] = [one for one in lines if one.startswith("ids of") and role not in one]
     assert other.endswith("those of the source")
 
 
-def test_texts_without_ids_are_numbers_without_a_reason(small_run: Path, tmp_path: Path) -> None:
+def test_texts_without_ids_get_made_ones_without_a_reason(small_run: Path, tmp_path: Path) -> None:
     shutil.copytree(small_run, tmp_path / "run")
     report = make(tmp_path / "run", "ms-marco")
-    assert report.lines[-2:] == ("ids of queries: numbers", "ids of passages: numbers")
+    made = ("ids of queries: made, as in q0", "ids of passages: made, as in d0")
+    assert report.lines[-2:] == made
+
+
+def test_no_query_has_the_id_of_a_passage(small_run: Path, tmp_path: Path) -> None:
+    """BEIR leaves out the passage that has the id of its query."""
+    shutil.copytree(small_run, tmp_path / "run")
+    make(tmp_path / "run", "beir")
+    ids = [
+        {json.loads(line)["_id"] for line in (tmp_path / "run/exports/beir" / name).open()}
+        for name in ("queries.jsonl", "corpus.jsonl")
+    ]
+    assert all(ids) and not ids[0] & ids[1]
 
 
 def test_tabs_and_line_breaks_are_spaces_and_are_counted(run: Path) -> None:

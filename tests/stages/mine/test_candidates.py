@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from stx_mine.errors import InputError
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.export.config import ExportConfig
+from stx_mine.stages.export.stage import run_export
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.run_file import RunFile
@@ -252,3 +255,17 @@ def test_many_lines_keep_their_numbers(tmp_path):
     path.write_text("".join(f"q{n % 50} Q0 d{n} {n} {n / 7:.3f} t\n" for n in range(100_000)))
     ids = [len(queries) for queries, _ in RunFile.open(path).batches()]
     assert np.sum(ids) == 100_000
+
+
+def test_a_run_over_exported_texts_without_ids_is_read(small_run, tmp_path):
+    """Export texts that have no ids, let others retrieve over them, and take their run."""
+    run = shutil.copytree(small_run, tmp_path / "run")
+    run_export(ExportConfig(run_dir=str(run), to="trec-run"))
+    store = TextStore.open(require(RunDir(run), "texts"))
+    path = run / "exports/trec-run/run.trec"
+    found = CandidateFile.open(str(path)).candidates(store)
+    assert found.num_lines > len(store.queries)
+    assert len(found.query_ids) == found.num_lines
+    words = [line.split() for line in path.read_text().splitlines()]
+    assert [f"q{number}" for number in found.query_ids.tolist()] == [line[0] for line in words]
+    assert [f"d{number}" for number in found.passage_ids.tolist()] == [line[2] for line in words]

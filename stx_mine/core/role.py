@@ -1,0 +1,5 @@
+"""What a text is to another: the query, or a passage."""
+
+from typing import Literal
+
+Role = Literal["query", "passage"]
