@@ -1,17 +1,19 @@
 """A plugin of pytest for the suites of sentence-transformers, in a process of their own.
 
 Their models come from the hub. Here stand for them the vectors of wordllama, and networks with
-random weights where only the calls matter. With STX_MINED_BY=stages their
+random weights where only the calls matter. With STX_FUNCTIONS_OF=stages their
 `mine_hard_negatives` is the one of `mined_by_stages`.
 """
 
 import os
 import re
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import checkpoints
+import loss_by_packing
 import mined_by_stages
 import pytest
 import sentence_transformers.util
@@ -65,9 +67,22 @@ def reranker_bert_tiny_model(tiny_transformer: Path, tmp_path: Path) -> CrossEnc
 
 
 @pytest.fixture(autouse=True)
-def mined_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their function is ours, under every name that their tests call it by."""
-    if os.environ["STX_MINED_BY"] == "stages":
-        ours = mined_by_stages.mine_hard_negatives
-        for module in (request.module, sentence_transformers.util):
-            monkeypatch.setattr(module, "mine_hard_negatives", ours, raising=False)
+def functions(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_transformer: Path,  # noqa: F811
+) -> None:
+    """What they test is ours, under every name that their tests call it by."""
+    losses = getattr(request.module, "losses", None)
+    if losses is not None:
+        # These load their model themselves, by its name on the hub.
+        tiny = partial(SentenceTransformer, str(tiny_transformer), device="cpu")
+        monkeypatch.setattr(request.module, "SentenceTransformer", lambda name: tiny())
+    if os.environ["STX_FUNCTIONS_OF"] == "peer":
+        return
+    if losses is not None:
+        name = "CachedMultipleNegativesRankingLoss"
+        monkeypatch.setattr(losses, name, loss_by_packing.CachedMultipleNegativesRankingLoss)
+    ours = mined_by_stages.mine_hard_negatives
+    for module in (request.module, sentence_transformers.util):
+        monkeypatch.setattr(module, "mine_hard_negatives", ours, raising=False)

@@ -24,6 +24,7 @@ class Suite:
     """Some tests of one file.
 
     Attributes:
+        function: What they test.
         version: Of sentence-transformers.
         file: Its path in the repository.
         digest: SHA-256 of the source archive, or of the file where no archive holds it.
@@ -31,6 +32,7 @@ class Suite:
         about: What `pytest -k` takes of it.
     """
 
+    function: str
     version: str
     file: str
     digest: str
@@ -55,12 +57,16 @@ class Suite:
 
     def _download(self, archive: Path) -> None:
         wanted = f"sentence-transformers=={self.version}"
-        command = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary=:all:")
+        from_source = ("--no-deps", "--no-binary=sentence-transformers")
+        command = (sys.executable, "-m", "pip", "download", "-q", "--retries=1", *from_source)
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as beside:
             try:
                 done = subprocess.run(
-                    [*command, "-d", beside, wanted], capture_output=True, text=True, timeout=240
+                    [*command, "-d", beside, wanted],
+                    capture_output=True,
+                    text=True,
+                    timeout=240,
                 )
             except subprocess.TimeoutExpired:
                 pytest.skip(f"pip has not downloaded {wanted} in 240 s")

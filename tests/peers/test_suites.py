@@ -1,4 +1,4 @@
-"""The tests of `mine_hard_negatives` in sentence-transformers, on the stages of stx-mine.
+"""Tests of sentence-transformers, of what stx-mine does as well, on the code of stx-mine.
 
 Each passes, or stands in `differences.yaml` with the reason and with how it fails.
 """
@@ -25,14 +25,24 @@ PAGE = REPO_ROOT / "docs/mine_hard_negatives.md"
 DIFFERENCES = yaml.safe_load((HERE / "differences.yaml").read_text())
 SUITES = [
     Suite(
+        function="mine_hard_negatives",
         version="5.0.0",
         file="tests/test_util.py",
         digest="e5a411845910275fd166bacb01d28b7f79537d3550628ae42309dbdd3d5670d1",
         archived=True,
         about="mine_hard_negatives",
     ),
+    Suite(
+        function="CachedMultipleNegativesRankingLoss",
+        version="5.3.0",
+        file="tests/test_cmnrl.py",
+        digest="414a0a881f53a4df0e6cbace75f823bfcb6b94d674c42a384b498959b7c065e2",
+        archived=True,
+        about="same_grad",
+    ),
     # The file did not change between this tag and the next minor version.
     Suite(
+        function="mine_hard_negatives",
         version="6.0.0",
         file="tests/util/test_hard_negatives.py",
         digest="661f7fd3d0aae992de45d842c90c0bb0015a8ffda9b953d606f35ef0e0aafbd7",
@@ -41,12 +51,14 @@ SUITES = [
 ]
 
 
-@pytest.fixture(params=SUITES, ids=lambda suite: suite.version)
+@pytest.fixture(params=SUITES, ids=lambda suite: f"{suite.function}-{suite.version}")
 def suite(request: pytest.FixtureRequest) -> Suite:
     return request.param
 
 
-def run(suite: Suite, tmp_path: Path, mined_by: str, **environment: str) -> dict[str, str | None]:
+def run(
+    suite: Suite, tmp_path: Path, functions_of: str, **environment: str
+) -> dict[str, str | None]:
     """Test -> how it failed; None if it passed. What is skipped is left out."""
     tests, results = tmp_path / "suite/test_of_peer.py", tmp_path / "results.xml"
     tests.parent.mkdir()
@@ -64,7 +76,7 @@ def run(suite: Suite, tmp_path: Path, mined_by: str, **environment: str) -> dict
             **inherited,
             "PYTHONPATH": os.pathsep.join(map(str, (REPO_ROOT, HERE.parent, HERE))),
             "HF_HUB_OFFLINE": "1",
-            "STX_MINED_BY": mined_by,
+            "STX_FUNCTIONS_OF": functions_of,
             **environment,
         },
         cwd=tests.parent,
@@ -100,7 +112,7 @@ def test_the_function_of_the_peer_passes(suite: Suite, tmp_path: Path) -> None:
 
 
 def test_stx_mine_passes_or_differs_on_purpose(suite: Suite, tmp_path: Path) -> None:
-    found = run(suite, tmp_path, "stages")
+    found = run(suite, tmp_path, "stx-mine")
     assert any(failure is None for failure in found.values())
     wrong = []
     for test, failure in found.items():
@@ -111,8 +123,9 @@ def test_stx_mine_passes_or_differs_on_purpose(suite: Suite, tmp_path: Path) -> 
             wrong.append(f"{test} fails and is not listed, or for another reason: {failure}")
     assert wrong == []
     num_passed = sum(failure is None for failure in found.values())
-    counts = (suite.version, len(found), num_passed, len(found) - num_passed)
-    assert "| {} | {} | {} | {} |".format(*counts) in PAGE.read_text()
+    name, counts = f"`{suite.function}`", (len(found), num_passed, len(found) - num_passed)
+    row = "| {} | {} | {} | {} | {} |".format(name, suite.version, *counts)
+    assert row in PAGE.read_text()
 
 
 def test_nothing_is_listed_that_no_suite_has(tmp_path: Path) -> None:
@@ -122,7 +135,8 @@ def test_nothing_is_listed_that_no_suite_has(tmp_path: Path) -> None:
 
 
 def test_the_page_has_a_row_for_every_option_of_the_peer() -> None:
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", PAGE.read_text(), re.MULTILINE)
+    table = PAGE.read_text().partition("## Arguments")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", table, re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(inspect.signature(mine_hard_negatives).parameters)
     assert {entry["option"] for entry in DIFFERENCES} <= {*named, "errors"}
