@@ -34,6 +34,7 @@ test-openvino:
 	$(OPENVINO)/bin/python -m pytest tests/stages/embed/test_backends.py
 
 # An environment of its own: the pins of the peers conflict with each other's and with ours.
+# STX_SENTENCE_TRANSFORMERS: a checkout of sentence-transformers v6.0.0, whose tests are run too.
 test-peers: $(READY)
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
