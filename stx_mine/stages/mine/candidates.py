@@ -14,7 +14,7 @@ from stx_mine.inputs.column_file import ColumnFile, is_column_file
 from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.names import PASSAGE_IDS, QUERY_IDS, named
 from stx_mine.inputs.roles import pair_columns
-from stx_mine.stages.mine.run_file import RunFile
+from stx_mine.inputs.run_file import RunFile
 from stx_mine.store.columns import find_rows
 from stx_mine.store.digests import text_digests
 from stx_mine.store.files import checksum
