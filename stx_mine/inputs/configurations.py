@@ -11,6 +11,7 @@ import yaml
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import FORMATS, is_column_file
 from stx_mine.inputs.files import is_visible, suffix_of
+from stx_mine.store.artifact import MANIFEST, PLAN
 
 # Splits of one meaning, as file names and configurations have them.
 SPLITS = {
@@ -20,6 +21,9 @@ SPLITS = {
 }
 QUERY_TABLES = ("queries", "query")
 CORPUS_TABLES = ("corpus", "documents", "collection", "passages")
+
+# Documents that describe a folder and hold no rows.
+_NO_ROWS = frozenset({PLAN, MANIFEST, "merlin_metadata.json", "dataset_infos.json"})
 
 SplitFiles = Mapping[str, list[Path]]
 
@@ -134,11 +138,12 @@ def _of_names(folder: Path) -> dict[str, SplitFiles]:
         file
         for file in sorted(folder.rglob("*"))
         if file.is_file() and is_visible(file.relative_to(folder)) and suffix_of(file) in FORMATS
+        if file.name not in _NO_ROWS
     ]
     tops = dict[str, list[Path]]()
     for file in files:
         inside = file.relative_to(folder)
-        stem = inside.parts[0] if len(inside.parts) > 1 else re.split(r"[.\-]", inside.name)[0]
+        stem = inside.parts[0] if len(inside.parts) > 1 else _stem(inside)
         tops.setdefault(stem.lower(), []).append(file)
     missing = [
         names[0] for names in (CORPUS_TABLES, QUERY_TABLES) if not any(one in tops for one in names)
@@ -151,12 +156,41 @@ def _of_names(folder: Path) -> dict[str, SplitFiles]:
     if missing and len(tops) == 1 and next(iter(tops)) in CORPUS_TABLES:
         return {next(iter(tops)): _by_split(folder, files)}
     if missing:
-        data = [file for file in files if file.suffix.lower() not in (".json", ".txt")] or files
-        return {"default": _by_split(folder, data)} if data else {}
+        corpus = next((name for name in CORPUS_TABLES if name in tops), None)
+        texts = tops.get(corpus or "", [])
+        pairs = [file for file in files if file not in texts]
+        data = [file for file in pairs if file.suffix.lower() not in (".json", ".txt")] or pairs
+        found = {"default": _by_split(folder, data)} if data else {}
+        return found | ({corpus: _by_split(folder, texts)} if corpus else {})
     found = dict[str, SplitFiles]()
     for name, own in tops.items():
         found[name] = _by_split(folder / name if (folder / name).is_dir() else folder, own)
     return found
+
+
+def texts_beside(file: Path, names: tuple[str, ...]) -> SplitFiles:
+    """The files of texts that lie beside a file of ids, or beside its folder; none where none do.
+
+    Args:
+        file: The file of ids; of qrels/train.tsv the folder of qrels/ is looked at too.
+        names: What a table of such texts is called: `QUERY_TABLES` or `CORPUS_TABLES`.
+    """
+    for folder in (file.parent, file.parent.parent):
+        found = [one for one in sorted(folder.iterdir()) if _stem(one).lower() in names]
+        tables = [
+            one
+            for path in found
+            for one in (sorted(path.iterdir()) if path.is_dir() else [path])
+            if is_column_file(one) and one.name not in _NO_ROWS and one != file
+        ]
+        if tables:
+            return _by_split(folder, tables)
+    return {}
+
+
+def _stem(path: Path) -> str:
+    """The name of a file up to its first dot or hyphen."""
+    return re.split(r"[.\-]", path.name)[0]
 
 
 def _by_split(folder: Path, files: list[Path]) -> SplitFiles:

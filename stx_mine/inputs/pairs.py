@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.column_file import ColumnFile, as_text, file_checksum
 from stx_mine.inputs.config import LanguageFields, SourceFields, SymmetryFields
-from stx_mine.inputs.folders import Tables, find_tables, open_corpus, open_queries
+from stx_mine.inputs.folders import (
+    Tables,
+    find_corpus,
+    find_queries,
+    find_tables,
+    open_corpus,
+    open_queries,
+)
 from stx_mine.inputs.labels import LabelRule
-from stx_mine.inputs.places import PairColumns, qrels_columns
+from stx_mine.inputs.places import PairColumns, ids_by_place, qrels_columns
 from stx_mine.inputs.roles import pair_columns, text_column
 from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
 
@@ -61,14 +68,17 @@ class PairSource:
         """
         tables = find_tables(path, fields, prefer_split)
         _refuse_unfit(path, tables, fields)
-        is_qrels = tables.is_folder and tables.pairs.files[0].suffix == ".tsv"
-        roles = (qrels_columns if is_qrels else pair_columns)(tables.pairs, fields)
+        roles = _roles(tables, fields)
         by_id = roles.positive_ids is not None or bool(roles.negative_ids)
         queries, corpus = tables.queries, tables.corpus
-        if queries is None and fields.queries:
+        if fields.queries:
             queries = open_queries(fields.queries, fields)
-        if corpus is None and fields.corpus:
+        elif queries is None and roles.query is None:
+            queries = find_queries(tables.pairs, tables.split)
+        if fields.corpus:
             corpus = open_corpus(fields.corpus, fields)
+        elif corpus is None and by_id:
+            corpus = find_corpus(tables.pairs, tables.split)
         if roles.query is None and queries is None:
             assert roles.query_ids is not None
             raise InputError(
@@ -313,6 +323,14 @@ def _table_line(column: TextColumn) -> str:
     beside = {column.column, *column.beside}
     rest = [name for name in column.file.columns if name not in beside]
     return f"read {column.file.name}: {', '.join(used)}" + _not_read(rest)
+
+
+def _roles(tables: Tables, fields: SourceFields) -> PairColumns:
+    if tables.are_qrels:
+        return qrels_columns(tables.pairs, fields)
+    if tables.are_ids and not tables.pairs.has_names:
+        return ids_by_place(tables.pairs)
+    return pair_columns(tables.pairs, fields)
 
 
 def _label_rule(tables: Tables, roles: PairColumns, fields: SourceFields) -> LabelRule | None:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import InputError
+from stx_mine.inputs.run_file import RunFile
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.inputs.run_file import RunFile
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import require
 from stx_mine.store.run_dir import RunDir
