@@ -34,6 +34,7 @@ class Tables:
         queries: The queries that its ids name; None for none.
         corpus: The passages; None for none.
         split: The split of the pairs; empty where the input has none.
+        other_splits: Those that were not asked for.
         is_folder: Whether queries and corpus came with the pairs.
         are_ids: Whether a table without names holds ids, as those of such a folder do.
         are_qrels: Whether the pairs are qrels, by where they lie or what their file is called.
@@ -43,6 +44,7 @@ class Tables:
     queries: ColumnFile | None = None
     corpus: ColumnFile | None = None
     split: str = ""
+    other_splits: tuple[str, ...] = ()
     is_folder: bool = False
     are_ids: bool = False
     are_qrels: bool = False
@@ -188,7 +190,8 @@ def _of_folder(folder: Path, fields: SourceFields, prefer: str) -> Tables:
     if corpus is None or fields.subset is not None or not (has_both or rest):
         splits = _only(configs, folder, fields.subset)
         split = _split(splits, fields.split, prefer, folder)
-        return Tables(_table(str(folder), splits[split], form, encoding), split=split)
+        pairs = _table(str(folder), splits[split], form, encoding)
+        return Tables(pairs, split=split, other_splits=_others(splits, split))
     if not rest:
         raise InputError(
             f"expected pairs or qrels beside {corpus} and {queries} in {folder}, found none; give "
@@ -210,6 +213,7 @@ def _of_folder(folder: Path, fields: SourceFields, prefer: str) -> Tables:
         texts(queries),
         texts(corpus),
         split,
+        _others(splits, split),
         is_folder=has_both,
         are_ids=has_both,
         are_qrels=has_both and named is not None and pairs.files[0].suffix in (".tsv", *SPACED),
@@ -245,6 +249,10 @@ def _split(splits: SplitFiles, asked: str | None, prefer: str, folder: Path) -> 
             f"{', '.join(sorted(splits))}"
         )
     return chosen
+
+
+def _others(splits: SplitFiles, split: str) -> tuple[str, ...]:
+    return tuple(name for name in splits if name != split)
 
 
 def _role_files(splits: SplitFiles, names: tuple[str, ...], folder: Path) -> list[Path]:

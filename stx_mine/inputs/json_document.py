@@ -13,7 +13,7 @@ from stx_mine.inputs.json_kinds import batch_of, kinds_of, schema_of
 from stx_mine.inputs.json_lines import JsonLines, as_row, text_decoder, value_decoder
 from stx_mine.inputs.json_stream import JsonStream
 
-_BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 8_192
+_HEAD_BYTES, _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 22, 8_192
 
 
 def open_json(file: InputFile) -> "JsonLines | JsonDocument":
@@ -23,7 +23,7 @@ def open_json(file: InputFile) -> "JsonLines | JsonDocument":
         InputError: It is no JSON, or holds no rows.
     """
     with file.stream() as stream:
-        head = stream.read(_BLOCK_BYTES).lstrip()
+        head = stream.read(_HEAD_BYTES).lstrip()
     start = head[1:].lstrip()
     if head.startswith(b"[") and start[:1] in (b"{", b"[", b"]"):
         return JsonDocument(file)

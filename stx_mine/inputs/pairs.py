@@ -38,6 +38,7 @@ class PairSource:
         asked: The queries: in the table, or those that its ids name.
         corpus: The corpus; None where there is none.
         split: The split of the table; empty where it has none.
+        other_splits: The splits beside it, which are not read.
         is_folder: Whether the queries and the corpus came with the pairs.
         label: How labels, scores or grades are read; None where there are none.
         titles: Whether the titles of a corpus are a part of its passages.
@@ -51,6 +52,7 @@ class PairSource:
     asked: TextColumn
     corpus: TextColumn | None = None
     split: str = ""
+    other_splits: tuple[str, ...] = ()
     is_folder: bool = False
     label: LabelRule | None = None
     titles: bool = True
@@ -94,17 +96,19 @@ class PairSource:
         asked = roles.query
         if asked is None:
             assert queries is not None
-            asked = text_column(queries, None, "--queries", queries=True)
+            asked = _with_ids(text_column(queries, None, "--queries", queries=True))
         passages = None
         if corpus is not None:
             # Where pairs hold the texts of passages, they hold them without titles.
             passages = text_column(corpus, fields.corpus_column, "--corpus-column", titles=by_id)
+            passages = _with_ids(passages) if by_id else passages
         found = cls(
             pairs=tables.pairs,
             roles=roles,
             asked=asked,
             corpus=passages,
             split=tables.split,
+            other_splits=tables.other_splits,
             is_folder=tables.is_folder,
             label=_label_rule(tables, roles, fields),
         )
@@ -291,6 +295,8 @@ class PairSource:
         used = ", ".join(f"{role} from {column}" for role, column in named.items() if column)
         rest = [name for name in self.pairs.columns if name not in roles.used]
         lines = [f"read {self.pairs.name}: {used}" + _not_read(rest)]
+        if self.other_splits:
+            lines.append(f"split {self.split}; not read: {', '.join(self.other_splits)}")
         if roles.query is None:
             lines.append(_table_line(self.asked))
         if self.corpus is not None:
@@ -300,6 +306,20 @@ class PairSource:
         return lines + [
             f"{name}: {note}" for name, notes in files.items() for note in dict.fromkeys(notes)
         ]
+
+
+def _with_ids(column: TextColumn) -> TextColumn:
+    """The texts that ids name, which have theirs beside them.
+
+    Raises:
+        InputError: No column holds them.
+    """
+    if not column.id_column:
+        raise InputError(
+            f"expected a column of ids (_id, id, docid ...) in {column.file.name}, whose texts are "
+            f"named by them, found {', '.join(column.file.columns)}; add it"
+        )
+    return column
 
 
 def _shown(column: TextColumn | IdColumn | None) -> str:

@@ -24,6 +24,9 @@ from stx_mine.errors import InputError
 from stx_mine.inputs.config import SourceFields, SymmetryFields
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.pairs import read_source
+from stx_mine.stages.verify.config import VerifyConfig
+from stx_mine.stages.verify.pair_rows import open_rows
+from stx_mine.store.digests import text_numbers
 
 NUM = 12
 QUERIES = [f"what is the height of hill {i}?" for i in range(NUM)]
@@ -818,6 +821,24 @@ def test_a_layout_gives_its_pairs(name: str, tmp_path: Path) -> None:
     assert found.known == (KNOWN if one.known else set())
     if one.ids:
         assert {found.ids[q] for q in QUERIES} == set(QUERY_IDS)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_verify_reads_a_layout_alike(name: str, tmp_path: Path) -> None:
+    one = LAYOUTS[name]
+    path, options = one.write(tmp_path)
+    reader = open_rows(path, VerifyConfig(**options))
+    texts = [*QUERIES, *PASSAGES, *NEGATIVES]
+    text_of = dict(zip(text_numbers(pa.array(texts)).tolist(), texts, strict=True))
+    pairs, known = (set[tuple[str, str]]() for _ in range(2))
+    for _, rows in reader.blocks():
+        for row, anchor in enumerate(rows.anchors.tolist()):
+            query = text_of.get(anchor, "")
+            pairs |= {(query, text_of.get(p, "")) for p in rows.positives.row(row).tolist()}
+            known |= {(query, text_of.get(n, "")) for n in rows.negatives.row(row).tolist()}
+    # What names no text, or is missing, is a missing text to `verify`.
+    assert {pair for pair in pairs if all(pair)} == set(PAIRS)
+    assert {pair for pair in known if all(pair)} == (KNOWN if one.known else set())
 
 
 def test_the_page_of_formats_lists_what_is_tested(repo_root: Path) -> None:
