@@ -14,6 +14,7 @@ from stx_mine.inputs.configurations import (
     SPLITS,
     SplitFiles,
     configurations,
+    holds_tables,
     texts_beside,
 )
 from stx_mine.inputs.delimited import DelimitedForm
@@ -63,7 +64,7 @@ def find_tables(path: str, fields: SourceFields, prefer: str) -> Tables:
     """
     form, encoding = form_of(fields), fields.encoding
     target = local_copy(path, fields.subset)
-    if target.is_dir():
+    if holds_tables(target):
         return _of_folder(target, fields, prefer)
     if has_magic(path) and not target.exists():
         return Tables(_table(path, _matching(path), form, encoding))
@@ -129,7 +130,8 @@ def _beside(pairs: ColumnFile, names: tuple[str, ...], split: str) -> ColumnFile
 
 def brings_corpus(folder: Path) -> bool:
     """Whether this is a folder with a corpus beside its pairs, as a BEIR folder is."""
-    return folder.is_dir() and not configurations(folder).keys().isdisjoint(CORPUS_TABLES)
+    is_folder = holds_tables(folder)
+    return is_folder and not configurations(folder).keys().isdisjoint(CORPUS_TABLES)
 
 
 def _open_texts(path: str, fields: SourceFields, names: tuple[str, ...]) -> ColumnFile:
@@ -144,7 +146,7 @@ def _open_table(
     target: Path, names: tuple[str, ...], form: DelimitedForm, encoding: str | None
 ) -> ColumnFile:
     """A file, or the table of a folder that one of these names means."""
-    if not target.is_dir():
+    if not holds_tables(target):
         return ColumnFile.open(target, form, encoding)
     configs = configurations(target)
     chosen = next((name for name in names if name in configs), None)

@@ -755,6 +755,23 @@ def _(folder):
     return folder
 
 
+@layout("A zip of a BEIR folder", ids=True)
+def _(folder):
+    header = ("query-id", "corpus-id", "score")
+    beir = write_beir(folder, header, RELEVANT)
+    raw_lines(beir / "qrels/test.tsv", [header, RELEVANT[0]])
+    with zipfile.ZipFile(folder / "beir.zip", "w") as archive:
+        for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"):
+            archive.write(beir / name, f"scifact/{name}")
+        archive.writestr("__MACOSX/scifact/corpus.jsonl", "junk")
+        for outside in ("/tmp/train.tsv", "scifact/qrels/../../train.tsv"):
+            archive.writestr(outside, "junk")
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"):
+        (beir / name).unlink()
+    assert read(folder / "beir.zip", split="test").pairs == PAIRS[:1]
+    return folder / "beir.zip"
+
+
 # --- several files ---
 
 
