@@ -1,6 +1,7 @@
 """The configurations of a folder, each of splits, each of files: by card, by names, or saved."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -206,7 +207,7 @@ def texts_beside(file: Path, names: tuple[str, ...]) -> SplitFiles:
         file: The file of ids; of qrels/train.tsv the folder of qrels/ is looked at too.
         names: What a table of such texts is called: `QUERY_TABLES` or `CORPUS_TABLES`.
     """
-    for folder in (file.parent, file.parent.parent):
+    for folder in filter(_is_readable, (file.parent, file.parent.parent)):
         found = [one for one in sorted(folder.iterdir()) if _stem(one).lower() in names]
         tables = [
             one
@@ -217,6 +218,10 @@ def texts_beside(file: Path, names: tuple[str, ...]) -> SplitFiles:
         if tables:
             return _by_split(folder, tables)
     return {}
+
+
+def _is_readable(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _stem(path: Path) -> str:

@@ -91,6 +91,7 @@ def _values(file: InputFile, decoder: json.JSONDecoder) -> Iterator[Any]:
     stream, names = JsonStream(file.blocks(_BLOCK_BYTES), decoder), list[str]()
     if stream.take("["):
         yield from stream.items()
+        stream.end()
         return
     has_rows = False
     for name in stream.fields() if stream.take("{") else ():
@@ -104,6 +105,7 @@ def _values(file: InputFile, decoder: json.JSONDecoder) -> Iterator[Any]:
                 yield from _questions(row["paragraphs"])
             else:
                 yield row
+    stream.end()
     if not has_rows:
         raise ValueError(f"an object with the keys {', '.join(names[:8])}")
 

@@ -77,14 +77,29 @@ class JsonStream:
         """Read the names of an object, of which `{` is read already; its values are the reader's.
 
         Raises:
-            ValueError: It is no JSON, or the object has no end.
+            ValueError: It is no JSON, a name stands twice, or the object has no end.
         """
+        seen = set[str]()
         while not self.take("}"):
             name = self.value()
             if not isinstance(name, str) or not self.take(":"):
                 raise ValueError(f"expected a name and a colon, found {str(name)[:40]!r}")
+            if name in seen:
+                raise ValueError(f"key {name!r} stands twice")
+            seen.add(name)
             yield name
             self._separate("}")
+
+    def end(self) -> None:
+        """See that nothing follows.
+
+        Raises:
+            ValueError: Something does.
+        """
+        self.take("")
+        if self._place < len(self._text):
+            more = self._text[self._place : self._place + 40]
+            raise ValueError(f"expected the end of the document, found {more!r}")
 
     def _separate(self, end: str) -> None:
         """Skip the comma between two values; before the end there is none."""

@@ -968,6 +968,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda folder: _lines(folder / "p.json", '{"rows": [1],', '"note": 2}'),
         "an object with the keys rows, note",
     ),
+    "a document with a key twice": (
+        lambda folder: _lines(folder / "p.json", '{"data": [],', '"data": []}'),
+        "key 'data' stands twice",
+    ),
+    "a document and more": (
+        lambda folder: _lines(folder / "p.json", json.dumps(ROWS), json.dumps(ROWS)),
+        "expected the end of the document",
+    ),
     "a document without an end": (
         lambda folder: _lines(folder / "p.json", '{"data":', '[{"query": "a", "passage": "b"}]'),
         "expected a comma or '}'",
