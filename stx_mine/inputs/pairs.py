@@ -20,8 +20,8 @@ from stx_mine.inputs.folders import (
     open_queries,
 )
 from stx_mine.inputs.labels import LabelRule
-from stx_mine.inputs.places import PairColumns, ids_by_place, qrels_columns
-from stx_mine.inputs.roles import pair_columns, text_column
+from stx_mine.inputs.places import PairColumns
+from stx_mine.inputs.roles import table_columns, text_column
 from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
 
 TextStream = Iterator[tuple[pa.Array, pa.Array]]
@@ -70,7 +70,7 @@ class PairSource:
         """
         tables = find_tables(path, fields, prefer_split)
         _refuse_unfit(path, tables, fields)
-        roles = _roles(tables, fields)
+        roles = table_columns(tables, fields)
         by_id = roles.positive_ids is not None or bool(roles.negative_ids)
         queries, corpus = tables.queries, tables.corpus
         if fields.queries:
@@ -96,12 +96,13 @@ class PairSource:
         asked = roles.query
         if asked is None:
             assert queries is not None
-            asked = _with_ids(text_column(queries, None, "--queries", queries=True))
+            asked = text_column(queries, None, "--queries", queries=True, by_id=True)
         passages = None
         if corpus is not None:
             # Where pairs hold the texts of passages, they hold them without titles.
-            passages = text_column(corpus, fields.corpus_column, "--corpus-column", titles=by_id)
-            passages = _with_ids(passages) if by_id else passages
+            passages = text_column(
+                corpus, fields.corpus_column, "--corpus-column", titles=by_id, by_id=by_id
+            )
         found = cls(
             pairs=tables.pairs,
             roles=roles,
@@ -308,20 +309,6 @@ class PairSource:
         ]
 
 
-def _with_ids(column: TextColumn) -> TextColumn:
-    """The texts that ids name, which have theirs beside them.
-
-    Raises:
-        InputError: No column holds them.
-    """
-    if not column.id_column:
-        raise InputError(
-            f"expected a column of ids (_id, id, docid ...) in {column.file.name}, whose texts are "
-            f"named by them, found {', '.join(column.file.columns)}; add it"
-        )
-    return column
-
-
 def _shown(column: TextColumn | IdColumn | None) -> str:
     """A column as reports name it; one without a name by its place, from 1."""
     if column is None:
@@ -343,14 +330,6 @@ def _table_line(column: TextColumn) -> str:
     beside = {column.column, *column.beside}
     rest = [name for name in column.file.columns if name not in beside]
     return f"read {column.file.name}: {', '.join(used)}" + _not_read(rest)
-
-
-def _roles(tables: Tables, fields: SourceFields) -> PairColumns:
-    if tables.are_qrels:
-        return qrels_columns(tables.pairs, fields)
-    if tables.are_ids and not tables.pairs.has_names:
-        return ids_by_place(tables.pairs)
-    return pair_columns(tables.pairs, fields)
 
 
 def _label_rule(tables: Tables, roles: PairColumns, fields: SourceFields) -> LabelRule | None:

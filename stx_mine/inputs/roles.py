@@ -8,6 +8,7 @@ import pyarrow as pa
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_list, is_text
 from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.folders import Tables
 from stx_mine.inputs.names import (
     LABEL_NAMES,
     NEGATIVE_IDS,
@@ -27,13 +28,32 @@ from stx_mine.inputs.names import (
     named,
     plain,
 )
-from stx_mine.inputs.places import PairColumns, columns_by_place, texts_by_place
+from stx_mine.inputs.places import (
+    PairColumns,
+    columns_by_place,
+    ids_by_place,
+    qrels_columns,
+    texts_by_place,
+)
 from stx_mine.inputs.text_column import IdColumn, TextColumn
 
 NONE = "none"
 _TEXT_FIELDS = (*TEXTS, frozenset({"context", "value"}))
 _NEMO_PASSAGES, _NEMO_IDS = frozenset({"pos_doc", "neg_doc"}), {"question_id", "corpus_id"}
 _QUERY_TEXTS = (*QUERIES, frozenset({"text", "contents", "content"}))
+
+
+def table_columns(tables: Tables, fields: SourceFields) -> PairColumns:
+    """Find the columns of the pairs of an input, which may be qrels or ids by where they lie.
+
+    Raises:
+        InputError: No column of a role has a name that is known, or several have.
+    """
+    if tables.are_qrels:
+        return qrels_columns(tables.pairs, fields)
+    if tables.are_ids and not tables.pairs.has_names:
+        return ids_by_place(tables.pairs)
+    return pair_columns(tables.pairs, fields)
 
 
 def pair_columns(file: ColumnFile, fields: SourceFields, titled: bool = False) -> PairColumns:
@@ -56,7 +76,12 @@ def pair_columns(file: ColumnFile, fields: SourceFields, titled: bool = False) -
 
 
 def text_column(
-    file: ColumnFile, asked: str | None, flag: str, queries: bool = False, titles: bool = True
+    file: ColumnFile,
+    asked: str | None,
+    flag: str,
+    queries: bool = False,
+    titles: bool = True,
+    by_id: bool = False,
 ) -> TextColumn:
     """The texts of a table of passages, or of queries, with their ids and titles.
 
@@ -66,10 +91,23 @@ def text_column(
         flag: The option that names it.
         queries: Whether they are queries.
         titles: Whether a column of titles is a part of the texts.
+        by_id: Whether pairs name them by their ids.
 
     Raises:
-        InputError: No column has a name that is known, or several have.
+        InputError: No column has a name that is known, or several have; or no ids are there.
     """
+    found = _named_texts(file, asked, flag, queries, titles)
+    if by_id and not found.id_column:
+        raise InputError(
+            f"expected a column of ids (_id, id, docid ...) in {file.name}, whose texts are named "
+            f"by them, found {', '.join(file.columns)}; add it"
+        )
+    return found
+
+
+def _named_texts(
+    file: ColumnFile, asked: str | None, flag: str, queries: bool, titles: bool
+) -> TextColumn:
     if not file.has_names and asked is None:
         return texts_by_place(file, flag)
     if asked is not None:
