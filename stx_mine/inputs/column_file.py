@@ -17,6 +17,7 @@ from stx_mine.inputs.arrow_files import ArrowTable, ParquetTable
 from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm
 from stx_mine.inputs.files import InputFile, is_visible, suffix_of
 from stx_mine.inputs.json_document import open_json
+from stx_mine.inputs.spaced import SPACED, SpacedFile
 from stx_mine.store.files import checksum
 
 
@@ -54,6 +55,7 @@ FORMATS: dict[str, Callable[[InputFile, DelimitedForm], Format]] = {
     ".tsv": DelimitedFile,
     ".arrow": lambda file, form: ArrowTable(file),
     ".feather": lambda file, form: ArrowTable(file),
+    **dict.fromkeys(SPACED, lambda file, form: SpacedFile(file)),
 }
 _OWN_FORM = DelimitedForm()
 

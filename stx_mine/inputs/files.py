@@ -33,9 +33,18 @@ class InputFile:
     def open(cls, path: Path, encoding: str | None = None) -> "list[InputFile]":
         """The file at a path, or the files inside it if it is a zip.
 
+        Args:
+            path: A file; or below the path of a zip the name of a file in it.
+            encoding: Of its text; None for UTF-8, or what a byte order mark says.
+
         Raises:
             InputError: There is none, it is empty, or the encoding is unknown.
         """
+        for archive in path.parents:
+            if archive.suffix.lower() == ".zip" and archive.is_file():
+                member = path.relative_to(archive).as_posix()
+                if member in zip_members(archive):
+                    return [cls(archive, member, encoding)]
         if not path.is_file():
             what = "a folder" if path.is_dir() else "nothing"
             raise InputError(f"expected a file at {path}, found {what}; check the path")
@@ -50,16 +59,7 @@ class InputFile:
                 ) from error
         if path.suffix.lower() != ".zip":
             return [cls(path, encoding=encoding)]
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = sorted(
-                    info.filename
-                    for info in archive.infolist()
-                    if not info.is_dir() and info.file_size and is_visible(Path(info.filename))
-                )
-        except zipfile.BadZipFile as error:
-            raise InputError(f"expected a zip in {path}, found something else ({error})") from error
-        return [cls(path, member, encoding) for member in members]
+        return [cls(path, member, encoding) for member in zip_members(path)]
 
     @property
     def name(self) -> str:
@@ -112,6 +112,23 @@ class InputFile:
             raise InputError(
                 f"{self.name} is not {self.encoding or 'UTF-8'} ({error}); give another --encoding"
             ) from error
+
+
+def zip_members(path: Path) -> list[str]:
+    """Names of the files in a zip that are visible and not empty, sorted.
+
+    A name that is absolute or leads out of the zip is no file of it.
+
+    Raises:
+        InputError: It is no zip.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [info for info in archive.infolist() if not info.is_dir() and info.file_size]
+    except zipfile.BadZipFile as error:
+        raise InputError(f"expected a zip in {path}, found something else ({error})") from error
+    names = (info.filename for info in found)
+    return sorted(name for name in names if is_visible(Path(name)) and not Path(name).is_absolute())
 
 
 class _Joined(io.RawIOBase):

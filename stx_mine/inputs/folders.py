@@ -14,10 +14,14 @@ from stx_mine.inputs.configurations import (
     SPLITS,
     SplitFiles,
     configurations,
+    holds_tables,
+    texts_beside,
 )
 from stx_mine.inputs.delimited import DelimitedForm
 from stx_mine.inputs.files import InputFile
 from stx_mine.inputs.hub import local_copy
+from stx_mine.inputs.json_document import corpus_names
+from stx_mine.inputs.spaced import SPACED
 
 _JUDGEMENTS = ("qrels", "default", "train", "scores", "data", "pairs")
 
@@ -31,14 +35,20 @@ class Tables:
         queries: The queries that its ids name; None for none.
         corpus: The passages; None for none.
         split: The split of the pairs; empty where the input has none.
+        other_splits: Those that were not asked for.
         is_folder: Whether queries and corpus came with the pairs.
+        are_ids: Whether a table without names holds ids, as those of such a folder do.
+        are_qrels: Whether the pairs are qrels, by where they lie or what their file is called.
     """
 
     pairs: ColumnFile
     queries: ColumnFile | None = None
     corpus: ColumnFile | None = None
     split: str = ""
+    other_splits: tuple[str, ...] = ()
     is_folder: bool = False
+    are_ids: bool = False
+    are_qrels: bool = False
 
 
 def find_tables(path: str, fields: SourceFields, prefer: str) -> Tables:
@@ -54,11 +64,12 @@ def find_tables(path: str, fields: SourceFields, prefer: str) -> Tables:
     """
     form, encoding = form_of(fields), fields.encoding
     target = local_copy(path, fields.subset)
-    if target.is_dir():
+    if holds_tables(target):
         return _of_folder(target, fields, prefer)
     if has_magic(path) and not target.exists():
         return Tables(_table(path, _matching(path), form, encoding))
-    return Tables(ColumnFile.open(target, form, encoding))
+    file = ColumnFile.open(target, form, encoding)
+    return Tables(file, are_qrels=file.files[0].suffix in SPACED)
 
 
 def open_corpus(path: str, fields: SourceFields) -> ColumnFile:
@@ -79,22 +90,68 @@ def open_queries(path: str, fields: SourceFields) -> ColumnFile:
     return _open_texts(path, fields, QUERY_TABLES)
 
 
+def find_queries(pairs: ColumnFile, split: str) -> ColumnFile | None:
+    """The table of queries that lies beside a table of ids; None where there is none.
+
+    Raises:
+        InputError: There are several, and it cannot be told which one is meant.
+    """
+    return _beside(pairs, QUERY_TABLES, split)
+
+
+def find_corpus(pairs: ColumnFile, split: str) -> ColumnFile | None:
+    """The corpus that lies beside a table of ids, or that it names; None where there is none.
+
+    Raises:
+        InputError: There are several, and it cannot be told which one is meant.
+    """
+    named = corpus_names(pairs.files[0]) if pairs.files[0].suffix == ".json" else []
+    if not named:
+        return _beside(pairs, CORPUS_TABLES, split)
+    if len(named) > 1:
+        raise InputError(
+            f"expected one corpus in {pairs.name}, found {len(named)}; give --corpus FILE"
+        )
+    folder = pairs.path.parent / named[0]
+    if Path(named[0]).is_absolute() or ".." in Path(named[0]).parts:
+        raise InputError(
+            f"{pairs.name} names a corpus outside of its folder ({named[0]}); give it with --corpus"
+        )
+    return _open_table(folder, CORPUS_TABLES, DelimitedForm(), None) if folder.exists() else None
+
+
+def _beside(pairs: ColumnFile, names: tuple[str, ...], split: str) -> ColumnFile | None:
+    splits = texts_beside(pairs.path, names)
+    if not splits:
+        return None
+    files = _role_files(splits, (*names, split), pairs.path.parent)
+    return _table(str(files[0].parent), files, DelimitedForm(), None)
+
+
 def brings_corpus(folder: Path) -> bool:
     """Whether this is a folder with a corpus beside its pairs, as a BEIR folder is."""
-    return folder.is_dir() and not configurations(folder).keys().isdisjoint(CORPUS_TABLES)
+    is_folder = holds_tables(folder)
+    return is_folder and not configurations(folder).keys().isdisjoint(CORPUS_TABLES)
 
 
 def _open_texts(path: str, fields: SourceFields, names: tuple[str, ...]) -> ColumnFile:
     target = local_copy(path, None)
     form = DelimitedForm(quoting=fields.quoting, delimiter=fields.delimiter)
-    if target.is_dir():
-        configs = configurations(target)
-        chosen = next((name for name in names if name in configs), None)
-        splits = configs[chosen] if chosen else _only(configs, target, None)
-        return _table(path, _role_files(splits, names, target), form, fields.encoding)
     if has_magic(path) and not target.exists():
         return _table(path, _matching(path), form, fields.encoding)
-    return ColumnFile.open(target, form, fields.encoding)
+    return _open_table(target, names, form, fields.encoding)
+
+
+def _open_table(
+    target: Path, names: tuple[str, ...], form: DelimitedForm, encoding: str | None
+) -> ColumnFile:
+    """A file, or the table of a folder that one of these names means."""
+    if not holds_tables(target):
+        return ColumnFile.open(target, form, encoding)
+    configs = configurations(target)
+    chosen = next((name for name in names if name in configs), None)
+    splits = configs[chosen] if chosen else _only(configs, target, None)
+    return _table(str(target), _role_files(splits, names, target), form, encoding)
 
 
 def _matching(pattern: str) -> list[Path]:
@@ -130,29 +187,39 @@ def _of_folder(folder: Path, fields: SourceFields, prefer: str) -> Tables:
     configs = configurations(folder)
     corpus = next((name for name in CORPUS_TABLES if name in configs), None)
     queries = next((name for name in QUERY_TABLES if name in configs), None)
-    if corpus is None or queries is None or fields.subset is not None:
+    rest = {name: splits for name, splits in configs.items() if name not in (corpus, queries)}
+    has_both = corpus is not None and queries is not None
+    if corpus is None or fields.subset is not None or not (has_both or rest):
         splits = _only(configs, folder, fields.subset)
         split = _split(splits, fields.split, prefer, folder)
-        return Tables(_table(str(folder), splits[split], form, encoding), split=split)
-    rest = {name: splits for name, splits in configs.items() if name not in (corpus, queries)}
-    judged = next((name for name in _JUDGEMENTS if name in rest), None) or next(iter(rest), None)
-    if judged is None:
+        pairs = _table(str(folder), splits[split], form, encoding)
+        return Tables(pairs, split=split, other_splits=_others(splits, split))
+    if not rest:
         raise InputError(
             f"expected pairs or qrels beside {corpus} and {queries} in {folder}, found none; give "
             "a file of pairs, or the folder with qrels/"
         )
-    split = _split(rest[judged], fields.split, prefer, folder / judged)
-    asked, passages = (
-        _table(
-            str(folder / name),
-            _role_files(configs[name], (name, split), folder / name),
-            DelimitedForm(),
-            encoding,
-        )
-        for name in (queries, corpus)
+    named = next((name for name in _JUDGEMENTS if name in rest), None)
+    splits = rest[named or next(iter(rest))] if has_both else _only(rest, folder, None)
+    split = _split(splits, fields.split, prefer, folder / named if has_both and named else folder)
+    pairs = _table(str(folder / (named or "")), splits[split], form, encoding)
+
+    def texts(name: str | None) -> ColumnFile | None:
+        if name is None:
+            return None
+        files = _role_files(configs[name], (name, split), folder / name)
+        return _table(str(folder / name), files, DelimitedForm(), encoding)
+
+    return Tables(
+        pairs,
+        texts(queries),
+        texts(corpus),
+        split,
+        _others(splits, split),
+        is_folder=has_both,
+        are_ids=has_both,
+        are_qrels=has_both and named is not None and pairs.files[0].suffix in (".tsv", *SPACED),
     )
-    pairs = _table(str(folder / judged), rest[judged][split], form, encoding)
-    return Tables(pairs, asked, passages, split, True)
 
 
 def _only(configs: Mapping[str, SplitFiles], folder: Path, subset: str | None) -> SplitFiles:
@@ -184,6 +251,10 @@ def _split(splits: SplitFiles, asked: str | None, prefer: str, folder: Path) -> 
             f"{', '.join(sorted(splits))}"
         )
     return chosen
+
+
+def _others(splits: SplitFiles, split: str) -> tuple[str, ...]:
+    return tuple(name for name in splits if name != split)
 
 
 def _role_files(splits: SplitFiles, names: tuple[str, ...], folder: Path) -> list[Path]:

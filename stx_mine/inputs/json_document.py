@@ -1,7 +1,7 @@
 """One JSON document: an array of rows, or an object whose `data` holds them, as SQuAD's does."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -11,8 +11,9 @@ from stx_mine.errors import InputError
 from stx_mine.inputs.files import InputFile
 from stx_mine.inputs.json_kinds import batch_of, kinds_of, schema_of
 from stx_mine.inputs.json_lines import JsonLines, as_row, text_decoder, value_decoder
+from stx_mine.inputs.json_stream import JsonStream
 
-_BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 8_192
+_HEAD_BYTES, _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 22, 8_192
 
 
 def open_json(file: InputFile) -> "JsonLines | JsonDocument":
@@ -22,7 +23,7 @@ def open_json(file: InputFile) -> "JsonLines | JsonDocument":
         InputError: It is no JSON, or holds no rows.
     """
     with file.stream() as stream:
-        head = stream.read(_BLOCK_BYTES).lstrip()
+        head = stream.read(_HEAD_BYTES).lstrip()
     start = head[1:].lstrip()
     if head.startswith(b"[") and start[:1] in (b"{", b"[", b"]"):
         return JsonDocument(file)
@@ -86,64 +87,43 @@ class JsonDocument:
 
 
 def _values(file: InputFile, decoder: json.JSONDecoder) -> Iterator[Any]:
-    """The rows of a document; of an array no more than a block is in memory."""
-    blocks = file.blocks(_BLOCK_BYTES)
-    first = next(blocks, b"")
-    if first.lstrip().startswith(b"["):
-        yield from _elements(first, blocks, decoder)
+    """The rows of a document, one after the other."""
+    stream, names = JsonStream(file.blocks(_BLOCK_BYTES), decoder), list[str]()
+    if stream.take("["):
+        yield from stream.items()
+        stream.end()
         return
-    document = decoder.decode((first + b"".join(blocks)).decode())
-    rows = document.get("data")
-    if not isinstance(rows, list):
-        raise ValueError(f"an object with the keys {', '.join(list(document)[:8])}")
-    for row in rows:
-        if isinstance(row, dict) and isinstance(row.get("paragraphs"), list):
-            yield from _questions(row["paragraphs"])
-        else:
-            yield row
+    has_rows = False
+    for name in stream.fields() if stream.take("{") else ():
+        names.append(name)
+        if name != "data" or not stream.take("["):
+            stream.skip()
+            continue
+        has_rows = True
+        for row in stream.items():
+            if isinstance(row, dict) and isinstance(row.get("paragraphs"), list):
+                yield from _questions(row["paragraphs"])
+            else:
+                yield row
+    stream.end()
+    if not has_rows:
+        raise ValueError(f"an object with the keys {', '.join(names[:8])}")
 
 
-def _elements(first: bytes, blocks: Iterable[bytes], decoder: json.JSONDecoder) -> Iterator[Any]:
-    """The elements of an array, one after the other."""
-    text, pending = "", first.lstrip()[1:]
-    more = iter(blocks)
-    place, done = 0, False
-    while True:
-        stripped = place
-        while stripped < len(text) and text[stripped] in " \t\r\n,":
-            stripped += 1
-        place = stripped
-        if place < len(text):
-            if text[place] == "]":
-                return
-            try:
-                value, end = decoder.raw_decode(text, place)
-                # A number or a word may go on in the next block.
-                if end < len(text) or done:
-                    yield value
-                    place = end
-                    continue
-            except json.JSONDecodeError:
-                if done:
-                    raise
-        if done:
-            raise ValueError("the array has no end")
-        block = next(more, None)
-        done = block is None and not pending
-        pending += block or b""
-        whole, pending = _whole_characters(pending, last=block is None)
-        text, place = text[place:] + whole, 0
-
-
-def _whole_characters(block: bytes, last: bool) -> tuple[str, bytes]:
-    """The text of a block, and the bytes of a character that it cuts."""
-    for cut in range(len(block), max(len(block) - 4, -1), -1):
-        try:
-            return block[:cut].decode(), b"" if last and cut == len(block) else block[cut:]
-        except UnicodeDecodeError:
-            if last:
-                raise
-    raise ValueError("its text is not UTF-8; give --encoding")
+def corpus_names(file: InputFile) -> list[str]:
+    """The paths of the corpora that a document lists in its field `corpus`, as NeMo's does."""
+    stream = JsonStream(file.blocks(_BLOCK_BYTES), value_decoder())
+    try:
+        for name in stream.fields() if stream.take("{") else ():
+            if name == "corpus":
+                value = stream.value()
+                listed = value if isinstance(value, list) else [value]
+                return [str(one["path"]) for one in listed if isinstance(one, dict)]
+            stream.skip()
+    except (KeyError, ValueError, RecursionError):
+        # Lines of objects: no document.
+        return []
+    return []
 
 
 def _questions(paragraphs: list[Any]) -> Iterator[dict[str, Any]]:

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.column_file import ColumnFile, as_text, file_checksum
 from stx_mine.inputs.config import LanguageFields, SourceFields, SymmetryFields
-from stx_mine.inputs.folders import Tables, find_tables, open_corpus, open_queries
+from stx_mine.inputs.folders import (
+    Tables,
+    find_corpus,
+    find_queries,
+    find_tables,
+    open_corpus,
+    open_queries,
+)
 from stx_mine.inputs.labels import LabelRule
-from stx_mine.inputs.places import PairColumns, qrels_columns
-from stx_mine.inputs.roles import pair_columns, text_column
+from stx_mine.inputs.places import PairColumns
+from stx_mine.inputs.roles import table_columns, text_column
 from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
 
 TextStream = Iterator[tuple[pa.Array, pa.Array]]
@@ -31,6 +38,7 @@ class PairSource:
         asked: The queries: in the table, or those that its ids name.
         corpus: The corpus; None where there is none.
         split: The split of the table; empty where it has none.
+        other_splits: The splits beside it, which are not read.
         is_folder: Whether the queries and the corpus came with the pairs.
         label: How labels, scores or grades are read; None where there are none.
         titles: Whether the titles of a corpus are a part of its passages.
@@ -44,6 +52,7 @@ class PairSource:
     asked: TextColumn
     corpus: TextColumn | None = None
     split: str = ""
+    other_splits: tuple[str, ...] = ()
     is_folder: bool = False
     label: LabelRule | None = None
     titles: bool = True
@@ -61,14 +70,17 @@ class PairSource:
         """
         tables = find_tables(path, fields, prefer_split)
         _refuse_unfit(path, tables, fields)
-        is_qrels = tables.is_folder and tables.pairs.files[0].suffix == ".tsv"
-        roles = (qrels_columns if is_qrels else pair_columns)(tables.pairs, fields)
+        roles = table_columns(tables, fields)
         by_id = roles.positive_ids is not None or bool(roles.negative_ids)
         queries, corpus = tables.queries, tables.corpus
-        if queries is None and fields.queries:
+        if fields.queries:
             queries = open_queries(fields.queries, fields)
-        if corpus is None and fields.corpus:
+        elif queries is None and roles.query is None:
+            queries = find_queries(tables.pairs, tables.split)
+        if fields.corpus:
             corpus = open_corpus(fields.corpus, fields)
+        elif corpus is None and by_id:
+            corpus = find_corpus(tables.pairs, tables.split)
         if roles.query is None and queries is None:
             assert roles.query_ids is not None
             raise InputError(
@@ -84,17 +96,20 @@ class PairSource:
         asked = roles.query
         if asked is None:
             assert queries is not None
-            asked = text_column(queries, None, "--queries", queries=True)
+            asked = text_column(queries, None, "--queries", queries=True, by_id=True)
         passages = None
         if corpus is not None:
             # Where pairs hold the texts of passages, they hold them without titles.
-            passages = text_column(corpus, fields.corpus_column, "--corpus-column", titles=by_id)
+            passages = text_column(
+                corpus, fields.corpus_column, "--corpus-column", titles=by_id, by_id=by_id
+            )
         found = cls(
             pairs=tables.pairs,
             roles=roles,
             asked=asked,
             corpus=passages,
             split=tables.split,
+            other_splits=tables.other_splits,
             is_folder=tables.is_folder,
             label=_label_rule(tables, roles, fields),
         )
@@ -295,6 +310,8 @@ class PairSource:
         roles = self.roles
         rest = [name for name in self.pairs.columns if name not in roles.used]
         lines = [f"read {self.pairs.name}: {_listed(self._columns_read)}" + _not_read(rest)]
+        if self.other_splits:
+            lines.append(f"split {self.split}; not read: {', '.join(self.other_splits)}")
         lines += [_table_line(column) for column in self._tables_beside]
         files = {one.file.name: one.file.notes for one in self._text_columns}
         files[self.pairs.name] = (*self.pairs.notes, *roles.notes)

@@ -65,7 +65,7 @@ def columns_by_place(file: ColumnFile) -> PairColumns:
     """
     shape = _shape(file)
     if re.fullmatch("[INZ]{3}", shape) and not _are_grades(file, file.columns[2]):
-        shape = "III"
+        return ids_by_place(file)
     # The letters of a role stand where its column does: query, passage, negative; in small
     # letters their ids; a label; `-` is not read.
     for pattern, roles in (
@@ -74,11 +74,13 @@ def columns_by_place(file: ColumnFile) -> PairColumns:
         ("TT[NZ]", "QPl"),
         ("[INZ]Z[INZ][NZ]", "q-pl"),
         ("[INZ]{2}", "qp"),
-        ("III", "qpn"),
         ("[INZ]{2}[NZ]", "qpl"),
     ):
         if re.fullmatch(pattern, shape):
             return _with_roles(file, roles)
+    is_json = file.files[0].suffix in (".jsonl", ".ndjson", ".json")
+    if is_json and re.fullmatch("[INZ](L+|[INZ]{3,})", shape):
+        return ids_by_place(file)
     raise InputError(
         f"cannot tell what the {len(shape)} columns of {file.name} are, which have no names "
         f"({', '.join(_SHAPES[one] for one in shape)}); name them with --columns, as in --columns "
@@ -99,9 +101,28 @@ def _with_roles(file: ColumnFile, roles: str) -> PairColumns:
         negatives=tuple(TextColumn(file, name) for name in negatives),
         query_ids=ids.get("q"),
         positive_ids=ids.get("p"),
-        negative_ids=(ids["n"],) if "n" in ids else (),
         label=texts["l"].column if "l" in texts else "",
     )
+
+
+def ids_by_place(file: ColumnFile) -> PairColumns:
+    """The columns of a table of ids without names: query, positive, negatives.
+
+    A passage may be a list, as those with scores are for ColBERT: its id is the first of it.
+
+    Raises:
+        InputError: There are fewer than two columns.
+    """
+    if len(file.columns) < 2:
+        raise InputError(
+            f"expected ids of a query and of its passages in {file.name}, found "
+            f"{len(file.columns)} column; give the file in its layout"
+        )
+    query, positive, *negatives = (
+        IdColumn(file, column.name, part="first" if is_list(column.type) else "all")
+        for column in file.schema
+    )
+    return PairColumns(query_ids=query, positive_ids=positive, negative_ids=tuple(negatives))
 
 
 def qrels_columns(file: ColumnFile, fields: SourceFields) -> PairColumns:
@@ -122,6 +143,11 @@ def qrels_columns(file: ColumnFile, fields: SourceFields) -> PairColumns:
             named(columns, names) for names in (QUERY_IDS, PASSAGE_IDS, LABEL_NAMES | SCORE_NAMES)
         ]
     else:
+        if re.fullmatch("[^L]Z[^L]NN[^L]", _shape(file)):
+            raise InputError(
+                f"expected judgements in {file.name}, found a TREC run, which ranks passages and "
+                "judges none; give its qrels, or mine from it with `mine --candidates`"
+            )
         order = {2: (0, 1), 3: (0, 1, 2), 4: (0, 2, 3)}.get(len(columns), ())
         is_numbered = len(columns) < 4 or _shape(file)[1] in ("Z", "N")
         found = [[columns[place]] for place in order] if is_numbered else []

@@ -8,6 +8,7 @@ import pyarrow as pa
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_list, is_text
 from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.folders import Tables
 from stx_mine.inputs.names import (
     LABEL_NAMES,
     NEGATIVE_IDS,
@@ -27,12 +28,32 @@ from stx_mine.inputs.names import (
     named,
     plain,
 )
-from stx_mine.inputs.places import PairColumns, columns_by_place, texts_by_place
+from stx_mine.inputs.places import (
+    PairColumns,
+    columns_by_place,
+    ids_by_place,
+    qrels_columns,
+    texts_by_place,
+)
 from stx_mine.inputs.text_column import IdColumn, TextColumn
 
 NONE = "none"
 _TEXT_FIELDS = (*TEXTS, frozenset({"context", "value"}))
+_NEMO_PASSAGES, _NEMO_IDS = frozenset({"pos_doc", "neg_doc"}), {"question_id", "corpus_id"}
 _QUERY_TEXTS = (*QUERIES, frozenset({"text", "contents", "content"}))
+
+
+def table_columns(tables: Tables, fields: SourceFields) -> PairColumns:
+    """Find the columns of the pairs of an input, which may be qrels or ids by where they lie.
+
+    Raises:
+        InputError: No column of a role has a name that is known, or several have.
+    """
+    if tables.are_qrels:
+        return qrels_columns(tables.pairs, fields)
+    if tables.are_ids and not tables.pairs.has_names:
+        return ids_by_place(tables.pairs)
+    return pair_columns(tables.pairs, fields)
 
 
 def pair_columns(file: ColumnFile, fields: SourceFields, titled: bool = False) -> PairColumns:
@@ -55,7 +76,12 @@ def pair_columns(file: ColumnFile, fields: SourceFields, titled: bool = False) -
 
 
 def text_column(
-    file: ColumnFile, asked: str | None, flag: str, queries: bool = False, titles: bool = True
+    file: ColumnFile,
+    asked: str | None,
+    flag: str,
+    queries: bool = False,
+    titles: bool = True,
+    by_id: bool = False,
 ) -> TextColumn:
     """The texts of a table of passages, or of queries, with their ids and titles.
 
@@ -65,10 +91,23 @@ def text_column(
         flag: The option that names it.
         queries: Whether they are queries.
         titles: Whether a column of titles is a part of the texts.
+        by_id: Whether pairs name them by their ids.
 
     Raises:
-        InputError: No column has a name that is known, or several have.
+        InputError: No column has a name that is known, or several have; or no ids are there.
     """
+    found = _named_texts(file, asked, flag, queries, titles)
+    if by_id and not found.id_column:
+        raise InputError(
+            f"expected a column of ids (_id, id, docid ...) in {file.name}, whose texts are named "
+            f"by them, found {', '.join(file.columns)}; add it"
+        )
+    return found
+
+
+def _named_texts(
+    file: ColumnFile, asked: str | None, flag: str, queries: bool, titles: bool
+) -> TextColumn:
     if not file.has_names and asked is None:
         return texts_by_place(file, flag)
     if asked is not None:
@@ -117,6 +156,13 @@ class _Roles:
             return self._of_scored_list(found, positive_ids)
         texts, ids = self._negatives(found.used)
         found = replace(found, negatives=texts, negative_ids=ids)
+        if positive and not texts and not ids and self._is_scored_list(positive):
+            return replace(
+                found,
+                positive=replace(positive, part="first"),
+                negatives=(replace(positive, part="rest"),),
+                notes=(_first_of(positive.column),),
+            )
         return self._with_label(found)
 
     def _type(self, name: str) -> pa.DataType:
@@ -167,6 +213,8 @@ class _Roles:
                 f"expected two columns of {self._file.name} for queries and passages, found "
                 f"{found[0]!r} for both; name the other with --query-column or --passage-column"
             )
+        if self._holds_ids(found[0]):
+            return None, IdColumn(self._file, found[0])
         texts = self._texts(found[0])
         if not texts.field and texts.id_field:
             return None, IdColumn(self._file, found[0], texts.id_field)
@@ -181,8 +229,13 @@ class _Roles:
         if not names:
             names = [n for n in self._free if n not in taken and is_negative(n)]
             names += [name for name in self._free if plain(name) == "negative_messages"]
+            numbers = [name for name in self._file.columns if name not in (*names, *taken)]
+            names += [name for name in numbers if self._holds_ids(name)]
         texts, ids = list[TextColumn](), list[IdColumn]()
         for name in names:
+            if self._holds_ids(name):
+                ids.append(IdColumn(self._file, name))
+                continue
             found = self._texts(name)
             if not found.field and found.id_field:
                 ids.append(IdColumn(self._file, name, found.id_field))
@@ -218,6 +271,12 @@ class _Roles:
             title_field=title[0] if title and text else "",
         )
 
+    def _holds_ids(self, name: str) -> bool:
+        """Whether a column of passages holds their ids, as NeMo's may beside the id of a corpus."""
+        names = {plain(one) for one in self._file.columns}
+        is_plain = not pa.types.is_struct(_value_type(self._type(name)))
+        return is_plain and plain(name) in _NEMO_PASSAGES and names >= _NEMO_IDS
+
     def _of_set(self, name: str) -> PairColumns:
         negatives, _ = self._negatives({name})
         return PairColumns(
@@ -235,8 +294,17 @@ class _Roles:
             found,
             positive_ids=replace(ids, part="first"),
             negative_ids=(replace(ids, part="rest"),),
-            notes=(f"the first of {ids.column!r} is the positive, the others are negatives",),
+            notes=(_first_of(ids.column),),
         )
+
+    def _is_scored_list(self, positive: TextColumn) -> bool:
+        """Whether a row is a positive and its negatives in one list, beside one of their scores."""
+        fields = self._fields
+        asked = fields.label_column or fields.positive_label or fields.min_grade is not None
+        is_plain = is_list(self._type(positive.column)) and not positive.field
+        labels = named(self._file.columns, LABEL_NAMES)
+        scores = "scores" in self._file.columns and is_list(self._type("scores"))
+        return is_plain and scores and not labels and not asked and not fields.negative_column
 
     def _with_label(self, found: PairColumns) -> PairColumns:
         asked = self._fields.label_column
@@ -271,6 +339,10 @@ class _Roles:
         if not pa.types.is_struct(kind):
             return ""
         return next(iter(named([one.name for one in kind], LABEL_NAMES)), "")
+
+
+def _first_of(column: str) -> str:
+    return f"the first of {column!r} is the positive, the others are negatives"
 
 
 def _text_like(file: ColumnFile, nested: bool) -> list[str]:

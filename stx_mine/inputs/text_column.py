@@ -1,6 +1,6 @@
 """A column of texts or ids: one a row, lists of them, or fields of structs, as flat streams."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,16 +56,25 @@ class IdColumn:
         """Whether its cells are lists."""
         return is_list(self.file.schema.field(self.column).type)
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return (self.column,)
+
     def blocks(self) -> Iterator[tuple[pa.Array, NDArray[np.int64] | None]]:
         """Stream ids as large strings, and how many of them each row has (None: one).
 
         Raises:
             InputError: The column holds something else, or a row is broken.
         """
-        for (array,) in self.file.arrays([self.column]):
-            values, lengths = flat_values(array, self.part)
-            values = _field(values, self.field)
-            yield as_text(values, f"column {self.column!r} of {self.file.name}"), lengths
+        for arrays in self.file.arrays(self.read):
+            yield self.block(arrays)
+
+    def block(self, arrays: Sequence[pa.Array]) -> tuple[pa.Array, NDArray[np.int64] | None]:
+        """The same of some rows, of which these are the columns `read`."""
+        values, lengths = flat_values(arrays[0], self.part)
+        values = _field(values, self.field)
+        return as_text(values, f"column {self.column!r} of {self.file.name}"), lengths
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,11 @@ class TextColumn:
         """The other columns that are read."""
         return tuple(filter(None, (self.id_column, self.title_column, self.language_column)))
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return self.column, *self.beside
+
     def blocks(self, titles: bool = True) -> Iterator[TextBlock]:
         """Stream the texts.
 
@@ -108,29 +122,39 @@ class TextColumn:
         Raises:
             InputError: The column holds something else, or a row is broken.
         """
+        for arrays in self.file.arrays(self.read):
+            yield self.block(arrays, titles)
+
+    def block(self, arrays: Sequence[pa.Array], titles: bool = True) -> TextBlock:
+        """The texts of some rows.
+
+        Args:
+            arrays: The columns `read` of these rows.
+            titles: Whether titles are a part of the texts.
+
+        Raises:
+            InputError: A column holds something else.
+        """
         where = f"column {self.column!r} of {self.file.name}"
-        for array, *others in self.file.arrays([self.column, *self.beside]):
-            beside = dict(zip(self.beside, others, strict=True))
-            values, lengths = flat_values(array, self.part)
-            fields = {name: _field(values, name) for name in (self.id_field, self.title_field)}
-            texts = as_text(_field(values, self.field), where, strict=True)
-            blank = pa.nulls(len(texts), pa.large_string())
-            ids = as_text(fields[self.id_field], where) if self.id_field else blank
-            named = as_text(fields[self.title_field], where) if self.title_field else blank
-            if self.id_column:
-                ids = self._beside(beside[self.id_column], self.id_column, lengths, len(texts))
-            if self.title_column:
-                named = self._beside(
-                    beside[self.title_column], self.title_column, lengths, len(texts)
-                )
-            languages = blank
-            if self.language_column:
-                languages = self._beside(
-                    beside[self.language_column], self.language_column, lengths, len(texts)
-                )
-            if titles and (self.title_field or self.title_column):
-                texts, named = with_titles(texts, named)
-            yield TextBlock(texts, ids, named, languages, lengths)
+        beside = dict(zip(self.beside, arrays[1:], strict=True))
+        values, lengths = flat_values(arrays[0], self.part)
+        fields = {name: _field(values, name) for name in (self.id_field, self.title_field)}
+        texts = as_text(_field(values, self.field), where, strict=True)
+        blank = pa.nulls(len(texts), pa.large_string())
+        ids = as_text(fields[self.id_field], where) if self.id_field else blank
+        named = as_text(fields[self.title_field], where) if self.title_field else blank
+        if self.id_column:
+            ids = self._beside(beside[self.id_column], self.id_column, lengths, len(texts))
+        if self.title_column:
+            named = self._beside(beside[self.title_column], self.title_column, lengths, len(texts))
+        languages = blank
+        if self.language_column:
+            languages = self._beside(
+                beside[self.language_column], self.language_column, lengths, len(texts)
+            )
+        if titles and (self.title_field or self.title_column):
+            texts, named = with_titles(texts, named)
+        return TextBlock(texts, ids, named, languages, lengths)
 
     def _beside(
         self, array: pa.Array, name: str, lengths: NDArray[np.int64] | None, num_texts: int

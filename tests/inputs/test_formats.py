@@ -24,6 +24,9 @@ from stx_mine.errors import InputError
 from stx_mine.inputs.config import SourceFields, SymmetryFields
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.pairs import read_source
+from stx_mine.stages.verify.config import VerifyConfig
+from stx_mine.stages.verify.pair_rows import open_rows
+from stx_mine.store.digests import text_numbers
 
 NUM = 12
 QUERIES = [f"what is the height of hill {i}?" for i in range(NUM)]
@@ -367,6 +370,12 @@ def _(folder):
     return write_lines(folder / "p.jsonl", rows)
 
 
+@layout("labeled-list with scores instead of labels", known=True)
+def _(folder):
+    rows = [{"anchor": q, "positive": [p, n], "scores": [0.4, 0.7]} for q, p, n in TRIPLES]
+    return write_lines(folder / "p.jsonl", rows)
+
+
 @layout("MS MARCO v2: passages with is_selected", known=True)
 def _(folder):
     rows = [
@@ -563,6 +572,47 @@ def _(folder):
     return raw_lines(folder / "qidpidtriples.tsv", rows), write_texts(folder, ".tsv")
 
 
+@layout("MS MARCO triples of ids, a folder", known=True, ids=True)
+def _(folder):
+    ids = [*range(NUM, 2 * NUM), *range(NUM)]
+    rows = list(zip(QUERY_IDS, ids, ids[NUM:], strict=False))
+    raw_lines(folder / "collection.tsv", list(zip(ids, CORPUS.values(), strict=True)))
+    raw_lines(folder / "queries.tsv", list(zip(QUERY_IDS, QUERIES, strict=True)))
+    # The folder says that these small numbers are ids, and no grades.
+    raw_lines(folder / "triples.tsv", rows[:4])
+    assert read(folder).known == {(q, n) for q, _, n in TRIPLES[:4]}
+    raw_lines(folder / "triples.tsv", rows)
+    return folder
+
+
+@layout("ColBERT: lists of ids", known=True, ids=True)
+def _(folder):
+    rows = list(zip(QUERY_IDS, PASSAGE_IDS, NEGATIVE_IDS, strict=True))
+    # A row may be shorter than others.
+    lines = [[*row, row[2]] if i else list(row) for i, row in enumerate(rows)]
+    write_lines(folder / "triples.jsonl", lines)
+    write_texts(folder, ".tsv")
+    assert read(folder / "triples.jsonl").known == KNOWN
+    (folder / "scored").mkdir()
+    write_texts(folder / "scored", ".tsv")
+    scored = [[q, [p, 0.9], [n, 1]] for q, p, n in rows]
+    write_lines(folder / "scored/examples.jsonl", scored)
+    assert read(folder / "scored").known == KNOWN
+    write_lines(folder / "scored/examples.jsonl", lines)
+    return folder / "scored"
+
+
+@layout("TREC qrels between spaces", ids=True)
+def _(folder):
+    rows = [(q, 0, d, 1) for q, d in zip(QUERY_IDS, PASSAGE_IDS, strict=True)]
+    lines = [" ".join(map(str, row)).replace(" ", " " * (1 + i % 3)) for i, row in enumerate(rows)]
+    _lines(folder / "p.trec", "", *lines[:5], "", *lines[5:])
+    (folder / "p.qrels").write_bytes((folder / "p.trec").read_bytes().replace(b"\n", b" \r\n"))
+    texts = write_texts(folder)
+    assert read(folder / "p.qrels", **texts).pairs == PAIRS
+    return folder / "p.trec", texts
+
+
 @layout("TREC qrels without a header line", ids=True)
 def _(folder):
     rows = [(q, 0, d, 1) for q, d in zip(QUERY_IDS, PASSAGE_IDS, strict=True)]
@@ -678,6 +728,50 @@ def _(folder):
     return folder / "train.json", {"corpus": str(folder / "corpus.jsonl")}
 
 
+@layout("NeMo Automodel, a folder", known=True, ids=True)
+def _(folder):
+    names = ("question_id", "question", "corpus_id", "pos_doc", "neg_doc")
+    rows = [
+        dict(zip(names, (i, q, "c", [str(number)], [NUM + number]), strict=True))
+        for number, (i, q) in enumerate(zip(QUERY_IDS, QUERIES, strict=True))
+    ]
+    (folder / "texts").mkdir()
+    ids = [str(number) for number in range(2 * NUM)]
+    write_table(folder / "texts/t.parquet", id=ids, text=list(CORPUS.values()))
+    (folder / "texts/merlin_metadata.json").write_text('{"class": "TextQADataset"}')
+    document = {"note": [1, {"data": 2}], "data": rows, "corpus": [{"path": "texts"}]}
+    (folder / "train.json").write_text(json.dumps(document, indent=1))
+    assert read(folder / "train.json").known == KNOWN
+    (folder / "texts").rename(folder / "corpus")
+    (folder / "train.json").write_text(json.dumps(document).replace('"texts"', '"corpus"'))
+    return folder
+
+
+@layout("A folder of pairs and a corpus")
+def _(folder):
+    write_lines(folder / "train.jsonl", ROWS)
+    write_lines(folder / "corpus.jsonl", [{"id": i, "text": text} for i, text in CORPUS.items()])
+    assert PairSource.open(str(folder), Fields(), "train").corpus is not None
+    return folder
+
+
+@layout("A zip of a BEIR folder", ids=True)
+def _(folder):
+    header = ("query-id", "corpus-id", "score")
+    beir = write_beir(folder, header, RELEVANT)
+    raw_lines(beir / "qrels/test.tsv", [header, RELEVANT[0]])
+    with zipfile.ZipFile(folder / "beir.zip", "w") as archive:
+        for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"):
+            archive.write(beir / name, f"scifact/{name}")
+        archive.writestr("__MACOSX/scifact/corpus.jsonl", "junk")
+        for outside in ("/tmp/train.tsv", "scifact/qrels/../../train.tsv"):
+            archive.writestr(outside, "junk")
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv", "qrels/test.tsv"):
+        (beir / name).unlink()
+    assert read(folder / "beir.zip", split="test").pairs == PAIRS[:1]
+    return folder / "beir.zip"
+
+
 # --- several files ---
 
 
@@ -744,6 +838,24 @@ def test_a_layout_gives_its_pairs(name: str, tmp_path: Path) -> None:
     assert found.known == (KNOWN if one.known else set())
     if one.ids:
         assert {found.ids[q] for q in QUERIES} == set(QUERY_IDS)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_verify_reads_a_layout_alike(name: str, tmp_path: Path) -> None:
+    one = LAYOUTS[name]
+    path, options = one.write(tmp_path)
+    reader = open_rows(path, VerifyConfig(**options))
+    texts = [*QUERIES, *PASSAGES, *NEGATIVES]
+    text_of = dict(zip(text_numbers(pa.array(texts)).tolist(), texts, strict=True))
+    pairs, known = (set[tuple[str, str]]() for _ in range(2))
+    for _, rows in reader.blocks():
+        for row, anchor in enumerate(rows.anchors.tolist()):
+            query = text_of.get(anchor, "")
+            pairs |= {(query, text_of.get(p, "")) for p in rows.positives.row(row).tolist()}
+            known |= {(query, text_of.get(n, "")) for n in rows.negatives.row(row).tolist()}
+    # What names no text, or is missing, is a missing text to `verify`.
+    assert {pair for pair in pairs if all(pair)} == set(PAIRS)
+    assert {pair for pair in known if all(pair)} == (KNOWN if one.known else set())
 
 
 def test_the_page_of_formats_lists_what_is_tested(repo_root: Path) -> None:
@@ -819,6 +931,54 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
             folder,
         )[-1],
         "outside of it",
+    ),
+    "a document that names a corpus outside": (
+        lambda folder: (
+            (folder / "p.json").write_text(
+                json.dumps(
+                    {
+                        "corpus": {"path": "../secret"},
+                        "data": [{"question": "q", "pos_doc": [{"id": "1"}]}],
+                    }
+                )
+            ),
+            folder / "p.json",
+        )[-1],
+        r"outside of its folder \(\.\./secret\)",
+    ),
+    "several corpora": (
+        lambda folder: (
+            (folder / "p.json").write_text(
+                json.dumps(
+                    {
+                        "corpus": [{"path": "a"}, {"path": "b"}],
+                        "data": [{"question": "q", "pos_doc": [{"id": "1"}]}],
+                    }
+                )
+            ),
+            folder / "p.json",
+        )[-1],
+        "expected one corpus.*found 2.*--corpus FILE",
+    ),
+    "a line of qrels with another number of values": (
+        lambda folder: _lines(folder / "p.trec", "q1 0 d1 1", "", "q2 0 d1"),
+        "expected 4 values in every line .*, found 3 in line 3; fix that line",
+    ),
+    "a document without rows": (
+        lambda folder: _lines(folder / "p.json", '{"rows": [1],', '"note": 2}'),
+        "an object with the keys rows, note",
+    ),
+    "a document with a key twice": (
+        lambda folder: _lines(folder / "p.json", '{"data": [],', '"data": []}'),
+        "key 'data' stands twice",
+    ),
+    "a document and more": (
+        lambda folder: _lines(folder / "p.json", json.dumps(ROWS), json.dumps(ROWS)),
+        "expected the end of the document",
+    ),
+    "a document without an end": (
+        lambda folder: _lines(folder / "p.json", '{"data":', '[{"query": "a", "passage": "b"}]'),
+        "expected a comma or '}'",
     ),
     "a dataset that is not there": (
         lambda folder: Path("no-such-org/no-such-data"),

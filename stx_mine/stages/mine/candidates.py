@@ -13,9 +13,11 @@ from stx_mine.core.role import Role
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_column_file
 from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.files import suffix_of
 from stx_mine.inputs.names import PASSAGE_IDS, QUERY_IDS, named
 from stx_mine.inputs.roles import pair_columns
-from stx_mine.stages.mine.run_file import RunFile
+from stx_mine.inputs.run_file import RunFile
+from stx_mine.inputs.spaced import SPACED
 from stx_mine.store.columns import find_rows
 from stx_mine.store.digests import text_digests
 from stx_mine.store.files import checksum
@@ -110,7 +112,7 @@ class CandidateFile:
             InputError: It is missing, empty or of an unknown kind.
         """
         file = Path(path)
-        if not is_column_file(file):
+        if not is_column_file(file) or suffix_of(file) in SPACED:
             return cls(RunFile.open(file))
         if ".tsv" in file.suffixes and (run := RunFile.recognise(file, may_be_texts=True)):
             return cls(run)

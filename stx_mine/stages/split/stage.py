@@ -70,10 +70,9 @@ def run_split(config: SplitConfig) -> StageReport:
 
 def _other_qrels(source: PairSource) -> list[str]:
     """The qrels of a BEIR folder that were not read."""
-    read = source.pairs.path
-    if not source.is_folder or read.suffix != ".tsv":
+    if not source.is_folder or not source.has_judgements:
         return []
-    return sorted(path.name for path in read.parent.glob("*.tsv") if path != read)
+    return [f"{split}{source.pairs.files[0].suffix}" for split in sorted(source.other_splits)]
 
 
 def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:

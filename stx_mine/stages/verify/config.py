@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from stx_mine.inputs.config import SourceFields
 from stx_mine.settings import StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig(StageConfig):
+class VerifyConfig(SourceFields, StageConfig):
     """Check every invariant and checksum of packed batches, or rows of others in their order."""
 
     directory: str | None = option(
@@ -19,17 +20,6 @@ class VerifyConfig(StageConfig):
         None,
         "Rows per batch of rows that pack did not write (default: each row by itself).",
         minimum=2,
-        group="Input",
-    )
-    anchor_column: str | None = option(
-        None, "Column of their anchors (default: anchor, or the first of texts).", group="Input"
-    )
-    positive_column: str | None = option(
-        None, "Column of their positives (default: positive, or the next of texts).", group="Input"
-    )
-    negative_column: tuple[str, ...] = option(
-        (),
-        "Column of their negatives, repeatable (default: negative*, or all that are left).",
         group="Input",
     )
     max_violations: int = option(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stx_mine.stages.verify.counts import VerifiedRows, VerifyCounts
-from stx_mine.stages.verify.readers.blocks import RowReader
+from stx_mine.stages.verify.row_blocks import RowReader
 from stx_mine.stages.verify.rows import RowSummary
 from stx_mine.store.stage_report import StageReport, percent
 
@@ -49,7 +49,7 @@ def rows_report(path: Path, reader: RowReader, summary: RowSummary, checked: int
         files=len(reader.paths),
         last_batch_rows=summary.last_rows,
     )
-    lines = (_state(summary), _read(reader))
+    lines = (_state(summary), *_read(reader))
     return StageReport(
         "verify",
         counts.to_json(),
@@ -75,7 +75,7 @@ def rows_violated(
         changed: A sentence per file that is not as it was written.
         first_sentences: A sentence per violation that is named.
     """
-    lines = [*changed, *_rule_lines(summary), _read(reader), *_partial_batch(summary)]
+    lines = [*changed, *_rule_lines(summary), *_read(reader), *_partial_batch(summary)]
     if summary.first:
         lines += [f"the first ones; {_counted(summary)}:", *first_sentences]
     named = "\n  ".join(lines)
@@ -115,7 +115,7 @@ def _partial_batch(summary: RowSummary) -> tuple[str, ...]:
     )
 
 
-def _read(reader: RowReader) -> str:
+def _read(reader: RowReader) -> tuple[str, ...]:
     first, last = reader.paths[0].name, reader.paths[-1].name
-    several = f"; {len(reader.paths):,} files in order, {first} to {last}"
-    return reader.described + (several if len(reader.paths) > 1 else "")
+    several = (f"{len(reader.paths):,} files in order, {first} to {last}",)
+    return reader.described + (several if len(reader.paths) > 1 else ())

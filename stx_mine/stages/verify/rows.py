@@ -21,7 +21,7 @@ from stx_mine.stages.verify.core.rows import (
     broken_rules,
     slots_of,
 )
-from stx_mine.stages.verify.readers.blocks import RowReader
+from stx_mine.stages.verify.row_blocks import RowReader
 
 _Violation = tuple[int, str, tuple[Slot, ...]]
 # Rows looked at by themselves are read in blocks of about so many.

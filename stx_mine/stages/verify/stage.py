@@ -4,15 +4,17 @@ Rows that `pack` did not write are checked by the rules that their texts alone c
 """
 
 from collections.abc import Iterator
+from glob import has_magic
 from itertools import chain, islice
 from pathlib import Path
 
 from stx_mine.errors import ConfigError, InputError, ViolationError
+from stx_mine.inputs.files import suffix_of
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.counts import VerifyCounts
 from stx_mine.stages.verify.labels import check_label_packings
+from stx_mine.stages.verify.pair_rows import open_rows, refuse_source_options
 from stx_mine.stages.verify.pairs import check_pair_packings
-from stx_mine.stages.verify.readers.recognise import open_rows
 from stx_mine.stages.verify.report import (
     batches_report,
     batches_violated,
@@ -38,11 +40,19 @@ def run_verify(config: VerifyConfig) -> StageReport:
     folder = (
         Path(config.directory) if config.directory else RunDir(config.run_dir).folder("batches")
     )
-    if not folder.is_dir() and not (config.directory and folder.is_file()):
-        raise InputError(f"expected a folder of packed batches at {folder}; run `stx-mine pack`")
-    if _maker(folder) == "batches" or any(folder.glob("epoch-*")):
+    if not folder.is_dir() and not _names_rows(config.directory or ""):
+        raise InputError(
+            f"expected a folder of packed batches at {folder}, found none; run `stx-mine pack`, or "
+            "name rows: a file, a folder, a pattern or hf://datasets/ORG/NAME"
+        )
+    if folder.is_dir() and (_maker(folder) == "batches" or any(folder.glob("epoch-*"))):
         return _verify_batches(folder, config)
-    return _verify_rows(folder, config)
+    return _verify_rows(config.directory or str(folder), config)
+
+
+def _names_rows(name: str) -> bool:
+    """Whether a name that is no folder's is that of rows: a file, a pattern, or one of the hub."""
+    return bool(suffix_of(Path(name))) or has_magic(name) or name.startswith("hf://")
 
 
 def _maker(folder: Path) -> str:
@@ -76,11 +86,12 @@ def _verify_batches(folder: Path, config: VerifyConfig) -> StageReport:
     return batches_report(folder, counts)
 
 
-def _verify_rows(path: Path, config: VerifyConfig) -> StageReport:
+def _verify_rows(name: str, config: VerifyConfig) -> StageReport:
     """Check a file or folder of rows in the order in which they stand."""
+    path = Path(name)
     listed = _listed_files(path)
     changed = list(islice(_check_files(path, listed), config.max_violations))
-    reader = open_rows(path, config)
+    reader = open_rows(name, config)
     summary = check_rows(reader, config.batch_size, config.max_violations)
     if not summary.rows:
         raise InputError(f"expected rows in {path}, found none; give a file with at least one row")
@@ -91,12 +102,10 @@ def _verify_rows(path: Path, config: VerifyConfig) -> StageReport:
 
 
 def _refuse_row_options(folder: Path, config: VerifyConfig) -> None:
-    for name in ("batch_size", "anchor_column", "positive_column", "negative_column"):
-        if getattr(config, name):
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is for rows of others, {folder} holds batches of "
-                "`stx-mine pack`, which say it themselves; leave it out"
-            )
+    because = f"{folder} holds batches of `stx-mine pack`, which say it themselves"
+    if config.batch_size:
+        raise ConfigError(f"--batch-size is for rows of others, {because}; leave it out")
+    refuse_source_options(config, because)
 
 
 def _listed_files(folder: Path) -> list[dict[str, str]]:

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import InputError
+from stx_mine.inputs.run_file import RunFile
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.export.config import ExportConfig
 from stx_mine.stages.export.stage import run_export
 from stx_mine.stages.mine.candidates import CandidateFile
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.run_file import RunFile
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import require
 from stx_mine.store.run_dir import RunDir
@@ -98,13 +98,13 @@ def test_padding_and_blocks_change_nothing(tmp_path_factory, rows, first, second
     ]
     path.write_bytes(end.join(lines).encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stx_mine.stages.mine.run_file._BLOCK_BYTES", size)
+        patch.setattr("stx_mine.inputs.run_file._BLOCK_BYTES", size)
         read = [
             pair
             for queries, passages in RunFile.open(path).batches()
             for pair in zip(queries.to_pylist(), passages.to_pylist(), strict=True)
         ]
-    assert sorted(read) == sorted((q, p) for q, p, _, _ in rows)
+    assert read == [(q, p) for q, p, _, _ in rows]
 
 
 def test_ids_with_spaces_are_read_where_tabs_part_the_fields(tmp_path):
@@ -115,7 +115,7 @@ def test_ids_with_spaces_are_read_where_tabs_part_the_fields(tmp_path):
         for queries, passages in RunFile.open(path).batches()
         for pair in zip(queries.to_pylist(), passages.to_pylist(), strict=True)
     ]
-    assert sorted(read) == [("my query", "a passage"), ("q2", "d2")]
+    assert read == [("my query", "a passage"), ("q2", "d2")]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_line_of_another_layout_is_named_by_its_number(tmp_path, line, message
     path = tmp_path / "hits.trec"
     path.write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stx_mine.stages.mine.run_file._BLOCK_BYTES", 1_000)
+        patch.setattr("stx_mine.inputs.run_file._BLOCK_BYTES", 1_000)
         with pytest.raises(InputError, match=message):
             list(RunFile.open(path).batches())
 

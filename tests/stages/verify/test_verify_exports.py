@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stx_mine.errors import ViolationError
+from stx_mine.errors import InputError, ViolationError
+from stx_mine.inputs import json_document, run_file
 from stx_mine.stages.export.config import ExportConfig
 from stx_mine.stages.export.layouts import LAYOUTS
 from stx_mine.stages.export.stage import run_export
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.verify.config import VerifyConfig
-from stx_mine.stages.verify.readers import documents, tables
-from stx_mine.stages.verify.readers.recognise import open_rows
+from stx_mine.stages.verify.pair_rows import open_rows
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_table, write_table
@@ -116,9 +116,10 @@ def test_batches_of_every_layout_are_judged_alike(to, planted):
 
 def test_a_labeled_list_per_query_and_one_with_scores_are_read(clean, planted):
     report = verify(export(clean, "labeled-list", include_positives=True))
-    assert "positives where 'labels' of 'positive' is 1" in report.lines[1]
+    assert report.lines[1].endswith("passage from positive, label from labels")
+    assert report.lines[2] == "labels: 1 is a positive, 0 is a known negative"
     report = verify(export(clean, "labeled-list", scores=True))
-    assert "positive the first of 'positive', negatives the others" in report.lines[1]
+    assert "the first of 'positive' is the positive, the others are negatives" in report.lines[2]
     run = planted[0]
     for fields in ({"include_positives": True}, {"scores": True}):
         assert FALSE_NEGATIVE in violation(export(run, "labeled-list", **fields))
@@ -172,16 +173,13 @@ def test_a_folder_of_another_artifact_is_refused(clean, cli_here):
 # --- files of others ---
 
 
-def rows_read(path):
+def rows_read(path, **options):
     """[anchor, positives, negatives] as `verify` reads them."""
-    reader = open_rows(path, VerifyConfig())
+    reader = open_rows(str(path), VerifyConfig(**options))
     found = []
-    for number, one in enumerate(reader.paths):
-        for block in reader.read(one, True):
-            for row in range(len(block)):
-                roles = block.slots(row)
-                found.append([[text for _, text in role] for role in roles])
-        assert number < len(reader.paths)
+    for _, block in reader.read(True):
+        for row in range(len(block)):
+            found.append([[slot.text for slot in role] for role in block.slots(row)])
     return [[anchor[0], *roles] for anchor, *roles in found]
 
 
@@ -195,7 +193,7 @@ ROWS = [
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 @pytest.mark.parametrize("indent", [None, 4])
 def test_documents_are_read_in_pieces_of_any_size(size, indent, tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "_READ_CHARACTERS", size)
+    monkeypatch.setattr(json_document, "_BLOCK_BYTES", size)
     path = tmp_path / "train.json"
     path.write_text(json.dumps(ROWS, indent=indent, ensure_ascii=False), "utf-8")
     assert rows_read(path) == [
@@ -203,15 +201,16 @@ def test_documents_are_read_in_pieces_of_any_size(size, indent, tmp_path, monkey
          [one["text"] for one in row["hard_negative_ctxs"]]]
         for row in ROWS
     ]  # fmt: skip
-    # Its fields in another order, ids as they are, a list of corpora.
-    data = [{"question": "q", "pos_doc": ["1"], "neg_doc": [2, {"id": "3"}]}]
+    # Its fields in another order, ids as they are, a corpus that it names.
+    ids = {"question_id": "7", "corpus_id": "c"}
+    data = [{**ids, "question": "q", "pos_doc": ["1"], "neg_doc": [2, 3]}]
     document = {"note": [1, {"data": 2}], "data": data, "corpus": {"path": "texts"}}
     path.write_text(json.dumps(document, indent=indent), "utf-8")
     (tmp_path / "texts").mkdir()
     corpus = pa.table({"id": ["1", "2", "3"], "text": list("abc")})
     pq.write_table(corpus, tmp_path / "texts/t.parquet")
     assert rows_read(path) == [["q", ["1"], ["2", "3"]]]
-    reader = open_rows(path, VerifyConfig())
+    reader = open_rows(str(path), VerifyConfig())
     [(_, found)] = reader.blocks()
     assert (found.negatives.values >= 0).all()
     assert reader.shown([0])[0] == [
@@ -245,13 +244,17 @@ def test_labels_of_pairs_are_heeded_where_they_are_zero_and_one(tmp_path):
     ]  # fmt: skip
     pairs["label"] = [0.7, 0.1, 0.2]
     pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
-    assert rows_read(tmp_path / "pairs.parquet")[1] == ["a", ["n"], []]
-    assert "ignored 'label'" in verify(tmp_path / "pairs.parquet").lines[1]
+    with pytest.raises(InputError, match=r"'label'.*numbers from 0.1 to 0.7.*--label-column none"):
+        verify(tmp_path / "pairs.parquet")
+    assert rows_read(tmp_path / "pairs.parquet", label_column="none")[1] == ["a", ["n"], []]
+    assert rows_read(tmp_path / "pairs.parquet", min_grade=0.5)[1] == ["a", [], []]
+    report = verify(tmp_path / "pairs.parquet", label_column="none")
+    assert report.lines[1].endswith("; not read: label")
 
 
 @pytest.mark.parametrize("block", [16, 1 << 20])
 def test_a_query_of_a_run_may_cross_the_blocks_that_are_read(block, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_BLOCK_BYTES", max(block, 200))
+    monkeypatch.setattr(run_file, "_BLOCK_BYTES", max(block, 200))
     rng, lines, wanted = np.random.default_rng(0), [], []
     for query in range(30):
         hits = [f"d{one}" for one in rng.permutation(50)[: 1 + query % 9]]

@@ -25,7 +25,7 @@ from stx_mine.stages.verify.core.rows import (
     broken_rules,
     slots_of,
 )
-from stx_mine.stages.verify.readers.recognise import open_rows
+from stx_mine.stages.verify.pair_rows import open_rows
 from stx_mine.stages.verify.rows import check_rows
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.digests import text_numbers
@@ -101,7 +101,7 @@ def violation(path, batch_size):
 
 
 def summary_of(path, batch_size, max_violations=10):
-    return check_rows(open_rows(path, VerifyConfig()), batch_size, max_violations)
+    return check_rows(open_rows(str(path), VerifyConfig()), batch_size, max_violations)
 
 
 def assert_counts(summary, rows, batch_size):
@@ -267,7 +267,7 @@ def test_a_strict_packing_read_as_rows_of_others_is_clean(strict_shards, tmp_pat
     # Read as they are, ids are ignored by name.
     as_it_is = verify(strict_shards / "epoch-000", 64)
     assert as_it_is.counts["batches"] == report.counts["batches"]
-    assert "ignored 'row_id', 'anchor_id'" in as_it_is.lines[1]
+    assert "query id from anchor_id; not read: row_id, negative_ids" in as_it_is.lines[1]
     # The same rows in another order are not clean, so that the order is what is checked.
     mixed = table.select(COLUMNS[:4]).take(np.random.default_rng(0).permutation(table.num_rows))
     pq.write_table(mixed, path)
@@ -298,8 +298,9 @@ def test_the_first_violations_name_batch_file_rows_and_texts(tmp_path, cli):
         "  a text stands twice in the batch: 2 (22.2%) of the rows, in 1 batches",
         "  a known positive of the anchor stands in another row of the batch: 1 (11.1%) of the "
         "rows, in 1 batches",
-        "  read anchor 'anchor', positive 'positive', negatives 'negative_1'; 2 files in order, "
-        "a.parquet to b.parquet",
+        f"  read {tmp_path / 'rows'}: query from anchor, passage from positive, known negatives "
+        "from negative_1",
+        "  2 files in order, a.parquet to b.parquet",
         "  the last batch has 1 of 2 rows; it was checked as it is, and a trainer may drop it",
         "  the first ones; batches count from 0, rows from 0 in their file:",
         "  batch 2: a text stands twice in the batch: a.parquet row 4 positive 'p4', "
@@ -328,42 +329,28 @@ def test_no_more_violations_are_named_than_asked_for_and_all_are_counted(tmp_pat
         assert summary.first[0] == (0, "repeated", ((0, 0), (1, 0)))
 
 
-def read_columns(tmp_path, table, **options):
-    path = tmp_path / "rows.parquet"
-    pq.write_table(pa.table(table), path)
-    return open_rows(path, VerifyConfig(**options))
-
-
 @pytest.mark.parametrize(
     ("names", "options", "expected"),
     [
-        ("query answer wrong worse", {}, "query answer wrong worse"),
+        ("query answer wrong worse", {}, "query answer"),
         ("source anchor positive negative", {}, "anchor positive negative"),
         ("anchor positive negative_1 note negative_2", {}, "anchor positive negative_1 negative_2"),
-        ("anchor positive score label", {}, "anchor positive"),
-        ("query answer wrong", {"anchor_column": "answer"}, "answer query wrong"),
-        ("a b c d", {"negative_column": ("d",)}, "a b d"),
-        ("a b c d", {"positive_column": "d", "negative_column": ("b", "b")}, "a d b"),
+        ("anchor positive score label", {"label_column": "none"}, "anchor positive"),
+        ("query answer wrong", {"negative_column": ("wrong",)}, "query answer wrong"),
+        ("x y z", {"query_column": "y", "passage_column": "x"}, "y x"),
     ],
 )
-def test_columns_are_found_by_name_then_by_order(names, options, expected, tmp_path):
-    reader = read_columns(tmp_path, {name: ["text"] for name in names.split()}, **options)
+def test_columns_are_found_by_name_and_the_others_are_said(names, options, expected, tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({name: ["text"] for name in names.split()}), path)
+    reader = open_rows(str(path), VerifyConfig(**options))
+    [(_, block)] = reader.read(True)
     anchor, positive, *negatives = expected.split()
+    assert block.anchors.name == anchor
+    assert [one.name for one in block.positives] == [positive]
+    assert [one.name for one in block.negatives] == negatives
     ignored = [name for name in names.split() if name not in expected.split()]
-    read = f"read anchor {anchor!r}, positive {positive!r}, " + (
-        f"negatives {', '.join(map(repr, negatives))}" if negatives else "no negatives"
-    )
-    unread = f"; ignored {', '.join(map(repr, ignored))}" if ignored else ""
-    assert reader.described == read + unread
-
-
-def test_what_is_no_text_is_ignored_with_a_word(tmp_path):
-    table = {"id": [1, 2], "query": ["a", "b"], "answer": ["c", "d"], "score": [0.1, 0.2]}
-    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
-    report = verify(tmp_path / "rows.parquet", 2)
-    assert report.lines[1] == (
-        "read anchor 'query', positive 'answer', no negatives; ignored 'id', 'score'"
-    )
+    assert reader.described[0].partition("; not read: ")[2] == ", ".join(ignored)
 
 
 def test_json_lines_and_tables_of_text_are_read_as_parquet_is(tmp_path):
@@ -376,7 +363,8 @@ def test_json_lines_and_tables_of_text_are_read_as_parquet_is(tmp_path):
     for name in ("r.jsonl.gz", "r.tsv"):
         found = violation(tmp_path / name, 2)
         assert "row 4 anchor 'q1', row 4 negative_1 'p1'" in found
-        same = found.replace(name, "r.parquet").replace("; ignored 'label'", "")
+        same = found.replace(name, "r.parquet").replace(", label from label", "")
+        same = same.replace("  label: 1 is a positive\n", "")
         assert same == expected
 
 
@@ -408,13 +396,14 @@ def bad_inputs(folder: Path) -> None:
     (folder / "half.json").write_text(json.dumps(half)[:-9])
     (folder / "no_list.json").write_text('{"a": 1}')
     (folder / "run.trec").write_text("a b\n")
+    (folder / "hits.trec").write_text("q Q0 d 1 0.5 tag\n")
     for name in ("two_texts", "no_texts"):
         write_lines(folder / name / "corpus.jsonl", [{"_id": "d1", "text": t} for t in "ab"])
         (folder / name / "qrels").mkdir()
         (folder / name / "qrels/train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td1\t1\n")
     write_lines(folder / "two_texts/queries.jsonl", [{"_id": "q", "text": "q"}])
     shutil.copytree(folder / "two_texts", folder / "no_id")
-    write_lines(folder / "no_id/corpus.jsonl", [{"id": "d1", "text": "a"}])
+    write_lines(folder / "no_id/corpus.jsonl", [{"text": "a"}])
     shutil.copytree(folder / "two_texts", folder / "grade")
     write_lines(folder / "grade/corpus.jsonl", [{"_id": "d1", "text": "a"}])
     (folder / "grade/qrels/train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td1\thigh\n")
@@ -423,38 +412,44 @@ def bad_inputs(folder: Path) -> None:
         for table in ("collection", "queries"):
             (folder / f"{name}/{table}.tsv").write_text("0\ttext\n")
     (folder / "no_lists/triples.jsonl").write_text("1\n")
-    (folder / "fields/triples.tsv").write_text("0\t0\n")
+    (folder / "fields/triples.tsv").write_text("0\n1\n")
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("good.parquet --batch-size 1", ["--batch-size", "at least 2", "found 1"]),
-        ("good.parquet --batch-size 2 --anchor-column q", ["'q'", "--anchor-column", "positive"]),
+        ("good.parquet --batch-size 2 --query-column q", ["'q'", "--query-column", "positive"]),
         ("good.parquet --batch-size 2 --negative-column n", ["'n'", "--negative-column"]),
         (
-            "good.parquet --batch-size 2 --anchor-column positive --positive-column positive",
-            ["'positive' for both", "--anchor-column"],
+            "good.parquet --batch-size 2 --query-column positive --passage-column positive",
+            ["'positive' for both", "--query-column"],
         ),
-        ("one.parquet --batch-size 2", ["one.parquet", "the positive", "--positive-column"]),
-        ("labels.parquet", ["expected 0 or 1 in 'labels'", "found 2", "--negative-column"]),
+        ("one.parquet --batch-size 2", ["one.parquet", "the passages", "--passage-column"]),
+        (
+            "labels.parquet",
+            ["'labels'", "numbers from 1 to 2", "--label-column none"],
+        ),
         ("labels.jsonl", ["a label for every text", "found 1 in 'labels' and 2 in 'positive'"]),
-        ("ids.jsonl", ["collection.tsv and queries.tsv", "ids.jsonl"]),
-        ("broken.jsonl", ["expected JSON in line 2", "broken.jsonl"]),
-        ("nested.jsonl", ["rows of Tevatron", "nested.jsonl", "KeyError: 'text'"]),
-        ("nested.jsonl --anchor-column query", ["--anchor-column is for columns of texts"]),
-        ("other.json", ["a column of texts for the anchor", "other.json"]),
+        ("ids.jsonl", ["ids.jsonl", "names queries by id", "--queries FILE"]),
+        ("broken.jsonl", ["line 2 of", "broken.jsonl", "no JSON object"]),
+        ("nested.jsonl", ["nested.jsonl", "names passages by id", "--corpus FILE"]),
+        ("hits.trec --query-column query", ["--query-column is for rows of others", "TREC run"]),
+        ("other.json", ["which column of", "other.json", "--passage-column"]),
         ("broken.json", ["expected JSON rows", "broken.json"]),
-        ("half.json", ["expected a list in", "half.json"]),
-        ("no_list.json", ["a column of texts for the anchor", "no_list.json"]),
-        ("run.trec", ["qid Q0 docid rank score tag", "'a b'"]),
+        ("half.json", ["expected JSON rows in", "half.json"]),
+        ("no_list.json", ["which column of", "no_list.json", "--passage-column"]),
+        ("run.trec", ["query Q0 passage rank score tag", "'a b'"]),
         ("two_texts", ["expected one text per id", "two under 'd1'"]),
-        ("no_texts", ["no_texts/queries.jsonl", "found none"]),
-        ("no_id", ["rows of texts ('_id' and 'text')", "no_id/corpus.jsonl", "fix it"]),
-        ("grade", ["rows of BEIR", "train.tsv"]),
-        ("no_lists", ["rows of ColBERT", "triples.jsonl"]),
-        ("fields", ["expected 3 fields in every line", "triples.tsv"]),
-        ("mixed --batch-size 2", ["b.parquet", "'negative_1'", "verify one of the files"]),
+        ("no_texts", ["expected corpus.jsonl and queries.jsonl", "found no queries.jsonl"]),
+        ("no_id", ["a column of ids", "no_id/corpus.jsonl", "add it"]),
+        ("grade", ["expected numbers in column 'score'", "train.tsv", "'high'"]),
+        ("no_lists", ["line 1 of", "triples.jsonl", "no JSON object"]),
+        ("fields", ["ids of a query and of its passages", "triples.tsv"]),
+        (
+            "mixed --batch-size 2",
+            ["b.parquet", "differ in their columns", "give a pattern"],
+        ),
         ("no_rows.parquet --batch-size 2", ["no_rows.parquet", "at least one row"]),
         ("empty.parquet --batch-size 2", ["empty.parquet is empty"]),
         ("broken.parquet --batch-size 2", ["expected parquet", "broken.parquet"]),

@@ -104,24 +104,25 @@ class RunFile:
         raise InputError(f"expected a TREC run in {path}, found an empty file; check the path")
 
     def batches(self) -> Iterator[tuple[pa.Array, pa.Array]]:
-        """Stream ids of queries and of passages, large strings, in no particular order.
+        """Stream ids of queries and of passages, large strings, in the order of the lines.
 
         Raises:
             InputError: A line has another layout than the first one; it is named by its number.
         """
         for first, block in _blocks(self.path, _BLOCK_BYTES):
             numbers, lines = _filled(block)
-            fits, *ids = _split(lines, self.layout)
-            yield ids[0], ids[1]
-            if fits.all():
-                continue
-            lines, numbers = lines.filter(pa.array(~fits)), numbers[~fits]
-            fits, *ids = _split_at_tabs(lines, self.layout)
-            if not fits.all():
-                place = int(np.argmin(fits))
-                number = first + int(numbers[place])
-                raise _malformed(self.path, self.layout, number, lines[place].as_py())
-            yield ids[0], ids[1]
+            spaced, *ids = _split(lines, self.layout)
+            rest, left = lines.filter(pa.array(~spaced)), numbers[~spaced]
+            tabbed, *ids_of_rest = _split_at_tabs(rest, self.layout)
+            if not tabbed.all():
+                place = int(np.argmin(tabbed))
+                number = first + int(left[place])
+                raise _malformed(self.path, self.layout, number, rest[place].as_py())
+            order = pa.array(np.argsort(np.append(numbers[spaced], left), kind="stable"))
+            queries, passages = (
+                pa.concat_arrays(both).take(order) for both in zip(ids, ids_of_rest, strict=True)
+            )
+            yield queries, passages
 
 
 def _blocks(path: Path, size: int) -> Iterator[tuple[int, pa.Array]]:
@@ -132,7 +133,7 @@ def _blocks(path: Path, size: int) -> Iterator[tuple[int, pa.Array]]:
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
-        raise InputError(f"expected a file of candidates at {path}, found {what}; check the path")
+        raise InputError(f"expected a run at {path}, found {what}; check the path")
     number, rest = 1, b""
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
@@ -146,7 +147,7 @@ def _blocks(path: Path, size: int) -> Iterator[tuple[int, pa.Array]]:
             yield number, _lines(rest)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
-            f"expected a file of candidates as UTF-8 text at {path}, found something else "
+            f"expected a run as UTF-8 text at {path}, found something else "
             f"({' '.join(str(error).split())}); convert the file"
         ) from error
 

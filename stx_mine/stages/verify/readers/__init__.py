@@ -1,1 +1,0 @@
-"""Readers of rows: one file a family of layouts."""
