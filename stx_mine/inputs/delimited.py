@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.files import InputFile, undecodable
-from stx_mine.inputs.head_line import is_header, with_names
+from stx_mine.inputs.head_line import is_header, is_named, with_names
 from stx_mine.inputs.names import is_known, plain
 from stx_mine.inputs.quotation import (
     CheckedStream,
@@ -203,7 +203,7 @@ class DelimitedFile:
         """The usual separator of the suffix, or that with which the first lines have columns."""
         usual = "," if self._file.suffix == ".csv" else "\t"
         fitting = [one for one in (usual, *_SEPARATORS) if one != " " and _fits(head, one)]
-        if not fitting and is_trec(head):
+        if not fitting and usual == "\t" and is_trec(head):
             fitting = [" "]
         if not fitting or fitting[0] == usual:
             return usual
@@ -252,10 +252,10 @@ class DelimitedFile:
         if form.names:
             # The names of a header line that the user names otherwise are no row.
             same = {plain(name) for name in form.names} & set(map(plain, first))
-            is_named = form.header is None and (bool(same) or all(map(is_known, first)))
-            if is_named:
+            known = bool(same) or all(map(is_known, first)) or is_named(rows)
+            if known and form.header is None:
                 self.notes.append("its first line is a header line, whose names are not used")
-            return is_named
+            return known and form.header is None
         if form.header is not None:
             return form.header
         found = is_header(rows, form.expected)

@@ -23,6 +23,7 @@ _MAGIC = {
     b"PAR1": ".parquet",
     b"ARROW1": ".arrow",
 }
+_CONTROL = re.compile(rb"[\x00-\x08\x80-\xff]")
 _BINARY = (".parquet", ".arrow", ".feather")
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE)
 
@@ -194,6 +195,7 @@ def refuse_unlike_name(file: InputFile) -> None:
         raise InputError(
             f"expected {file.suffix[1:]} in {file.name}, found {what}; rename it {way}"
         )
+    found = found if _CONTROL.search(start) else ""
     if found and own != found:
         added = own + found if found in _COMPRESSIONS else found
         raise InputError(

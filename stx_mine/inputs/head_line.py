@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from stx_mine.inputs.names import is_known, plain
-from stx_mine.inputs.value_kinds import is_unlike
+from stx_mine.inputs.value_kinds import is_unlike, kind_of
 
 _ID = re.compile(r"\s*[^\s\d]*\d\S*\s*")
 _MOST_WORDS_OF_A_NAME = 4
@@ -24,11 +24,11 @@ def is_header(rows: Sequence[Sequence[str]], expected: Sequence[str]) -> bool | 
         rows: The first rows, at least one.
         expected: Names that a header line may hold.
     """
-    first, rest = rows[0], list(zip_longest(*rows[1:], fillvalue=""))
+    first = rows[0]
     if any(plain(name) in map(plain, expected) for name in first):
         return True
     wordy = any(len(value.split()) > _MOST_WORDS_OF_A_NAME for value in first)
-    is_above_others = any(map(is_unlike, first, rest))
+    is_above_others = is_named(rows)
     if any(map(is_known, first)):
         return True if not wordy or is_above_others else None
     if is_above_others or _asks_and_answers(first):
@@ -36,6 +36,18 @@ def is_header(rows: Sequence[Sequence[str]], expected: Sequence[str]) -> bool | 
     # A column of ids, of which the first is one.
     has_ids = any(all(map(_ID.fullmatch, column)) for column in zip(*rows, strict=False))
     return False if wordy or has_ids else None
+
+
+def is_named(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a value of the first row is of another kind than those below it, as a name is."""
+    first, below = rows[0], list(zip_longest(*rows[1:], fillvalue=""))
+    are_places = list(first) in (_places(0, len(first)), _places(1, len(first)))
+    are_texts = bool(below) and all(kind_of(column) in "TUC-" for column in below)
+    return (are_places and are_texts) or any(map(is_unlike, first, below))
+
+
+def _places(start: int, number: int) -> list[str]:
+    return list(map(str, range(start, start + number)))
 
 
 def _asks_and_answers(first: Sequence[str]) -> bool:

@@ -90,7 +90,7 @@ def columns_by_place(file: ColumnFile) -> PairColumns:
     raise InputError(
         f"cannot tell what the {len(whole)} columns of {file.name} are, which have no names "
         f"({', '.join(VALUE_KINDS[one] for one in whole)}); name all of them with --columns, as in "
-        f"--columns {names}, where any other name is not read"
+        f"--columns {names} (query, passage, negative, label, query_id ...; others are not read)"
     )
 
 

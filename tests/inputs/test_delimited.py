@@ -217,7 +217,7 @@ def test_columns_of_other_things_have_no_role(
     if len(places) == 2:
         names = ["x"] * 3
         names[places[0]], names[places[1]] = "query", "passage"
-        assert read(path, columns=(",".join(names),)).pairs == PAIRS
+        assert read(path, columns=(",".join(names),), no_header=True).pairs == PAIRS
 
 
 def test_negatives_without_names_are_read_where_they_are_passages(tmp_path: Path) -> None:
@@ -228,7 +228,9 @@ def test_negatives_without_names_are_read_where_they_are_passages(tmp_path: Path
     assert len(read(raw_lines(path, rows)).known) == 12
 
 
-@pytest.mark.parametrize("header", [("query", "passage"), ("question", "answer"), ("query", "x")])
+@pytest.mark.parametrize(
+    "header", [("query", "passage"), ("question", "answer"), ("query", "x"), ("0", "1")]
+)
 def test_names_that_are_given_take_the_place_of_a_header_line(
     header: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -237,6 +239,9 @@ def test_names_that_are_given_take_the_place_of_a_header_line(
     assert "its first line is a header line" in said(path, columns=("query,passage",))
     kept = read(path, columns=("query,passage",), no_header=True).pairs
     assert kept == [header, *PAIRS]
+    rows = [(time, *pair) for time, pair in zip(TIMES, PAIRS, strict=True)]
+    write_values(path, [("Wann", "Frage", "Antwort"), *rows], ",")
+    assert read(path, columns=("when,query,passage",)).pairs == PAIRS
 
 
 def test_a_run_is_no_table_of_grades(tmp_path: Path) -> None:
@@ -271,7 +276,7 @@ CONTENT = "query,passage\n" + "".join(f"what {i}?,it is \u00e4 {i}\n" for i in r
     [
         ("p.csv", gzip.compress(CONTENT.encode()), r"found gz; rename it to end in \.csv\.gz"),
         ("p.csv", b"PK\x03\x04 of a workbook", "found zip; .*save a spreadsheet as CSV"),
-        ("p.jsonl", b"PAR1 and more", r"found parquet; rename it to end in \.parquet"),
+        ("p.jsonl", b"PAR1\x15\x04 and more", r"found parquet; rename it to end in \.parquet"),
         ("p.parquet", CONTENT.encode(), r"found text; rename it to end in \.csv"),
         ("p.csv", CONTENT.encode("utf-16-le"), "give --encoding utf-16-le"),
         ("p.csv", CONTENT.encode("utf-16-be"), "give --encoding utf-16-be"),
@@ -288,6 +293,11 @@ def test_content_that_is_not_what_its_name_says(
         assert len(read(tmp_path / name, encoding=way.split()[-1]).pairs) == 20
         with pytest.raises(InputError, match="another --encoding than ascii"):
             read(tmp_path / name, encoding="ascii")
+
+
+def test_text_that_begins_as_another_kind_does(tmp_path: Path) -> None:
+    path = write_values(tmp_path / "p.csv", [("PAR1", "query", "passage"), ("x", "a", "b")], ",")
+    assert read(path).pairs == [("a", "b")]
 
 
 @pytest.mark.parametrize(
