@@ -54,11 +54,11 @@ FORMATS: dict[str, Callable[[InputFile, DelimitedForm], Format]] = {
     ".json": lambda file, form: open_json(file),
     ".csv": DelimitedFile,
     ".tsv": DelimitedFile,
-    ".qrels": DelimitedFile,
-    ".trec": DelimitedFile,
     ".arrow": lambda file, form: ArrowTable(file),
     ".feather": lambda file, form: ArrowTable(file),
 }
+# Suffixes of files that are read only where they hold judgements.
+_OF_JUDGEMENTS = ("", ".txt", ".qrels", ".trec")
 _OWN_FORM = DelimitedForm()
 
 
@@ -311,7 +311,7 @@ def _refuse_unlike(name: str, files: Sequence[InputFile], formats: Sequence[Form
 
 def _format(file: InputFile, form: DelimitedForm) -> Format:
     read = FORMATS.get(file.suffix)
-    if read is None and file.suffix in ("", ".txt") and is_trec(file.head()):
+    if read is None and file.suffix in _OF_JUDGEMENTS and is_trec(file.head()):
         read = DelimitedFile
     if read is None:
         raise InputError(

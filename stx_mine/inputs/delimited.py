@@ -81,15 +81,8 @@ class DelimitedFile:
         self._delimiter = asked or self._find_delimiter(head)
         self._quoted = self._delimiter != " " and self._find_quoting(form.quoting)
         self._escaped = self._quoted and self._is_escaped(head)
-        self._spaced = False
-        rows = self._first_rows(head)
-        if self._quoted and is_spaced(rows):
-            self._spaced = True
-            try:
-                rows = self._first_rows(head, strict=True)
-                self.notes.append("spaces before a quotation mark that opens a value are left out")
-            except csv.Error:
-                self._spaced = False
+        self._spaced = self._is_spaced(head)
+        rows = list(islice(self._rows_of(head, self._spaced), _FIRST_ROWS + 1))
         if not rows:
             raise InputError(f"{file.name} is empty; give a file with at least one row")
         self.has_header = self._has_header(rows)
@@ -228,19 +221,34 @@ class DelimitedFile:
         self.notes.append("backslashes escape the quotation marks within its values")
         return True
 
-    def _first_rows(self, head: str, strict: bool = False) -> list[list[str]]:
+    def _is_spaced(self, head: str) -> bool:
+        """Whether spaces stand before marks that enclose values."""
+        spaced = re.compile(re.escape(self._delimiter) + ' +"')
+        if not self._quoted or not spaced.search(head):
+            return False
+        if not is_spaced(self._rows_of(head, spaced=False)):
+            return False
+        try:
+            lengths = {len(row) for row in self._rows_of(head, spaced=True)}
+        except csv.Error:
+            return False
+        if len(lengths) == 1:
+            self.notes.append("spaces before a quotation mark that opens a value are left out")
+        return len(lengths) == 1
+
+    def _rows_of(self, head: str, spaced: bool) -> Iterator[list[str]]:
         whole = head if len(head) < _FIRST_BYTES // 4 else head[: head.rfind("\n") + 1]
         text = without_escapes(whole or head) if self._escaped else whole or head
         if self._delimiter == " ":
-            return [row for _, row in islice(values_of_lines(text.splitlines(), " ", False), 51)]
+            return (row for _, row in values_of_lines(text.splitlines(), " ", False))
         reader = csv.reader(
             io.StringIO(text, newline=""),
             delimiter=self._delimiter,
             quoting=csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE,
-            skipinitialspace=self._spaced,
-            strict=strict,
+            skipinitialspace=spaced,
+            strict=spaced,
         )
-        return list(islice((row for row in reader if row), _FIRST_ROWS + 1))
+        return (row for row in reader if row)
 
     def _has_header(self, rows: list[list[str]]) -> bool:
         """Whether the first line is one of names.

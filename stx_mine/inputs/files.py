@@ -97,10 +97,11 @@ class InputFile:
         return _is_compressed(self.member or self.path.name)
 
     def head(self, size: int = 1 << 12) -> str:
-        """Its first characters; empty where they are no text."""
+        """Its first whole lines; empty where they are no text."""
         try:
             with self.stream() as stream:
-                return bytes(stream.read(size)).decode(errors="strict")
+                start = bytes(stream.read(size))
+                return start[: start.rfind(b"\n") + 1 or None].decode()
         except (UnicodeError, OSError, EOFError):
             return ""
 

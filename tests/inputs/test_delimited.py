@@ -116,6 +116,8 @@ def test_spaces_before_marks_are_left_out(tmp_path: Path) -> None:
     path = lines(tmp_path / "p.csv", [f'"{q}",  "{p}"' for q, p in TEXTS])
     assert read(path).pairs == TEXTS
     assert "spaces before a quotation mark" in said(path)
+    lines(path, [*(f'"{q}","{p}"' for q, p in TEXTS * 9), 'a, "b, ""c"""'])
+    assert read(path).pairs[-1] == ("a", 'b, "c"')
     lines(path, ['a, "yes" he said'])
     assert read(path).pairs == [("a", ' "yes" he said')]
 
