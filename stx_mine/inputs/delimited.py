@@ -284,6 +284,7 @@ class DelimitedFile:
             + (f" with {asked}" if asked else "")
             + f", found {shown!r}, which names no column that is known; give --query-column and "
             f"--passage-column (columns: {columns}), or --no-header if that line is a row"
+            + (", or --delimiter if it has several columns" if len(first) == 1 else "")
         )
 
     def _names(self, first: list[str]) -> tuple[str, ...]:

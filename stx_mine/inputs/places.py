@@ -86,7 +86,12 @@ def columns_by_place(file: ColumnFile) -> PairColumns:
     ):
         if re.fullmatch(pattern, shape):
             return _with_roles(file, columns, roles)
-    names = ",".join(["query", "passage", "x", "y", "z"][: max(len(whole), 2)])
+    if len(whole) == 1:
+        raise InputError(
+            f"expected several columns in {file.name}, found one without a name; say with "
+            "--delimiter what stands between its values (tab, space or a character)"
+        )
+    names = ",".join(["query", "passage", "x", "y", "z"][: len(whole)])
     raise InputError(
         f"cannot tell what the {len(whole)} columns of {file.name} are, which have no names "
         f"({', '.join(VALUE_KINDS[one] for one in whole)}); name all of them with --columns, as in "

@@ -163,6 +163,12 @@ def test_a_separator_is_one_character(tmp_path: Path) -> None:
     assert read(path, delimiter="tab").pairs == read(path, delimiter="\\t").pairs == PAIRS
     with pytest.raises(InputError, match="one character for --delimiter, found '::'"):
         read(path, delimiter="::")
+    raw_lines(path, [(f"q{i} d{i} 1",) for i in range(12)])
+    with pytest.raises(InputError, match="--delimiter if it has several columns"):
+        read(path)
+    with pytest.raises(InputError, match="found one without a name; say with --delimiter"):
+        read(path, no_header=True)
+    assert len(read(path, delimiter="space", **write_beside(tmp_path)).pairs) == 12
 
 
 # --- header lines, and columns without names ---
