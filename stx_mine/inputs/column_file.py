@@ -5,6 +5,7 @@ A format is a class in a module of its own, and its suffixes in `FORMATS`.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -14,9 +15,10 @@ import pyarrow.compute as pc
 
 from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.arrow_files import ArrowTable, ParquetTable
-from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm
-from stx_mine.inputs.files import InputFile, is_visible, suffix_of
+from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm, is_trec
+from stx_mine.inputs.files import InputFile, is_visible, refuse_unlike_name, suffix_of
 from stx_mine.inputs.json_document import open_json
+from stx_mine.inputs.names import plain
 from stx_mine.inputs.spaced import SPACED, SpacedFile
 from stx_mine.store.files import checksum
 
@@ -57,6 +59,8 @@ FORMATS: dict[str, Callable[[InputFile, DelimitedForm], Format]] = {
     ".feather": lambda file, form: ArrowTable(file),
     **dict.fromkeys(SPACED, lambda file, form: SpacedFile(file)),
 }
+# Suffixes of files that are read only where they hold judgements.
+_OF_JUDGEMENTS = ("", ".txt")
 _OWN_FORM = DelimitedForm()
 
 
@@ -69,12 +73,14 @@ class ColumnFile:
         files: At least one.
         schema: The columns of all files, in the order of first appearance.
         formats: How each file is read.
+        remarks: What is to be said of the choice of files.
     """
 
     name: str
     files: tuple[InputFile, ...]
     schema: pa.Schema
     formats: tuple[Format, ...]
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -94,9 +100,13 @@ class ColumnFile:
 
     @classmethod
     def of_files(
-        cls, name: str, files: Sequence[InputFile], form: DelimitedForm = _OWN_FORM
+        cls,
+        name: str,
+        files: Sequence[InputFile],
+        form: DelimitedForm = _OWN_FORM,
+        remarks: tuple[str, ...] = (),
     ) -> "ColumnFile":
-        """Several files as one table, in their order.
+        """Several files as one table, in their order; with what is to be said of them.
 
         Raises:
             InputError: One is of an unknown kind or malformed, or a column differs in its kind.
@@ -113,11 +123,11 @@ class ColumnFile:
         if len({suffix_of(Path(file.member or file.path.name)) for file in files}) > 1:
             shown = ", ".join(sorted(file.name for file in files)[:4])
             raise InputError(
-                f"expected files of one kind in {name}, found several ({shown} ...); give a "
-                "pattern, as in 'folder/*.parquet'"
+                f"expected files of one kind in {name}, found several ({shown} ...); give one of "
+                "them, or a pattern that fits files of one kind, as in 'folder/*.parquet'"
             )
         _refuse_unlike(name, files, formats)
-        return cls(name, tuple(files), pa.schema(list(fields.items())), formats)
+        return cls(name, tuple(files), pa.schema(list(fields.items())), formats, remarks)
 
     @property
     def path(self) -> Path:
@@ -137,7 +147,8 @@ class ColumnFile:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What was guessed of the files, each once."""
-        return tuple(dict.fromkeys(note for one in self.formats for note in one.notes))
+        of_formats = (note for one in self.formats for note in one.notes)
+        return tuple(dict.fromkeys((*self.remarks, *of_formats)))
 
     @property
     def num_broken(self) -> int:
@@ -155,9 +166,12 @@ class ColumnFile:
             InputError: There is no such column; the message lists those there are.
         """
         if name not in self.columns:
+            near = [one for one in self.columns if plain(one) == plain(name)]
+            near = near or get_close_matches(name, self.columns, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(
                 f"{flag} {name!r} is not a column of {self.name}; "
-                f"its columns are {', '.join(self.columns)}"
+                f"its columns are {', '.join(self.columns)}{meant}"
             )
         return name
 
@@ -181,11 +195,16 @@ class ColumnFile:
                         batch.column(name) if name in there else pa.nulls(batch.num_rows)
                         for name in columns
                     ]
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-                way = "fix that row"
-                if "UTF8" in str(error):
-                    way = "give --encoding cp1252, latin-1 or what the file was written in"
-                raise InputError(f"cannot read {file.name}: {one_line(error)}; {way}") from error
+            except (
+                pa.ArrowInvalid,
+                pa.ArrowNotImplementedError,
+                OSError,
+                EOFError,
+                UnicodeError,
+            ) as error:
+                raise InputError(
+                    f"cannot read {file.name}: {one_line(error)}; {_way_out(file, error)}"
+                ) from error
 
     def batches(self, columns: list[str]) -> Iterator[list[pa.Array]]:
         """Stream the asked-for columns as large strings; nulls stay null.
@@ -287,19 +306,36 @@ def _refuse_unlike(name: str, files: Sequence[InputFile], formats: Sequence[Form
             raise InputError(
                 f"the files of {name} differ in their columns: {files[0].name} has "
                 f"{', '.join(formats[0].schema.names)}, {file.name} has "
-                f"{', '.join(one.schema.names)}; give a pattern, as in 'folder/train-*.parquet'"
+                f"{', '.join(one.schema.names)}; give one of them, or a pattern that fits files of "
+                f"the same columns, as in 'folder/train-*{file.suffix}'"
             )
 
 
 def _format(file: InputFile, form: DelimitedForm) -> Format:
-    if file.suffix not in FORMATS:
+    read = FORMATS.get(file.suffix)
+    if read is None and file.suffix in _OF_JUDGEMENTS and is_trec(file.head()):
+        read = FORMATS[".trec"]
+    if read is None:
         raise InputError(
             f"expected one of {', '.join(FORMATS)} (text also with .gz, .zst, .bz2, all in .zip), "
             f"found {Path(file.name).name}; rename or convert the file"
         )
+    refuse_unlike_name(file)
     try:
-        return FORMATS[file.suffix](file, form)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, OSError) as error:
+        return read(file, form)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, OSError, EOFError) as error:
         raise InputError(
-            f"expected {file.suffix[1:]} in {file.name}, found something else ({one_line(error)})"
+            f"expected {file.suffix[1:]} in {file.name}, found something else ({one_line(error)}); "
+            f"{_way_out(file, error)}"
         ) from error
+
+
+def _way_out(file: InputFile, error: BaseException) -> str:
+    """What to do about a file that a library cannot read."""
+    if isinstance(error, UnicodeError) and file.encoding:
+        return f"give another --encoding than {file.encoding}, or leave it out"
+    if "UTF8" in str(error):
+        return "give --encoding cp1252, latin-1 or what the file was written in"
+    if file.is_compressed:
+        return "it is cut short or no such archive: write or fetch it again"
+    return "fix that row" if "row" in str(error).lower() else "write it again or convert it"

@@ -73,13 +73,16 @@ class SourceFields:
     )
     delimiter: str | None = option(
         None,
-        "Between the values of a CSV or TSV file (default: found out).",
+        "Between the values of a CSV or TSV file: one character, tab or space (default: found "
+        "out).",
         "texts",
+        empty=True,
         group="Files",
     )
-    quoting: Literal["auto", "csv", "none"] = option(
+    quoting: Literal["auto", "csv", "backslash", "none"] = option(
         "auto",
-        "Whether quotation marks enclose values of a TSV file (csv) or are text (none).",
+        "Whether quotation marks enclose values of a CSV or TSV file, those within doubled (csv) "
+        "or after a backslash (backslash), or are text (none).",
         "texts",
         group="Files",
     )

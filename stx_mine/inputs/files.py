@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,18 @@ import pyarrow as pa
 from stx_mine.errors import InputError
 
 _COMPRESSIONS = (".gz", ".zst", ".bz2")
+# How files begin that are no text, and the suffix that they are to have.
+_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"BZh": ".bz2",
+    b"PK\x03\x04": ".zip",
+    b"PAR1": ".parquet",
+    b"ARROW1": ".arrow",
+}
+_CONTROL = re.compile(rb"[\x00-\x08\x80-\xff]")
+_BINARY = (".parquet", ".arrow", ".feather")
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,13 @@ class InputFile:
                 member = path.relative_to(archive).as_posix()
                 if member in zip_members(archive):
                     return [cls(archive, member, encoding)]
+        url = _URL.match(str(path))
+        if url and not path.exists():
+            inside = "/" + url[2].lstrip("/")
+            way = f"give the path {inside}" if url[1] == "file" else "download it first"
+            raise InputError(
+                f"expected a path, found the address {url[1]}://{url[2]} (not fetched); {way}"
+            )
         if not path.is_file():
             what = "a folder" if path.is_dir() else "nothing"
             raise InputError(f"expected a file at {path}, found {what}; check the path")
@@ -70,6 +90,20 @@ class InputFile:
     def suffix(self) -> str:
         """Its suffix without that of a compression, in small letters; empty if it has none."""
         return suffix_of(Path(self.member or self.path.name))
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether its name ends in that of a compression."""
+        return _is_compressed(self.member or self.path.name)
+
+    def head(self, size: int = 1 << 12) -> str:
+        """Its first whole lines; empty where they are no text."""
+        try:
+            with self.stream() as stream:
+                start = bytes(stream.read(size))
+                return start[: start.rfind(b"\n") + 1 or None].decode()
+        except (UnicodeError, OSError, EOFError):
+            return ""
 
     def binary(self) -> pa.NativeFile:
         """Open it for reading at any place; a file inside a zip is read into memory."""
@@ -156,6 +190,42 @@ def _marked_encoding(head: bytes) -> str | None:
 
 def _is_compressed(name: str) -> bool:
     return Path(name).suffix.lower() in _COMPRESSIONS
+
+
+def refuse_unlike_name(file: InputFile) -> None:
+    """Refuse a file that begins as one of another suffix does.
+
+    Raises:
+        InputError: It does; or its text is UTF-16 without a mark.
+    """
+    if file.member:
+        return
+    with file.path.open("rb") as stream:
+        start = stream.read(1 << 12)
+    found = next((suffix for magic, suffix in _MAGIC.items() if start.startswith(magic)), "")
+    own = file.path.suffix.lower()
+    if file.suffix in _BINARY:
+        is_other = found not in ("", file.suffix) and not (found == ".arrow" and own == ".feather")
+        if not is_other and (b"\0" in start or found or not start.strip()):
+            return
+        what = found[1:] or "text"
+        way = f"to end in {found}" if found else "to end in .csv, .jsonl or what it is"
+        raise InputError(
+            f"expected {file.suffix[1:]} in {file.name}, found {what}; rename it {way}"
+        )
+    found = found if _CONTROL.search(start) else ""
+    if found and own != found:
+        added = own + found if found in _COMPRESSIONS else found
+        raise InputError(
+            f"expected text in {file.name}, found {found[1:]}; rename it to end in {added}"
+            + (", or save a spreadsheet as CSV" if found == ".zip" else "")
+        )
+    if not found and file.encoding is None and _marked_encoding(start) is None and b"\0" in start:
+        is_little = start[1::2].count(0) >= start[::2].count(0)
+        raise InputError(
+            f"expected UTF-8 in {file.name}, found zero bytes, as UTF-16 without a mark has; give "
+            f"--encoding utf-16-{'le' if is_little else 'be'}"
+        )
 
 
 def undecodable(name: str, block: bytes, first_line: int, error: UnicodeDecodeError) -> InputError:

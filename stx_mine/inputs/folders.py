@@ -1,5 +1,6 @@
 """The tables that a path stands for: of a file, a pattern, a folder, a dataset of the hub."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from glob import has_magic
@@ -18,11 +19,12 @@ from stx_mine.inputs.configurations import (
     texts_beside,
 )
 from stx_mine.inputs.delimited import DelimitedForm
-from stx_mine.inputs.files import InputFile
+from stx_mine.inputs.files import InputFile, is_visible
 from stx_mine.inputs.hub import local_copy
 from stx_mine.inputs.json_document import corpus_names
 from stx_mine.inputs.spaced import SPACED
 
+_PART = re.compile(r"(.*-)(\d{5})-of-(\d{5})(.*)")
 _JUDGEMENTS = ("qrels", "default", "train", "scores", "data", "pairs")
 
 
@@ -164,6 +166,8 @@ def _matching(pattern: str) -> list[Path]:
     plain = next(place for place, part in enumerate(parts) if has_magic(part))
     files = sorted(Path(*parts[:plain]).glob(str(Path(*parts[plain:]))))
     files = [file for file in files if file.is_file()]
+    if not any(part.startswith((".", "_")) for part in parts[plain:]):
+        files = [file for file in files if is_visible(file.relative_to(Path(*parts[:plain])))]
     if not files:
         raise InputError(f"no file is named like {pattern}; check the pattern")
     return files
@@ -176,7 +180,7 @@ def form_of(fields: SourceFields) -> DelimitedForm:
     return DelimitedForm(
         delimiter=fields.delimiter,
         quoting=fields.quoting,
-        header=False if fields.no_header or names else None,
+        header=False if fields.no_header else None,
         names=names,
         expected=tuple(name for name in (*asked, *fields.negative_column) if name),
     )
@@ -269,6 +273,33 @@ def _role_files(splits: SplitFiles, names: tuple[str, ...], folder: Path) -> lis
 
 
 def _table(name: str, files: list[Path], form: DelimitedForm, encoding: str | None) -> ColumnFile:
-    opened = [one for file in files for one in InputFile.open(file, encoding)]
-    name = str(files[0]) if len(files) == 1 else name
-    return ColumnFile.of_files(name, opened, form)
+    # Other tools write parts without a row as files without a byte.
+    # A member of a zip is no file of the file system; empty ones are not listed.
+    filled = [file for file in files if not file.is_file() or file.stat().st_size] or files[:1]
+    opened = [one for file in filled for one in InputFile.open(file, encoding)]
+    notes = list[str]()
+    if left_out := len(files) - len(filled):
+        notes.append(f"{left_out} of its {len(files)} files without a byte: not read")
+    if missing := _missing_part(files):
+        if not has_magic(name):
+            raise InputError(
+                f"expected the part {missing} in {name}, found none; fetch it, or give the parts "
+                "that are to be read as a pattern, as in 'folder/train-*'"
+            )
+        notes.append(f"the part {missing} is not among its files")
+    name = str(filled[0]) if len(filled) == 1 else name
+    return ColumnFile.of_files(name, opened, form, tuple(notes))
+
+
+def _missing_part(files: list[Path]) -> str:
+    """The first of the numbered parts `NAME-00000-of-00003` that is not there; empty for none."""
+    found = dict[tuple[str, str, str], set[int]]()
+    for file in files:
+        if part := _PART.fullmatch(file.name):
+            before, number, total, after = part.groups()
+            found.setdefault((before, total, after), set()).add(int(number))
+    for (before, total, after), numbers in found.items():
+        for number in range(int(total)):
+            if number not in numbers:
+                return f"{before}{number:0{len(total)}}-of-{total}{after}"
+    return ""

@@ -139,13 +139,13 @@ def text_decoder() -> json.JSONDecoder:
 
 
 def as_row(value: Any) -> dict[str, Any]:
-    """An object as it is, a list by its places.
+    """An object as it is, a list by its places from 1.
 
     Raises:
         ValueError: It is something else.
     """
     if isinstance(value, list):
-        return {str(place): part for place, part in enumerate(value)}
+        return {str(place): part for place, part in enumerate(value, 1)}
     if not isinstance(value, dict):
         raise ValueError(f"it is {type(value).__name__}")
     return value

@@ -81,7 +81,7 @@ class LabelRule:
             wrong = next(v for v in pc.unique(labels).to_pylist() if not _is_number(v))
             raise InputError(
                 f"expected numbers in column {self.column!r} of {self.table}, found {wrong!r}; fix "
-                "that row, or name another --label-column"
+                "that row (numbers have decimal points and no %), or name another --label-column"
             )
         return numbers
 

@@ -39,7 +39,7 @@ PASSAGE_IDS = frozenset(
 NEGATIVE_IDS = re.compile(r"(hard_)?neg(ative)?_(document_|passage_|doc_)?(ids?|pids?)(_?\d+)?")
 ROW_IDS = frozenset({"_id", "id", "idx", "index", "row_id", "uid", "guid", "example_id", "pairid"})
 # What pandas calls an index that it writes as a column.
-_INDEX = re.compile(r"(unnamed:_?\d+|__index_level_\d+__|level_\d+)?")
+_INDEX = re.compile(r"(unnamed:_?\d+|__index_level_\d+__|level_\d+|column_\d+_\(no_name\))?")
 LABEL_NAMES = frozenset(
     {"label", "labels", "is_duplicate", "duplicate", "gold_label", "is_relevant", "relevance"}
     | {"relevant", "is_positive", "target", "class", "relevance_label", "entailment_label"}
@@ -66,6 +66,11 @@ SETS = frozenset({"set", "texts", "sentences"})
 def plain(name: str) -> str:
     """A column's name as the tables here hold it: small letters, words joined by `_`."""
     return re.sub(r"[\s\-./]+", "_", name.strip().lower())
+
+
+def shown_column(name: str) -> str:
+    """A column as reports name it; one without a name is called by its place, from 1."""
+    return f"column {name}" if name.isdigit() else name
 
 
 def is_query(name: str) -> bool:

@@ -20,6 +20,7 @@ from stx_mine.inputs.folders import (
     open_queries,
 )
 from stx_mine.inputs.labels import LabelRule
+from stx_mine.inputs.names import shown_column
 from stx_mine.inputs.places import PairColumns
 from stx_mine.inputs.roles import table_columns, text_column
 from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
@@ -84,13 +85,13 @@ class PairSource:
         if roles.query is None and queries is None:
             assert roles.query_ids is not None
             raise InputError(
-                f"{tables.pairs.name} names queries by id ({roles.query_ids.column!r}), found no "
+                f"{tables.pairs.name} names queries by id ({_shown(roles.query_ids)}), found no "
                 "texts of them; give --queries FILE, or --query-column where it has their texts"
             )
         if by_id and corpus is None:
             ids = roles.positive_ids or roles.negative_ids[0]
             raise InputError(
-                f"{tables.pairs.name} names passages by id ({ids.column!r}), found no corpus; give "
+                f"{tables.pairs.name} names passages by id ({_shown(ids)}), found no corpus; give "
                 "--corpus FILE, or --passage-column where it has their texts"
             )
         asked = roles.query
@@ -321,21 +322,20 @@ class PairSource:
 
 
 def _shown(column: TextColumn | IdColumn | None) -> str:
-    """A column as reports name it; one without a name by its place, from 1."""
+    """A column as reports name it."""
     if column is None:
         return ""
-    if column.column.isdigit():
-        return f"column {int(column.column) + 1}"
-    return f"{column.column}.{column.field}" if column.field else column.column
+    name = shown_column(column.column)
+    return f"{name}.{column.field}" if column.field else name
 
 
 def _not_read(columns: list[str]) -> str:
-    shown = ", ".join(columns[:8]) + (" ..." if len(columns) > 8 else "")
+    shown = ", ".join(map(shown_column, columns[:8])) + (" ..." if len(columns) > 8 else "")
     return f"; not read: {shown}" if columns else ""
 
 
 def _listed(columns: dict[str, str]) -> str:
-    return ", ".join(f"{role} from {column}" for role, column in columns.items())
+    return ", ".join(f"{role} from {shown_column(column)}" for role, column in columns.items())
 
 
 def _columns_of_texts(column: TextColumn) -> dict[str, str]:

@@ -3,18 +3,19 @@
 import re
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_list
 from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.names import LABEL_NAMES, PASSAGE_IDS, QUERY_IDS, SCORE_NAMES, named
 from stx_mine.inputs.text_column import IdColumn, TextColumn
+from stx_mine.inputs.value_kinds import VALUE_KINDS, is_category, kind_of
 
-_ID = re.compile(r"[\w.:/#-]{1,64}", re.ASCII)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _SAMPLE_ROWS = 50
 _MOST_GRADES = 6
-# What a column may hold, by the letter of its shape.
-_SHAPES = {"T": "texts", "L": "lists", "I": "ids", "N": "numbers", "Z": "one value"}
+_FEWEST_RANKS = 3
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,14 @@ def columns_by_place(file: ColumnFile) -> PairColumns:
     Raises:
         InputError: It cannot be told what they are.
     """
-    shape = _shape(file)
-    if re.fullmatch("[INZ]{3}", shape) and not _are_grades(file, file.columns[2]):
-        return ids_by_place(file)
+    whole = _shape(file)
+    # What holds nothing is no column of any role.
+    columns = [name for name, kind in zip(file.columns, whole, strict=True) if kind != "-"]
+    shape = whole.replace("-", "")
+    if re.fullmatch("[INZ]{3}", shape):
+        if not _are_grades(file, columns[2]):
+            return ids_by_place(file)
+        _refuse_ranks(file, columns)
     # The letters of a role stand where its column does: query, passage, negative; in small
     # letters their ids; a label; `-` is not read.
     for pattern, roles in (
@@ -77,24 +83,30 @@ def columns_by_place(file: ColumnFile) -> PairColumns:
         ("[INZ]{2}[NZ]", "qpl"),
     ):
         if re.fullmatch(pattern, shape):
-            return _with_roles(file, roles)
+            return _with_roles(file, columns, roles)
     is_json = file.files[0].suffix in (".jsonl", ".ndjson", ".json")
     if is_json and re.fullmatch("[INZ](L+|[INZ]{3,})", shape):
         return ids_by_place(file)
+    if len(whole) == 1:
+        raise InputError(
+            f"expected several columns in {file.name}, found one without a name; say with "
+            "--delimiter what stands between its values (tab, space or a character)"
+        )
+    names = ",".join(["query", "passage", "x", "y", "z"][: len(whole)])
     raise InputError(
-        f"cannot tell what the {len(shape)} columns of {file.name} are, which have no names "
-        f"({', '.join(_SHAPES[one] for one in shape)}); name them with --columns, as in --columns "
-        "query,passage"
+        f"cannot tell what the {len(whole)} columns of {file.name} are, which have no names "
+        f"({', '.join(VALUE_KINDS[one] for one in whole)}); name all of them with --columns, as in "
+        f"--columns {names} (query, passage, negative, label, query_id ...; others are not read)"
     )
 
 
-def _with_roles(file: ColumnFile, roles: str) -> PairColumns:
-    texts = {role: TextColumn(file, name) for role, name in zip(roles, file.columns, strict=True)}
-    ids = {role: IdColumn(file, name) for role, name in zip(roles, file.columns, strict=True)}
+def _with_roles(file: ColumnFile, columns: list[str], roles: str) -> PairColumns:
+    texts = {role: TextColumn(file, name) for role, name in zip(roles, columns, strict=True)}
+    ids = {role: IdColumn(file, name) for role, name in zip(roles, columns, strict=True)}
     query = texts.get("Q")
     if query is not None and "i" in texts:
         query = replace(query, id_column=texts["i"].column)
-    negatives = [name for role, name in zip(roles, file.columns, strict=True) if role == "N"]
+    negatives = [name for role, name in zip(roles, columns, strict=True) if role == "N"]
     return PairColumns(
         query=query,
         positive=texts.get("P"),
@@ -152,6 +164,8 @@ def qrels_columns(file: ColumnFile, fields: SourceFields) -> PairColumns:
         is_numbered = len(columns) < 4 or _shape(file)[1] in ("Z", "N")
         found = [[columns[place]] for place in order] if is_numbered else []
         found += [[]] * (3 - len(found))
+        if len(order) == 3 and is_numbered:
+            _refuse_ranks(file, [columns[place] for place in order])
     if len(found[0]) != 1 or len(found[1]) != 1 or len(found[2]) > 1:
         raise InputError(
             f"expected query-id, corpus-id, score in {file.name}, found {', '.join(columns)}; add "
@@ -174,7 +188,9 @@ def texts_by_place(file: ColumnFile, flag: str) -> TextColumn:
     Raises:
         InputError: It cannot be told what they are.
     """
-    shape, columns = _shape(file), file.columns
+    shape = _shape(file)
+    columns = [name for name, kind in zip(file.columns, shape, strict=True) if kind != "-"]
+    shape = shape.replace("-", "")
     if len(shape) == 1:
         return TextColumn(file, columns[0])
     if shape in ("IT", "NT"):
@@ -182,38 +198,54 @@ def texts_by_place(file: ColumnFile, flag: str) -> TextColumn:
     if shape in ("ITT", "NTT"):
         return TextColumn(file, columns[2], id_column=columns[0], title_column=columns[1])
     raise InputError(
-        f"cannot tell what the {len(shape)} columns of {file.name} are, which have no names; add a "
-        f"header line (id, title, text) or give {flag} with the place of the texts, from 0"
+        f"cannot tell what the {len(file.columns)} columns of {file.name} are, which have no "
+        "names; add a header line (id, title, text)"
+        + (f" or give {flag} with the place of the texts, from 1" if "column" in flag else "")
     )
 
 
 def _shape(file: ColumnFile) -> str:
-    """What each column without a name holds in the first rows: a letter of `_SHAPES` each.
-
-    One value is 0 or Q0 throughout, as TREC's iteration is.
-    """
+    """What each column without a name holds in the first rows: a letter of `VALUE_KINDS` each."""
     arrays = next(file.arrays(file.columns), [])
-    found = ""
+    found, texts = "", list[list[str]]()
     for array in arrays:
         values = array.slice(0, _SAMPLE_ROWS)
         if is_list(values.type):
             found += "L"
             continue
-        texts = [str(value).strip() for value in values.to_pylist() if value is not None]
-        if texts and all(text in ("0", "Q0") for text in texts):
-            found += "Z"
-        elif texts and all(map(_NUMBER.fullmatch, texts)):
-            found += "N"
-        elif texts and all(_ID.fullmatch(text) and re.search(r"\d", text) for text in texts):
-            found += "I"
-        else:
-            found += "T"
+        own = [str(value) for value in values.to_pylist() if value is not None]
+        kind = kind_of(own)
+        if kind == "T":
+            # Beside queries and passages stand negatives, or what tells them into classes.
+            kind = "C" if len(texts) > 1 and is_category(own, texts[1]) else kind
+            texts.append(own)
+        found += kind
     return found
+
+
+def _refuse_ranks(file: ColumnFile, columns: list[str]) -> None:
+    """Refuse a run of a retriever, whose third column counts the documents of each query.
+
+    Raises:
+        InputError: It is one.
+    """
+    queries, _, ranks = next(iter(file.arrays(columns)), [pa.array([])] * 3)
+    counts = dict[str, int]()
+    for query, rank in zip(queries.to_pylist(), ranks.to_pylist(), strict=True):
+        counts[query] = counts.get(query, 0) + 1
+        if str(rank).strip() != str(counts[query]):
+            return
+    if max(counts.values(), default=0) >= _FEWEST_RANKS:
+        raise InputError(
+            f"expected grades in column 3 of {file.name}, found 1, 2, 3 ... for each query, as the "
+            "ranks of a retriever's run are; give a run to mine --candidates, or --columns "
+            "query_id,corpus_id,grade if they are grades"
+        )
 
 
 def _are_grades(file: ColumnFile, name: str) -> bool:
     """Whether the first rows hold no more than a few small numbers."""
-    (array,) = next(file.arrays([name]))
+    (array,) = next(file.arrays([name]), [pa.array([])])
     words = {str(value).strip() for value in array.to_pylist() if value is not None}
     if not all(map(_NUMBER.fullmatch, words)):
         return False

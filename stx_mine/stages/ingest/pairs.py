@@ -1,6 +1,6 @@
 """Read pairs: number the texts of all sources, join their pairs, count every row dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -163,7 +163,28 @@ def _pair_counts(part: SourceRows, reasons: NDArray[np.int8], number: int) -> Pa
 def _refuse_empty(source: PairSource, counts: PairCounts) -> None:
     if not counts.pairs_kept:
         reasons = named_reasons(counts) if counts.pairs_in else "no rows"
-        raise InputError(f"no usable pair in {source.pairs.name} ({reasons}); check its columns")
+        raise InputError(
+            f"no usable pair in {source.pairs.name} ({reasons}); check its columns"
+            + _unknown_ids(source, counts)
+        )
+
+
+def _unknown_ids(source: PairSource, counts: PairCounts) -> str:
+    """An id of the pairs that is in no table of texts, and one that is there, side by side."""
+    sides = (
+        ("queries", "unknown_query_id", source.roles.query_ids, source.asked),
+        ("passages", "unknown_passage_id", source.roles.positive_ids, source.corpus),
+    )
+    for what, reason, named, texts in sides:
+        if named and texts and counts.pairs_dropped.get(reason):
+            asked = _first_id(ids for ids, _ in named.blocks())
+            there = _first_id(block.ids for block in texts.blocks())
+            return f": its ids of {what} are like {asked!r}, {texts.file.name} has {there!r}"
+    return ""
+
+
+def _first_id(blocks: Iterable[pa.Array]) -> str | None:
+    return next((one for block in blocks for one in block.to_pylist() if one is not None), None)
 
 
 def _num_distinct(ids: NDArray[np.int64]) -> int:

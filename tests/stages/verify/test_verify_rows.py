@@ -448,7 +448,7 @@ def bad_inputs(folder: Path) -> None:
         ("fields", ["ids of a query and of its passages", "triples.tsv"]),
         (
             "mixed --batch-size 2",
-            ["b.parquet", "differ in their columns", "give a pattern"],
+            ["b.parquet", "differ in their columns", "a pattern that fits"],
         ),
         ("no_rows.parquet --batch-size 2", ["no_rows.parquet", "at least one row"]),
         ("empty.parquet --batch-size 2", ["empty.parquet is empty"]),
