@@ -3,11 +3,17 @@
 Every message is one line. The CLI prints it to stderr and leaves with `exit_code`.
 """
 
+from stx_mine.masking import escaped, masked
+
 
 class StxMineError(Exception):
     """A mistake that the user can fix; the base of all exceptions of this package."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """The message: one line, without credentials."""
+        return escaped(masked(super().__str__()))
 
 
 class ConfigError(StxMineError):

@@ -66,6 +66,9 @@ def run_embed(config: EmbedConfig) -> StageReport:
             extra = artifact.result.extra
             refuse_overlap(config, Choices.from_json(extra["tuning"], extra["fidelity"]))
             return embed_report(artifact, config, parts, texts, has_gpu, skipped=True)
+        folder, is_here = artifact.folder.absolute(), here is worker
+        worker = worker.in_folder(folder)
+        here = worker if is_here else here.in_folder(folder)
         names = list(worker.shards)
         _begin(artifact, names, worker, here)
         make_files(artifact, names, worker, config, "embed", task_shard)
@@ -149,7 +152,7 @@ def _finish(
     for name in names:
         ShardCounts.path(artifact.folder, name).unlink(missing_ok=True)
     if isinstance(worker, GivenVectors):
-        worker.remove_rows()
+        worker.in_folder(artifact.folder).remove_rows()
 
 
 def _own_prompts(config: EmbedConfig) -> dict[str, str]:

@@ -67,7 +67,7 @@ def _made_of(run: RunDir, model: Manifest) -> dict[str, Manifest]:
     while wanted:
         name, digest = wanted.popitem()
         artifact, _, subfolder = name.partition("/")
-        folder = run.folder(artifact) / subfolder if artifact in KINDS else None
+        folder = run.folder(artifact, subfolder or None) if artifact in KINDS else None
         if folder is not None and (folder / MANIFEST).exists():
             manifest = read_manifest(folder)
             if manifest.digest == digest:

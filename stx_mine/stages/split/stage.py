@@ -60,7 +60,6 @@ def run_split(config: SplitConfig) -> StageReport:
             fields=fields,
             inputs={},
             overwrite=config.overwrite,
-            beside=True,
         )
         skipped = artifact.done
         if not skipped:
