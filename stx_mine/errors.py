@@ -1,6 +1,7 @@
 """Exceptions that tell a user what was expected, what was found and what to do.
 
-Every message is one line. The CLI prints it to stderr and leaves with `exit_code`.
+Every message is one line, but for the list of a `ViolationError`. The CLI prints it to stderr and
+leaves with `exit_code`.
 """
 
 from stx_mine.masking import escaped, masked
@@ -54,3 +55,7 @@ class ViolationError(StxMineError):
     """`verify` found batches that break an invariant."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message: a line for each violation, without credentials."""
+        return "\n".join(escaped(masked(line)) for line in str(self.args[0]).split("\n"))
