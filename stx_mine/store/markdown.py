@@ -12,7 +12,7 @@ _NOT_FOR_CODE = re.compile(r"[`<>&|\\]")
 _WORDS = re.compile(r"[A-Za-z][\w ./*,-]*", re.ASCII)
 
 
-def plain(text: str) -> str:
+def markdown_text(text: str) -> str:
     """A text as Markdown that shows it: on one line, without credentials, cut where it is long."""
     line = _short(text)
     for letter, entity in _ENTITIES.items():
@@ -20,10 +20,10 @@ def plain(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", line)
 
 
-def code(text: str) -> str:
-    """A text in a code span; `plain` where one could not hold it."""
+def code_span(text: str) -> str:
+    """A text in a code span; `markdown_text` where one could not hold it."""
     line = _short(text)
-    return f"`{line}`" if line.strip() and not _NOT_FOR_CODE.search(line) else plain(text)
+    return f"`{line}`" if line.strip() and not _NOT_FOR_CODE.search(line) else markdown_text(text)
 
 
 def yaml_text(text: str) -> str:

@@ -10,7 +10,7 @@ from stx_mine.masking import escaped, masked, masked_json
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import read_json
-from stx_mine.store.markdown import code, plain, yaml_text
+from stx_mine.store.markdown import code_span, markdown_text, yaml_text
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
@@ -65,7 +65,11 @@ def test_no_plan_or_manifest_holds_a_credential(tmp_path) -> None:
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\x1b[2Jb", "\u202egnp.exe", "a\u2028b", "\udcff"])
 def test_a_message_is_one_line_of_what_can_be_shown(text: str) -> None:
-    for shown in (str(ConfigError(text)), StageReport("x", {}, (text,)).lines[0], plain(text)):
+    for shown in (
+        str(ConfigError(text)),
+        StageReport("x", {}, (text,)).lines[0],
+        markdown_text(text),
+    ):
         assert len(shown.splitlines()) == 1
         assert shown.isprintable()
     assert escaped("données 質問 می‌خواهم") == "données 質問 می‌خواهم"
@@ -84,7 +88,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("write", [plain, code])
+@pytest.mark.parametrize("write", [markdown_text, code_span])
 def test_a_name_in_markdown_is_no_markup(text: str, write) -> None:
     shown = write(text)
     assert len(shown) < 500

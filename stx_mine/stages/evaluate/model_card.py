@@ -13,7 +13,7 @@ from stx_mine.stages.evaluate.results import RESULTS
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.files import atomic, read_json
 from stx_mine.store.kinds import KINDS
-from stx_mine.store.markdown import code, plain
+from stx_mine.store.markdown import code_span, markdown_text
 from stx_mine.store.places import finished_below
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.training_log import TRAINING_LOG, read_log
@@ -91,7 +91,7 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
         about["base_model"] = base
     # JSON is YAML; a list of short words needs no more.
     lines = [f"{name}: {_quoted(value)}" for name, value in about.items()]
-    files = " and ".join(map(code, _pair_files(made)))
+    files = " and ".join(map(code_span, _pair_files(made)))
     pairs = "(query, passage) pairs" + (f" of {files}" if files else "")
     return "\n".join(
         [
@@ -99,11 +99,11 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
             *lines,
             "---",
             "",
-            f"# {plain(shown(base))}, trained with stx-mine",
+            f"# {markdown_text(shown(base))}, trained with stx-mine",
             "",
             "A [sentence-transformers](https://www.sbert.net) model for retrieval: "
-            f"{code(shown(base))} trained on {pairs} by stx-mine {model.content['stx_mine']}. It "
-            f"has {contract['dim']} dimensions, compares by {contract['similarity']}"
+            f"{code_span(shown(base))} trained on {pairs} by stx-mine {model.content['stx_mine']}. "
+            f"It has {contract['dim']} dimensions, compares by {contract['similarity']}"
             + (f", and reads {limit:,} tokens." if limit else "."),
         ]
     )
@@ -111,7 +111,9 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
 
 def _usage(model: Manifest) -> str:
     prompts = dict(read_json(model.folder / _SETTINGS).get("prompts") or {})
-    named = [f"| {plain(name)} | {code(_quoted(text))} |" for name, text in prompts.items()]
+    named = [
+        f"| {markdown_text(name)} | {code_span(_quoted(text))} |" for name, text in prompts.items()
+    ]
     table = ["", "| prompt | text |", "|---|---|", *named] if any(prompts.values()) else []
     return "\n".join(
         [
@@ -141,15 +143,15 @@ def _data(made: Mapping[str, Manifest]) -> str:
         f"- distinct texts: {counts['queries']:,} queries, {counts['passages']:,} passages",
     ]
     if config.get("corpus"):
-        lines.append(f"- corpus: {code(Path(config['corpus']).name)}")
+        lines.append(f"- corpus: {code_span(Path(config['corpus']).name)}")
     if counts.get("known_negatives"):
         lines.append(f"- known negatives: {counts['known_negatives']:,}")
     parts = ["## Data", "", *lines]
     if config.get("sources"):
         parts += ["", "| source | pairs | file | weight |", "|---|---|---|---|"]
         parts += [
-            f"| {plain(one['name'])} | {counts['sources'][one['name']]['pairs_kept']:,} | "
-            f"{code(Path(one['path']).name)} | {one['weight']:g} |"
+            f"| {markdown_text(one['name'])} | {counts['sources'][one['name']]['pairs_kept']:,} | "
+            f"{code_span(Path(one['path']).name)} | {one['weight']:g} |"
             for one in config["sources"]
         ]
     return "\n".join(parts)
@@ -226,7 +228,7 @@ def _of_evaluation(evaluation: Manifest, model: Manifest) -> str:
     if not after:
         return ""
     rows = {"before": found.get(model.fields["model"]["weights"]), "after": after}
-    return "\n".join([f"{code(evaluation.folder.name)}:", "", *_rows_of_metrics(rows)])
+    return "\n".join([f"{code_span(evaluation.folder.name)}:", "", *_rows_of_metrics(rows)])
 
 
 def _of_log(model: Manifest) -> str:
@@ -239,7 +241,7 @@ def _of_log(model: Manifest) -> str:
     parts = ["While it trained:"]
     for name in kept["sets"]:
         rows = {"before": found[0][name], "after": found[kept["best_step"]][name]}
-        parts += ["", f"{code(name)}:", "", *_rows_of_metrics(rows)]
+        parts += ["", f"{code_span(name)}:", "", *_rows_of_metrics(rows)]
     return "\n".join(parts)
 
 
@@ -271,7 +273,7 @@ def _table(facts: Mapping[str, Any]) -> list[str]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, str):
-        return plain(shown(value))
+        return markdown_text(shown(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, float):

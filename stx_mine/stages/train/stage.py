@@ -14,6 +14,7 @@ from stx_mine.settings import key_fields
 from stx_mine.stages.evaluate.model_card import write_card
 from stx_mine.stages.evaluate.sets import EvaluationSet
 from stx_mine.stages.train.callbacks import check_reporters
+from stx_mine.stages.train.checkpoints import remove_incomplete
 from stx_mine.stages.train.choice import check_batches, make_collator, make_loss, masked_by_guide
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.counts import TrainCounts
@@ -106,6 +107,7 @@ def _train(
     with processes.first_goes_ahead():
         if processes.is_first:
             artifact.begin(["modules.json"], asdict(peak))
+            remove_incomplete(artifact.folder / CHECKPOINTS)
     schedule = Schedule.of(config, packings, peak.learning_rate)
     sets = read_evaluation_sets(config, run) if processes.is_first else []
     log = artifact.folder / TRAINING_LOG
