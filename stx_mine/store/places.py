@@ -9,10 +9,11 @@ is ever written to, renamed or removed.
 """
 
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from stx_mine.errors import ArtifactError
+from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.store.files import read_json, sync_directory
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST, PLAN
@@ -60,6 +61,24 @@ def refuse_foreign(folder: Path) -> None:
                 f"expected an artifact of stx-mine at {folder}, or nothing, found something else "
                 f"without a {PLAN} of one; it is left alone, also with --overwrite: give another "
                 "--run-dir, or move it away"
+            )
+
+
+def refuse_input_within(target: Path, paths: Iterable[str | None]) -> None:
+    """Refuse to replace a folder that holds what it is made from.
+
+    Args:
+        target: Where an artifact lies, or would.
+        paths: The inputs; None for one that is not given.
+
+    Raises:
+        ConfigError: One lies there.
+    """
+    for path in paths:
+        if path and target.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+            raise ConfigError(
+                f"{path} is where this command writes ({target}/); give another --run-dir, or "
+                "copy it elsewhere"
             )
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from conftest import cli_environment
 
-from stx_mine.errors import ArtifactError
+from stx_mine.errors import ArtifactError, ConfigError
+from stx_mine.inputs.config import Source
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.queries.stage import run_queries
+from stx_mine.stages.split.config import SplitConfig
+from stx_mine.stages.split.stage import run_split
 from stx_mine.store import artifact as artifact_module
 from stx_mine.store import places
 from stx_mine.store.artifact import MANIFEST, PLAN, Artifact, require
@@ -267,3 +274,32 @@ def test_leftovers_are_no_artifacts(run: RunDir) -> None:
     assert places.finished_below(folder, "evaluations") == [folder / "dev"]
     with run.lock():
         assert sorted(path.name for path in folder.iterdir()) == [".dev", "dev"]
+
+
+def test_what_an_artifact_is_made_from_is_not_replaced_by_it(
+    run_copy: Path, small_input: Path
+) -> None:
+    for folder in ("texts", "queries", "split", "embeddings"):
+        (run_copy / folder).mkdir(exist_ok=True)
+        for name in ("pairs", "corpus"):
+            shutil.copy(small_input / f"{name}.parquet", run_copy / folder)
+    run, where = str(run_copy), "is where this command writes"
+    inside = {
+        "pairs": str(run_copy / "texts" / "pairs.parquet"),
+        "corpus": str(run_copy / "texts" / ".." / "texts" / "corpus.parquet"),
+    }
+    for name, path in inside.items():
+        outside = {one: str(small_input / f"{one}.parquet") for one in inside}
+        with pytest.raises(ConfigError, match=where):
+            run_embed(EmbedConfig(**{**outside, name: path}, run_dir=run, overwrite=True))
+    source = Source(name="a", path=inside["pairs"])
+    with pytest.raises(ConfigError, match=where):
+        run_embed(EmbedConfig(sources=(source,), run_dir=run, overwrite=True))
+    with pytest.raises(ConfigError, match=where):
+        run_split(SplitConfig(pairs=f"{run}/split/pairs.parquet", run_dir=run, overwrite=True))
+    with pytest.raises(ConfigError, match=where):
+        run_queries(QueriesConfig(corpus=f"{run}/queries/corpus.parquet", run_dir=run))
+    vectors = f"{run}/embeddings/queries-00000-of-00001.npy"
+    given = {"query_vectors": vectors, "passage_vectors": vectors}
+    with pytest.raises(ConfigError, match=where):
+        run_embed(EmbedConfig(**outside, **given, run_dir=run, overwrite=True))

@@ -22,6 +22,7 @@ from stx_mine.stages.embed.tuning import choose_tuning
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.lock import TaskShard
+from stx_mine.store.places import refuse_input_within
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
 from stx_mine.store.stage_report import StageReport
@@ -83,6 +84,8 @@ def _worker(
     config: EmbedConfig, run: RunDir, texts: Manifest, task_shard: TaskShard | None
 ) -> VectorWriter:
     """What makes the shards; its paths are absolute, so that it may run in another process."""
+    vectors = (config.query_vectors, config.passage_vectors)
+    refuse_input_within(run.folder("embeddings"), vectors)
     config = replace(
         config,
         model=_absolute(config.model) if Path(config.model).is_dir() else config.model,
