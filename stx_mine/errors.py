@@ -1,13 +1,20 @@
 """Exceptions that tell a user what was expected, what was found and what to do.
 
-Every message is one line. The CLI prints it to stderr and leaves with `exit_code`.
+Every message is one line, but for the list of a `ViolationError`. The CLI prints it to stderr and
+leaves with `exit_code`.
 """
+
+from stx_mine.masking import escaped, masked
 
 
 class StxMineError(Exception):
     """A mistake that the user can fix; the base of all exceptions of this package."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """The message: one line, without credentials."""
+        return escaped(masked(super().__str__()))
 
 
 class ConfigError(StxMineError):
@@ -48,6 +55,10 @@ class ViolationError(StxMineError):
     """`verify` found batches that break an invariant."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message: a line for each violation, without credentials."""
+        return "\n".join(escaped(masked(line)) for line in str(self.args[0]).split("\n"))
 
 
 def one_line(error: BaseException) -> str:

@@ -193,21 +193,29 @@ def _check_value(one: "Field[Any]", hint: Any, value: Any) -> None:
         if is_dataclass(part) and not isinstance(part, type):
             for inner in fields(part):
                 _check_numbers(inner, getattr(part, inner.name))
+                _check_texts(inner, getattr(part, inner.name))
     if not fits(value, hint):
         raise ConfigError(
             f"{flag(one)} must be {_kinds_of(hint)}, found {value!r}; give such a value"
         )
     _check_numbers(one, value)
-    if not one.metadata["empty"] and value != one.default:
-        _check_texts(one, value)
+    _check_texts(one, value)
 
 
 def _check_texts(one: "Field[Any]", value: Any) -> None:
-    """Refuse an empty text: where nothing is meant, the option is left out."""
+    """Refuse a text that no file can hold, and an empty one: instead, the option is left out."""
+    may_be_empty = one.metadata["empty"] or value == one.default
     for text in value if isinstance(value, tuple) else (value,):
-        if isinstance(text, str) and not text.strip():
+        if not isinstance(text, str):
+            continue
+        if not text.strip() and not may_be_empty:
             raise ConfigError(
                 f"{flag(one)} must not be empty, found {text!r}; give a value, or leave it out"
+            )
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ConfigError(
+                f"{flag(one)} must be UTF-8 without zero bytes, found {text!r}; give another "
+                "value, or rename the file"
             )
 
 

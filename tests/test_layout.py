@@ -57,6 +57,7 @@ ROOMS = [
     "core",
     "settings",
     "errors",
+    "masking",
 ]
 PACKAGE = Path(command_line.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -155,7 +156,8 @@ def stray_imports(sources: list[Path], allowed: set[str]) -> list[str]:
     ("rooms", "allowed"),
     [
         (("core",), {"numpy", "numba", "stx_mine.core"}),
-        (("errors",), set()),
+        (("masking",), set()),
+        (("errors",), {"stx_mine.masking"}),
         (("settings",), {"stx_mine.errors"}),
         (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "stx_mine"}),
         (("inputs",), {"huggingface_hub", "numpy", "pyarrow", "stx_mine", "yaml"}),

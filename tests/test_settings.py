@@ -120,6 +120,15 @@ def test_an_empty_text_is_refused_unless_it_means_something(cli_here: Cli) -> No
     assert EmbedConfig(query_prompt="").query_prompt == ""
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\udcff"])
+def test_a_text_that_no_file_can_hold_is_refused(text: str) -> None:
+    for command, one, is_list in options_with(str):
+        assert "must be UTF-8 without zero bytes" in refused(command, one, text, is_list)
+    for name in ("name", "path", "query_prompt"):
+        with pytest.raises(ConfigError, match="must be UTF-8 without zero bytes"):
+            IngestConfig(sources=(Source(**{"name": "a", "path": "a.csv", name: text}),))
+
+
 def test_what_is_out_of_range_is_refused_at_both_ends() -> None:
     walked = 0
     for kind in (int, float):

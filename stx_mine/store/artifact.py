@@ -16,16 +16,19 @@ import xxhash
 
 from stx_mine import __version__
 from stx_mine.errors import ArtifactError
+from stx_mine.masking import masked_json
 from stx_mine.settings import StageConfig, key_defaults, key_fields
 from stx_mine.store.dataset_card import DATASET_CARD, DatasetCard
-from stx_mine.store.files import checksum, publish_directory, read_json, write_json
+from stx_mine.store.files import checksum, read_json, write_json
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.listing import MANIFEST as MANIFEST
+from stx_mine.store.listing import PLAN as PLAN
+from stx_mine.store.listing import refuse_listing
+from stx_mine.store.places import beside, refuse_foreign, remove_ours, settle, swap_in
 from stx_mine.store.run_dir import RunDir
 
 if TYPE_CHECKING:
     from stx_mine.store.counts import Counts
-
-PLAN, MANIFEST = "plan.json", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,6 @@ class Artifact:
         inputs: dict[str, str],
         fields: dict[str, Any] | None = None,
         overwrite: bool = False,
-        view: bool = False,
-        beside: bool = False,
         subfolder: str | None = None,
         grows: bool = False,
     ) -> None:
@@ -83,41 +84,42 @@ class Artifact:
             inputs: Digests of the artifacts that it reads, by name.
             fields: The settings that decide its bytes, JSON-ready; None for the fields of the
                 config that affect it.
-            overwrite: Replace an artifact of another key.
-            view: The artifact is cheap: one of another key is rebuilt beside and swapped.
-            beside: Written beside and swapped into place when it is finished, so that whoever reads
-                its files by their path finds all of them or none.
+            overwrite: Replace an artifact of another key, once this one is finished; a view also
+                one of this key.
             subfolder: For artifacts of which a run holds several.
             grows: Files may be added to the finished artifact; whatever it holds follows from
                 its key, which is its digest, so that growing makes nothing stale.
 
         Raises:
-            ArtifactError: The folder was planned with other settings.
+            ArtifactError: The folder was planned with other settings, or is somebody else's.
         """
-        self.run, self.name, self.config, self.view, self.grows = run, name, config, view, grows
-        self.target = run.folder(name) / subfolder if subfolder else run.folder(name)
+        self.run, self.name, self.config, self.grows = run, name, config, grows
+        self.kind = KINDS[name]
+        self.target = self.folder = run.folder(name, subfolder)
+        self.manifest: Manifest | None = None
         if fields is None:
             fields = key_fields(config, name)
         self.plan: dict[str, Any] = {
             "artifact": name,
             "schema": KINDS[name].schema,
-            "fields": json.loads(
-                json.dumps(key_fields(config, name) if fields is None else fields)
-            ),
+            # Credentials decide no bytes.
+            "fields": masked_json(json.loads(json.dumps(fields))),
             "inputs": inputs,
         }
         self.plan["key"] = digest_of(self.plan)
+        refuse_foreign(self.target)
         old_plan = read_json(self.target / PLAN) if (self.target / PLAN).exists() else None
         same = old_plan is not None and self._adopt(old_plan)
-        if old_plan is not None and not same and not overwrite and not view:
+        if old_plan is not None and not same and not overwrite and not self.kind.is_view:
             raise ArtifactError(self._difference(old_plan))
-        self.manifest = self._finished() if same and not (overwrite and view) else None
-        self._swap = (view or beside) and self.manifest is None
-        self.folder = (
-            self.target.with_name(self.target.name + ".new") if self._swap else self.target
-        )
+        remakes = overwrite and self.kind.is_view
+        self.manifest = self._finished() if same and not remakes else None
+        # What is there stays until this one is whole.
+        self._replaces = old_plan is not None and not same and self.kind.resumes
+        self._swap = self.manifest is None and (self._replaces or not self.kind.resumes)
+        self.folder = beside(self.target) if self._swap else self.target
         # Removed in begin(), so that a mistake found before it costs nothing.
-        self._replace = self._swap or (overwrite and not same)
+        self._is_fresh = self._swap and self._lacks_plan
 
     def _adopt(self, old_plan: dict[str, Any]) -> bool:
         """Take over an earlier plan that means the same; whether it does.
@@ -183,14 +185,40 @@ class Artifact:
             choices: What was tuned by itself, kept for a resumed plan.
         """
         with self.run.exclusive():
-            # Another share may have begun it since.
-            if self._replace and (self._swap or self.choices is None):
-                shutil.rmtree(self.folder, ignore_errors=True)
-            self._replace = False
+            # Another share may have begun it since, or finished it.
+            if self._swap and self.kind.resumes and self.reload():
+                return
+            if self._swap and self._lacks_plan:
+                self._refuse_little_room()
+                remove_ours(self.folder)
+            self._is_fresh = False
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / PLAN).exists():
                 content = {**self.plan, "tasks": tasks, "choices": choices or {}}
                 write_json(self.folder / PLAN, content)
+
+    @property
+    def _lacks_plan(self) -> bool:
+        """Whether nothing lies in the folder that can be continued."""
+        return not self.kind.resumes or self.choices is None
+
+    def _refuse_little_room(self) -> None:
+        """Refuse to build beside an artifact where a second one of its size does not fit.
+
+        Raises:
+            ArtifactError: It does not.
+        """
+        if not self._replaces:
+            return
+        paths = (path for path in self.target.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in paths)
+        free = shutil.disk_usage(self.target).free
+        if size > free:
+            raise ArtifactError(
+                f"{self.target}/ stays until the new {self.name} are whole, and takes "
+                f"{size / 1e9:,.1f} GB of which {free / 1e9:,.1f} GB are free; free the rest, or "
+                "delete that folder and run the same command again"
+            )
 
     @property
     def choices(self) -> dict[str, Any] | None:
@@ -201,7 +229,9 @@ class Artifact:
 
     def pending(self, tasks: list[str]) -> list[str]:
         """The tasks whose file is not there yet."""
-        return [task for task in tasks if self._replace or not (self.folder / task).exists()]
+        if self._swap and not self._is_fresh and not self.folder.exists():
+            self.reload()
+        return [task for task in tasks if self._is_fresh or not (self.folder / task).exists()]
 
     def finish(
         self,
@@ -210,30 +240,44 @@ class Artifact:
         counts: "Counts | dict[str, Any]",
         extra: dict[str, Any] | None = None,
         card: DatasetCard | None = None,
+        is_whole: bool = True,
     ) -> Manifest:
-        """Write the manifest, last; swap a view into place.
+        """Write the manifest, last; put what was built beside into place.
 
         Args:
             files: Paths below the folder that belong to the artifact.
             counts: Numbers of what came in, was kept, was dropped.
             extra: Whatever else readers need.
             card: What the dataset card says, which is one more file and names the content of these.
+            is_whole: Whether one that grows holds what it was begun for, and takes the place of
+                an earlier one.
 
         Returns:
             The manifest of the finished artifact.
         """
         with self.run.exclusive():
             # Another share may have finished it at the same time.
-            found = None if self.grows or self._swap else self._finished()
-            self.manifest = found or self._publish(
-                files, counts if isinstance(counts, dict) else counts.to_json(), extra or {}, card
-            )
-        return self.manifest
+            if self.grows or not self.kind.resumes or not self.reload():
+                plain = counts if isinstance(counts, dict) else counts.to_json()
+                self.manifest = self._publish(files, plain, extra or {}, card)
+                self._settle(is_whole)
+        return self.result
 
     def reload(self) -> bool:
         """Take in what another share has published since; whether that is the artifact."""
         self.manifest = self._finished()
+        if self.manifest is not None and self.manifest.folder == self.target:
+            self.folder, self._swap = self.target, False
         return self.done
+
+    def _settle(self, is_whole: bool) -> None:
+        """Put the finished artifact into its place; remove what was begun of another beside it."""
+        if self._swap and is_whole:
+            swap_in(self.target)
+            self.folder, self._swap = self.target, False
+            self.manifest = Manifest(self.folder, self.result.content)
+        elif not self._swap:
+            settle(self.target, keep_new=False)
 
     def _publish(
         self,
@@ -253,15 +297,12 @@ class Artifact:
             "digest": self.plan["key"] if self.grows else digest,
             "counts": counts,
             "extra": extra,
-            "config": asdict(self.config) if self.config else {},
+            "config": masked_json(asdict(self.config)) if self.config else {},
             "files": listed,
             "stx_mine": __version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(self.folder / MANIFEST, content)
-        if self._swap:
-            publish_directory(self.folder, self.target)
-            self.folder = self.target
         return Manifest(self.folder, content)
 
     def _entry(self, name: str) -> dict[str, Any]:
@@ -270,10 +311,14 @@ class Artifact:
         return {"file": name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)}
 
     def _finished(self) -> Manifest | None:
-        if not (self.target / MANIFEST).exists():
-            return None
-        found = read_manifest(self.target)
-        return found if found.content["key"] == self.plan["key"] else None
+        """The manifest of this very artifact: of its place, or of one that still grows beside."""
+        grown = [self.folder] if self.grows and self.manifest is not None else []
+        for folder in (self.target, *grown):
+            if (folder / MANIFEST).exists():
+                found = read_manifest(folder)
+                if found.content["key"] == self.plan["key"]:
+                    return found
+        return None
 
 
 def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
@@ -282,7 +327,7 @@ def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
     Raises:
         ArtifactError: It is missing, unfinished or stale; the message names the command.
     """
-    folder = run.folder(name) / subfolder if subfolder else run.folder(name)
+    folder = run.folder(name, subfolder)
     command = KINDS[name].maker
     if not (folder / MANIFEST).exists():
         state = "unfinished" if (folder / PLAN).exists() else "missing"
@@ -302,17 +347,11 @@ def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json` of a finished artifact.
 
     Raises:
-        ArtifactError: It lacks what every manifest has.
+        ArtifactError: It lacks what every manifest has, or lists what is no file of the folder.
     """
     content = read_json(folder / MANIFEST)
-    missing = [
-        name for name in ("key", "inputs", "digest", "counts", "files") if name not in content
-    ]
-    if missing:
-        raise ArtifactError(
-            f"expected {missing[0]!r} in {folder / MANIFEST}, found none; delete the folder "
-            f"{folder} and run its command again"
-        )
+    cure = f"delete the folder {folder} and run its command again"
+    refuse_listing(content, str(folder / MANIFEST), cure)
     return Manifest(folder, content)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stx_mine.store.files import atomic
+from stx_mine.store.markdown import yaml_text
 
 DATASET_CARD = "README.md"
 DEFAULT = "default"
@@ -33,13 +34,13 @@ class CardConfig:
     def lines(self, description: str) -> list[str]:
         """Its entry in `configs`, in YAML."""
         return [
-            f"- config_name: {self.name}",
-            f"  description: {description}",
+            f"- config_name: {yaml_text(self.name)}",
+            f"  description: {yaml_text(description)}",
             "  data_files:",
             "  - split: train",
-            f"    path: {self.path}",
+            f"    path: {yaml_text(self.path)}",
             *(["  columns:"] if self.columns else []),
-            *(f"  - {name}" for name in self.columns),
+            *(f"  - {yaml_text(name)}" for name in self.columns),
             *(["  default: true"] if self.name == DEFAULT else []),
         ]
 
@@ -74,7 +75,8 @@ class DatasetCard:
         if self.about:
             head.append("dataset_info:")
             for one in self.configs:
-                head += [f"- config_name: {one.name}", f"  description: {self.about}"]
-        head += ["tags:", *(f"- {tag}" for tag in self.tags), "---", ""]
+                head += [f"- config_name: {yaml_text(one.name)}"]
+                head += [f"  description: {yaml_text(self.about)}"]
+        head += ["tags:", *(f"- {yaml_text(tag)}" for tag in self.tags), "---", ""]
         with atomic(folder / DATASET_CARD) as path:
             path.write_text("\n".join(head) + self.text, "utf-8")

@@ -28,7 +28,7 @@ def atomic(path: Path) -> Iterator[Path]:
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     temporary.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -47,8 +47,8 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ArtifactError(
-            f"expected JSON in {path}, found something else ({error}); delete the folder "
-            f"{path.parent} and run its command again"
+            f"expected JSON in {path}, found something else ({error}); if {path.parent} is a "
+            "folder of stx-mine, delete it and run its command again"
         ) from error
     if not isinstance(content, dict):
         raise ArtifactError(f"expected a JSON object in {path}, found {type(content).__name__}")
@@ -116,17 +116,6 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def publish_directory(staging: Path, target: Path) -> None:
-    """Swap a finished folder into the place of an older one."""
-    previous = target.with_name(target.name + ".old")
-    shutil.rmtree(previous, ignore_errors=True)
-    if target.exists():
-        target.replace(previous)
-    staging.replace(target)
-    _sync_directory(target.parent)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
 def add_directory(staging: Path, target: Path) -> None:
     """Give a finished folder its final name, unless another process was faster with the same."""
     try:
@@ -136,10 +125,11 @@ def add_directory(staging: Path, target: Path) -> None:
         if not target.is_dir():
             raise
         shutil.rmtree(staging)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have the names of a directory on disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

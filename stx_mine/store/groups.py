@@ -96,7 +96,7 @@ def make_groups(run: RunDir, texts: Manifest) -> Manifest:
 
     Another grouping of the same texts is left alone: who made it renews it.
     """
-    artifact = Artifact(run, "groups", inputs={"texts": texts.digest}, fields={}, view=True)
+    artifact = Artifact(run, "groups", inputs={"texts": texts.digest}, fields={})
     if (artifact.target / MANIFEST).exists():
         there = read_manifest(artifact.target)
         if there.content["inputs"] == artifact.plan["inputs"]:

@@ -9,26 +9,35 @@ class Kind(NamedTuple):
     Attributes:
         schema: Version of its files; another one makes artifacts of earlier versions stale.
         maker: The command that makes or renews it.
+        is_view: Whether it is cheap: one of another key is replaced without being asked.
+        resumes: Whether one that was begun is continued; any other is made anew, and always
+            beside, so that whoever reads its files by their path finds all of them or none.
+        several: Whether a run holds several, each in a folder of its own.
         shared_by_rounds: Whether later rounds read that of the run that they belong to.
     """
 
     schema: int
     maker: str
+    is_view: bool = False
+    resumes: bool = True
+    several: bool = False
     shared_by_rounds: bool = False
 
 
+_EMBED = "stx-mine embed PAIRS"
+_REMADE = {"is_view": True, "resumes": False}
 KINDS = {
     "queries": Kind(1, "stx-mine queries PAIRS"),
-    "split": Kind(1, "stx-mine split PAIRS"),
-    "texts": Kind(2, "stx-mine embed PAIRS", shared_by_rounds=True),
-    "groups": Kind(1, "stx-mine embed PAIRS", shared_by_rounds=True),
+    "split": Kind(1, "stx-mine split PAIRS", resumes=False),
+    "texts": Kind(2, _EMBED, shared_by_rounds=True),
+    "groups": Kind(1, _EMBED, **_REMADE, shared_by_rounds=True),
     "embeddings": Kind(2, "stx-mine embed"),
     "index": Kind(1, "stx-mine index"),
-    "hits": Kind(2, "stx-mine mine"),
-    "negatives": Kind(5, "stx-mine mine"),
+    "hits": Kind(2, "stx-mine mine", several=True),
+    "negatives": Kind(5, "stx-mine mine", **_REMADE),
     "batches": Kind(4, "stx-mine pack"),
     "model": Kind(2, "stx-mine train"),
-    "evaluations": Kind(3, "stx-mine evaluate"),
-    "estimates": Kind(1, "stx-mine estimate"),
-    "exports": Kind(2, "stx-mine export"),
+    "evaluations": Kind(3, "stx-mine evaluate", **_REMADE, several=True),
+    "estimates": Kind(1, "stx-mine estimate", **_REMADE),
+    "exports": Kind(2, "stx-mine export", **_REMADE, several=True),
 }

@@ -1,11 +1,14 @@
 """The run directory: where each artifact lies, and who holds it."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from stx_mine.errors import ArtifactError
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.lock import RunLock, TaskShard
+from stx_mine.store.names import name_problem
+from stx_mine.store.places import settle_all
 
 
 class RunDir:
@@ -25,11 +28,25 @@ class RunDir:
         """The run that this round belongs to; itself in round 1."""
         return RunDir(self.path.absolute().parent.parent) if self.is_round else self
 
-    def folder(self, artifact: str) -> Path:
-        """Where an artifact lies."""
-        if KINDS[artifact].shared_by_rounds:
-            return self.first_round.path / artifact
-        return self.path / artifact
+    def folder(self, artifact: str, subfolder: str | None = None) -> Path:
+        """Where an artifact lies.
+
+        Args:
+            artifact: Its kind.
+            subfolder: Its name, where a run holds several of the kind.
+
+        Raises:
+            ArtifactError: The name can be that of no folder.
+        """
+        run = self.first_round if KINDS[artifact].shared_by_rounds else self
+        if subfolder is None:
+            return run.path / artifact
+        if problem := name_problem(subfolder):
+            raise ArtifactError(
+                f"expected the name of a folder of {run.path / artifact}/, found {subfolder!r}: "
+                f"{problem}; give another name"
+            )
+        return run.path / artifact / subfolder
 
     def round_dir(self, number: int) -> "RunDir":
         """The run directory of round `number` (1 is this one)."""
@@ -64,7 +81,17 @@ class RunDir:
         """
         if not begins or self.is_round:
             (self.first_round if begins else self).refuse_missing()
-        return self._lock.hold(task_shard)
+        return self._held(task_shard)
+
+    @contextmanager
+    def _held(self, task_shard: TaskShard | None) -> Iterator[None]:
+        """Hold the lock; what killed commands left of their swaps is cleared first."""
+        with self._lock.hold(task_shard):
+            with self._lock.exclusive():
+                shared = not self.is_round
+                here = [name for name, kind in KINDS.items() if shared or not kind.shared_by_rounds]
+                settle_all(self.path, here)
+            yield
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep other shares of the plan out; a plain command has the directory anyway.

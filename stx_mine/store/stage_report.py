@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from stx_mine.masking import escaped, masked
 from stx_mine.store.artifact import Artifact
 
 
@@ -29,6 +30,13 @@ class StageReport:
     folder: str = ""
     parts: tuple["StageReport", ...] = field(default=())
     document: str = ""
+
+    def __post_init__(self) -> None:
+        """Leave credentials out, and control characters that names and texts may hold."""
+        for name in ("lines", "warnings"):
+            kept = tuple(escaped(masked(line)) for line in getattr(self, name))
+            object.__setattr__(self, name, kept)
+        object.__setattr__(self, "folder", escaped(masked(self.folder)))
 
 
 def make_report(

@@ -200,9 +200,9 @@ def test_overwrite_replaces_only_its_own_folder(run: RunDir) -> None:
 
 
 def test_a_view_is_swapped_without_overwrite(run: RunDir) -> None:
-    make(run, "negatives", SEED_1, {}, "v1", view=True)
+    make(run, "negatives", SEED_1, {}, "v1")
     before = snapshot(run.folder("negatives"))
-    artifact = Artifact(run, "negatives", fields=SEED_2, inputs={}, view=True)
+    artifact = Artifact(run, "negatives", fields=SEED_2, inputs={})
     artifact.begin(FILES)
     for name in artifact.pending(FILES):
         write(artifact.folder, name, "v2")
@@ -215,14 +215,14 @@ def test_a_view_is_swapped_without_overwrite(run: RunDir) -> None:
 
 
 def test_a_view_that_was_begun_and_left_is_made_anew(run: RunDir) -> None:
-    make(run, "negatives", SEED_1, {}, "v1", view=True)
-    left = Artifact(run, "negatives", fields=SEED_2, inputs={}, view=True)
+    make(run, "negatives", SEED_1, {}, "v1")
+    left = Artifact(run, "negatives", fields=SEED_2, inputs={})
     left.begin(FILES)
     write(left.folder, "one.txt", "half of other rules")
     assert require(run, "negatives").fields == SEED_1
-    again = Artifact(run, "negatives", fields=SEED_2, inputs={}, view=True)
+    again = Artifact(run, "negatives", fields=SEED_2, inputs={})
     assert again.pending(FILES) == FILES
-    assert Artifact(run, "negatives", fields=SEED_1, inputs={}, view=True).done
+    assert Artifact(run, "negatives", fields=SEED_1, inputs={}).done
 
 
 # --- reading ---
@@ -269,7 +269,7 @@ def test_a_stale_artifact_is_refused_with_the_command_that_renews_it(run: RunDir
 
 def test_staleness_goes_all_the_way_down(run: RunDir) -> None:
     made = chain(run)
-    make(run, "negatives", SEED_1, {"hits": made["hits"].digest}, "v1", view=True)
+    make(run, "negatives", SEED_1, {"hits": made["hits"].digest}, "v1")
     make(run, "texts", SEED_2, {}, "v2", overwrite=True)
     with pytest.raises(ArtifactError, match=r"texts/ has changed since"):
         require(run, "negatives")

@@ -17,9 +17,7 @@ from stx_mine.store.texts import TextStore
 def regroup(run, passages, queries):
     """Replace `groups/` as a stage that joins more texts does."""
     texts = require(run, "texts")
-    made = Artifact(
-        run, "groups", fields={"threshold": 0.9}, inputs={"texts": texts.digest}, view=True
-    )
+    made = Artifact(run, "groups", fields={"threshold": 0.9}, inputs={"texts": texts.digest})
     made.begin([QUERY_GROUPS, PASSAGE_GROUPS])
     write_array(made.folder / QUERY_GROUPS, queries)
     write_array(made.folder / PASSAGE_GROUPS, passages)

@@ -8,7 +8,13 @@ Segments are only ever added, each whole under its final name or not there, so t
 runs may read and write at once: at worst two of them embed the same text.
 """
 
+import fcntl
 import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +30,10 @@ from stx_mine.store.artifact import digest_of
 from stx_mine.store.files import StoredArray, add_directory, write_array, write_json
 
 _SPACE, _KEYS, _VECTORS, _SEGMENT = "space.json", "keys.npy", "vectors.npy", "segment-"
+# What is being written, until it has its final name.
+_ADDING, _OPENING = "adding-", "opening-"
+# How long a small file is certainly not being written any more.
+_LONG_S = 3_600
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,10 @@ class VectorCache:
         try:
             if not (folder / _SPACE).exists():
                 # Others may open it at the same time.
-                own = folder / f"opening-{uuid4().hex}.json"
+                own = folder / f"{_OPENING}{uuid4().hex}.json"
                 write_json(own, space)
                 own.replace(folder / _SPACE)
+            _clear_dead(folder)
         except OSError as error:
             raise ArtifactError(
                 f"cannot write to the embedding cache {directory} ({error.strerror}); give another "
@@ -123,10 +134,13 @@ class VectorCache:
             return
         order = np.lexsort((keys_N2[:, 1], keys_N2[:, 0]))
         name = _SEGMENT + xxhash.xxh3_128_hexdigest(keys_N2[order].tobytes())
-        staging = self.folder / f"adding-{uuid4().hex}"
-        write_array(staging / _KEYS, keys_N2[order])
-        write_array(staging / _VECTORS, vectors[order])
-        add_directory(staging, self.folder / name)
+        staging = self.folder / f"{_ADDING}{uuid4().hex}"
+        staging.mkdir()
+        # Where a file system knows no locks, what a killed run leaves stays there, unread.
+        with _held(staging, fcntl.LOCK_EX):
+            write_array(staging / _KEYS, keys_N2[order])
+            write_array(staging / _VECTORS, vectors[order])
+            add_directory(staging, self.folder / name)
 
 
 def text_keys(texts: pa.ChunkedArray, role: str, prompt: str | None) -> NDArray[np.uint64]:
@@ -142,6 +156,34 @@ def text_keys(texts: pa.ChunkedArray, role: str, prompt: str | None) -> NDArray[
         digest.update(text)
         raw.append(digest.digest())
     return np.frombuffer(b"".join(raw), ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+@contextmanager
+def _held(folder: Path, operation: int) -> Iterator[bool]:
+    """Lock a folder for as long as the block, or the process, lives; whether that was possible."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, operation)
+            is_held = True
+        except OSError:
+            is_held = False
+        yield is_held
+    finally:
+        os.close(descriptor)
+
+
+def _clear_dead(folder: Path) -> None:
+    """Remove what killed runs were writing; living ones hold theirs."""
+    for path in folder.glob(f"{_ADDING}*"):
+        # Another run may clear it at the same time.
+        with suppress(FileNotFoundError), _held(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_dead:
+            if is_dead:
+                shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f"{_OPENING}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _LONG_S:
+                path.unlink()
 
 
 def _open_segment(folder: Path) -> tuple[StoredArray, StoredArray]:

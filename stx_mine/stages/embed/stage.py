@@ -22,6 +22,7 @@ from stx_mine.stages.embed.tuning import choose_tuning
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.lock import TaskShard
+from stx_mine.store.places import refuse_input_within
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
 from stx_mine.store.stage_report import StageReport
@@ -66,6 +67,9 @@ def run_embed(config: EmbedConfig) -> StageReport:
             extra = artifact.result.extra
             refuse_overlap(config, Choices.from_json(extra["tuning"], extra["fidelity"]))
             return embed_report(artifact, config, parts, texts, has_gpu, skipped=True)
+        folder, is_here = artifact.folder.absolute(), here is worker
+        worker = worker.in_folder(folder)
+        here = worker if is_here else here.in_folder(folder)
         names = list(worker.shards)
         _begin(artifact, names, worker, here)
         make_files(artifact, names, worker, config, "embed", task_shard)
@@ -80,6 +84,8 @@ def _worker(
     config: EmbedConfig, run: RunDir, texts: Manifest, task_shard: TaskShard | None
 ) -> VectorWriter:
     """What makes the shards; its paths are absolute, so that it may run in another process."""
+    vectors = (config.query_vectors, config.passage_vectors)
+    refuse_input_within(run.folder("embeddings"), vectors)
     config = replace(
         config,
         model=_absolute(config.model) if Path(config.model).is_dir() else config.model,
@@ -149,7 +155,7 @@ def _finish(
     for name in names:
         ShardCounts.path(artifact.folder, name).unlink(missing_ok=True)
     if isinstance(worker, GivenVectors):
-        worker.remove_rows()
+        worker.in_folder(artifact.folder).remove_rows()
 
 
 def _own_prompts(config: EmbedConfig) -> dict[str, str]:

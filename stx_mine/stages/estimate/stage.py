@@ -57,7 +57,6 @@ def run_estimate(config: EstimateConfig) -> StageReport:
             config,
             fields=fields,
             inputs=inputs,
-            view=True,
             overwrite=config.overwrite,
         )
         if artifact.done:

@@ -8,13 +8,6 @@ from stx_mine.models.config import ModelFields
 from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
 
 
-def _unlike_name(name: str | None) -> str:
-    """The error of a value of `name`; empty where it is valid."""
-    if name is None or (name not in (".", "..") and not {"/", "\\"} & set(name)):
-        return ""
-    return f"--name names a folder of evaluations/, found {name!r}; leave slashes out"
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(ModelFields, SourceFields, StageConfig):
     """nDCG@10, MRR@10 and Recall@100 of models on held-out pairs, with 95% intervals."""
@@ -79,7 +72,6 @@ class EvaluateConfig(ModelFields, SourceFields, StageConfig):
         "Name of the evaluation; of several that of their overview, and what theirs begin with "
         "(default: that of the data).",
         group="Output",
-        check=_unlike_name,
     )
     seed: int = option(
         42,

@@ -138,7 +138,7 @@ def open_evaluation(
     Raises:
         ArtifactError: One of other settings is there, and is not to be replaced.
     """
-    earlier = EarlierEvaluation.find(run.folder("evaluations") / name)
+    earlier = EarlierEvaluation.find(run.folder("evaluations", name))
     renewed_by: list[str] = []
     if earlier is not None:
         if not config.overwrite:
@@ -152,7 +152,6 @@ def open_evaluation(
         fields=fields,
         inputs=inputs,
         overwrite=config.overwrite,
-        view=True,
         subfolder=name,
     )
     return artifact, renewed_by

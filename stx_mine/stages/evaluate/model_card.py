@@ -13,6 +13,8 @@ from stx_mine.stages.evaluate.results import RESULTS
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.files import atomic, read_json
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.markdown import code_span, markdown_text
+from stx_mine.store.places import finished_below
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
@@ -67,7 +69,7 @@ def _made_of(run: RunDir, model: Manifest) -> dict[str, Manifest]:
     while wanted:
         name, digest = wanted.popitem()
         artifact, _, subfolder = name.partition("/")
-        folder = run.folder(artifact) / subfolder if artifact in KINDS else None
+        folder = run.folder(artifact, subfolder or None) if artifact in KINDS else None
         if folder is not None and (folder / MANIFEST).exists():
             manifest = read_manifest(folder)
             if manifest.digest == digest:
@@ -89,7 +91,7 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
         about["base_model"] = base
     # JSON is YAML; a list of short words needs no more.
     lines = [f"{name}: {_quoted(value)}" for name, value in about.items()]
-    files = " and ".join(f"`{file}`" for file in _pair_files(made))
+    files = " and ".join(map(code_span, _pair_files(made)))
     pairs = "(query, passage) pairs" + (f" of {files}" if files else "")
     return "\n".join(
         [
@@ -97,11 +99,11 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
             *lines,
             "---",
             "",
-            f"# {shown(base)}, trained with stx-mine",
+            f"# {markdown_text(shown(base))}, trained with stx-mine",
             "",
             "A [sentence-transformers](https://www.sbert.net) model for retrieval: "
-            f"`{shown(base)}` trained on {pairs} by stx-mine {model.content['stx_mine']}. It has "
-            f"{contract['dim']} dimensions, compares by {contract['similarity']}"
+            f"{code_span(shown(base))} trained on {pairs} by stx-mine {model.content['stx_mine']}. "
+            f"It has {contract['dim']} dimensions, compares by {contract['similarity']}"
             + (f", and reads {limit:,} tokens." if limit else "."),
         ]
     )
@@ -109,7 +111,9 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
 
 def _usage(model: Manifest) -> str:
     prompts = dict(read_json(model.folder / _SETTINGS).get("prompts") or {})
-    named = [f"| {name} | `{_quoted(text)}` |" for name, text in prompts.items()]
+    named = [
+        f"| {markdown_text(name)} | {code_span(_quoted(text))} |" for name, text in prompts.items()
+    ]
     table = ["", "| prompt | text |", "|---|---|", *named] if any(prompts.values()) else []
     return "\n".join(
         [
@@ -139,15 +143,15 @@ def _data(made: Mapping[str, Manifest]) -> str:
         f"- distinct texts: {counts['queries']:,} queries, {counts['passages']:,} passages",
     ]
     if config.get("corpus"):
-        lines.append(f"- corpus: `{Path(config['corpus']).name}`")
+        lines.append(f"- corpus: {code_span(Path(config['corpus']).name)}")
     if counts.get("known_negatives"):
         lines.append(f"- known negatives: {counts['known_negatives']:,}")
     parts = ["## Data", "", *lines]
     if config.get("sources"):
         parts += ["", "| source | pairs | file | weight |", "|---|---|---|---|"]
         parts += [
-            f"| {one['name']} | {counts['sources'][one['name']]['pairs_kept']:,} | "
-            f"`{Path(one['path']).name}` | {one['weight']:g} |"
+            f"| {markdown_text(one['name'])} | {counts['sources'][one['name']]['pairs_kept']:,} | "
+            f"{code_span(Path(one['path']).name)} | {one['weight']:g} |"
             for one in config["sources"]
         ]
     return "\n".join(parts)
@@ -209,8 +213,8 @@ def _metrics(run: RunDir, model: Manifest) -> str:
 def _evaluations(run: RunDir) -> list[Manifest]:
     """All evaluations of the run, and of the run that a round belongs to."""
     folders = dict.fromkeys((run.folder("evaluations"), run.first_round.folder("evaluations")))
-    paths = [path for folder in folders for path in sorted(folder.glob(f"*/{MANIFEST}"))]
-    return [read_manifest(path.parent) for path in paths]
+    found = [path for folder in folders for path in finished_below(folder, "evaluations")]
+    return [read_manifest(path) for path in found]
 
 
 def _of_evaluation(evaluation: Manifest, model: Manifest) -> str:
@@ -224,7 +228,7 @@ def _of_evaluation(evaluation: Manifest, model: Manifest) -> str:
     if not after:
         return ""
     rows = {"before": found.get(model.fields["model"]["weights"]), "after": after}
-    return "\n".join([f"`{evaluation.folder.name}`:", "", *_rows_of_metrics(rows)])
+    return "\n".join([f"{code_span(evaluation.folder.name)}:", "", *_rows_of_metrics(rows)])
 
 
 def _of_log(model: Manifest) -> str:
@@ -237,7 +241,7 @@ def _of_log(model: Manifest) -> str:
     parts = ["While it trained:"]
     for name in kept["sets"]:
         rows = {"before": found[0][name], "after": found[kept["best_step"]][name]}
-        parts += ["", f"`{name}`:", "", *_rows_of_metrics(rows)]
+        parts += ["", f"{code_span(name)}:", "", *_rows_of_metrics(rows)]
     return "\n".join(parts)
 
 
@@ -269,7 +273,7 @@ def _table(facts: Mapping[str, Any]) -> list[str]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, str):
-        return shown(value)
+        return markdown_text(shown(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, float):

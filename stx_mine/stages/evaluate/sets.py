@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.core.role import Role
 from stx_mine.errors import ConfigError, InputError
+from stx_mine.inputs.files import suffix_of
 from stx_mine.inputs.pairs import PairSource, TextStream
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.metrics import Relevance
@@ -32,6 +33,7 @@ from stx_mine.stages.evaluate.own_passages import (
 )
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.stages.ingest.pairs import Ingested, read_source
+from stx_mine.store.names import name_problem
 from stx_mine.store.stage_report import listed
 
 # The evaluation that holds the results of several data sets.
@@ -232,8 +234,12 @@ def distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
 
 
 def data_name(path: str) -> str:
-    """Name of the data at a path: of its file or folder, without what follows a dot."""
-    return Path(path).resolve().name.strip(".").partition(".")[0] or "data"
+    """Name of the data at a path: of its folder, or of its file without format and compression."""
+    place = Path(path).resolve()
+    name = place.name.lstrip(".")
+    if not place.is_dir() and (suffix := suffix_of(place)):
+        name = name[: name.lower().rindex(suffix)]
+    return name or "data"
 
 
 def prefix_of(config: EvaluateConfig) -> str:
@@ -248,14 +254,24 @@ def named_data(config: EvaluateConfig) -> dict[str, str]:
     names begin with.
 
     Raises:
-        ConfigError: Two evaluations have one name.
+        ConfigError: Two evaluations have one name, or one is no name of a folder.
     """
+    if config.name is not None and (problem := name_problem(config.name)):
+        raise ConfigError(
+            f"expected the name of a folder of evaluations/, found --name {config.name!r}: "
+            f"{problem}; give a name such as dev"
+        )
     if len(config.data) == 1 and config.name is not None:
         return {config.name: config.data[0]}
     named: dict[str, str] = {}
     taken = {config.name or OVERVIEW} if len(config.data) > 1 else set()
     for path in config.data:
         name = prefix_of(config) + data_name(path)
+        if problem := name_problem(name):
+            raise ConfigError(
+                f"expected data whose name can be that of a folder, found {name!r} ({path}): "
+                f"{problem}; give --name, or rename the data"
+            )
         if name in taken:
             raise ConfigError(
                 f"expected data sets of different names, found {name!r} twice ({path}; the "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stx_mine.stages.export.counts import ExportCounts
 from stx_mine.stages.export.layouts.layout import Layout
 from stx_mine.store.dataset_card import CardConfig, DatasetCard
+from stx_mine.store.markdown import code_span
 from stx_mine.store.stage_report import listed
 
 
@@ -43,7 +44,7 @@ def export_card(facts: CardFacts) -> DatasetCard:
 
 
 def _content(facts: CardFacts) -> str:
-    counts, k, mined = facts.counts, facts.k, f"mined with `{facts.model}`"
+    counts, k, mined = facts.counts, facts.k, f"mined with {code_span(facts.model)}"
     if facts.layout.lines is None:
         return f"{counts.lines:,} lines, {mined}."
     dropped = listed(counts.rows_dropped)

@@ -51,7 +51,6 @@ def run_export(config: ExportConfig) -> StageReport:
             fields={**key_fields(config, "exports"), "k": k},
             inputs={name: manifest.digest for name, manifest in inputs.items()},
             overwrite=config.overwrite,
-            view=True,
             subfolder=config.to,
         )
         prompted = [

@@ -1,6 +1,7 @@
 """The dense hits of a run: layers in `hits/dense/`, searched where they are missing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,18 +49,18 @@ class DenseHits:
         inputs = {"embeddings": embeddings.digest}
         if self.index:
             inputs["index"] = self.index.digest
-        self._worker = BlockSearcher(
-            config,
-            embeddings.folder.absolute(),
-            self.index.folder.absolute() if self.index else None,
-            (run.folder("hits") / "dense").absolute(),
-        )
-        self._num_queries = len(self._worker.queries)
-        self._num_passages = len(self._worker.passages)
-        self._num_blocks = -(-self._num_queries // config.query_block)
         self.num_searched = 0
         with run.exclusive():
             self.artifact = self._open(inputs)
+            self._worker = BlockSearcher(
+                config,
+                embeddings.folder.absolute(),
+                self.index.folder.absolute() if self.index else None,
+                self.artifact.folder.absolute(),
+            )
+            self._num_queries = len(self._worker.queries)
+            self._num_passages = len(self._worker.passages)
+            self._num_blocks = -(-self._num_queries // config.query_block)
             if not self.artifact.done:
                 self.artifact.begin([])
                 self._publish([])
@@ -79,7 +80,7 @@ class DenseHits:
                 grows=True,
             )
         except ArtifactError as error:
-            path = self.run.folder("hits") / "dense" / MANIFEST
+            path = self.run.folder("hits", "dense") / MANIFEST
             before = read_json(path) if self.index and path.exists() else {}
             exact = before.get("fields") == {**fields, "search": "exact"}
             if not exact or before.get("inputs") != {"embeddings": inputs["embeddings"]}:
@@ -192,7 +193,12 @@ class DenseHits:
             "layers": len(layers),
             "depth": max((layer["depth"] for layer in layers), default=0),
         }
-        self.artifact.finish(files, counts=counts, extra={"layers": layers})
+        # Hits of another search stay until there are some of this one.
+        is_whole = bool(layers)
+        self.artifact.finish(files, counts=counts, extra={"layers": layers}, is_whole=is_whole)
+        folder = self.artifact.folder.absolute()
+        if folder != self._worker.folder:
+            self._worker = replace(self._worker, folder=folder)
 
     @property
     def _layers(self) -> HitLayers:

@@ -67,7 +67,6 @@ def run_mine(config: MineConfig) -> StageReport:
                 "embeddings": embeddings.digest,
                 **hits.digests,
             },
-            view=True,
         )
         if artifact.done:
             return mine_report(artifact, config, hits, skipped=True)

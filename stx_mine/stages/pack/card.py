@@ -6,6 +6,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.counts import PackedSource
 from stx_mine.store.batches import LANGUAGE, PASSAGE_LANGUAGES, SCORES, TEXTS
 from stx_mine.store.dataset_card import DEFAULT, CardConfig, DatasetCard
+from stx_mine.store.markdown import code_span, markdown_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def _text(facts: BatchFacts) -> str:
 
 {facts.batches:,} batches of exactly {config.batch_size:,} rows in each of {facts.packings}
 packings (`epoch-NNN/`), policy `{config.policy}`, {facts.k} negatives a row, mined with
-`{facts.model}`, seed {config.seed}. Made by stx-mine from {facts.rows:,} pairs.
+{code_span(facts.model)}, seed {config.seed}. Made by stx-mine from {facts.rows:,} pairs.
 
 - `load_dataset(DIR)` gives the first packing with {named}.{_texts(config)}
 - `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
@@ -84,7 +85,7 @@ def _texts(config: PackConfig) -> str:
 def _stored(facts: BatchFacts) -> str:
     """What columns hold that not every packing has."""
     sources = "".join(
-        f"\n  - {name}: {one.rows_packed:,} of {one.rows_in:,} rows in each packing"
+        f"\n  - {markdown_text(name)}: {one.rows_packed:,} of {one.rows_in:,} rows in each packing"
         for name, one in facts.sources.items()
     )
     sources = f"\n- `source` names where a row is from:{sources}" if sources else ""

@@ -1,7 +1,5 @@
 """Split: divide pairs into training, development and test by what shares no text."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +26,7 @@ from stx_mine.stages.split.judgements import judgements_of
 from stx_mine.stages.split.output_ids import OutputIds
 from stx_mine.stages.split.report import split_report
 from stx_mine.store.artifact import Artifact
+from stx_mine.store.places import refuse_input_within
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
@@ -44,11 +43,7 @@ def run_split(config: SplitConfig) -> StageReport:
         raise ConfigError("expected PAIRS, found none; name a file of pairs or a BEIR folder")
     source = PairSource.open(config.pairs, config, "train").with_languages(config)
     run = RunDir(config.run_dir)
-    if Path(config.pairs).resolve() == run.folder("split").resolve():
-        raise ConfigError(
-            f"{config.pairs} is where this command writes; give another --run-dir, or what it was "
-            "split from"
-        )
+    refuse_input_within(run.folder("split"), (config.pairs, config.corpus))
     with run.lock(begins=True):
         fields = {**key_fields(config, "split"), **key_fields(config, "texts")}
         fields = {name: v for name, v in fields.items() if name not in ("pairs", "corpus")}
@@ -60,7 +55,6 @@ def run_split(config: SplitConfig) -> StageReport:
             fields=fields,
             inputs={},
             overwrite=config.overwrite,
-            beside=True,
         )
         skipped = artifact.done
         if not skipped:

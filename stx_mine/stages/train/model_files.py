@@ -8,10 +8,10 @@ from sentence_transformers import SentenceTransformer
 
 from stx_mine.store.sources import SourceInfo, prompts_differ
 
-_SAVING = "saving"
+CHECKPOINTS, _SAVING = "checkpoints", "saving"
 
 
-def name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:
+def _name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> None:
     """Leave the prompts of the sources in the model: its own where they agree, else by name."""
     agree = not prompts_differ(sources)
     for source in sources:
@@ -21,12 +21,15 @@ def name_prompts(model: SentenceTransformer, sources: Sequence[SourceInfo]) -> N
                 model.prompts[name if agree else f"{source.name}-{name}"] = prompt
 
 
-def publish_model(model: SentenceTransformer, folder: Path) -> list[str]:
-    """Save a model beside, then move every file into its place.
+def publish_model(
+    model: SentenceTransformer, folder: Path, sources: Sequence[SourceInfo]
+) -> list[str]:
+    """Save a model beside, with the prompts of its sources, then move every file into its place.
 
     Returns:
         Paths below the folder, sorted.
     """
+    _name_prompts(model, sources)
     saving = folder / _SAVING
     shutil.rmtree(saving, ignore_errors=True)
     # The library's card would describe numbers of rows.
@@ -43,3 +46,8 @@ def publish_model(model: SentenceTransformer, folder: Path) -> list[str]:
         (saving / name).replace(folder / name)
     shutil.rmtree(saving)
     return files
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what training continues from; a finished model needs it no more."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

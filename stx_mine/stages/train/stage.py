@@ -1,6 +1,5 @@
 """Train: a model on the packed batches of the run, published into `model/`."""
 
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from stx_mine.settings import key_fields
 from stx_mine.stages.evaluate.model_card import write_card
 from stx_mine.stages.evaluate.sets import EvaluationSet
 from stx_mine.stages.train.callbacks import check_reporters
+from stx_mine.stages.train.checkpoints import remove_incomplete
 from stx_mine.stages.train.choice import check_batches, make_collator, make_loss, masked_by_guide
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.counts import TrainCounts
@@ -27,7 +27,7 @@ from stx_mine.stages.train.evaluation_sets import (
 from stx_mine.stages.train.evaluations import BestEvaluation, EvaluationPlan
 from stx_mine.stages.train.held_back import hold_back
 from stx_mine.stages.train.lora import merge_adapters
-from stx_mine.stages.train.model_files import name_prompts, publish_model
+from stx_mine.stages.train.model_files import CHECKPOINTS, publish_model, remove_checkpoints
 from stx_mine.stages.train.outcome import finish_weights, refuse_outcome
 from stx_mine.stages.train.peak_rate import PeakRate, choose_rate
 from stx_mine.stages.train.processes import Processes, joined
@@ -41,13 +41,11 @@ from stx_mine.stages.train.trainer_options import (
     refuse_shapes,
     user_arguments,
 )
-from stx_mine.store.artifact import Artifact, read_manifest, require
+from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.batches import list_packings
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.training_log import TRAINING_LOG, read_log
-
-_CHECKPOINTS = "checkpoints"
 
 
 def run_train(config: TrainConfig) -> StageReport:
@@ -79,6 +77,8 @@ def run_train(config: TrainConfig) -> StageReport:
                 student = add_adapters(config, student)
         if artifact.done:
             if processes.is_first:
+                # A call that was killed may not have come so far.
+                remove_checkpoints(artifact.folder)
                 write_card(run)
             return train_report(artifact, skipped=True)
         _train(config, run, student, guide, artifact, processes, options)
@@ -107,31 +107,31 @@ def _train(
     with processes.first_goes_ahead():
         if processes.is_first:
             artifact.begin(["modules.json"], asdict(peak))
+            remove_incomplete(artifact.folder / CHECKPOINTS)
     schedule = Schedule.of(config, packings, peak.learning_rate)
     sets = read_evaluation_sets(config, run) if processes.is_first else []
     log = artifact.folder / TRAINING_LOG
     plan = EvaluationPlan.of(config, model, kept, schedule, log, sets, processes)
-    checkpoints = artifact.folder / _CHECKPOINTS
+    checkpoints = artifact.folder / CHECKPOINTS
     try:
         trained = train(
             model, loss, packings, collator, schedule, checkpoints, processes.size, plan, options
         )
         with processes.first_goes_ahead():
             if not processes.is_first:
-                artifact.manifest = read_manifest(artifact.folder)
+                artifact.reload()
                 return
             files, extra = _publish(config, run, student, artifact, trained, peak, sets)
-            masked = masked_by_guide(loss)
-            counts = TrainCounts.of_run(
-                kept, schedule, trained.steps, read_log(log), processes.size, masked
-            )
+            steps, masked = trained.steps, masked_by_guide(loss)
+            lines = read_log(log)
+            counts = TrainCounts.of_run(kept, schedule, steps, lines, processes.size, masked)
             artifact.finish(files, counts=counts, extra=extra)
             write_card(run)
     except TrainingError:
         # From weights that training harmed no later call shall continue.
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        remove_checkpoints(artifact.folder)
         raise
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    remove_checkpoints(artifact.folder)
 
 
 def _publish(
@@ -153,9 +153,9 @@ def _publish(
     warnings = refuse_outcome(lines, best, peak.learning_rate)
     if has_adapter(model):
         merge_adapters(model)
-    name_prompts(model, list_packings(run.folder("batches"))[0][0].sources)
     finish_weights(model, config.save_dtype)
-    files = [*publish_model(model, artifact.folder), TRAINING_LOG]
+    sources = list_packings(run.folder("batches"))[0][0].sources
+    files = [*publish_model(model, artifact.folder, sources), TRAINING_LOG]
     return sorted(files), {
         "base_model": student.name,
         "reading": student.recorded,

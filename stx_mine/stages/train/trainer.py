@@ -1,6 +1,5 @@
 """Train with SentenceTransformerTrainer on packed batches."""
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from transformers import (
 from stx_mine.errors import ConfigError
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, reporters
+from stx_mine.stages.train.checkpoints import last_checkpoint, list_files, steps_done
 from stx_mine.stages.train.evaluations import BEST, EvaluationPlan
 from stx_mine.stages.train.monitor import TrainingMonitor, step_facts
 from stx_mine.stages.train.outcome import broken_loss
@@ -39,7 +39,7 @@ from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settl
 from stx_mine.stages.train.schedule import Schedule, count_steps, steps_between_lines
 from stx_mine.store.batches import BatchShard
 
-_STATE, _TENSORBOARD = "trainer_state.json", "tensorboard"
+_TENSORBOARD = "tensorboard"
 
 
 class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
@@ -119,6 +119,12 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
                 loss = self.compute_loss(self.model, self._prepare_inputs(inputs))
                 losses.append(mean_over_processes(loss.item(), self.args.device))
         return sum(losses) / len(losses)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """The last part of a checkpoint before its state; what it has is listed then."""
+        super()._save_rng_state(output_dir)
+        if self.args.should_save:
+            list_files(Path(output_dir), self.args.world_size)
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
         """Take over the weights that are trained; those that are frozen are as they were.
@@ -207,11 +213,11 @@ def train(
     plan = plan or EvaluationPlan()
     monitor = TrainingMonitor(plan, collator)
     checkpoint = last_checkpoint(folder)
-    steps_done = _steps_done(Path(checkpoint) / _STATE) if checkpoint else 0
+    done = steps_done(Path(checkpoint)) if checkpoint else 0
     num_steps = count_steps(packings, schedule.num_passes)
     with ReadAhead(collator, packings[0][0].batch_size) as ahead:
         callbacks: list[TrainerCallback] = [LogWhatIsSaved(), Settle(ahead)]
-        callbacks += reporters(plan.reporters, folder.parent / _TENSORBOARD, steps_done)
+        callbacks += reporters(plan.reporters, folder.parent / _TENSORBOARD, done)
         if plan.evaluates:
             callbacks.append(KeepBest(schedule.patience or num_steps + 1))
         trainer = PackedTrainer(
@@ -228,7 +234,7 @@ def train(
         # The Trainer's log dicts are for the stage to report.
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(MeasureFirst(trainer))
-        monitor.begin(steps_done, num_steps)
+        monitor.begin(done, num_steps)
         trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
     state = trainer.state
@@ -325,21 +331,6 @@ def check_num_processes(num_processes: int, batch_size: int) -> None:
             f"expected a number of processes that divides the batch size {batch_size:,}, found "
             f"{num_processes}; start {', '.join(map(str, fit))}, or pack another --batch-size"
         )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; None where there is none."""
-    states = [(_steps_done(one), one.parent) for one in folder.glob("checkpoint-*/" + _STATE)]
-    steps, newest = max(states, default=(0, folder))
-    return str(newest) if steps else None
-
-
-def _steps_done(state: Path) -> int:
-    """Steps before a checkpoint; 0 if it is cut short: the Trainer writes this file last."""
-    try:
-        return int(json.loads(state.read_text("utf-8"))["global_step"])
-    except ValueError:
-        return 0
 
 
 def count_parameters(model: nn.Module) -> int:

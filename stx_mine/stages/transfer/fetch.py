@@ -1,25 +1,28 @@
 """Fetch: published artifacts from a URL into the run directory, each whole or not at all."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.tasks import Worker, attempt
 from stx_mine.errors import ArtifactError
 from stx_mine.stages.transfer.config import FetchConfig
 from stx_mine.stages.transfer.counts import MovedFiles
-from stx_mine.stages.transfer.report import transfer_report
-from stx_mine.stages.transfer.storage import (
-    CONNECTIONS,
-    Storage,
+from stx_mine.stages.transfer.listings import (
+    Listing,
     choose,
     content_digest,
-    url_of,
+    refuse_manifest,
 )
+from stx_mine.stages.transfer.report import transfer_report
+from stx_mine.stages.transfer.storage import CONNECTIONS, Storage, url_of
 from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
-from stx_mine.store.files import publish_directory
+from stx_mine.store.files import read_json, write_json
+from stx_mine.store.places import beside, is_mark, refuse_foreign, remove_ours, swap_in
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
@@ -62,28 +65,74 @@ def run_fetch(config: FetchConfig) -> StageReport:
 
 def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> MovedFiles:
     """Fetch one artifact, unless it is here."""
-    content = storage.manifest(name)
-    if content is None:
-        raise ArtifactError(f"{storage.url}/{name} was removed meanwhile; fetch again")
+    content, plan = _checked(storage, name)
     artifact, _, subfolder = name.partition("/")
-    target = run.folder(artifact) / subfolder
-    listed = {one["file"]: one for one in content["files"]}
+    target = run.folder(artifact, subfolder or None)
+    refuse_foreign(target)
+    listed = Listing.of(content)
     if (target / MANIFEST).exists():
-        here = content_digest(read_manifest(target).content)
-        if here == content_digest(content):
-            return MovedFiles(name, len(listed), 0, 0)
+        if content_digest(read_manifest(target).content) == listed.digest:
+            return MovedFiles(name, len(listed.entries), 0, 0)
     if (target / PLAN).exists() and not config.overwrite:
         raise ArtifactError(
             f"{target}/ is here already, and is not what {storage.url}/{name} holds; give "
             "--overwrite to replace it, or another --run-dir"
         )
-    staging = target.with_name(f"{target.name}.fetch")
-    before = {file for file in listed if (staging / file).exists()}
-    checksums = {file: one["xxh3_128"] for file, one in listed.items()}
+    staging = beside(target)
+    if not (staging / PLAN).exists() or read_json(staging / PLAN) != plan:
+        remove_ours(staging)
+        write_json(staging / PLAN, plan)
+    pending = {file: n for file, n in listed.sizes.items() if not (staging / file).exists()}
+    _refuse_little_room(staging, sum(pending.values()), name)
+    checksums = {file: one["xxh3_128"] for file, one in listed.entries.items()}
     receiver = Receiver(storage, name, staging, checksums)
     with ThreadPoolExecutor(CONNECTIONS) as threads:
-        run_tasks(list(listed), partial(attempt, receiver), f"fetch {name}", threads)
-    storage.settle(name, content, staging)
-    publish_directory(staging, target)
-    sizes = [int(entry["bytes"]) for file, entry in listed.items() if file not in before]
-    return MovedFiles(name, len(listed), len(sizes), sum(sizes))
+        run_tasks(list(checksums), partial(attempt, receiver), f"fetch {name}", threads)
+    _settle_files(staging, listed)
+    write_json(staging / MANIFEST, content)
+    swap_in(target)
+    return MovedFiles(name, len(listed.entries), len(pending), sum(pending.values()))
+
+
+def _checked(storage: Storage, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The manifest and the plan of an artifact at the URL.
+
+    Raises:
+        ArtifactError: One is damaged, or files are not of the sizes that the manifest says.
+    """
+    content, plan, sizes = storage.manifest(name), storage.plan(name), storage.sizes(name)
+    where, cure = f"{storage.url}/{name}", "publish it again with --overwrite where it was made"
+    if content is None:
+        state = "is damaged" if MANIFEST in sizes else "was removed meanwhile"
+        raise ArtifactError(f"{where}/{MANIFEST} {state}; {cure}, or fetch again")
+    refuse_manifest(content, name, storage.url)
+    if plan is None or not is_mark(plan) or plan["key"] != content["key"]:
+        raise ArtifactError(f"expected the plan of {name} in {where}/{PLAN}, found none; {cure}")
+    for file, num_bytes in Listing.of(content).sizes.items():
+        if sizes.get(file) != num_bytes:
+            raise ArtifactError(
+                f"{where}/{file} is damaged: it has {sizes.get(file, 'no')} bytes, expected "
+                f"{num_bytes}; {cure}"
+            )
+    return content, plan
+
+
+def _refuse_little_room(folder: Path, num_bytes: int, name: str) -> None:
+    """Refuse to fetch what does not fit on the disk.
+
+    Raises:
+        ArtifactError: It does not.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise ArtifactError(
+            f"{name} takes {num_bytes / 1e9:,.1f} GB, found {free / 1e9:,.1f} GB free at "
+            f"{folder.parent}; free the rest, or give another --run-dir"
+        )
+
+
+def _settle_files(staging: Path, listed: Listing) -> None:
+    """Remove what an earlier fetch of other content left."""
+    wanted = {staging / PLAN, *(staging / file for file in listed.entries)}
+    for path in [one for one in staging.rglob("*") if one.is_file() and one not in wanted]:
+        path.unlink()

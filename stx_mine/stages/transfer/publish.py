@@ -9,8 +9,9 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.engine.tasks import Worker, attempt
 from stx_mine.stages.transfer.config import PublishConfig
 from stx_mine.stages.transfer.counts import MovedFiles
+from stx_mine.stages.transfer.listings import choose, finished
 from stx_mine.stages.transfer.report import transfer_report
-from stx_mine.stages.transfer.storage import CONNECTIONS, Storage, choose, finished, url_of
+from stx_mine.stages.transfer.storage import CONNECTIONS, Storage, url_of
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 

@@ -1,28 +1,37 @@
 """Finished artifacts at a URL of fsspec (s3, gs, file ...), laid out as in a run directory.
 
 The manifest is sent last and removed first, so that an artifact with a manifest is whole. While an
-artifact is being sent, a marker names it: only files of that artifact are kept when it continues.
+artifact is being sent, a marker names it and all files that were ever sent or are to be sent: only
+these are replaced or removed, and only where a marker, plan or manifest shows that we sent them.
+Object stores write a file whole or not at all; on a disk it is written beside and renamed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import xxhash
 
 from stx_mine.errors import ArtifactError, ConfigError
-from stx_mine.store.artifact import MANIFEST, PLAN, Manifest, read_manifest
-from stx_mine.store.files import atomic, checksum, write_json
-from stx_mine.store.kinds import KINDS
-from stx_mine.store.run_dir import RunDir
+from stx_mine.stages.transfer.listings import (
+    MARKER,
+    Listing,
+    Published,
+    is_artifact,
+    read_object,
+)
+from stx_mine.store.artifact import MANIFEST, PLAN, Manifest
+from stx_mine.store.files import atomic, checksum
+from stx_mine.store.names import PARTIAL
 
 # Files that move at the same time: one connection alone seldom fills a network.
 CONNECTIONS = 8
-_MARKER = "publishing.json"
+# The largest plan, manifest or marker that is read.
+_MOST_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -45,29 +54,60 @@ class Storage:
                 f"cannot open {self.url} ({' '.join(str(error).split())}); fsspec needs a package "
                 f"for {protocol}://, as in `pip install s3fs` for s3:// or `gcsfs` for gs://"
             ) from error
-        return filesystem, str(root).rstrip("/")
+        place = str(root).rstrip("/")
+        if self.url.rstrip().endswith("://") or not place:
+            raise ConfigError(
+                f"expected a URL of a folder of its own, found {self.url!r}; name one, as in "
+                "s3://bucket/run or file:///data/run"
+            )
+        return filesystem, place
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Say what is wrong where the URL cannot be reached.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"cannot reach {self.url} ({type(error).__name__}: {error}); check the URL, the "
+                "network and the permissions, then run the same command again"
+            ) from error
 
     def names(self) -> list[str]:
-        """The artifacts that are whole, as `hits/dense`."""
+        """The artifacts that are whole, as `hits/dense`.
+
+        Raises:
+            ArtifactError: One has a name that no artifact has.
+        """
         filesystem, root = self._opened
-        filesystem.invalidate_cache()
-        paths = filesystem.find(root) if filesystem.exists(root) else []
+        with self._reached():
+            filesystem.invalidate_cache()
+            paths = filesystem.find(root) if filesystem.exists(root) else []
         tails = [str(path).removeprefix(root).strip("/") for path in paths]
         found = [tail.removesuffix(f"/{MANIFEST}") for tail in tails if tail.endswith(MANIFEST)]
-        return sorted(name for name in found if name.split("/")[0] in KINDS)
+        return sorted(name for name in found if is_artifact(name, self.url))
 
     def manifest(self, name: str) -> dict[str, Any] | None:
-        """The manifest of an artifact; None where it is not there, or not whole."""
-        return self._read_json(name, MANIFEST)
+        """The manifest of an artifact; None where it is not there, or cannot be read."""
+        return self._read(name, MANIFEST)
+
+    def plan(self, name: str) -> dict[str, Any] | None:
+        """The plan of an artifact; None where it is not there, or cannot be read."""
+        return self._read(name, PLAN)
 
     def sizes(self, name: str) -> dict[str, int]:
         """Bytes of each file that is there."""
         filesystem, _ = self._opened
         folder = self._path(name)
-        filesystem.invalidate_cache()
-        if not filesystem.exists(folder):
-            return {}
-        found = filesystem.find(folder, detail=True)
+        with self._reached():
+            filesystem.invalidate_cache()
+            if not filesystem.exists(folder):
+                return {}
+            found = filesystem.find(folder, detail=True)
         return {
             str(path).removeprefix(folder).strip("/"): int(info["size"])
             for path, info in found.items()
@@ -85,29 +125,28 @@ class Storage:
             The files that must be sent; None where the same artifact is there, whole.
 
         Raises:
-            ArtifactError: Another one is there.
+            ArtifactError: Another one is there, or somebody else's files are.
         """
-        wanted = {one["file"]: one for one in manifest.content["files"]}
-        there, sizes = self.manifest(name), self.sizes(name)
-        if there is not None and not overwrite and not _grown_from(there, manifest.content):
-            raise ArtifactError(
-                f"{self.url}/{name} holds another {name}, made with other settings or from other "
-                "inputs; give --overwrite to replace it, or another URL"
-            )
-        digest = content_digest(manifest.content)
-        marker = self._read_json(name, _MARKER) or {}
-        if marker.get("content") == digest:
-            good = set(wanted)
-        else:
-            before = {one["file"]: one for one in (there or {"files": []})["files"]}
-            good = {file for file, one in wanted.items() if before.get(file) == one}
-        kept = {file for file in good if sizes.get(file) == wanted[file]["bytes"]}
-        missing = [file for file in wanted if file not in kept]
-        if there is not None and not missing and content_digest(there) == digest:
+        there = Published(
+            name, self.sizes(name), *(self._read(name, file) for file in (MANIFEST, PLAN, MARKER))
+        )
+        there.refuse(self.url, manifest.content, overwrite)
+        wanted = Listing.of(manifest.content)
+        # A whole one that is asked for again is mended, whatever is wrong with it.
+        mends = overwrite and there.marked is None and there.is_whole(wanted)
+        kept = set() if mends else there.kept(wanted)
+        missing = [file for file in wanted.entries if file not in kept]
+        if there.is_whole(wanted) and not missing:
+            self._remove(name, [MARKER] if MARKER in there.sizes else [])
             return None
-        self._remove(name, [MANIFEST] if MANIFEST in sizes else [])
-        self._remove(name, [file for file in sizes if file not in {*kept, MANIFEST, _MARKER}])
-        self._write_json(name, _MARKER, {"content": digest})
+        with self._reached():
+            # First what may be removed, only then what is good: a kill may come in between.
+            known = sorted({*there.known, *wanted.entries})
+            if there.marked != wanted.digest:
+                self._write_json(name, MARKER, {"content": None, "files": known})
+            self._remove(name, [MANIFEST] if MANIFEST in there.sizes else [])
+            self._remove(name, there.stale(kept))
+            self._write_json(name, MARKER, {"content": wanted.digest, "files": known})
         return missing
 
     def send(self, name: str, folder: Path, file: str, expected: str) -> None:
@@ -128,9 +167,8 @@ class Storage:
                 f"folder {folder} and run its command again"
             )
         filesystem, _ = self._opened
-        target = self._path(name, file)
-        self._make_parent(target)
-        filesystem.put_file(str(folder / file), target)
+        with self._written(self._path(name, file)) as target:
+            filesystem.put_file(str(folder / file), target)
 
     def end(self, name: str, manifest: Manifest) -> None:
         """Publish the manifest, last.
@@ -145,9 +183,10 @@ class Storage:
                     f"{self._path(name, one['file'])} has {sizes.get(one['file'], 'no')} bytes "
                     f"after it was sent, expected {one['bytes']}; run the same command again"
                 )
-        for file in (PLAN, MANIFEST):
-            self._write(name, file, (manifest.folder / file).read_bytes())
-        self._remove(name, [_MARKER])
+        with self._reached():
+            for file in (PLAN, MANIFEST):
+                self._write(name, file, (manifest.folder / file).read_bytes())
+            self._remove(name, [MARKER])
 
     def receive(self, name: str, folder: Path, file: str, expected: str) -> None:
         """Fetch one file, unless it is there already.
@@ -170,44 +209,41 @@ class Storage:
             if checksum(temporary) != expected:
                 raise ArtifactError(
                     f"{self._path(name, file)} is damaged: its checksum is not that of {MANIFEST}; "
-                    f"delete it there and run `stx-mine publish {self.url}` where it was made"
+                    f"run `stx-mine publish {self.url} --overwrite` where it was made"
                 )
-
-    def settle(self, name: str, content: dict[str, Any], staging: Path) -> None:
-        """Give a fetched artifact its plan and the manifest that its files were checked against."""
-        listed = {staging / one["file"] for one in content["files"]}
-        for path in [one for one in staging.rglob("*") if one.is_file() and one not in listed]:
-            path.unlink()
-        with atomic(staging / PLAN) as temporary:
-            temporary.write_bytes(self._opened[0].cat_file(self._path(name, PLAN)))
-        write_json(staging / MANIFEST, content)
 
     def _path(self, *parts: str) -> str:
         return "/".join([self._opened[1], *parts])
 
-    def _make_parent(self, path: str) -> None:
+    @contextmanager
+    def _written(self, path: str) -> Iterator[str]:
+        """Where to write a file, so that its name is that of the whole file."""
         filesystem, _ = self._opened
-        # Object stores have no folders to make.
-        if "file" in filesystem.protocol:
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        # Object stores have no folders to make, and nothing that is half written.
+        if "file" not in filesystem.protocol:
+            yield path
+            return
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        yield path + PARTIAL
+        filesystem.mv(path + PARTIAL, path)
 
-    def _read_json(self, *parts: str) -> dict[str, Any] | None:
+    def _read(self, *parts: str) -> dict[str, Any] | None:
+        """A JSON object; None where it is not there, or something else."""
         filesystem, _ = self._opened
         path = self._path(*parts)
-        if not filesystem.exists(path):
-            return None
-        content: dict[str, Any] = json.loads(filesystem.cat_file(path))
-        return content
+        with self._reached():
+            if not filesystem.isfile(path) or filesystem.size(path) > _MOST_BYTES:
+                return None
+            return read_object(filesystem.cat_file(path))
 
     def _write_json(self, name: str, file: str, content: dict[str, Any]) -> None:
         self._write(name, file, json.dumps(content).encode())
 
     def _write(self, name: str, file: str, content: bytes) -> None:
-        path = self._path(name, file)
-        self._make_parent(path)
-        self._opened[0].pipe_file(path, content)
+        with self._written(self._path(name, file)) as path:
+            self._opened[0].pipe_file(path, content)
 
-    def _remove(self, name: str, files: list[str]) -> None:
+    def _remove(self, name: str, files: Sequence[str]) -> None:
         for file in files:
             self._opened[0].rm_file(self._path(name, file))
 
@@ -223,57 +259,3 @@ def url_of(url: str | None, command: str) -> str:
             f"expected a URL, found none; name one, as in `stx-mine {command} s3://bucket/run`"
         )
     return url
-
-
-def choose(wanted: Sequence[str], there: Sequence[str], where: str) -> list[str]:
-    """The names in `there` that are wanted; all where none is named.
-
-    Args:
-        wanted: Names of artifacts, such as texts or hits/dense.
-        there: Names of the finished artifacts.
-        where: Where these are, for the error.
-
-    Raises:
-        ConfigError: A name is no artifact.
-        ArtifactError: One is not there, or none at all.
-    """
-    for one in wanted:
-        if one.split("/")[0] not in KINDS:
-            raise ConfigError(f"--artifact {one} is no artifact; there are {', '.join(KINDS)}")
-        if not any(_is_part(name, one) for name in there):
-            raise ArtifactError(
-                f"no finished {one} {where}, found {', '.join(there) or 'nothing'}; name one of "
-                "these, or finish it first"
-            )
-    if not there:
-        raise ArtifactError(f"no finished artifact {where}; run or publish a stage first")
-    return [name for name in there if not wanted or any(_is_part(name, one) for one in wanted)]
-
-
-def _is_part(name: str, wanted: str) -> bool:
-    return name == wanted or name.startswith(f"{wanted}/")
-
-
-def content_digest(manifest: dict[str, Any]) -> str:
-    """What an artifact is and holds; artifacts that grow change it while their digest stays."""
-    files = [(one["file"], one["xxh3_128"]) for one in manifest["files"]]
-    return xxhash.xxh3_128_hexdigest(json.dumps([manifest["key"], files]).encode())
-
-
-def finished(run: RunDir) -> dict[str, Manifest]:
-    """The finished artifacts of a run by name, in the order in which they are made."""
-    found = {}
-    for artifact in KINDS:
-        folder = run.folder(artifact)
-        for path in [folder / MANIFEST, *sorted(folder.glob(f"*/{MANIFEST}"))]:
-            if path.exists():
-                tail = path.parent.relative_to(folder).as_posix()
-                found[artifact if tail == "." else f"{artifact}/{tail}"] = read_manifest(
-                    path.parent
-                )
-    return found
-
-
-def _grown_from(there: dict[str, Any], here: dict[str, Any]) -> bool:
-    """Whether what is there is the same artifact, or an earlier state of one that grows."""
-    return there["key"] == here["key"] and all(one in here["files"] for one in there["files"])

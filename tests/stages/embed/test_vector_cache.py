@@ -1,5 +1,7 @@
 """The embedding cache, vectors that a person brings, functions that embed, several devices."""
 
+import fcntl
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import ArtifactError, ConfigError, InputError, ModelError
+from stx_mine.stages.embed import cache as cache_module
 from stx_mine.stages.embed.cache import VectorCache, text_keys
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.fast_encoder import FastEncoder
@@ -55,6 +58,31 @@ def test_a_cache_knows_what_was_added_and_nothing_else(tmp_path_factory, rounds)
         known.update(new)
     assert len(VectorCache.open(folder, SPACE)) == len(known)
     assert len(VectorCache.open(folder, {"model": "other"})) == 0
+
+
+def test_what_killed_runs_left_is_cleared_and_what_lives_is_not(tmp_path, monkeypatch):
+    cache = VectorCache.open(tmp_path, SPACE)
+    dead, living = (cache.folder / f"adding-{name}" for name in ("dead", "living"))
+    opening = cache.folder / "opening-dead.json"
+    for folder in (dead, living):
+        folder.mkdir()
+        (folder / "keys.npy.tmp").write_bytes(b"half")
+    opening.write_text("{")
+    os.utime(opening, (0, 0))
+    with cache_module._held(living, fcntl.LOCK_EX):
+        VectorCache.open(tmp_path, SPACE)
+        assert living.exists() and not dead.exists() and not opening.exists()
+    # One that clears while another writes does not disturb it.
+    whole = cache_module.write_array
+
+    def write(path, array):
+        VectorCache.open(tmp_path, SPACE)
+        whole(path, array)
+
+    monkeypatch.setattr(cache_module, "write_array", write)
+    cache.add(text_keys(arrow(["a"]), "query", None), np.ones((1, 3), np.float32))
+    assert len(VectorCache.open(tmp_path, SPACE)) == 1
+    assert sorted(path.name[:8] for path in cache.folder.iterdir()) == ["segment-", "space.js"]
 
 
 def test_a_key_holds_role_prompt_and_text():

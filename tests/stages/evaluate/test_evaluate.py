@@ -28,7 +28,7 @@ from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
 from stx_mine.stages.evaluate.leaks import in_training
 from stx_mine.stages.evaluate.model_metrics import evaluate, evaluate_dims
 from stx_mine.stages.evaluate.results import read_results, summary_json
-from stx_mine.stages.evaluate.sets import read_evaluation_set
+from stx_mine.stages.evaluate.sets import data_name, named_data, read_evaluation_set
 from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.stage import run_ingest
@@ -407,6 +407,27 @@ def test_two_data_sets_of_one_name_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"overview of several is named 'test'"):
         run_evaluate(EvaluateConfig(run_dir=str(tmp_path / "run"), data=data, name="test"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["../model", "", ".", "..", ".x", "a/b", "dev.old", "a\nb", "C:x"])
+def test_a_name_that_is_none_of_a_folder_is_refused(tmp_path, name):
+    folder = tmp_path / "run" / "evaluations"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    data = write_pairs(tmp_path / "test.jsonl", [("q", "p")])
+    for several in ((data,), (data, data)):
+        with pytest.raises(ConfigError, match="--name"):
+            run_evaluate(EvaluateConfig(run_dir=str(tmp_path / "run"), data=several, name=name))
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_data_is_named_by_its_file_without_the_format(tmp_path):
+    (tmp_path / "beir.v1").mkdir()
+    names = {"dev.a.parquet": "dev.a", "dev.parquet": "dev", ".x.parquet": "x", "a.jsonl.gz": "a"}
+    for file, name in {**names, "beir.v1": "beir.v1", "noformat": "noformat"}.items():
+        assert data_name(str(tmp_path / file)) == name
+    with pytest.raises(ConfigError, match=r"rename the data"):
+        named_data(EvaluateConfig(data=(str(tmp_path / "a\nb.parquet"),)))
 
 
 def test_a_single_string_is_a_list_of_one(tmp_path):

@@ -1,5 +1,6 @@
 """The card of a trained model says what it was made of, and nothing of this machine."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.errors import ConfigError, TrainingError
 from stx_mine.inputs.config import Source
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
@@ -185,3 +187,56 @@ def test_a_card_lists_sources_and_their_prompts(small_input, tmp_path):
 )
 def test_only_the_last_part_of_a_path_is_shown(name, expected):
     assert shown(name) == expected
+
+
+def test_no_name_of_others_is_markup_in_a_card(trained_run):
+    """Names of files, sources, models and prompts, as somebody may have chosen them."""
+    evil = "x\n---\nlicense: evil\n---\n<script>alert(1)</script>|`](http://evil)"
+    path = trained_run / "texts" / "manifest.json"
+    texts = read_json(path)
+    texts["config"] |= {
+        "corpus": evil,
+        "sources": [{"name": evil, "path": evil, "weight": 1.0}],
+    }
+    texts["counts"]["sources"] = {evil: {"pairs_kept": 1}}
+    write_json(path, texts)
+    path = trained_run / "model" / "manifest.json"
+    model = read_json(path)
+    model["extra"]["base_model"] = evil
+    model["config"] |= {"model": evil, "guide": "s3://user:secret@bucket/guide"}
+    write_json(path, model)
+    settings = trained_run / "model" / "config_sentence_transformers.json"
+    write_json(settings, {**read_json(settings), "prompts": {evil: evil}})
+    write_card(RunDir(trained_run))
+    card = card_of(trained_run)
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert set(head) == {"library_name", "pipeline_tag", "tags"}
+    assert card.split("\n").count("---") == 2
+    assert "<script" not in card and "secret" not in card
+    assert not re.search(r"(?<!\\)\]\(http://evil", card)
+    assert "alert(1)" in card
+
+
+def test_a_training_that_overwrites_and_fails_keeps_the_earlier_model(trained_run):
+    def files():
+        paths = (trained_run / "model").rglob("*")
+        return {path: path.read_bytes() for path in paths if path.is_file()}
+
+    before = files()
+    for wrong in ({"learning_rate": 1e30}, {"precision": "fp16"}):
+        with pytest.raises((TrainingError, ConfigError)):
+            run_train(
+                TrainConfig(
+                    run_dir=str(trained_run),
+                    device="cpu",
+                    overwrite=True,
+                    **{"learning_rate": 0.01, **wrong},
+                )
+            )
+        assert files() == before
+    # What a kill after the last file leaves is cleared by the next command.
+    (trained_run / "model" / "checkpoints" / "checkpoint-9").mkdir(parents=True)
+    again = TrainConfig(run_dir=str(trained_run), device="cpu", learning_rate=0.05)
+    assert run_train(again).skipped
+    assert files() == before
+    assert not (trained_run / "model" / "checkpoints").exists()

@@ -35,12 +35,12 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
+from stx_mine.stages.train.checkpoints import last_checkpoint, list_files, remove_incomplete
 from stx_mine.stages.train.collator import PackedCollator, text_rareness
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.held_back import hold_back
 from stx_mine.stages.train.probe import plan_probe
 from stx_mine.stages.train.processes import Processes
-from stx_mine.stages.train.trainer import last_checkpoint
 from stx_mine.store.batches import list_packings, slot_text_ids
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
@@ -366,8 +366,32 @@ def test_processes_that_cannot_share_a_batch_are_told_what_fits(folder, tmp_path
 
 def test_a_checkpoint_that_is_cut_short_is_passed_over(tmp_path):
     assert last_checkpoint(tmp_path / "none") is None
-    for name, text in (("4", '{"global_step": 4}'), ("12", '{"global_step": 12}'), ("16", '{"gl')):
-        (tmp_path / f"checkpoint-{name}").mkdir()
-        (tmp_path / f"checkpoint-{name}" / "trainer_state.json").write_text(text)
-    (tmp_path / "checkpoint-20").mkdir()
+    best = {"global_step": 16, "best_model_checkpoint": "/elsewhere/checkpoint-4"}
+    states = {4: '{"global_step": 4}', 12: '{"global_step": 12}', 16: json.dumps(best), 20: '{"gl'}
+    for number, state in states.items():
+        folder = tmp_path / f"checkpoint-{number}"
+        (folder / "1_Pooling").mkdir(parents=True)
+        for name in ("model.safetensors", "1_Pooling/config.json"):
+            (folder / name).write_text("whole")
+        list_files(folder, 1)
+        (folder / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-24").mkdir()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-16")
+    # Without the best one until then, a checkpoint would end in another model.
+    (tmp_path / "checkpoint-4" / "1_Pooling" / "config.json").unlink()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
+    remove_incomplete(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-16"]
+    (tmp_path / "checkpoint-12" / "model.safetensors").write_text("")
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_the_random_numbers_of_every_process_belong_to_a_checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint-4"
+    folder.mkdir()
+    (folder / "rng_state_0.pth").write_text("0")
+    list_files(folder, 2)
+    (folder / "trainer_state.json").write_text('{"global_step": 4}')
+    assert last_checkpoint(tmp_path) is None
+    (folder / "rng_state_1.pth").write_text("1")
+    assert last_checkpoint(tmp_path) == str(folder)

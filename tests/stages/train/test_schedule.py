@@ -4,6 +4,8 @@ import json
 import math
 import shutil
 from itertools import count
+from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from stx_mine.stages.evaluate.results import read_results
 from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
+from stx_mine.stages.train.checkpoints import remove_incomplete
 from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.core.learning_rate import default_learning_rate
@@ -297,6 +300,57 @@ def test_a_run_that_died_stops_at_the_same_step_with_the_same_best(packed_run, t
     assert whole[2] == broken[2]
     steps = [one["step"] for one in whole[2]]
     assert steps == sorted(set(steps)) == list(range(11))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def train_on(packed_run, folder):
+    """Train, best at step 4, in a folder that may hold checkpoints."""
+    model, loss, packings, collator, schedule = probe_parts(
+        packed_run, evaluation_steps=2, patience=3, checkpoint_steps=2
+    )
+    values = dict(zip(range(0, 40, 2), [0.1, 0.2, 0.5, *[0.4] * 17], strict=True))
+    path = folder / TRAINING_LOG
+
+    def evaluate():
+        done = [one["step"] for one in read_log(path)]
+        return {"dev": {"ndcg@10": values[min(set(values) - set(done))]}}
+
+    plan = EvaluationPlan(evaluates=True, path=path, evaluate=evaluate)
+    folder.mkdir(exist_ok=True)
+    remove_incomplete(folder / "checkpoints")
+    trained = train(model, loss, packings, collator, schedule, folder / "checkpoints", 1, plan)
+    return trained, fixed_weights(model)
+
+
+def test_a_kill_while_a_checkpoint_is_removed_is_no_end(packed_run, tmp_path, monkeypatch):
+    """The Trainer removes old ones file by file; its state may go last, and its weights first."""
+    removed, kill_at = [], [None]
+
+    def dies(path, **options):
+        if Path(path).name.startswith("checkpoint-"):
+            removed.append(Path(path).name)
+            if len(removed) == kill_at[0]:
+                (Path(path) / "model.safetensors").unlink(missing_ok=True)
+                (Path(path) / "optimizer.pt").unlink()
+                raise Killed
+        return rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", dies)
+    expected, weights = train_on(packed_run, tmp_path / "whole")
+    assert (expected.steps, expected.best_step) == (10, 4)
+    assert len(removed) > 1
+    for number in (1, len(removed)):
+        removed.clear()
+        kill_at[0] = number
+        with pytest.raises(Killed):
+            train_on(packed_run, tmp_path / str(number))
+        kill_at[0] = None
+        found, again = train_on(packed_run, tmp_path / str(number))
+        assert found == expected
+        assert same(again, weights)
 
 
 def without_time(line):

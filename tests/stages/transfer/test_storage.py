@@ -1,6 +1,9 @@
 """Publishing and fetching: whole or not at all, resumed, checked, refused where another lies."""
 
 import json
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -14,6 +17,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.transfer.config import FetchConfig, PublishConfig
 from stx_mine.stages.transfer.fetch import run_fetch
+from stx_mine.stages.transfer.listings import finished
 from stx_mine.stages.transfer.publish import run_publish
 from stx_mine.stages.transfer.storage import Storage
 from stx_mine.store.artifact import MANIFEST, require
@@ -160,7 +164,7 @@ def test_damage_on_either_side_is_found(run_copy, tmp_path, url) -> None:
     path = f"{Storage(url)._path('texts')}/pairs.arrow"
     good = memory.cat_file(path)
     memory.pipe_file(path, bytes([good[0] ^ 1]) + good[1:])
-    with pytest.raises(ArtifactError, match=r"pairs\.arrow is damaged.*delete it there"):
+    with pytest.raises(ArtifactError, match=r"pairs\.arrow is damaged.*--overwrite` where it"):
         fetch(tmp_path / "other", url)
     assert not (tmp_path / "other" / "texts").exists()
     memory.rm_file(path)
@@ -183,3 +187,182 @@ def test_mistakes_are_named(small_run, tmp_path, cli_here: Cli) -> None:
     with pytest.raises(ConfigError, match="name one"):
         run_fetch(FetchConfig(run_dir=str(tmp_path)))
     assert "no finished artifact" in cli_here("fetch", "memory://none", run_dir=tmp_path).error
+
+
+# --- manifests from elsewhere ---
+
+
+def evil(change: dict[str, object]) -> dict[str, object]:
+    entry = {"file": "pairs.arrow", "bytes": 4, "xxh3_128": "0" * 32}
+    content = {"artifact": "texts", "key": "k", "inputs": {}, "digest": "d", "counts": {}}
+    return {**content, "files": [{**entry, **dict(change.pop("entry", {}))}], **change}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {"entry": {"file": name}}
+            for name in ("../../.bashrc", "/etc/x", "a/../../x", ".ssh", "")
+        ),
+        {"entry": {"bytes": 1 << 60}},
+        {"entry": {"bytes": 1 << 49}},
+        {"key": None},
+        {"files": []},
+        {"artifact": "model"},
+    ],
+)
+def test_a_manifest_from_elsewhere_writes_nothing_outside_its_folder(tmp_path, url, change) -> None:
+    memory = fsspec.filesystem("memory")
+    folder = Storage(url)._path("texts")
+    memory.pipe_file(f"{folder}/manifest.json", json.dumps(evil(dict(change))).encode())
+    memory.pipe_file(f"{folder}/plan.json", json.dumps(evil({})).encode())
+    memory.pipe_file(f"{folder}/pairs.arrow", b"evil")
+    memory.pipe_file(f"{folder}/../../.bashrc", b"evil")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".bashrc").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"texts.*(publish it again|free)"):
+        fetch(home / "run", url)
+    found = [path.name for path in home.rglob("*") if path.is_file()]
+    assert set(found) <= {".bashrc", ".lock", "plan.json"}
+    assert (home / ".bashrc").read_text() == "mine"
+    assert not (home / "run" / "texts").exists()
+
+
+def test_a_listing_with_a_name_that_leaves_the_run_is_refused(tmp_path, monkeypatch) -> None:
+    """Keys of an object store may hold dots; this one lists what a bucket could."""
+    memory = type(fsspec.filesystem("memory"))
+    monkeypatch.setattr(memory, "exists", lambda *_: True)
+    keys = ["/b/run/evaluations/../../x/manifest.json"]
+    monkeypatch.setattr(memory, "find", lambda *_, **__: keys)
+    with pytest.raises(ArtifactError, match=r"found 'evaluations/\.\./\.\./x'"):
+        fetch(tmp_path / "run", "memory://b/run")
+
+
+# --- other people's files, kills and damage ---
+
+
+def named(folder: Path, content: str = "mine") -> dict[str, str]:
+    names = ("notes.txt", "config.json", "manifest.json", "sub/pairs.arrow")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return tree(folder)
+
+
+def test_a_folder_that_was_not_published_is_left_alone(small_run, tmp_path) -> None:
+    where = tmp_path / "theirs"
+    before = named(where / "texts")
+    for overwrite in (False, True):
+        with pytest.raises(ArtifactError, match=r"did not publish.*left alone, also with"):
+            publish(small_run, where.as_uri(), "texts", overwrite=overwrite)
+    assert tree(where / "texts") == before
+    # In one that was published, what somebody has put there since stays too.
+    publish(small_run, where.as_uri(), "negatives")
+    (where / "negatives" / "notes.txt").write_text("mine")
+    stale = where / "negatives" / "negatives-99999.arrow"
+    stale.write_text("of the same name, but not ours")
+    publish(small_run, where.as_uri(), "negatives", overwrite=True)
+    assert (where / "negatives" / "notes.txt").read_text() == "mine"
+    assert stale.exists()
+    theirs = tmp_path / "run" / "negatives"
+    before = named(theirs)
+    for overwrite in (False, True):
+        with pytest.raises(ArtifactError, match="left alone, also with --overwrite"):
+            fetch(tmp_path / "run", where.as_uri(), "negatives", overwrite=overwrite)
+    assert tree(theirs) == before
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def killed_at(number: int, patch: pytest.MonkeyPatch, act: Callable[[], object]) -> bool:
+    """Do something that dies at the n-th change of a file, half of it done; whether it died."""
+    local, left = type(fsspec.filesystem("file")), [number]
+
+    def dies(name: str, whole):
+        def change(self, *args, **options):
+            left[0] -= 1
+            if left[0] >= 0:
+                return whole(self, *args, **options)
+            if name in ("put_file", "pipe_file"):
+                Path(args[name == "put_file"]).write_bytes(b"{")
+            raise Killed
+
+        return change
+
+    for name in ("put_file", "pipe_file", "mv", "rm_file"):
+        patch.setattr(local, name, dies(name, getattr(local, name)))
+    try:
+        act()
+    except Killed:
+        return True
+    return False
+
+
+def test_a_publish_killed_at_any_change_of_a_file_goes_on(run_copy, tmp_path, monkeypatch) -> None:
+    publish(run_copy, (tmp_path / "old").as_uri(), "negatives")
+    run_mine(MineConfig(run_dir=str(run_copy), k=2, device="cpu"))
+    new = tree(run_copy / "negatives")
+    for number in range(100):
+        shutil.copytree(tmp_path / "old", tmp_path / str(number))
+        where = (tmp_path / str(number)).as_uri()
+        again = partial(publish, run_copy, where, "negatives", overwrite=True)
+        with monkeypatch.context() as patch:
+            was_killed = killed_at(number, patch, again)
+        # A reader finds the old one, the new one, or none; never a mixture.
+        if Storage(where).names():
+            fetch(tmp_path / f"reader{number}", where)
+        again()
+        assert tree(tmp_path / str(number) / "negatives") == new, number
+        if not was_killed:
+            assert number > 8
+            return
+    pytest.fail("it never ended")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "plan.json", "publishing.json", "pairs.arrow"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[[[[" * 100_000, b"null"])
+def test_overwrite_mends_whatever_is_damaged(small_run, tmp_path, file, damage) -> None:
+    where = (tmp_path / "remote").as_uri()
+    publish(small_run, where, "texts")
+    (tmp_path / "remote" / "texts" / file).write_bytes(damage)
+    if file != "publishing.json":
+        with pytest.raises(ArtifactError, match=r"texts/.*publish"):
+            fetch(tmp_path / "other", where, "texts")
+    publish(small_run, where, "texts", overwrite=True)
+    assert tree(tmp_path / "remote" / "texts") == tree(small_run / "texts")
+    fetch(tmp_path / "other", where, "texts")
+
+
+@pytest.mark.parametrize("url", ["", " ", "file://", "file:///", "memory://"])
+def test_a_url_that_names_no_place_is_refused(small_run, tmp_path, url, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for moves in (publish, fetch):
+        with pytest.raises(ConfigError, match="URL"):
+            moves(small_run, url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fetch_that_was_killed_is_no_artifact_and_goes_on(run_copy, tmp_path, url) -> None:
+    publish(run_copy, url, "embeddings")
+    other = tmp_path / "other"
+    fetch(other, url)
+    (other / "embeddings").rename(other / "embeddings.new")
+    (other / "embeddings.new" / MANIFEST).unlink()
+    (other / "embeddings.new" / "of_other_content.npy").write_text("old")
+    assert list(finished(RunDir(other))) == []
+    assert fetch(other, url).counts["files_moved"] == 0
+    assert tree(other) == {f"embeddings/{k}": v for k, v in tree(run_copy / "embeddings").items()}
+
+
+def test_credentials_in_a_url_are_never_shown(small_run, tmp_path, cli_here: Cli) -> None:
+    for url in ("nowhere://AKIA:se/cret@bucket/run", "memory://x?token=secret", "s3://secret@b"):
+        done = cli_here("publish", url, "--artifact", "text", run_dir=small_run)
+        assert done.code == 2
+        assert "secret" not in done.stdout + done.stderr.replace("secrets", "")
+        assert "se/cret" not in done.stderr
+    sent = publish(small_run, "memory://user:secret@shown/run", "negatives")
+    assert "secret" not in sent.folder and "***@" in sent.folder

@@ -6,6 +6,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.labels.counts import LabelCounts
 from stx_mine.store.dataset_card import DEFAULT, CardConfig, DatasetCard
 from stx_mine.store.labels import LABELS, SHARD_COLUMNS
+from stx_mine.store.markdown import markdown_text
 
 
 def label_card(config: PackConfig, counts: LabelCounts) -> DatasetCard:
@@ -26,7 +27,7 @@ def label_card(config: PackConfig, counts: LabelCounts) -> DatasetCard:
 def _text(config: PackConfig, counts: LabelCounts) -> str:
     source = "queries with the same positives, and those positives"
     if config.labeled:
-        source = Path(config.labeled).name
+        source = markdown_text(Path(config.labeled).name)
     return f"""# Packed (text, label) batches
 
 {counts.batches:,} batches of exactly {config.batch_size:,} rows in each of {counts.packings}

@@ -1,0 +1,190 @@
+"""Where an artifact lies, what of it is ours, and how a new one takes the place of an old one.
+
+    NAME        the artifact
+    NAME.new    one that is built beside it
+    NAME.old    the one before, from the first rename of a swap until it is removed
+
+A folder is ours if a plan or a manifest of an artifact lies in it, or nothing at all. No other one
+is ever written to, renamed or removed.
+"""
+
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from stx_mine.errors import ArtifactError, ConfigError
+from stx_mine.store.files import read_json, sync_directory
+from stx_mine.store.kinds import KINDS
+from stx_mine.store.listing import MANIFEST, PLAN
+from stx_mine.store.names import NEW, OLD, PARTIAL, name_problem
+
+
+def is_mark(content: object) -> bool:
+    """Whether what a JSON file holds is a plan or a manifest of an artifact."""
+    if not isinstance(content, dict) or not isinstance(content.get("key"), str):
+        return False
+    name = content.get("artifact")
+    return isinstance(name, str) and name in KINDS
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder may be written to and removed: it is an artifact, begun or whole, or empty.
+
+    A file in its place is not ours.
+    """
+    if not folder.is_dir():
+        return False
+    found = {path.name for path in folder.iterdir()}
+    # A killed command may have come no further.
+    if found <= {PLAN + PARTIAL}:
+        return True
+    return any(_has_mark(folder / name) for name in (PLAN, MANIFEST) if name in found)
+
+
+def _has_mark(path: Path) -> bool:
+    try:
+        return is_mark(read_json(path))
+    except ArtifactError:
+        return False
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to write to a folder that is not ours.
+
+    Raises:
+        ArtifactError: It is somebody else's.
+    """
+    if folder.is_symlink() or folder.exists():
+        if not is_ours(folder):
+            raise ArtifactError(
+                f"expected an artifact of stx-mine at {folder}, or nothing, found something else "
+                f"without a {PLAN} of one; it is left alone, also with --overwrite: give another "
+                "--run-dir, or move it away"
+            )
+
+
+def refuse_input_within(target: Path, paths: Iterable[str | None]) -> None:
+    """Refuse to replace a folder that holds what it is made from.
+
+    Args:
+        target: Where an artifact lies, or would.
+        paths: The inputs; None for one that is not given.
+
+    Raises:
+        ConfigError: One lies there.
+    """
+    for path in paths:
+        if path and target.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+            raise ConfigError(
+                f"{path} is where this command writes ({target}/); give another --run-dir, or "
+                "copy it elsewhere"
+            )
+
+
+def beside(target: Path) -> Path:
+    """Where the successor of an artifact is built; on its disk where its folder is a link."""
+    return _with_ending(target, NEW)
+
+
+def _with_ending(target: Path, ending: str) -> Path:
+    real = target.resolve() if target.is_symlink() else target
+    return real.with_name(real.name + ending)
+
+
+def remove_ours(folder: Path) -> None:
+    """Remove an artifact, so that what a kill leaves of it is never whole, and known as ours.
+
+    Its manifest goes first, its plan last.
+
+    Raises:
+        ArtifactError: It is somebody else's.
+    """
+    refuse_foreign(folder)
+    if not folder.exists():
+        return
+    last = PLAN if (folder / PLAN).exists() else MANIFEST
+    paths = sorted(folder.iterdir(), key=lambda path: (path.name == last, path.name != MANIFEST))
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    folder.rmdir()
+
+
+def swap_in(target: Path) -> None:
+    """Give the finished artifact beside a target its name; the old one is removed afterwards.
+
+    Raises:
+        ArtifactError: Somebody else's folder is in the way.
+    """
+    new, old = beside(target), _with_ending(target, OLD)
+    real = target.resolve() if target.is_symlink() else target
+    remove_ours(old)
+    if real.exists():
+        refuse_foreign(real)
+        real.replace(old)
+    new.replace(real)
+    sync_directory(real.parent)
+    _remove_if_ours(old)
+
+
+def settle(target: Path, keep_new: bool) -> None:
+    """Complete a swap that a kill cut, and remove what is left of it.
+
+    Args:
+        target: Where the artifact lies, or would.
+        keep_new: Whether what was begun beside it may be continued.
+    """
+    new, old = beside(target), _with_ending(target, OLD)
+    if not target.exists():
+        if (new / MANIFEST).exists() and is_ours(new):
+            new.replace(target)
+        elif (old / MANIFEST).exists() and is_ours(old):
+            old.replace(target)
+    _remove_if_ours(old)
+    if not keep_new:
+        _remove_if_ours(new)
+
+
+def _remove_if_ours(folder: Path) -> None:
+    if is_ours(folder):
+        # What is open elsewhere may stay for a while; the next command tries again.
+        with suppress(OSError):
+            remove_ours(folder)
+
+
+def settle_all(root: Path, names: list[str]) -> None:
+    """`settle` for the artifacts below a folder.
+
+    Args:
+        root: A run directory.
+        names: The kinds that lie there.
+    """
+    for name in names:
+        kind, targets = KINDS[name], [root / name]
+        if kind.several:
+            targets += _cut_below(root / name)
+        for target in targets:
+            settle(target, keep_new=kind.resumes)
+
+
+def _cut_below(folder: Path) -> list[Path]:
+    """The artifacts below a folder of which something unfinished lies there."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    targets = (
+        path.with_name(path.name.removesuffix(ending))
+        for path in found
+        for ending in (NEW, OLD)
+        if path.name.endswith(ending)
+    )
+    return sorted({path for path in targets if not name_problem(path.name)})
+
+
+def finished_below(folder: Path, name: str) -> list[Path]:
+    """The finished artifacts of a kind: the folder itself, and those below it in their order."""
+    kind, folders = KINDS[name], [folder]
+    if kind.several and folder.is_dir():
+        folders += sorted(path for path in folder.iterdir() if not name_problem(path.name))
+    return [one for one in folders if (one / MANIFEST).exists() and is_ours(one)]
