@@ -10,14 +10,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
+from stx_mine.inputs.names import plain
 
 POSITIVE, NEGATIVE = 0, 1
 # Why a row that has neither is dropped, by its code from 2.
 LABEL_REASONS = ("no_label", "other_label", "below_min_grade", "not_relevant")
 _NO_LABEL, _OTHER, _BELOW, _NOT_RELEVANT = range(2, 6)
 
-_YES = frozenset({"1", "true", "yes", "positive", "duplicate", "relevant", "y", "t"})
-_NO = frozenset({"0", "false", "no", "negative", "not_duplicate", "irrelevant", "n", "f"})
+_GOOD = frozenset({"positive", "duplicate", "relevant", "entailment", "entailed", "equivalent"})
+_YES = _GOOD | {"1", "true", "yes", "y", "t", "match", "paraphrase"}
+_NO = frozenset({"0", "false", "no", "n", "f", "negative", "irrelevant", "contradiction"}) | {
+    f"{no}_{word}" for word in (*_GOOD, "match", "paraphrase") for no in ("not", "non", "no")
+}
 # Columns in which `true` speaks against the pair.
 _INVERTED = frozenset({"is_impossible"})
 _SHOWN, _MOST_LABELS = 6, 10_000
@@ -126,12 +130,9 @@ class LabelRule:
     ) -> tuple[NDArray[np.int8], str]:
         names = _plain_labels(labels)
         yes, no = (_NO, _YES) if self.column.lower() in _INVERTED else (_YES, _NO)
-        if names and all(name.lower() in yes | no for name in names):
-            return self._coded(
-                labels,
-                missing,
-                {name: POSITIVE if name.lower() in yes else NEGATIVE for name in names},
-            )
+        if names and all(plain(name) in yes | no for name in names):
+            of_name = {name: POSITIVE if plain(name) in yes else NEGATIVE for name in names}
+            return self._coded(labels, missing, of_name)
         if not names:
             return np.zeros(len(labels), np.int8), f"{self.column} is empty and decides nothing"
         kinds = f"{len(names):,} labels ({_listed(names)})"
