@@ -39,15 +39,19 @@ def open_json(file: InputFile) -> "JsonLines | JsonDocument":
         return JsonDocument(file, line_rows)
     if not head.startswith(b"{"):
         return JsonLines(file)
-    if others.strip():
-        try:
-            json.loads(line)
-            return JsonLines(file)
-        except ValueError:
-            pass
+    if others.strip() and _is_json(line):
+        return JsonLines(file)
     if found := table_of(file):
         return JsonDocument(file, *found)
     return JsonDocument(file) if others.strip() or _is_document(file) else JsonLines(file)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_document(file: InputFile) -> bool:

@@ -70,13 +70,13 @@ class LabelRule:
         return self._by_guess(plain, numbers, missing)
 
     def grades(self, labels: pa.ChunkedArray) -> NDArray[np.float64]:
-        """float64 (rows,): the labels as numbers; 0 where one is missing.
+        """float64 (rows,): the labels as numbers; NaN where one is missing.
 
         Raises:
             InputError: A label is no number.
         """
         plain = _plain_array(labels)
-        return np.nan_to_num(self._required(_numbers(plain), plain), nan=0.0)
+        return self._required(_numbers(plain), plain)
 
     def _required(
         self, numbers: NDArray[np.float64] | None, labels: pa.ChunkedArray
@@ -94,10 +94,10 @@ class LabelRule:
     ) -> tuple[NDArray[np.int8], str]:
         if self.min_grade is None:
             codes = np.where(numbers > 0, POSITIVE, _NOT_RELEVANT)
-            codes[missing] = _NOT_RELEVANT
+            codes[missing] = _NO_LABEL
             return codes.astype(np.int8), ""
         codes = np.where(numbers >= self.min_grade, POSITIVE, _BELOW)
-        codes[missing] = _BELOW if self.is_judgement else _NO_LABEL
+        codes[missing] = _NO_LABEL
         said = f"{self.column}: {self.min_grade:g} and above is a positive"
         return codes.astype(np.int8), "" if self.is_judgement else said
 

@@ -13,6 +13,7 @@ from stx_mine.inputs.column_file import ColumnFile, as_text, file_checksum
 from stx_mine.inputs.config import LanguageFields, SourceFields, SymmetryFields
 from stx_mine.inputs.folders import Tables, find_tables, open_corpus, open_queries
 from stx_mine.inputs.labels import LabelRule
+from stx_mine.inputs.named_texts import with_named_texts
 from stx_mine.inputs.places import PairColumns, qrels_columns
 from stx_mine.inputs.roles import pair_columns, text_column
 from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
@@ -63,12 +64,17 @@ class PairSource:
         _refuse_unfit(path, tables, fields)
         is_qrels = tables.is_folder and tables.pairs.files[0].suffix == ".tsv"
         roles = (qrels_columns if is_qrels else pair_columns)(tables.pairs, fields)
-        by_id = roles.positive_ids is not None or bool(roles.negative_ids)
         queries, corpus = tables.queries, tables.corpus
         if queries is None and fields.queries:
             queries = open_queries(fields.queries, fields)
         if corpus is None and fields.corpus:
             corpus = open_corpus(fields.corpus, fields)
+        named = text_column(queries, None, "--queries", queries=True) if queries else None
+        passages = None
+        if corpus is not None:
+            passages = text_column(corpus, fields.corpus_column, "--corpus-column")
+        roles = with_named_texts(roles, named, passages)
+        by_id = roles.positive_ids is not None or bool(roles.negative_ids)
         if roles.query is None and queries is None:
             assert roles.query_ids is not None
             raise InputError(
@@ -81,14 +87,11 @@ class PairSource:
                 f"{tables.pairs.name} names passages by id ({ids.column!r}), found no corpus; give "
                 "--corpus FILE, or --passage-column where it has their texts"
             )
-        asked = roles.query
-        if asked is None:
-            assert queries is not None
-            asked = text_column(queries, None, "--queries", queries=True)
-        passages = None
-        if corpus is not None:
+        asked = roles.query or named
+        assert asked is not None
+        if passages and not by_id:
             # Where pairs hold the texts of passages, they hold them without titles.
-            passages = text_column(corpus, fields.corpus_column, "--corpus-column", titles=by_id)
+            passages = replace(passages, title_column="")
         found = cls(
             pairs=tables.pairs,
             roles=roles,
@@ -229,7 +232,9 @@ class PairSource:
         return by_id and not lists and not roles.negative_ids
 
     def judgements(self) -> Iterator[tuple[pa.Array, pa.Array, NDArray[np.float64]]]:
-        """Stream (query ids, passage ids, grades) of qrels; a missing grade is 0, of none 1.
+        """Stream (query ids, passage ids, grades) of qrels; 1 without grades.
+
+        A row whose grade is missing judges nothing and is left out.
 
         Raises:
             InputError: A row is broken, or a grade is no number.
@@ -242,7 +247,8 @@ class PairSource:
             grades = np.ones(len(arrays[0]))
             if self.label is not None:
                 grades = self.label.grades(pa.chunked_array(arrays[2:]))
-            yield arrays[0], arrays[1], grades
+            known = ~np.isnan(grades)
+            yield *(ids.filter(pa.array(known)) for ids in arrays[:2]), grades[known]
 
     def labels(self) -> pa.ChunkedArray | None:
         """The labels of all rows, or of all their passages; None where there are none."""
@@ -294,7 +300,13 @@ class PairSource:
         """Which columns are read as what, and what was guessed, as sentences."""
         roles = self.roles
         rest = [name for name in self.pairs.columns if name not in roles.used]
-        lines = [f"read {self.pairs.name}: {_listed(self._columns_read)}" + _not_read(rest)]
+        texts = [one for one in (roles.query, roles.positive, *roles.negatives) if one]
+        labels = f"{roles.label}.{roles.label_field}"
+        rest += [name for one in texts for name in one.other_fields if name != labels]
+        read = dict(self._columns_read)
+        if roles.positive and roles.positive.id_column:
+            read["passage id"] = roles.positive.id_column
+        lines = [f"read {self.pairs.name}: {_listed(read)}" + _not_read(rest)]
         lines += [_table_line(column) for column in self._tables_beside]
         files = {one.file.name: one.file.notes for one in self._text_columns}
         files[self.pairs.name] = (*self.pairs.notes, *roles.notes)

@@ -9,6 +9,8 @@ from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, is_list, is_text
 from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.names import (
+    CHATS,
+    EXAMPLES,
     LABEL_NAMES,
     NEGATIVE_IDS,
     PASSAGE_IDS,
@@ -102,6 +104,8 @@ class _Roles:
         sets = [name for name in named(self._free, SETS) if is_list(self._type(name))]
         if sets and self._fields.query_column is None and not named(self._free, *QUERIES):
             return self._of_set(sets[0])
+        if self._fields.query_column is None:
+            self._refuse_chats()
         query, query_ids = self._queries()
         positive, positive_ids = self._positives(query)
         found = PairColumns(
@@ -139,8 +143,8 @@ class _Roles:
         lists = named(self._free, *QUERIES) if not found else []
         if lists:
             raise InputError(
-                f"expected text in column {lists[0]!r} of {self._file.name}, found "
-                f"{self._type(lists[0])}; name another with --query-column"
+                f"expected one query a row in column {lists[0]!r} of {self._file.name}, found "
+                "lists; write a row for each query, or name another with --query-column"
             )
         if len(found) != 1:
             raise _unclear(self._file, "queries", found, "--query-column")
@@ -206,9 +210,12 @@ class _Roles:
         ids = named(fields, PASSAGE_IDS, ROW_IDS)
         title = named(fields, TITLES)
         if not text and not ids:
+            way = "name another column"
+            if is_negative(name):
+                way = "write them as one list of texts, or give --negative-column none"
             raise InputError(
                 f"expected text in column {name!r} of {self._file.name}, found objects of "
-                f"{', '.join(fields) or 'many keys'}; name another column"
+                f"{', '.join(fields) or 'many keys'}; {way}"
             )
         return TextColumn(
             self._file,
@@ -218,14 +225,35 @@ class _Roles:
             title_field=title[0] if title and text else "",
         )
 
+    def _refuse_chats(self) -> None:
+        """Refuse turns of conversations, of which no column says which are pairs."""
+        chats = named(self._free, CHATS)
+        others = [name for name in self._free if name not in chats and is_passage(name)]
+        if chats and not others and "positive_messages" not in map(plain, self._free):
+            raise InputError(
+                f"expected pairs in {self._file.name}, found conversations in column {chats[0]!r}; "
+                "write the question and its answer of each as columns query and passage"
+            )
+
     def _of_set(self, name: str) -> PairColumns:
         negatives, _ = self._negatives({name})
-        return PairColumns(
-            query=TextColumn(self._file, name, part="first"),
-            positive=TextColumn(self._file, name, part="rest"),
+        query = TextColumn(self._file, name, part="first")
+        found = PairColumns(
+            query=query,
+            positive=replace(query, part="rest"),
             negatives=negatives,
             notes=(f"the first text of {name!r} is the query of the others",),
         )
+        if plain(name) in EXAMPLES:
+            said = f"in {name!r} stand a query, its positive and known negatives, in this order"
+            others = replace(query, part="others")
+            found = replace(
+                found,
+                positive=replace(query, part="second"),
+                negatives=(others, *negatives) if NONE not in self._fields.negative_column else (),
+                notes=(said,),
+            )
+        return self._with_label(found)
 
     def _has_scores(self) -> bool:
         return any(is_list(self._type(name)) for name in named(self._file.columns, SCORE_NAMES))
