@@ -6,41 +6,41 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
+from stx_mine.inputs.class_labels import ClassLabels
 from stx_mine.inputs.files import InputFile
 
 _BATCH_ROWS = 65_536
 
 
 class ParquetTable:
-    """A Parquet file."""
-
-    notes: tuple[str, ...] = ()
+    """A Parquet file; labels that its features name are their names."""
 
     def __init__(self, file: InputFile) -> None:
         """Read its schema."""
         self._file = file
         self.num_broken = dict[str, int]()
         with file.binary() as source:
-            self.schema = pa.parquet.read_schema(source)
+            self._labels = ClassLabels(pa.parquet.read_schema(source), file.name)
+        self.schema, self.notes = self._labels.schema, self._labels.notes
 
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns."""
         with self._file.binary() as source:
             whole = pa.parquet.ParquetFile(source)
-            yield from whole.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+            for batch in whole.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                yield self._labels.named(batch)
 
 
 class ArrowTable:
-    """An Arrow file or stream, which Feather files are too."""
-
-    notes: tuple[str, ...] = ()
+    """An Arrow file or stream, as Feather files are too; its labels are their names as well."""
 
     def __init__(self, file: InputFile) -> None:
         """Read its schema."""
         self._file = file
         self.num_broken = dict[str, int]()
         with file.binary() as source:
-            self.schema = _reader(source).schema
+            self._labels = ClassLabels(_reader(source).schema, file.name)
+        self.schema, self.notes = self._labels.schema, self._labels.notes
 
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns."""
@@ -53,7 +53,7 @@ class ArrowTable:
             )
             for batch in batches:
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
-                    yield batch.slice(start, _BATCH_ROWS).select(columns)
+                    yield self._labels.named(batch.slice(start, _BATCH_ROWS).select(columns))
 
 
 def _reader(source: pa.NativeFile) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:

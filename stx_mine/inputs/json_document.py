@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +12,14 @@ from stx_mine.inputs.files import InputFile
 from stx_mine.inputs.json_kinds import batch_of, kinds_of, schema_of
 from stx_mine.inputs.json_lines import JsonLines, as_row, text_decoder, value_decoder
 from stx_mine.inputs.json_stream import JsonStream
+from stx_mine.inputs.json_tables import (
+    Values,
+    is_header_line,
+    line_rows,
+    named_rows,
+    names_columns,
+    table_of,
+)
 
 _HEAD_BYTES, _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 22, 8_192
 
@@ -27,20 +35,28 @@ def open_json(file: InputFile) -> "JsonLines | JsonDocument":
     start = head[1:].lstrip()
     if head.startswith(b"[") and start[:1] in (b"{", b"[", b"]"):
         return JsonDocument(file)
-    line = head.split(b"\n", 1)[0]
-    if head.startswith(b"{") and len(line) < len(head):
-        try:
-            json.loads(line)
-            return JsonLines(file)
-        except ValueError:
-            return JsonDocument(file)
-    return JsonDocument(file) if _is_document(file, head) else JsonLines(file)
-
-
-def _is_document(file: InputFile, head: bytes) -> bool:
-    """Whether a single line, of one object, holds rows rather than being one."""
+    line, _, others = head.partition(b"\n")
+    if head.startswith(b"[") and is_header_line(line):
+        return JsonDocument(file, line_rows)
     if not head.startswith(b"{"):
+        return JsonLines(file)
+    if others.strip() and _is_json(line):
+        return JsonLines(file)
+    if found := table_of(file):
+        return JsonDocument(file, *found)
+    return JsonDocument(file) if others.strip() or _is_document(file) else JsonLines(file)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
         return False
+    return True
+
+
+def _is_document(file: InputFile) -> bool:
+    """Whether a single line, of one object, holds rows rather than being one."""
     with file.stream() as stream:
         line = stream.read().strip()
     try:
@@ -52,15 +68,19 @@ def _is_document(file: InputFile, head: bytes) -> bool:
 class JsonDocument:
     """A file that is one JSON document."""
 
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, values: Values | None = None, note: str = "") -> None:
         """Read the keys of all rows.
+
+        Args:
+            file: The file.
+            values: What reads its rows; None for those of an array, or in `data`.
+            note: What was guessed of it.
 
         Raises:
             InputError: It holds no rows, or is no JSON.
         """
-        self._file = file
+        self._file, self._values = file, values or _values
+        self.notes = (note,) if note else ()
         self.num_broken = dict[str, int]()
         self._kinds = kinds_of(self._rows(value_decoder()), {})
         if not self._kinds:
@@ -77,8 +97,12 @@ class JsonDocument:
 
     def _rows(self, decoder: json.JSONDecoder) -> Iterator[dict[str, Any]]:
         try:
-            for value in _values(self._file, decoder):
-                yield as_row(value)
+            values = self._values(self._file, decoder)
+            first = list(islice(values, 1))
+            if first and names_columns(first[0]):
+                yield from named_rows(values, first[0])
+                return
+            yield from map(as_row, chain(first, values))
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"expected JSON rows in {self._file.name}, found something else ({error}); write "

@@ -127,15 +127,19 @@ def _rows(
 
 
 def value_decoder() -> json.JSONDecoder:
-    """Decodes JSON, and refuses objects with a key twice."""
-    return json.JSONDecoder(object_pairs_hook=_object)
+    """Decodes JSON, and refuses objects with a key twice; NaN and Infinity are missing."""
+    return json.JSONDecoder(object_pairs_hook=_object, parse_constant=_nothing)
 
 
 def text_decoder() -> json.JSONDecoder:
     """Decodes JSON with numbers as the text that stands in the file."""
     return json.JSONDecoder(
-        object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=str
+        object_pairs_hook=_object, parse_int=str, parse_float=str, parse_constant=_nothing
     )
+
+
+def _nothing(_: str) -> None:
+    """What stands for NaN and Infinity, which are no text, no label and no score."""
 
 
 def as_row(value: Any) -> dict[str, Any]:

@@ -10,14 +10,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
+from stx_mine.inputs.names import plain
 
 POSITIVE, NEGATIVE = 0, 1
 # Why a row that has neither is dropped, by its code from 2.
 LABEL_REASONS = ("no_label", "other_label", "below_min_grade", "not_relevant")
 _NO_LABEL, _OTHER, _BELOW, _NOT_RELEVANT = range(2, 6)
 
-_YES = frozenset({"1", "true", "yes", "positive", "duplicate", "relevant", "y", "t"})
-_NO = frozenset({"0", "false", "no", "negative", "not_duplicate", "irrelevant", "n", "f"})
+_GOOD = frozenset({"positive", "duplicate", "relevant", "entailment", "entailed", "equivalent"})
+_YES = _GOOD | {"1", "true", "yes", "y", "t", "match", "paraphrase"}
+_NO = frozenset({"0", "false", "no", "n", "f", "negative", "irrelevant", "contradiction"}) | {
+    f"{no}_{word}" for word in (*_GOOD, "match", "paraphrase") for no in ("not", "non", "no")
+}
 # Columns in which `true` speaks against the pair.
 _INVERTED = frozenset({"is_impossible"})
 _SHOWN, _MOST_LABELS = 6, 10_000
@@ -66,13 +70,13 @@ class LabelRule:
         return self._by_guess(plain, numbers, missing)
 
     def grades(self, labels: pa.ChunkedArray) -> NDArray[np.float64]:
-        """float64 (rows,): the labels as numbers; 0 where one is missing.
+        """float64 (rows,): the labels as numbers; NaN where one is missing.
 
         Raises:
             InputError: A label is no number.
         """
         plain = _plain_array(labels)
-        return np.nan_to_num(self._required(_numbers(plain), plain), nan=0.0)
+        return self._required(_numbers(plain), plain)
 
     def _required(
         self, numbers: NDArray[np.float64] | None, labels: pa.ChunkedArray
@@ -90,10 +94,10 @@ class LabelRule:
     ) -> tuple[NDArray[np.int8], str]:
         if self.min_grade is None:
             codes = np.where(numbers > 0, POSITIVE, _NOT_RELEVANT)
-            codes[missing] = _NOT_RELEVANT
+            codes[missing] = _NO_LABEL
             return codes.astype(np.int8), ""
         codes = np.where(numbers >= self.min_grade, POSITIVE, _BELOW)
-        codes[missing] = _BELOW if self.is_judgement else _NO_LABEL
+        codes[missing] = _NO_LABEL
         said = f"{self.column}: {self.min_grade:g} and above is a positive"
         return codes.astype(np.int8), "" if self.is_judgement else said
 
@@ -126,12 +130,9 @@ class LabelRule:
     ) -> tuple[NDArray[np.int8], str]:
         names = _plain_labels(labels)
         yes, no = (_NO, _YES) if self.column.lower() in _INVERTED else (_YES, _NO)
-        if names and all(name.lower() in yes | no for name in names):
-            return self._coded(
-                labels,
-                missing,
-                {name: POSITIVE if name.lower() in yes else NEGATIVE for name in names},
-            )
+        if names and all(plain(name) in yes | no for name in names):
+            of_name = {name: POSITIVE if plain(name) in yes else NEGATIVE for name in names}
+            return self._coded(labels, missing, of_name)
         if not names:
             return np.zeros(len(labels), np.int8), f"{self.column} is empty and decides nothing"
         kinds = f"{len(names):,} labels ({_listed(names)})"

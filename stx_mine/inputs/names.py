@@ -8,7 +8,8 @@ QUERIES: tuple[frozenset[str], ...] = (
     frozenset({"query", "anchor"}),
     frozenset({"question", "queries", "query_text", "search_query", "anchor_text"}),
     frozenset({"sentence1", "sentence_1", "sentence_a", "sent1", "text1", "text_1", "question1"}),
-    frozenset({"question_1", "questions", "premise", "q", "q1", "a", "claim", "query_string"}),
+    frozenset({"question_1", "questions", "premise", "q", "q1", "claim", "query_string"}),
+    frozenset({"a", "prompt", "instruction", "input", "user"}),
 )
 PASSAGES: tuple[frozenset[str], ...] = (
     frozenset({"positive", "pos", "passage", "positives", "positive_passages", "positive_ctxs"}),
@@ -19,6 +20,7 @@ PASSAGES: tuple[frozenset[str], ...] = (
     ),
     frozenset({"sentence2", "sentence_2", "sentence_b", "sent2", "text2", "text_2", "question2"}),
     frozenset({"question_2", "hypothesis", "p", "q2", "b", "abstract", "article", "evidence"}),
+    frozenset({"a", "completion", "output", "assistant"}),
 )
 # Columns of passages by themselves, in a corpus.
 TEXTS = (
@@ -44,6 +46,7 @@ LABEL_NAMES = frozenset(
     {"label", "labels", "is_duplicate", "duplicate", "gold_label", "is_relevant", "relevance"}
     | {"relevant", "is_positive", "target", "class", "relevance_label", "entailment_label"}
     | {"is_impossible", "is_selected", "is_match", "match", "annotation", "judgement", "judgment"}
+    | {"is_accepted", "accepted", "is_correct", "correct"}
 )
 SCORE_NAMES = frozenset(
     {"score", "scores", "similarity", "similarity_score", "relevance_score", "relatedness_score"}
@@ -61,6 +64,10 @@ SCORE_NAMES = frozenset(
 TITLES = frozenset({"title", "titles", "doc_title", "document_title", "passage_title"})
 ITERATIONS = frozenset({"iter", "iteration"})
 SETS = frozenset({"set", "texts", "sentences"})
+# Those of `SETS` whose third text is a negative, as in the InputExample of sentence-transformers.
+EXAMPLES = frozenset({"texts"})
+# Turns of a conversation.
+CHATS = frozenset({"messages", "conversations", "conversation"})
 
 
 def plain(name: str) -> str:

@@ -20,10 +20,12 @@ from stx_mine.inputs.folders import (
     open_queries,
 )
 from stx_mine.inputs.labels import LabelRule
+from stx_mine.inputs.named_texts import with_named_texts
 from stx_mine.inputs.names import shown_column
 from stx_mine.inputs.places import PairColumns
-from stx_mine.inputs.roles import table_columns, text_column
+from stx_mine.inputs.roles import table_columns
 from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
+from stx_mine.inputs.text_table import text_column
 
 TextStream = Iterator[tuple[pa.Array, pa.Array]]
 TitledStream = Iterator[tuple[pa.Array, pa.Array, pa.Array]]
@@ -72,7 +74,6 @@ class PairSource:
         tables = find_tables(path, fields, prefer_split)
         _refuse_unfit(path, tables, fields)
         roles = table_columns(tables, fields)
-        by_id = roles.positive_ids is not None or bool(roles.negative_ids)
         queries, corpus = tables.queries, tables.corpus
         if fields.queries:
             queries = open_queries(fields.queries, fields)
@@ -80,30 +81,30 @@ class PairSource:
             queries = find_queries(tables.pairs, tables.split)
         if fields.corpus:
             corpus = open_corpus(fields.corpus, fields)
-        elif corpus is None and by_id:
+        elif corpus is None and roles.names_passages:
             corpus = find_corpus(tables.pairs, tables.split)
+        named = text_column(queries, None, "--queries", queries=True) if queries else None
+        passages = None
+        if corpus is not None:
+            passages = text_column(corpus, fields.corpus_column, "--corpus-column")
+        roles = with_named_texts(roles, named, passages)
         if roles.query is None and queries is None:
             assert roles.query_ids is not None
             raise InputError(
                 f"{tables.pairs.name} names queries by id ({_shown(roles.query_ids)}), found no "
                 "texts of them; give --queries FILE, or --query-column where it has their texts"
             )
-        if by_id and corpus is None:
+        if roles.names_passages and corpus is None:
             ids = roles.positive_ids or roles.negative_ids[0]
             raise InputError(
                 f"{tables.pairs.name} names passages by id ({_shown(ids)}), found no corpus; give "
                 "--corpus FILE, or --passage-column where it has their texts"
             )
-        asked = roles.query
-        if asked is None:
-            assert queries is not None
-            asked = text_column(queries, None, "--queries", queries=True, by_id=True)
-        passages = None
-        if corpus is not None:
+        asked = roles.query or named
+        assert asked is not None
+        if passages and not roles.names_passages:
             # Where pairs hold the texts of passages, they hold them without titles.
-            passages = text_column(
-                corpus, fields.corpus_column, "--corpus-column", titles=by_id, by_id=by_id
-            )
+            passages = replace(passages, title_column="")
         found = cls(
             pairs=tables.pairs,
             roles=roles,
@@ -245,7 +246,9 @@ class PairSource:
         return by_id and not lists and not roles.negative_ids
 
     def judgements(self) -> Iterator[tuple[pa.Array, pa.Array, NDArray[np.float64]]]:
-        """Stream (query ids, passage ids, grades) of qrels; a missing grade is 0, of none 1.
+        """Stream (query ids, passage ids, grades) of qrels; 1 without grades.
+
+        A row whose grade is missing judges nothing and is left out.
 
         Raises:
             InputError: A row is broken, or a grade is no number.
@@ -258,7 +261,8 @@ class PairSource:
             grades = np.ones(len(arrays[0]))
             if self.label is not None:
                 grades = self.label.grades(pa.chunked_array(arrays[2:]))
-            yield arrays[0], arrays[1], grades
+            known = ~np.isnan(grades)
+            yield *(ids.filter(pa.array(known)) for ids in arrays[:2]), grades[known]
 
     def labels(self) -> pa.ChunkedArray | None:
         """The labels of all rows, or of all their passages; None where there are none."""
@@ -310,7 +314,13 @@ class PairSource:
         """Which columns are read as what, and what was guessed, as sentences."""
         roles = self.roles
         rest = [name for name in self.pairs.columns if name not in roles.used]
-        lines = [f"read {self.pairs.name}: {_listed(self._columns_read)}" + _not_read(rest)]
+        texts = [one for one in (roles.query, roles.positive, *roles.negatives) if one]
+        labels = f"{roles.label}.{roles.label_field}"
+        rest += [name for one in texts for name in one.other_fields if name != labels]
+        read = dict(self._columns_read)
+        if roles.positive and roles.positive.id_column:
+            read["passage id"] = roles.positive.id_column
+        lines = [f"read {self.pairs.name}: {_listed(read)}" + _not_read(rest)]
         if self.other_splits:
             lines.append(f"split {self.split}; not read: {', '.join(self.other_splits)}")
         lines += [_table_line(column) for column in self._tables_beside]

@@ -50,6 +50,11 @@ class PairColumns:
     notes: tuple[str, ...] = ()
 
     @property
+    def names_passages(self) -> bool:
+        """Whether some passages are named by ids."""
+        return self.positive_ids is not None or bool(self.negative_ids)
+
+    @property
     def used(self) -> set[str]:
         """Names of the columns that are read."""
         texts = [one for one in (self.query, self.positive, *self.negatives) if one]

@@ -1,15 +1,16 @@
 """Which columns of a table hold queries, passages, negatives, labels: by name, never by place."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from stx_mine.errors import InputError
-from stx_mine.inputs.column_file import ColumnFile, is_list, is_text
+from stx_mine.inputs.column_file import ColumnFile, is_list
 from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.folders import Tables
 from stx_mine.inputs.names import (
+    CHATS,
+    EXAMPLES,
     LABEL_NAMES,
     NEGATIVE_IDS,
     PASSAGE_IDS,
@@ -21,10 +22,8 @@ from stx_mine.inputs.names import (
     SETS,
     TEXTS,
     TITLES,
-    is_id,
     is_negative,
     is_passage,
-    is_query,
     named,
     plain,
 )
@@ -33,14 +32,13 @@ from stx_mine.inputs.places import (
     columns_by_place,
     ids_by_place,
     qrels_columns,
-    texts_by_place,
 )
 from stx_mine.inputs.text_column import IdColumn, TextColumn
+from stx_mine.inputs.text_table import text_like, unclear, value_type
 
 NONE = "none"
 _TEXT_FIELDS = (*TEXTS, frozenset({"context", "value"}))
 _NEMO_PASSAGES, _NEMO_IDS = frozenset({"pos_doc", "neg_doc"}), {"question_id", "corpus_id"}
-_QUERY_TEXTS = (*QUERIES, frozenset({"text", "contents", "content"}))
 
 
 def table_columns(tables: Tables, fields: SourceFields) -> PairColumns:
@@ -75,72 +73,19 @@ def pair_columns(file: ColumnFile, fields: SourceFields, titled: bool = False) -
     return columns_by_place(file)
 
 
-def text_column(
-    file: ColumnFile,
-    asked: str | None,
-    flag: str,
-    queries: bool = False,
-    titles: bool = True,
-    by_id: bool = False,
-) -> TextColumn:
-    """The texts of a table of passages, or of queries, with their ids and titles.
-
-    Args:
-        file: The table.
-        asked: The column of texts by its name; None to find it.
-        flag: The option that names it.
-        queries: Whether they are queries.
-        titles: Whether a column of titles is a part of the texts.
-        by_id: Whether pairs name them by their ids.
-
-    Raises:
-        InputError: No column has a name that is known, or several have; or no ids are there.
-    """
-    found = _named_texts(file, asked, flag, queries, titles)
-    if by_id and not found.id_column:
-        raise InputError(
-            f"expected a column of ids (_id, id, docid ...) in {file.name}, whose texts are named "
-            f"by them, found {', '.join(file.columns)}; add it"
-        )
-    return found
-
-
-def _named_texts(
-    file: ColumnFile, asked: str | None, flag: str, queries: bool, titles: bool
-) -> TextColumn:
-    if not file.has_names and asked is None:
-        return texts_by_place(file, flag)
-    if asked is not None:
-        file.column(asked, flag)
-    free = _text_like(file, nested=False)
-    known = _QUERY_TEXTS if queries else (*TEXTS, *PASSAGES)
-    found = [asked] if asked else named(free, *known)
-    if not found and len(free) == 1:
-        found = free
-    if len(found) != 1:
-        raise _unclear(file, "queries" if queries else "passages", found, flag)
-    own_ids = QUERY_IDS if queries else PASSAGE_IDS
-    ids = named(file.columns, own_ids, ROW_IDS)
-    title = named(free, TITLES) if titles and found[0] not in named(free, TITLES) else []
-    return TextColumn(
-        file,
-        found[0],
-        id_column=ids[0] if ids and ids[0] != found[0] else "",
-        title_column=title[0] if title else "",
-    )
-
-
 class _Roles:
     """The search for the columns of one table."""
 
     def __init__(self, file: ColumnFile, fields: SourceFields, titled: bool) -> None:
         self._file, self._fields, self._titled = file, fields, titled
-        self._free = _text_like(file, nested=True)
+        self._free = text_like(file, nested=True)
 
     def find(self) -> PairColumns:
         sets = [name for name in named(self._free, SETS) if is_list(self._type(name))]
         if sets and self._fields.query_column is None and not named(self._free, *QUERIES):
             return self._of_set(sets[0])
+        if self._fields.query_column is None:
+            self._refuse_chats()
         query, query_ids = self._queries()
         positive, positive_ids = self._positives(query)
         found = PairColumns(
@@ -185,11 +130,11 @@ class _Roles:
         lists = named(self._free, *QUERIES) if not found else []
         if lists:
             raise InputError(
-                f"expected text in column {lists[0]!r} of {self._file.name}, found "
-                f"{self._type(lists[0])}; name another with --query-column"
+                f"expected one query a row in column {lists[0]!r} of {self._file.name}, found "
+                "lists; write a row for each query, or name another with --query-column"
             )
         if len(found) != 1:
-            raise _unclear(self._file, "queries", found, "--query-column")
+            raise unclear(self._file, "queries", found, "--query-column")
         ids = ids or [name for name in named(self._file.columns, ROW_IDS) if name not in found]
         ids = [name for name in ids if not pa.types.is_nested(self._type(name))]
         texts = self._texts(found[0])
@@ -207,7 +152,7 @@ class _Roles:
         if not found and ids:
             return None, IdColumn(self._file, ids[0])
         if len(found) != 1:
-            raise _unclear(self._file, "passages", found, "--passage-column")
+            raise unclear(self._file, "passages", found, "--passage-column")
         if found[0] in taken:
             raise InputError(
                 f"expected two columns of {self._file.name} for queries and passages, found "
@@ -251,7 +196,7 @@ class _Roles:
 
     def _texts(self, name: str) -> TextColumn:
         """A column of texts, or of structs that hold them."""
-        kind = _value_type(self._type(name))
+        kind = value_type(self._type(name))
         if not pa.types.is_struct(kind):
             return TextColumn(self._file, name)
         fields = [one.name for one in kind]
@@ -259,9 +204,12 @@ class _Roles:
         ids = named(fields, PASSAGE_IDS, ROW_IDS)
         title = named(fields, TITLES)
         if not text and not ids:
+            way = "name another column"
+            if is_negative(name):
+                way = "write them as one list of texts, or give --negative-column none"
             raise InputError(
                 f"expected text in column {name!r} of {self._file.name}, found objects of "
-                f"{', '.join(fields) or 'many keys'}; name another column"
+                f"{', '.join(fields) or 'many keys'}; {way}"
             )
         return TextColumn(
             self._file,
@@ -274,17 +222,38 @@ class _Roles:
     def _holds_ids(self, name: str) -> bool:
         """Whether a column of passages holds their ids, as NeMo's may beside the id of a corpus."""
         names = {plain(one) for one in self._file.columns}
-        is_plain = not pa.types.is_struct(_value_type(self._type(name)))
+        is_plain = not pa.types.is_struct(value_type(self._type(name)))
         return is_plain and plain(name) in _NEMO_PASSAGES and names >= _NEMO_IDS
+
+    def _refuse_chats(self) -> None:
+        """Refuse turns of conversations, of which no column says which are pairs."""
+        chats = named(self._free, CHATS)
+        others = [name for name in self._free if name not in chats and is_passage(name)]
+        if chats and not others and "positive_messages" not in map(plain, self._free):
+            raise InputError(
+                f"expected pairs in {self._file.name}, found conversations in column {chats[0]!r}; "
+                "write the question and its answer of each as columns query and passage"
+            )
 
     def _of_set(self, name: str) -> PairColumns:
         negatives, _ = self._negatives({name})
-        return PairColumns(
-            query=TextColumn(self._file, name, part="first"),
-            positive=TextColumn(self._file, name, part="rest"),
+        query = TextColumn(self._file, name, part="first")
+        found = PairColumns(
+            query=query,
+            positive=replace(query, part="rest"),
             negatives=negatives,
             notes=(f"the first text of {name!r} is the query of the others",),
         )
+        if plain(name) in EXAMPLES:
+            said = f"in {name!r} stand a query, its positive and known negatives, in this order"
+            others = replace(query, part="others")
+            found = replace(
+                found,
+                positive=replace(query, part="second"),
+                negatives=(others, *negatives) if NONE not in self._fields.negative_column else (),
+                notes=(said,),
+            )
+        return self._with_label(found)
 
     def _has_scores(self) -> bool:
         return any(is_list(self._type(name)) for name in named(self._file.columns, SCORE_NAMES))
@@ -335,7 +304,7 @@ class _Roles:
 
     def _label_field(self, texts: TextColumn) -> str:
         """The field of labels in the structs that hold the texts; empty for none."""
-        kind = _value_type(self._type(texts.column))
+        kind = value_type(self._type(texts.column))
         if not pa.types.is_struct(kind):
             return ""
         return next(iter(named([one.name for one in kind], LABEL_NAMES)), "")
@@ -345,48 +314,7 @@ def _first_of(column: str) -> str:
     return f"the first of {column!r} is the positive, the others are negatives"
 
 
-def _text_like(file: ColumnFile, nested: bool) -> list[str]:
-    """Columns that may hold texts: no ids, no labels; with `nested` also lists and structs."""
-    found = []
-    for column in file.schema:
-        inner = _value_type(column.type)
-        fits = is_text(inner) or pa.types.is_null(inner) or pa.types.is_struct(inner)
-        if not nested and pa.types.is_nested(column.type):
-            continue
-        # Numbers are texts only where their name says so.
-        if not (fits or is_query(column.name) or is_passage(column.name)):
-            continue
-        if not _is_other(column.name):
-            found.append(column.name)
-    return found
-
-
-def _is_other(name: str) -> bool:
-    """Whether a name says that a column holds ids or labels."""
-    return is_id(name) or plain(name) in LABEL_NAMES | SCORE_NAMES
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values of lists, however deep; of anything else the type itself."""
-    while is_list(kind):
-        kind = kind.value_type
-    return kind
-
-
 def _flag_of(name: str, fields: SourceFields) -> str:
     if name == fields.query_column:
         return "--query-column"
     return "--passage-column" if name == fields.passage_column else "--negative-column"
-
-
-def _unclear(file: ColumnFile, what: str, found: Sequence[str], flag: str) -> InputError:
-    columns = ", ".join(repr(name) for name in file.columns[:20])
-    if found:
-        return InputError(
-            f"several columns of {file.name} may hold the {what} ({', '.join(found)}); name one "
-            f"with {flag}"
-        )
-    return InputError(
-        f"cannot tell which column of {file.name} holds the {what}; its columns are {columns}; "
-        f"name one with {flag}"
-    )

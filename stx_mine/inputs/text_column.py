@@ -13,7 +13,7 @@ from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import ColumnFile, as_text, is_list
 
 # Which values of a list are meant.
-Part = Literal["all", "first", "rest"]
+Part = Literal["all", "first", "rest", "second", "others"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,16 @@ class TextColumn:
         """The columns that are read."""
         return self.column, *self.beside
 
+    @property
+    def other_fields(self) -> list[str]:
+        """The fields of its structs that are not read, each as `column.field`."""
+        kind = self.file.schema.field(self.column).type
+        while is_list(kind):
+            kind = kind.value_type
+        read = (self.field, self.id_field, self.title_field)
+        names = [one.name for one in kind] if pa.types.is_struct(kind) else []
+        return [f"{self.column}.{name}" for name in names if name not in read]
+
     def blocks(self, titles: bool = True) -> Iterator[TextBlock]:
         """Stream the texts.
 
@@ -139,7 +149,10 @@ class TextColumn:
         beside = dict(zip(self.beside, arrays[1:], strict=True))
         values, lengths = flat_values(arrays[0], self.part)
         fields = {name: _field(values, name) for name in (self.id_field, self.title_field)}
-        texts = as_text(_field(values, self.field), where, strict=True)
+        of_texts = _field(values, self.field)
+        if pa.types.is_temporal(of_texts.type):
+            raise InputError(f"expected text in {where}, found times; name another column")
+        texts = as_text(of_texts, where, strict=True)
         blank = pa.nulls(len(texts), pa.large_string())
         ids = as_text(fields[self.id_field], where) if self.id_field else blank
         named = as_text(fields[self.title_field], where) if self.title_field else blank
@@ -213,13 +226,14 @@ def flat_values(array: pa.Array, part: Part = "all") -> tuple[pa.Array, NDArray[
     if part == "all":
         return array, lengths
     starts = np.cumsum(lengths) - lengths
-    is_first = np.zeros(len(array), bool)
-    is_first[starts[lengths > 0]] = True
-    if part == "first":
-        # One a row, as a column of single values: null for an empty list.
-        places = np.where(lengths > 0, starts, 0)
-        return array.take(pa.array(places, mask=lengths == 0)), None
-    return array.filter(pa.array(~is_first)), np.maximum(lengths - 1, 0)
+    if part in ("first", "second"):
+        # One a row, as a column of single values: null where the list is too short.
+        place = int(part == "second")
+        places = np.where(lengths > place, starts + place, 0)
+        return array.take(pa.array(places, mask=lengths <= place)), None
+    skipped = 2 if part == "others" else 1
+    is_skipped = np.arange(len(array)) - np.repeat(starts, lengths) < skipped
+    return array.filter(pa.array(~is_skipped)), np.maximum(lengths - skipped, 0)
 
 
 def _is_struct_of_lists(kind: pa.DataType) -> bool:

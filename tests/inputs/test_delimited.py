@@ -282,13 +282,17 @@ CONTENT = "query,passage\n" + "".join(f"what {i}?,it is \u00e4 {i}\n" for i in r
 @pytest.mark.parametrize(
     ("name", "content", "way"),
     [
-        ("p.csv", gzip.compress(CONTENT.encode()), r"found gz; rename it to end in \.csv\.gz"),
+        (
+            "p.csv",
+            gzip.compress(CONTENT.encode(), mtime=0),
+            r"found gz; rename it to end in \.csv\.gz",
+        ),
         ("p.csv", b"PK\x03\x04 of a workbook", "found zip; .*save a spreadsheet as CSV"),
         ("p.jsonl", b"PAR1\x15\x04 and more", r"found parquet; rename it to end in \.parquet"),
         ("p.parquet", CONTENT.encode(), r"found text; rename it to end in \.csv"),
         ("p.csv", CONTENT.encode("utf-16-le"), "give --encoding utf-16-le"),
         ("p.csv", CONTENT.encode("utf-16-be"), "give --encoding utf-16-be"),
-        ("p.csv.gz", gzip.compress(CONTENT.encode())[:60], "cut short.*fetch it again"),
+        ("p.csv.gz", gzip.compress(CONTENT.encode(), mtime=0)[:60], "cut short.*fetch it again"),
     ],
 )
 def test_content_that_is_not_what_its_name_says(
@@ -324,8 +328,8 @@ def test_an_address_is_no_path(path: str, way: str) -> None:
 @pytest.mark.parametrize(
     ("query_id", "passage_id", "shown"),
     [
-        ("q{} ", "d{}", r"ids of queries are like 'q0 ', .*queries.jsonl has 'q0'"),
-        ("q{}", "{}.0", r"ids of passages are like '0.0', .*corpus.jsonl has 'd0'"),
+        ("q{} ", "d{}", r"queries.jsonl has the id 'q0 ' .*its ids in 'id' are 'q0'"),
+        ("q{}", "{}.0", r"corpus.jsonl has the id '0.0' .*its ids in 'id' are 'd0'"),
     ],
 )
 def test_ids_that_match_none_are_shown_with_those_there_are(

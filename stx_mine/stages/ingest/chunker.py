@@ -11,9 +11,6 @@ from tokenizers import Encoding, Tokenizer
 from stx_mine.core.terms import Span, sentences, unspaced_places
 from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.config import AS_IT_IS, Reading
-from stx_mine.models.encoder import token_limit
-from stx_mine.models.load import is_static, load_model
-from stx_mine.models.tokenise import role_prompt
 from stx_mine.stages.ingest.core.chunks import CHARACTER, INSIDE, SENTENCE, WORD, cut
 
 # A character may be several tokens, and a title takes half of a chunk at most.
@@ -75,6 +72,11 @@ class Chunker:
             ModelError: The model cannot be loaded, or has no fast tokenizer.
             ConfigError: A chunk does not fit into the model, or nothing into a chunk.
         """
+        # Frameworks are slow to load, and only tokens need them.
+        from stx_mine.models.encoder import token_limit
+        from stx_mine.models.load import is_static, load_model
+        from stx_mine.models.tokenise import role_prompt
+
         model = load_model(name, "cpu", max_length, reading=reading)
         static = is_static(model)
         backend = model.tokenizer if static else getattr(model.tokenizer, "backend_tokenizer", None)

@@ -1,6 +1,6 @@
 """Counts of `ingest`: rows in, kept and dropped by reason, and the texts that they hold."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from stx_mine.store.artifact import Manifest
@@ -126,14 +126,18 @@ class TextCounts(Counts):
     """What may be wrong with the texts of an input.
 
     Attributes:
-        texts_looked_at: `queries`, `passages` -> texts that the next two were counted among.
-        texts_of_a_number: `queries`, `passages` -> texts that are a number.
-        texts_with_markup: `queries`, `passages` -> texts with tags of HTML.
+        texts_looked_at: `queries`, `passages`, `negatives` -> texts that the next two, and
+            `texts_with_prompt`, were counted among.
+        texts_of_a_number: The same -> texts that are a number.
+        texts_with_markup: The same -> texts with tags of HTML.
         pairs_of_nothing: Pairs whose positive is a word for a missing value.
         most_frequent_positive: The passage that is the positive of most pairs.
         pairs_of_most_frequent: How many those are.
         texts_in_both_roles: Queries whose text is a passage too.
         texts_not_unicode: Values with a lone surrogate, which count as empty.
+        negatives_of_nothing: Known negatives that are a word for a missing value.
+        texts_with_prompt: `queries`, `passages`, `negatives` -> texts that begin with the prompt
+            of a model.
     """
 
     texts_looked_at: dict[str, int]
@@ -144,6 +148,8 @@ class TextCounts(Counts):
     pairs_of_most_frequent: int
     texts_in_both_roles: int
     texts_not_unicode: int
+    negatives_of_nothing: int = 0
+    texts_with_prompt: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

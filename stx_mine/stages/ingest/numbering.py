@@ -11,6 +11,9 @@ from stx_mine.inputs.pairs import TextStream
 from stx_mine.store.columns import find_rows, number_values
 from stx_mine.store.digests import DIGEST, text_digests
 
+# White space, controls, and the characters that only join or part others.
+_INVISIBLE = r"^[\s\p{Z}\p{Cc}\x{AD}\x{180E}\x{200B}-\x{200F}\x{2060}-\x{2064}\x{FEFF}]*$"
+
 
 @dataclass(frozen=True)
 class Distinct:
@@ -38,6 +41,14 @@ class Distinct:
         first[kept[np.unique(self.ids[kept], return_index=True)[1]]] = True
         return first
 
+    def shared_ids(self, start: int = 0) -> tuple[int, str]:
+        """How many original ids, from a row on, name several texts; and one of them, or nothing."""
+        numbers, names = number_values(self.original_ids.slice(start))
+        both = np.stack([numbers, self.ids[start : start + len(numbers)]])
+        distinct = np.unique(both[:, (both >= 0).all(axis=0)], axis=1)
+        shared = np.flatnonzero(np.bincount(distinct[0], minlength=1) > 1)
+        return len(shared), str(names[int(shared[0])].as_py()) if len(shared) else ""
+
 
 def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct:
     """Number the distinct texts of a stream in order of first appearance.
@@ -48,13 +59,18 @@ def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct
     """
     digests, originals = [pa.array([], DIGEST)], [pa.array([], pa.large_string())]
     for texts, original_ids in stream:
-        found = text_digests(texts)
+        found = pc.if_else(_is_invisible(texts), pa.scalar(None, DIGEST), text_digests(texts))
         if wanted is not None:
             keep = pc.is_in(original_ids, value_set=wanted)
             found = pc.if_else(keep, found, pa.scalar(None, DIGEST))
         digests.append(found)
         originals.append(original_ids)
     return Distinct(*number_values(pa.chunked_array(digests)), pa.chunked_array(originals))
+
+
+def _is_invisible(texts: pa.Array) -> pa.Array:
+    """Whether nothing of a text is seen: white space, and characters that take no place."""
+    return pc.fill_null(pc.match_substring_regex(texts, _INVISIBLE), True)
 
 
 def merge_distinct(parts: list[Distinct]) -> tuple[Distinct, list[NDArray[np.int64]]]:

@@ -1,6 +1,6 @@
 """Read pairs: number the texts of all sources, join their pairs, count every row dropped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -92,9 +92,9 @@ def read_sources(sources: Sequence[PairSource], for_training: bool = True) -> In
     )
     reasons = drop_reasons(pairs, numbers, query_texts)
     by_source = [_pair_counts(part, reasons[numbers == s], s) for s, part in enumerate(parts)]
-    for source, one in zip(sources, by_source, strict=True):
+    for source, one, part in zip(sources, by_source, parts, strict=True):
         if for_training or not source.has_judgements:
-            _refuse_empty(source, one)
+            _refuse_empty(source, one, part.unknown)
     negatives = _known_negatives(
         translated(query_ids, [part.negatives[0] for part in parts]),
         translated(passage_ids, [part.negatives[1] for part in parts]),
@@ -160,31 +160,14 @@ def _pair_counts(part: SourceRows, reasons: NDArray[np.int8], number: int) -> Pa
     return PairCounts(num_read, int((reasons == 0).sum()), dropped)
 
 
-def _refuse_empty(source: PairSource, counts: PairCounts) -> None:
-    if not counts.pairs_kept:
-        reasons = named_reasons(counts) if counts.pairs_in else "no rows"
-        raise InputError(
-            f"no usable pair in {source.pairs.name} ({reasons}); check its columns"
-            + _unknown_ids(source, counts)
-        )
-
-
-def _unknown_ids(source: PairSource, counts: PairCounts) -> str:
-    """An id of the pairs that is in no table of texts, and one that is there, side by side."""
-    sides = (
-        ("queries", "unknown_query_id", source.roles.query_ids, source.asked),
-        ("passages", "unknown_passage_id", source.roles.positive_ids, source.corpus),
-    )
-    for what, reason, named, texts in sides:
-        if named and texts and counts.pairs_dropped.get(reason):
-            asked = _first_id(ids for ids, _ in named.blocks())
-            there = _first_id(block.ids for block in texts.blocks())
-            return f": its ids of {what} are like {asked!r}, {texts.file.name} has {there!r}"
-    return ""
-
-
-def _first_id(blocks: Iterable[pa.Array]) -> str | None:
-    return next((one for block in blocks for one in block.to_pylist() if one is not None), None)
+def _refuse_empty(source: PairSource, counts: PairCounts, unknown: str) -> None:
+    if counts.pairs_kept:
+        return
+    reasons = named_reasons(counts) if counts.pairs_in else "no rows"
+    way = f"{unknown}; correct those of one side" if unknown else "check its columns"
+    if counts.pairs_dropped.get("known_negative") == counts.pairs_in > 0:
+        way = "give --label-column none if its labels mean something else"
+    raise InputError(f"no usable pair in {source.pairs.name} ({reasons}); {way}")
 
 
 def _num_distinct(ids: NDArray[np.int64]) -> int:

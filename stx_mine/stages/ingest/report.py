@@ -85,24 +85,16 @@ def _warnings(
     texts: TextCounts, counts: IngestCounts, store: TextStore, symmetric: bool
 ) -> list[str]:
     """What looks wrong with the texts, and what to do if it is."""
-    found = []
-    for role, option in (("queries", "--query-column"), ("passages", "--passage-column")):
-        looked_at = texts.texts_looked_at[role]
-        numbers, markup = texts.texts_of_a_number[role], texts.texts_with_markup[role]
-        if numbers > _MANY_NUMBERS * looked_at:
-            found.append(
-                f"{percent(numbers, looked_at)} of the {role} are numbers; if that is a column of "
-                f"ids, name that of the texts with {option}"
-            )
-        if markup > _MUCH_MARKUP * looked_at:
-            found.append(
-                f"{percent(markup, looked_at)} of the {role} hold HTML tags; remove them if the "
-                "model is to read plain text"
-            )
+    found = _role_warnings(texts)
     if texts.pairs_of_nothing:
         found.append(
             f"the positive of {texts.pairs_of_nothing:,} pairs is a word for a missing value "
             "(null, nan, n/a ...); remove those rows if it is no text"
+        )
+    if texts.negatives_of_nothing:
+        found.append(
+            f"{texts.negatives_of_nothing:,} known negatives are a word for a missing value (null, "
+            "nan, n/a ...); leave those cells empty if it is no text"
         )
     often = texts.pairs_of_most_frequent
     if often >= _FEWEST_OFTEN and often > _OFTEN * counts.pairs_kept:
@@ -122,6 +114,38 @@ def _warnings(
             "too; if the pairs hold both ways, as duplicate questions do, give --symmetric, or a "
             "text is mined as a negative of the one that it was paired with"
         )
+    return found
+
+
+def _role_warnings(texts: TextCounts) -> list[str]:
+    """What looks wrong with the queries, the passages, and the known negatives among them."""
+    found = []
+    options = (
+        ("queries", "--query-column", "--query-prompt"),
+        ("passages", "--passage-column", "--passage-prompt"),
+        ("negatives", "--negative-column", "--passage-prompt"),
+    )
+    for role, option, prompt in options:
+        if role not in texts.texts_looked_at:
+            continue
+        looked_at = texts.texts_looked_at[role]
+        numbers, markup = texts.texts_of_a_number[role], texts.texts_with_markup[role]
+        if numbers > _MANY_NUMBERS * looked_at:
+            found.append(
+                f"{percent(numbers, looked_at)} of the {role} are numbers; if that is a column of "
+                f"ids, name that of the texts with {option}"
+            )
+        prompts = texts.texts_with_prompt.get(role, 0)
+        if prompts > _MANY_NUMBERS * looked_at:
+            found.append(
+                f"{percent(prompts, looked_at)} of the {role} begin with a prompt ('query: ', "
+                f"'passage: ' ...); remove it, or embed with {prompt} '' so that it stands once"
+            )
+        if markup > _MUCH_MARKUP * looked_at:
+            found.append(
+                f"{percent(markup, looked_at)} of the {role} hold HTML tags; remove them if the "
+                "model is to read plain text"
+            )
     return found
 
 

@@ -17,6 +17,8 @@ from stx_mine.store.columns import find_rows, number_values
 _NONE = np.empty(0, np.int64)
 # The id of a text that an id names and no table holds; -1 is that of an empty text.
 _UNKNOWN = -2
+# Texts of each row of each block, or the rows of a block of one text each.
+_Lengths = list[NDArray[np.int64] | int]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class SourceRows:
         corpus_rows: Rows of passages that stand before those of pairs.
         dropped: Rows that are not among `query_ids`, by reason.
         num_broken: Texts that are no Unicode, which count as empty.
-        notes: What was decided about labels.
+        notes: What was decided about labels, and what is odd about ids.
+        unknown: An id that names no text, beside one that does, in a sentence; empty for none.
     """
 
     passages: Distinct
@@ -44,6 +47,7 @@ class SourceRows:
     dropped: dict[str, int]
     num_broken: int
     notes: tuple[str, ...]
+    unknown: str
 
     @classmethod
     def read(cls, source: PairSource) -> "SourceRows":
@@ -70,15 +74,13 @@ class SourceRows:
             # A reason that says something even where no row is dropped for it.
             reason = "not_relevant" if source.label.min_grade is None else "below_min_grade"
             dropped.setdefault(reason, 0)
+        if without := links.num_rows - len(np.unique(links.rows)):
+            dropped["no_positive"] = without
         query_ids, passage_ids = asking[links.rows], links.positives
         unknown_queries = is_positive & (query_ids == _UNKNOWN)
         unknown_passages = is_positive & (passage_ids == _UNKNOWN) & ~unknown_queries
-        for reason, unknown in (
-            ("unknown_query_id", unknown_queries),
-            ("unknown_passage_id", unknown_passages),
-        ):
-            if unknown.any():
-                dropped[reason] = int(unknown.sum())
+        unknown = {"unknown_query_id": unknown_queries, "unknown_passage_id": unknown_passages}
+        dropped |= {reason: int(rows.sum()) for reason, rows in unknown.items() if rows.any()}
         kept = is_positive & ~unknown_queries & ~unknown_passages
         of_labels = np.stack([query_ids, passage_ids])[:, codes == NEGATIVE]
         of_columns = np.stack([asking[links.negative_rows], links.negatives])
@@ -98,7 +100,8 @@ class SourceRows:
             corpus_rows=reading.num_corpus,
             dropped=dropped,
             num_broken=reading.num_broken,
-            notes=(note,) if note else (),
+            notes=tuple(filter(None, (note, *reading.unknown, *reading.shared(queries, passages)))),
+            unknown="; ".join(reading.unknown),
         )
 
 
@@ -111,12 +114,14 @@ class _Links:
         positives: int64 (pairs,) passage ids.
         negative_rows: int64 (negatives,).
         negatives: int64 (negatives,) passage ids.
+        num_rows: Rows of the table, those without a positive too.
     """
 
     rows: NDArray[np.int64]
     positives: NDArray[np.int64]
     negative_rows: NDArray[np.int64]
     negatives: NDArray[np.int64]
+    num_rows: int
 
 
 @dataclass
@@ -125,8 +130,10 @@ class _Reading:
 
     source: PairSource
     # Texts of each row of each column, by the order of streams; and all texts of each.
-    _lengths: dict[str, list[NDArray[np.int64] | int]] = field(default_factory=dict)
+    _lengths: dict[str, _Lengths] = field(default_factory=dict)
     num_broken: int = 0
+    # Sentences about ids that no table has.
+    unknown: list[str] = field(default_factory=list)
 
     @property
     def num_corpus(self) -> int:
@@ -151,6 +158,7 @@ class _Reading:
         roles, corpus = self.source.roles, self.source.corpus
         start, place = self.num_corpus, int(corpus is not None)
         found, rows = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+        own_lengths = self._lengths.get(f"passage{place}", [])
         for _ in (one for one in (roles.positive, *roles.negatives) if one):
             stop = start + self._num_texts("passage", place)
             found.append(passages.ids[start:stop])
@@ -158,11 +166,11 @@ class _Reading:
             start, place = stop, place + 1
         if roles.positive is None:
             assert roles.positive_ids is not None
-            ids, own_rows = self._named(roles.positive_ids, passages)
+            ids, own_rows, own_lengths = self._named(roles.positive_ids, passages)
             found.insert(0, ids)
             rows.insert(0, own_rows)
         for column in roles.negative_ids:
-            ids, own_rows = self._named(column, passages)
+            ids, own_rows, _ = self._named(column, passages)
             found.append(ids[ids != _UNKNOWN])
             rows.append(own_rows[ids != _UNKNOWN])
         return _Links(
@@ -170,18 +178,55 @@ class _Reading:
             found[0],
             np.concatenate([_NONE, *rows[1:]]),
             np.concatenate([_NONE, *found[1:]]),
+            sum(one if isinstance(one, int) else len(one) for one in own_lengths),
         )
 
     def _named(
         self, column: IdColumn, passages: Distinct
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Passage ids of the ids in a column, `_UNKNOWN` for none, and the row of each."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], _Lengths]:
+        """Passage ids of the ids in a column, `_UNKNOWN` for none, their rows and lengths."""
         corpus = self.source.corpus
         assert corpus is not None
         wanted, lengths = _all_ids(column)
         own = passages.original_ids.slice(0, self.num_corpus)
         ids = passages.ids[: self.num_corpus]
-        return _joined(wanted, own, ids, corpus), _rows_of(lengths)
+        found = _joined(wanted, own, ids, corpus)
+        self._note_unknown(column, wanted, found, own, corpus)
+        return found, _rows_of(lengths), lengths
+
+    def _note_unknown(
+        self,
+        column: IdColumn,
+        wanted: pa.Array,
+        found: NDArray[np.int64],
+        own: pa.ChunkedArray,
+        texts: TextColumn,
+    ) -> None:
+        """Keep a sentence about an id that no row of a table has, if there is one."""
+        is_unknown = (found == _UNKNOWN) & wanted.is_valid().to_numpy(zero_copy_only=False)
+        if is_unknown.any():
+            name = wanted[int(is_unknown.argmax())].as_py()
+            known = ", ".join(map(repr, own.slice(0, 1_000).drop_null().slice(0, 2).to_pylist()))
+            self.unknown.append(
+                f"no row of {texts.file.name} has the id {name!r} of column {column.column!r}; its "
+                f"ids in {texts.id_column!r} are {known} ..."
+            )
+
+    def shared(self, queries: Distinct, passages: Distinct) -> Iterator[str]:
+        """A sentence for each column of ids beside texts in which one names several texts."""
+        roles = self.source.roles
+        for column, texts, start in (
+            (roles.query, queries, 0),
+            (roles.positive, passages, self.num_corpus),
+        ):
+            if column is None or not (column.id_column or column.id_field):
+                continue
+            number, name = texts.shared_ids(start)
+            if number:
+                yield (
+                    f"{column.id_column or column.id_field}: {number:,} ids stand beside several "
+                    f"texts, {name!r} for example; exports by id need one for each text"
+                )
 
     def queries(
         self, links: _Links, is_positive: NDArray[np.bool_]
@@ -196,6 +241,8 @@ class _Reading:
         named = wanted.take(pa.array(np.unique(links.rows[is_positive]))).unique()
         queries = number_texts(self.streamed("query", source.query_columns), wanted=named)
         found = _joined(wanted, queries.original_ids, queries.ids, source.asked)
+        own = queries.original_ids
+        self._note_unknown(source.roles.query_ids, wanted, found, own, source.asked)
         return queries, found
 
     def codes(self, links: _Links) -> tuple[NDArray[np.int8], str]:
@@ -229,15 +276,15 @@ class _Reading:
         return queries.ids[start:][kept], as_passages[rows]
 
 
-def _all_ids(column: IdColumn) -> tuple[pa.Array, list[NDArray[np.int64] | int]]:
-    ids, lengths = [pa.array([], pa.large_string())], list[NDArray[np.int64] | int]()
+def _all_ids(column: IdColumn) -> tuple[pa.Array, _Lengths]:
+    ids, lengths = [pa.array([], pa.large_string())], _Lengths()
     for values, own in column.blocks():
         ids.append(values)
         lengths.append(len(values) if own is None else own)
     return pa.chunked_array(ids).combine_chunks(), lengths
 
 
-def _rows_of(lengths: list[NDArray[np.int64] | int]) -> NDArray[np.int64]:
+def _rows_of(lengths: _Lengths) -> NDArray[np.int64]:
     """The row of each text, for the texts of each row; a number is of so many rows of one."""
     if all(isinstance(one, int) for one in lengths):
         return np.arange(sum(one for one in lengths if isinstance(one, int)))

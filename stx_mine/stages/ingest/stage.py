@@ -130,6 +130,12 @@ def _write(
         counts = replace(counts, of_sources=of_sources)
         extra["weights"] = [source.weight for source in config.sources]
     tables = {"queries": read_table(folder / QUERIES), "passages": read_table(folder / PASSAGES)}
-    of_texts = text_counts(tables, numbered.pairs[:, 1], numbered.query_texts, ingested.num_broken)
+    of_texts = text_counts(
+        tables,
+        numbered.pairs[:, 1],
+        numbered.query_texts,
+        numbered.negatives[:, 1],
+        ingested.num_broken,
+    )
     extra["decided"] = ingested.notes
     artifact.finish(files, counts=replace(counts, of_texts=of_texts), extra=extra)

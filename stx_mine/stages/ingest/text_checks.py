@@ -15,6 +15,8 @@ _MARKUP = (
     r"</?(?i:p|br|div|span|a|b|i|em|strong|li|ul|ol|table|tr|td|th|h[1-6]|img|html|body|pre|code|"
     r"script|style|sup|sub|blockquote)(\s[^<>]*)?/?>"
 )
+# What models put before texts themselves.
+_PROMPT = r"^\s*(?i:(query|passage|search_query|search_document)\s*:\s)"
 # Words that programs write where there is no text.
 _NOTHING = ("null", "nan", "n/a", "na", "none", "nil", "<na>", "#n/a", "-", "undefined")
 _LONGEST_NOTHING = 12
@@ -24,6 +26,7 @@ def text_counts(
     tables: dict[str, pa.Table],
     pair_passage_ids: NDArray[np.int64],
     query_texts: NDArray[np.int64],
+    negative_passage_ids: NDArray[np.int64],
     num_broken: int,
 ) -> TextCounts:
     """Look at up to 100,000 texts of each role, spread evenly, and at all positives.
@@ -32,18 +35,27 @@ def text_counts(
         tables: `queries`, `passages` -> their texts, by id.
         pair_passage_ids: int64 (N,) the positive of each pair.
         query_texts: int64 (num queries,) the passage of equal text, or an id after all passages.
+        negative_passage_ids: int64 (M,) the passage of each known negative.
         num_broken: Texts that were no Unicode.
     """
     looked_at, numbers, markup = dict[str, int](), dict[str, int](), dict[str, int]()
-    for role, table in tables.items():
-        texts = _spread(table.column("text"))
+    prompts = dict[str, int]()
+    columns = {role: table.column("text") for role, table in tables.items()}
+    if len(negative_passage_ids):
+        own = np.unique(negative_passage_ids)
+        columns["negatives"] = columns["passages"].take(pa.array(own))
+    for role, column in columns.items():
+        texts = _spread(column)
         looked_at[role] = len(texts)
+        prompts[role] = _num_matching(texts, _PROMPT)
         numbers[role] = _num_matching(texts, _NUMBER)
         markup[role] = _num_matching(texts, _MARKUP)
     num_passages = len(tables["passages"])
     of_passage = np.bincount(pair_passage_ids, minlength=num_passages)
     nothing = np.concatenate(list(_is_nothing(tables["passages"].column("text"))))
     most = int(of_passage.argmax())
+    # A passage of no pair, as that of a pair of equal texts, is no positive of another query.
+    in_passages = np.minimum(query_texts, num_passages)
     return TextCounts(
         texts_looked_at=looked_at,
         texts_of_a_number=numbers,
@@ -51,8 +63,10 @@ def text_counts(
         pairs_of_nothing=int(of_passage[nothing].sum()),
         most_frequent_positive=most,
         pairs_of_most_frequent=int(of_passage[most]),
-        texts_in_both_roles=int((query_texts < num_passages).sum()),
+        texts_in_both_roles=int((np.append(of_passage, 0)[in_passages] > 0).sum()),
         texts_not_unicode=num_broken,
+        negatives_of_nothing=int(nothing[negative_passage_ids].sum()),
+        texts_with_prompt=prompts,
     )
 
 

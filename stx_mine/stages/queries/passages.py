@@ -12,8 +12,9 @@ from stx_mine.inputs.column_file import file_checksum
 from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.folders import brings_corpus, find_tables, open_corpus
 from stx_mine.inputs.hub import local_copy
-from stx_mine.inputs.roles import pair_columns, text_column
+from stx_mine.inputs.roles import pair_columns
 from stx_mine.inputs.text_column import TextBlock, TextColumn
+from stx_mine.inputs.text_table import text_column
 from stx_mine.stages.queries.config import QueriesConfig
 
 # `title` is the query of a pair, or of a passage in a corpus; `passage_id` is its id there.

@@ -267,7 +267,7 @@ def test_a_strict_packing_read_as_rows_of_others_is_clean(strict_shards, tmp_pat
     # Read as they are, ids are ignored by name.
     as_it_is = verify(strict_shards / "epoch-000", 64)
     assert as_it_is.counts["batches"] == report.counts["batches"]
-    assert "query id from anchor_id; not read: row_id, negative_ids" in as_it_is.lines[1]
+    assert "passage id from positive_id; not read: row_id, negative_ids" in as_it_is.lines[1]
     # The same rows in another order are not clean, so that the order is what is checked.
     mixed = table.select(COLUMNS[:4]).take(np.random.default_rng(0).permutation(table.num_rows))
     pq.write_table(mixed, path)
@@ -442,7 +442,7 @@ def bad_inputs(folder: Path) -> None:
         ("run.trec", ["query Q0 passage rank score tag", "'a b'"]),
         ("two_texts", ["expected one text per id", "two under 'd1'"]),
         ("no_texts", ["expected corpus.jsonl and queries.jsonl", "found no queries.jsonl"]),
-        ("no_id", ["a column of ids", "no_id/corpus.jsonl", "add it"]),
+        ("no_id", ["no column of ids", "no_id/corpus.jsonl", "call that of the ids _id"]),
         ("grade", ["expected numbers in column 'score'", "train.tsv", "'high'"]),
         ("no_lists", ["line 1 of", "triples.jsonl", "no JSON object"]),
         ("fields", ["ids of a query and of its passages", "triples.tsv"]),
