@@ -298,6 +298,20 @@ def test_texts_that_cannot_be_texts_are_said(tmp_path: Path) -> None:
     assert "positive of 12 (6.0%) of the pairs: 'See above.'" in warned(tmp_path, often)
 
 
+@pytest.mark.parametrize("written", [str, json.dumps])
+def test_lists_written_as_one_text_are_said(written: Any, tmp_path: Path) -> None:
+    rows = [
+        {"query": query, "pos": written([text]), "neg": written([text + "?", text + "!"])}
+        for query, text in zip(QUERIES, PASSAGES, strict=True)
+    ]
+    said = warned(tmp_path, rows)
+    assert "(100.0%) of the passages are lists written as one text" in said
+    assert "(100.0%) of the negatives are lists written as one text" in said
+    plain = [{"query": query, "pos": f"[{text}] of 'all'"} for query, text in PAIRS]
+    (tmp_path / "plain").mkdir()
+    assert "lists" not in warned(tmp_path / "plain", plain)
+
+
 def test_labels_that_are_not_asked_about_are_said(tmp_path: Path) -> None:
     rows = [{**row, "label": i % 2} for i, row in enumerate(ROWS)]
     store, report = ingest(write_lines(tmp_path / "p.jsonl", rows))

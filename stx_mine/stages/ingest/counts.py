@@ -127,7 +127,7 @@ class TextCounts(Counts):
 
     Attributes:
         texts_looked_at: `queries`, `passages`, `negatives` -> texts that the next two, and
-            `texts_with_prompt`, were counted among.
+            the last two, were counted among.
         texts_of_a_number: The same -> texts that are a number.
         texts_with_markup: The same -> texts with tags of HTML.
         pairs_of_nothing: Pairs whose positive is a word for a missing value.
@@ -138,6 +138,7 @@ class TextCounts(Counts):
         negatives_of_nothing: Known negatives that are a word for a missing value.
         texts_with_prompt: `queries`, `passages`, `negatives` -> texts that begin with the prompt
             of a model.
+        texts_of_a_list: `queries`, `passages`, `negatives` -> texts that are a list written as one.
     """
 
     texts_looked_at: dict[str, int]
@@ -150,6 +151,7 @@ class TextCounts(Counts):
     texts_not_unicode: int
     negatives_of_nothing: int = 0
     texts_with_prompt: dict[str, int] = field(default_factory=dict)
+    texts_of_a_list: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

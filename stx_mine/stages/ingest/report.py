@@ -18,7 +18,7 @@ from stx_mine.store.texts import TextStore
 
 _SHOWN_CHARACTERS = 60
 # Shares of texts and pairs above which something may be wrong with them.
-_MUCH_MARKUP, _MANY_NUMBERS, _OFTEN = 0.05, 0.95, 0.01
+_MUCH_MARKUP, _MANY_LISTS, _MANY_NUMBERS, _OFTEN = 0.05, 0.05, 0.95, 0.01
 _FEWEST_OFTEN = 10
 
 
@@ -140,6 +140,13 @@ def _role_warnings(texts: TextCounts) -> list[str]:
             found.append(
                 f"{percent(prompts, looked_at)} of the {role} begin with a prompt ('query: ', "
                 f"'passage: ' ...); remove it, or embed with {prompt} '' so that it stands once"
+            )
+        lists = texts.texts_of_a_list.get(role, 0)
+        if lists > _MANY_LISTS * looked_at:
+            found.append(
+                f"{percent(lists, looked_at)} of the {role} are lists written as one text "
+                "(['...', '...']); if each is several texts, write them as lists, in JSON lines "
+                "or Parquet"
             )
         if markup > _MUCH_MARKUP * looked_at:
             found.append(

@@ -1,4 +1,4 @@
-"""What looks wrong with texts: numbers, words for nothing, markup, one positive very often."""
+"""What looks wrong with texts: numbers, lists, markup, words for nothing, one positive very often."""
 
 from collections.abc import Iterator
 
@@ -15,6 +15,8 @@ _MARKUP = (
     r"</?(?i:p|br|div|span|a|b|i|em|strong|li|ul|ol|table|tr|td|th|h[1-6]|img|html|body|pre|code|"
     r"script|style|sup|sub|blockquote)(\s[^<>]*)?/?>"
 )
+# A list of texts that a program wrote as one text.
+_LIST = r"(?s)^\s*\[\s*['\"].*['\"]\s*,?\s*\]\s*$"
 # What models put before texts themselves.
 _PROMPT = r"^\s*(?i:(query|passage|search_query|search_document)\s*:\s)"
 # Words that programs write where there is no text.
@@ -39,7 +41,7 @@ def text_counts(
         num_broken: Texts that were no Unicode.
     """
     looked_at, numbers, markup = dict[str, int](), dict[str, int](), dict[str, int]()
-    prompts = dict[str, int]()
+    prompts, lists = dict[str, int](), dict[str, int]()
     columns = {role: table.column("text") for role, table in tables.items()}
     if len(negative_passage_ids):
         own = np.unique(negative_passage_ids)
@@ -48,6 +50,7 @@ def text_counts(
         texts = _spread(column)
         looked_at[role] = len(texts)
         prompts[role] = _num_matching(texts, _PROMPT)
+        lists[role] = _num_matching(texts, _LIST)
         numbers[role] = _num_matching(texts, _NUMBER)
         markup[role] = _num_matching(texts, _MARKUP)
     num_passages = len(tables["passages"])
@@ -67,6 +70,7 @@ def text_counts(
         texts_not_unicode=num_broken,
         negatives_of_nothing=int(nothing[negative_passage_ids].sum()),
         texts_with_prompt=prompts,
+        texts_of_a_list=lists,
     )
 
 
