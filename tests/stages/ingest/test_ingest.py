@@ -165,7 +165,7 @@ def test_numbers_are_read_as_text_and_lists_are_refused(tmp_path: Path) -> None:
     numbers = write_parquet(tmp_path / "n.parquet", query=[1, 2], passage=["one", "two"])
     assert stored_pairs(ingest(tmp_path / "run", numbers)) == [("1", "one"), ("2", "two")]
     lists = write_parquet(tmp_path / "l.parquet", query=[["a"], ["b"]], passage=["one", "two"])
-    with pytest.raises(InputError, match=r"expected text in column 'query'.*list"):
+    with pytest.raises(InputError, match=r"one query a row in column 'query'.*list"):
         counts_of(lists)
 
 
