@@ -27,6 +27,10 @@ EMPTY_MEANS_SOMETHING = {
     for command in ("embed", "evaluate")
     for name in ("query_prompt", "passage_prompt")
 }
+# A space may be one; an empty one is refused where a file is read.
+EMPTY_MEANS_SOMETHING |= {
+    (command, "delimiter") for command in ("ingest", "embed", "split", "evaluate", "verify")
+}
 
 
 def kinds(hint: Any) -> set[Any]:

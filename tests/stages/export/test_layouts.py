@@ -279,7 +279,7 @@ def test_ids_that_lines_cannot_hold_are_replaced_and_that_is_said(
     run = mined(write_beir(tmp_path / "beir", small_input, **renamed), tmp_path / "run")
     lines = make(run, "trec-run").lines
     [line] = [one for one in lines if role in one]
-    made = {"queries": "q0", "passages": "d0"}[role]
+    made = {"queries": "query-0", "passages": "passage-0"}[role]
     assert line.startswith(f"ids of {role}: made, as in {made}, because {said}")
     [other] = [one for one in lines if one.startswith("ids of") and role not in one]
     assert other.endswith("those of the source")
@@ -288,7 +288,7 @@ def test_ids_that_lines_cannot_hold_are_replaced_and_that_is_said(
 def test_texts_without_ids_get_made_ones_without_a_reason(small_run: Path, tmp_path: Path) -> None:
     shutil.copytree(small_run, tmp_path / "run")
     report = make(tmp_path / "run", "ms-marco")
-    made = ("ids of queries: made, as in q0", "ids of passages: made, as in d0")
+    made = ("ids of queries: made, as in query-0", "ids of passages: made, as in passage-0")
     assert report.lines[-2:] == made
 
 

@@ -267,5 +267,5 @@ def test_a_run_over_exported_texts_without_ids_is_read(small_run, tmp_path):
     assert found.num_lines > len(store.queries)
     assert len(found.query_ids) == found.num_lines
     words = [line.split() for line in path.read_text().splitlines()]
-    assert [f"q{number}" for number in found.query_ids.tolist()] == [line[0] for line in words]
-    assert [f"d{number}" for number in found.passage_ids.tolist()] == [line[2] for line in words]
+    assert [f"query-{number}" for number in found.query_ids.tolist()] == [line[0] for line in words]
+    assert [f"passage-{number}" for number in found.passage_ids.tolist()] == [line[2] for line in words]

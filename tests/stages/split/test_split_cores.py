@@ -153,7 +153,7 @@ def test_a_size_is_a_share_or_a_number(size: float, num_pairs: int, expected: in
 ROWS = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "c", " a ", "", "d"]),
-        st.sampled_from(["x", "y", "0", "d0", "d1", "_d1", None]),
+        st.sampled_from(["x", "y", "0", "passage-0", "passage-1", "_passage-1", None]),
     ),
     min_size=1,
     max_size=12,

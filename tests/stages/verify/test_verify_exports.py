@@ -151,7 +151,7 @@ def test_a_judgement_and_a_hit_that_stand_twice_are_found(clean, tmp_path):
 def test_an_id_without_a_text_is_a_missing_text(clean, tmp_path):
     folder = shutil.copytree(export(clean, "ms-marco"), tmp_path / "ms-marco")
     with (folder / "triples.tsv").open("a") as handle:
-        handle.write("q0\td999999\td1\n")
+        handle.write("query-0\tpassage-999999\tpassage-1\n")
     found = violation(folder)
     assert "a text is missing or empty: 1 (" in found
     assert "positive ''" in found
