@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from stx_mine.commands import PIPELINE_STAGES
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.config import MANY_SOURCES, Source
@@ -16,11 +14,13 @@ from stx_mine.settings import StageConfig, fits
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.safe_yaml import parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from stx_mine.store.stage_report import StageReport
 
 _TOP = ("run_dir", "rounds")
+_MOST_ROUNDS = 100
 # Stages that make input: later rounds read that of round 1.
 _ONCE = ("queries", "split")
 # Ways to vectors without a model; later rounds have one, that of the round before.
@@ -74,8 +74,10 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
             key: _typed(name, PIPELINE_STAGES[name], key, value) for key, value in values.items()
         }
     rounds = top.get("rounds", 1)
-    if not isinstance(rounds, int) or rounds < 1:
-        raise ConfigError(f"rounds must be a whole number of at least 1, found {rounds!r}")
+    if not isinstance(rounds, int) or not 1 <= rounds <= _MOST_ROUNDS:
+        raise ConfigError(
+            f"rounds must be a whole number from 1 to {_MOST_ROUNDS}, found {rounds!r}"
+        )
     if rounds > 1 and not {"embed", "mine", "pack", "train"} <= set(settings):
         raise ConfigError(
             f"rounds: {rounds} needs embed, mine, pack and train in {path}, found "
@@ -162,8 +164,8 @@ def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override
     if not equals:
         raise ConfigError(f"expected --set STAGE.FIELD=VALUE, found {override!r}")
     try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
+        value = parse_yaml(raw)
+    except ValueError as error:
         raise ConfigError(f"expected a YAML value in --set {override!r}, found none") from error
     stage, dot, field_name = name.partition(".")
     if dot:
@@ -182,13 +184,13 @@ def _mapping(stage: Any, value: Any) -> dict[str, Any]:
 
 def _read_yaml(path: str, what: str) -> Any:
     try:
-        return yaml.safe_load(Path(path).read_text("utf-8"))
+        return read_yaml(Path(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"expected {what} in UTF-8 at {path}, found none; check the path"
         ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ConfigError(f"expected {what} in YAML at {path}: {error}; fix the file") from error
 
 
 def _sources(value: Any, where: str) -> tuple[Source, ...]:

@@ -159,10 +159,10 @@ def stray_imports(sources: list[Path], allowed: set[str]) -> list[str]:
         (("masking",), set()),
         (("errors",), {"stx_mine.masking"}),
         (("settings",), {"stx_mine.errors"}),
-        (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "stx_mine"}),
-        (("inputs",), {"huggingface_hub", "numpy", "pyarrow", "stx_mine", "yaml"}),
+        (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "yaml", "stx_mine"}),
+        (("inputs",), {"huggingface_hub", "numpy", "pyarrow", "stx_mine"}),
         (("engine",), {"tqdm", "ray", "stx_mine"}),
-        (("pipeline",), {"yaml", "stx_mine"}),
+        (("pipeline",), {"stx_mine"}),
         (("cli",), {"typer", "stx_mine"}),
     ],
 )

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import FORMATS, is_column_file
 from stx_mine.inputs.files import is_visible, suffix_of, zip_members
 from stx_mine.store.artifact import MANIFEST, PLAN
+from stx_mine.store.safe_yaml import parse_yaml
 
 # Splits of one meaning, as file names and configurations have them.
 SPLITS = {
@@ -97,8 +96,8 @@ def card_files(folder: Path) -> dict[str, dict[str, list[str]]]:
     if len(parts) < 3 or parts[0].strip():
         return {}
     try:
-        header = yaml.safe_load(parts[1])
-    except yaml.YAMLError:
+        header = parse_yaml(parts[1])
+    except ValueError:
         return {}
     configs = header.get("configs") if isinstance(header, dict) else None
     found = dict[str, dict[str, list[str]]]()

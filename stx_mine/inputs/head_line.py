@@ -51,7 +51,9 @@ def _places(start: int, number: int) -> list[str]:
 
 
 def _asks_and_answers(first: Sequence[str]) -> bool:
-    words = [set(re.findall(r"\w+", value.lower())) for value in first]
+    # An id such as `query-7` asks nothing.
+    names = ["" if _ID.fullmatch(value) else value.lower() for value in first]
+    words = [set(re.findall(r"\w+", name)) for name in names]
     asking = [place for place, own in enumerate(words) if own & _ASKING]
     return any(own & _ANSWERING and asking not in ([], [place]) for place, own in enumerate(words))
 

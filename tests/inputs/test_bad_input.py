@@ -371,7 +371,7 @@ PIPELINES = [
     ("rounds: 0\n", ["rounds", "0"]),
     ("rounds: two\n", ["rounds", "'two'"]),
     ("- mine\n- pack\n", ["stage names"]),
-    ("mine: {k: 4\n", ["no YAML"]),
+    ("mine: {k: 4\n", ["expected a pipeline file in YAML at"]),
 ]
 
 

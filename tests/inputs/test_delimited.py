@@ -341,6 +341,19 @@ def test_ids_that_match_none_are_shown_with_those_there_are(
         read(path, **write_beside(tmp_path))
 
 
+def test_ids_that_name_their_role_are_no_header(tmp_path: Path) -> None:
+    rows = [(f"query-{i}", f"passage-{i}", f"passage-{i + 1}") for i in range(11)]
+    beside = {}
+    for role, count in (("query", 11), ("passage", 12)):
+        lines = [f"{role}-{i}\tthe {role} numbered {i}\n" for i in range(count)]
+        path = tmp_path / f"{role}.tsv"
+        path.write_text("".join(lines))
+        beside[{"query": "queries", "passage": "corpus"}[role]] = str(path)
+    found = read(write_values(tmp_path / "triples.tsv", rows, "\t"), **beside)
+    assert found.pairs[0] == ("the query numbered 0", "the passage numbered 0")
+    assert len(found.pairs) == len(found.known) == 11
+
+
 @pytest.mark.parametrize("score", ["3,5", "50%"])
 def test_numbers_are_written_with_a_decimal_point(score: str, tmp_path: Path) -> None:
     rows = [("query", "passage", "score"), *((*pair, score) for pair in PAIRS)]

@@ -1,4 +1,4 @@
-"""What looks wrong with texts: numbers, lists, markup, words for nothing, one positive very often."""
+"""What looks wrong with texts: numbers, markup, lists, words for nothing, one repeated positive."""
 
 from collections.abc import Iterator
 

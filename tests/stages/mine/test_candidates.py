@@ -267,5 +267,6 @@ def test_a_run_over_exported_texts_without_ids_is_read(small_run, tmp_path):
     assert found.num_lines > len(store.queries)
     assert len(found.query_ids) == found.num_lines
     words = [line.split() for line in path.read_text().splitlines()]
-    assert [f"query-{number}" for number in found.query_ids.tolist()] == [line[0] for line in words]
-    assert [f"passage-{number}" for number in found.passage_ids.tolist()] == [line[2] for line in words]
+    named = zip(found.query_ids.tolist(), found.passage_ids.tolist(), strict=True)
+    expected = [(line[0], line[2]) for line in words]
+    assert [(f"query-{query}", f"passage-{passage}") for query, passage in named] == expected
