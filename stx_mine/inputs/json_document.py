@@ -21,6 +21,8 @@ from stx_mine.inputs.json_tables import (
     table_of,
 )
 
+# An object that is longer is no table as a whole.
+_MOST_BYTES = 1 << 29
 _HEAD_BYTES, _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 22, 8_192
 
 
@@ -42,9 +44,15 @@ def open_json(file: InputFile) -> "JsonLines | JsonDocument":
         return JsonLines(file)
     if others.strip() and _is_json(line):
         return JsonLines(file)
-    if found := table_of(file):
+    is_long = file.path.stat().st_size > _MOST_BYTES
+    if is_long and others.strip():
+        return JsonDocument(file)
+    document, is_one_line = _whole(file)
+    if not is_long and (found := table_of(document)):
         return JsonDocument(file, *found)
-    return JsonDocument(file) if others.strip() or _is_document(file) else JsonLines(file)
+    # A single line, of one object, holds rows rather than being one.
+    holds_rows = is_one_line and isinstance(document.get("data"), list)
+    return JsonDocument(file) if others.strip() or holds_rows else JsonLines(file)
 
 
 def _is_json(line: bytes) -> bool:
@@ -55,14 +63,15 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _is_document(file: InputFile) -> bool:
-    """Whether a single line, of one object, holds rows rather than being one."""
+def _whole(file: InputFile) -> tuple[dict[str, Any], bool]:
+    """The object that a file is, empty where it is none; and whether it stands on one line."""
     with file.stream() as stream:
-        line = stream.read().strip()
+        text = stream.read().strip()
     try:
-        return isinstance(json.loads(line).get("data"), list) and b"\n" not in line
-    except ValueError:
-        return False
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}, False
+    return (found if isinstance(found, dict) else {}), b"\n" not in text
 
 
 class JsonDocument:

@@ -19,23 +19,15 @@ _SAID: dict[_Layout, str] = {
     "judgements": "each key is the id of a query, and holds the ids of its passages",
     "finetuning": "the pairs of its `relevant_docs`; other passages of its `corpus` are not read",
 }
-_MOST_BYTES = 1 << 29
 _NEEDED = {"queries", "corpus", "relevant_docs"}
 
 
-def table_of(file: InputFile) -> tuple[Values, str] | None:
+def table_of(document: Row) -> tuple[Values, str] | None:
     """What reads an object that is a whole file, and what is said of it; None if it is no table.
 
     `Values` raise ValueError where a row has too many or too few values, or an id names no text.
     """
-    if file.path.stat().st_size > _MOST_BYTES:
-        return None
-    with file.stream() as stream:
-        try:
-            document = json.loads(stream.read())
-        except (ValueError, RecursionError):
-            return None
-    layout = _layout(document) if isinstance(document, dict) else None
+    layout = _layout(document)
     return layout and (partial(_table_rows, layout), _SAID[layout])
 
 

@@ -301,6 +301,7 @@ class PairSource:
             "known negatives": ", ".join(map(_shown, negatives)),
             "query id": self.asked.id_column if roles.query else "",
             "label": roles.label_field or roles.label or roles.answers,
+            "passage id": roles.positive.id_column if roles.positive else "",
         }
         return {role: column for role, column in named.items() if column}
 
@@ -317,10 +318,7 @@ class PairSource:
         texts = [one for one in (roles.query, roles.positive, *roles.negatives) if one]
         labels = f"{roles.label}.{roles.label_field}"
         rest += [name for one in texts for name in one.other_fields if name != labels]
-        read = dict(self._columns_read)
-        if roles.positive and roles.positive.id_column:
-            read["passage id"] = roles.positive.id_column
-        lines = [f"read {self.pairs.name}: {_listed(read)}" + _not_read(rest)]
+        lines = [f"read {self.pairs.name}: {_listed(self._columns_read)}" + _not_read(rest)]
         if self.other_splits:
             lines.append(f"split {self.split}; not read: {', '.join(self.other_splits)}")
         lines += [_table_line(column) for column in self._tables_beside]

@@ -19,7 +19,6 @@ def made_ids(role: Role, numbers: NDArray[np.int64]) -> pa.Array:
         role: What the texts are.
         numbers: int64 (N,) numbers of texts, in any order, also repeated.
     """
-    parts = (f"{role}-", pa.array(numbers, pa.int64()).cast(pa.large_string()), "")
-    return pc.binary_join_element_wise(
-        *(pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts)
-    )
+    text = pa.large_string()
+    names = pa.array(numbers, pa.int64()).cast(text)
+    return pc.binary_join_element_wise(pa.scalar(role, text), names, pa.scalar("-", text))
