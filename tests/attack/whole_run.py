@@ -1,0 +1,43 @@
+"""A small real run with every kind of artifact, made by the commands that a user would type."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from conftest import REPO_ROOT
+
+PAIRS, CORPUS, DEV = 240, 120, 60
+STEPS: dict[str, list[str]] = {
+    "queries": ["queries", "{input}/pairs.parquet", "--method", "crop", "--device", "cpu"],
+    "split": ["split", "{input}/pairs.parquet", "--test", "0.2", "--dev", "0.1"],
+    "embed": [
+        *("embed", "{input}/pairs.parquet", "--corpus", "{input}/corpus.parquet"),
+        *("--model", "package:wordllama", "--device", "cpu", "--shard-size", "100"),
+    ],
+    "index": ["index", "--factory", "IVF4,Flat"],
+    "mine": ["mine", "--k", "2", "--device", "cpu", "--query-block", "80"],
+    "pack": ["pack", "--batch-size", "32", "--packings", "2", "--shard-rows", "64"],
+    "estimate": ["estimate", "--device", "cpu", "--no-time"],
+    "train": [
+        *("train", "--device", "cpu", "--checkpoint-steps", "3"),
+        *("--evaluation", "{input}/dev.parquet", "--evaluation-steps", "4"),
+    ],
+    "evaluate": ["evaluate", "{input}/dev.parquet", "--device", "cpu"],
+    "export": ["export", "--to", "triplet"],
+}
+"""The arguments of each command in order; `{input}` is the folder of `write_input`."""
+
+
+def write_input(folder: Path) -> Path:
+    """Write `pairs.parquet`, `corpus.parquet` and `dev.parquet` of the quickstart's first rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("pairs", PAIRS), ("corpus", CORPUS), ("dev", DEV)):
+        table = pq.read_table(REPO_ROOT / f"data/quickstart/{name}.parquet")
+        pq.write_table(table.slice(0, rows), folder / f"{name}.parquet")
+    return folder
+
+
+def arguments(step: str, input_folder: Path, run: Path) -> list[str]:
+    """What stands after `stx-mine` for one step."""
+    filled = [part.replace("{input}", str(input_folder)) for part in STEPS[step]]
+    return [*filled, "--run-dir", str(run)]
