@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
-
 from conftest import REPO_ROOT
 
 PAIRS, CORPUS, DEV = 240, 120, 60
