@@ -16,7 +16,7 @@ STEPS: dict[str, list[str]] = {
     "index": ["index", "--factory", "IVF4,Flat"],
     "mine": ["mine", "--k", "2", "--device", "cpu", "--query-block", "80"],
     "pack": ["pack", "--batch-size", "32", "--packings", "2", "--shard-rows", "64"],
-    "estimate": ["estimate", "--device", "cpu", "--no-time"],
+    "estimate": ["estimate", "--device", "cpu"],
     "train": [
         *("train", "--device", "cpu", "--checkpoint-steps", "3"),
         *("--evaluation", "{input}/dev.parquet", "--evaluation-steps", "4"),
