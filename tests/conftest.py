@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+# What was checked is remembered for as long as the tests run.
+_REMEMBERED = tempfile.TemporaryDirectory(prefix="stx-mine-")
+os.environ.setdefault("STX_MINE_CACHE", _REMEMBERED.name)
 
 from stx_mine import cli as command_line
 from stx_mine.stages.embed.config import EmbedConfig

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from stx_mine.errors import InputError
+from stx_mine.store.manifest import refuse_damaged
 
 _COMPRESSIONS = (".gz", ".zst", ".bz2")
 # How files begin that are no text, and the suffix that they are to have.
@@ -68,6 +69,7 @@ class InputFile:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "nothing"
             raise InputError(f"expected a file at {path}, found {what}; check the path")
+        refuse_damaged(path)
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty; give a file with at least one row")
         if encoding is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.files import read_array, read_table
+from stx_mine.store.manifest import read_sound_table
 
 
 class HitSource(IntFlag):
@@ -109,13 +109,21 @@ class HitBlock:
 
     @classmethod
     def read(cls, manifest: Manifest, name: str, source: HitSource) -> "HitBlock":
-        """Map one file of hits."""
-        return cls.load(manifest.folder / name, source)
+        """Map one file of hits.
+
+        Raises:
+            ArtifactError: It is damaged.
+        """
+        return manifest.read(name, lambda path: cls.load(path, source))
 
     @classmethod
     def load(cls, path: Path, source: HitSource) -> "HitBlock":
-        """Map one file of hits, of an artifact that need not be finished."""
-        table = read_table(path).combine_chunks()
+        """Map one file of hits, of an artifact that need not be finished.
+
+        Raises:
+            ValueError: It holds something else.
+        """
+        table = read_sound_table(path).combine_chunks()
         query_ids = table.column("query_id").to_numpy()
         if not len(query_ids):
             return concatenate([])
@@ -249,14 +257,14 @@ class HitLayers:
 
         The search of an index may have found fewer.
         """
-        plan = self.manifest.folder / LayerFile.parse(name).plan
-        if not plan.exists():
+        plan = LayerFile.parse(name).plan
+        if not self.manifest.has(plan):
             return block.hits.lengths()
-        searches_2M = read_array(plan)
+        searches_2M = self.manifest.array(plan)
         places = np.searchsorted(searches_2M[0], block.query_ids)
         return np.array(searches_2M[1, places], np.int64)
 
 
 def read_hits(manifest: Manifest, block: int, source: HitSource) -> HitBlock:
     """The hits of a block that one source proposed."""
-    return HitBlock.read(manifest, manifest.content["files"][block]["file"], source)
+    return HitBlock.read(manifest, manifest.names()[block], source)

@@ -13,7 +13,6 @@ from stx_mine.core.verdicts import ELIGIBLE
 from stx_mine.errors import ConfigError
 from stx_mine.store.artifact import Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.files import read_array, read_table
 from stx_mine.store.hits import HitLayers, HitSource, merge_sources, read_hits
 
 DROPPED_PAIRS = "dropped_pairs.npy"
@@ -37,13 +36,13 @@ def negatives_per_row(negatives: Manifest, k: int | None) -> int:
 
 def pool_files(negatives: Manifest) -> list[str]:
     """Names of the files that hold pools, in the order of their queries."""
-    names = [one["file"] for one in negatives.content["files"]]
-    return [name for name in names if name.startswith("negatives-")]
+    return negatives.names("negatives-")
 
 
 def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:
     """Numbers of the pairs that mine kept as rows to train on, rising."""
-    dropped = read_array(negatives.folder / DROPPED_PAIRS)
+    dropped = negatives.array(DROPPED_PAIRS)
+    negatives.refuse_beyond(DROPPED_PAIRS, dropped, num_pairs)
     return np.setdiff1d(np.arange(num_pairs), dropped, assume_unique=True)
 
 
@@ -54,7 +53,7 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
         A row per unit, in the order of the file: its columns, and `hit_ids`, `hit_scores` and
         `hit_sources` (`HitSource` bits), lists aligned with `verdicts`, best first.
     """
-    table = read_table(negatives.folder / name)
+    table = negatives.table(name)
     number = pool_files(negatives).index(name)
     query_ids, rows, units = np.unique(
         table.column("query_id").to_numpy(), return_index=True, return_inverse=True
@@ -155,7 +154,7 @@ class PoolBlock:
     @classmethod
     def read(cls, negatives: Manifest, name: str) -> "PoolBlock":
         """Read one file of a finished `negatives/`; verdicts stay on disk."""
-        table = read_table(negatives.folder / name)
+        table = negatives.table(name)
         return cls(
             table.column("unit_id").to_numpy(),
             table.column("query_id").to_numpy(),
@@ -259,7 +258,7 @@ class JudgedUnits:
         """All unit ids, rising, with the file and the row of each."""
         ids_of = []
         for name in self._files:
-            table = read_table(self.manifest.folder / name)
+            table = self.manifest.table(name)
             # Copied, so that no file stays mapped.
             ids_of.append(table.column("unit_id").to_numpy().copy())
         sizes = [len(one) for one in ids_of]
@@ -307,4 +306,4 @@ class JudgedUnits:
 
 
 def _read_pools(negatives: Manifest, name: str) -> pa.Table:
-    return read_table(negatives.folder / name).select(["passage_ids"])
+    return negatives.table(name).select(["passage_ids"])

@@ -41,7 +41,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
     """
     has_input = config.pairs is not None or config.sources is not None
     parts = (run_ingest(config),) if has_input else ()
-    run, task_shard = RunDir(config.run_dir), task_shard_of(config)
+    run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     has_gpu = torch.cuda.is_available()
     with run.lock(task_shard, begins=run.is_round):
         texts = require(run, "texts")

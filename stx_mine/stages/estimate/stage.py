@@ -21,10 +21,11 @@ from stx_mine.stages.estimate.step_time import time_step
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.packings import MIN_PACKINGS, MIN_STEPS
-from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
+from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.manifest import is_begun
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
@@ -42,7 +43,7 @@ def run_estimate(config: EstimateConfig) -> StageReport:
         ModelError: The model cannot be loaded.
         ArtifactError: There are no texts.
     """
-    run = RunDir(config.run_dir)
+    run = RunDir(config.run_dir, config.check)
     with run.lock():
         texts, grouping = require(run, "texts"), require(run, "groups")
         counted_in, notes = _finished_artifacts(run)
@@ -80,7 +81,7 @@ def _finished_artifacts(run: RunDir) -> tuple[dict[str, Manifest], list[str]]:
     """
     found, notes = {}, []
     for name in ("embeddings", "negatives", "batches"):
-        if not (run.folder(name) / MANIFEST).exists():
+        if not is_begun(run, name):
             continue
         try:
             found[name] = require(run, name)

@@ -60,7 +60,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
         skipped = artifact.done
         if not skipped:
             _write(artifact, config, opened, chunker)
-        make_groups(run, artifact.result)
+        make_groups(run, artifact.result, config)
         return ingest_report(artifact, config, opened, skipped)
 
 

@@ -41,7 +41,7 @@ def run_mine(config: MineConfig) -> StageReport:
         ArtifactError: Embeddings are missing, or other hits are in the way.
         TaskShardsLeftError: This call did its part of a search, and others are at work.
     """
-    run, task_shard = RunDir(config.run_dir), task_shard_of(config)
+    run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     with run.lock(task_shard):
         texts = require(run, "texts")
         store = TextStore.open(texts)
@@ -92,7 +92,7 @@ def _other_hits(
     """The hits of every source but the dense search, made where they are missing."""
     asked = {
         HitSource.BM25: "bm25" in config.source_names,
-        HitSource.KNOWN: (texts.folder / NEGATIVES).exists(),
+        HitSource.KNOWN: texts.has(NEGATIVES),
         HitSource.CANDIDATES: config.candidates is not None,
     }
     return {

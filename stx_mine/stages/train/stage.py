@@ -66,7 +66,7 @@ def run_train(config: TrainConfig) -> StageReport:
         config.trainer_option, config.precision, config.gradient_checkpointing, config.compile
     )
     with joined(config.device) as processes, ExitStack() as held:
-        run = RunDir(config.run_dir)
+        run = RunDir(config.run_dir, config.check)
         with processes.first_goes_ahead():
             if processes.is_first:
                 held.enter_context(run.lock())
