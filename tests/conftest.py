@@ -20,9 +20,6 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
-# What was checked is remembered for as long as the tests run.
-_REMEMBERED = tempfile.TemporaryDirectory(prefix="stx-mine-")
-os.environ.setdefault("STX_MINE_CACHE", _REMEMBERED.name)
 
 from stx_mine import cli as command_line
 from stx_mine.stages.embed.config import EmbedConfig
@@ -31,6 +28,9 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
+# What was checked is remembered for as long as the tests run.
+_REMEMBERED = tempfile.TemporaryDirectory(prefix="stx-mine-")
+os.environ.setdefault("STX_MINE_CACHE", _REMEMBERED.name)
 SMALL_PAIRS, SMALL_CORPUS = 600, 500
 _CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.cli import main; main()"
 

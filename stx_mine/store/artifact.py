@@ -17,8 +17,8 @@ from stx_mine.errors import ArtifactError
 from stx_mine.masking import masked, masked_json
 from stx_mine.settings import StageConfig, command_line_of, key_defaults, key_fields
 from stx_mine.store.dataset_card import DATASET_CARD, DatasetCard
-from stx_mine.store.files import checksum, read_json, write_json
-from stx_mine.store.intact import remember
+from stx_mine.store.files import read_json, write_json
+from stx_mine.store.intact import file_entry, remember
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST as MANIFEST
 from stx_mine.store.listing import PLAN as PLAN
@@ -335,11 +335,11 @@ class Artifact:
         extra: dict[str, Any],
         card: DatasetCard | None,
     ) -> Manifest:
-        listed = [self._entry(name) for name in files]
+        listed = [file_entry(self.folder, name) for name in files]
         digest = _digest_of_files(listed)
         if card is not None:
             card.write(self.folder, digest)
-            listed.append(self._entry(DATASET_CARD))
+            listed.append(file_entry(self.folder, DATASET_CARD))
             digest = _digest_of_files(listed)
         content = {
             **self.plan,
@@ -355,11 +355,6 @@ class Artifact:
         content = sealed(json.loads(json.dumps(content)))
         write_json(self.folder / MANIFEST, content)
         return Manifest(self.folder, content)
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        """What the manifest says of a file."""
-        path = self.folder / name
-        return {"file": name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)}
 
     def _finished(self) -> Manifest | None:
         """The manifest of this very artifact: of its place, or of one that still grows beside."""

@@ -45,6 +45,12 @@ def size_problem(path: Path, num_bytes: int) -> str:
     return "" if status.st_size == num_bytes else f"{expected}{status.st_size:,}"
 
 
+def file_entry(folder: Path, name: str) -> dict[str, Any]:
+    """What a manifest says of a file: its path below the folder, bytes and checksum."""
+    path = folder / name
+    return {"file": name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)}
+
+
 def find_damage(folder: Path, entries: Iterable[dict[str, Any]], full: bool) -> list[Damage]:
     """The files of a folder that are not as they were written, in the order of the entries.
 

@@ -25,6 +25,7 @@ from stx_mine.store import places
 from stx_mine.store.artifact import MANIFEST, PLAN, Artifact, require
 from stx_mine.store.files import atomic
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.manifest import sealed
 from stx_mine.store.run_dir import RunDir
 
 FILES = ["one.txt", "two.txt"]

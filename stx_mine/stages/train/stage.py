@@ -81,8 +81,8 @@ def run_train(config: TrainConfig) -> StageReport:
                 remove_checkpoints(artifact.folder)
                 write_card(run)
             return train_report(artifact, skipped=True)
-        _train(config, run, student, guide, artifact, processes, options)
-        return train_report(artifact)
+        removed = _train(config, run, student, guide, artifact, processes, options)
+        return train_report(artifact, removed=removed)
 
 
 def _train(
@@ -93,8 +93,13 @@ def _train(
     artifact: Artifact,
     processes: Processes,
     options: dict[str, Any],
-) -> None:
-    """Train the student and finish the artifact."""
+) -> list[str]:
+    """Train the student and finish the artifact.
+
+    Returns:
+        Names of the checkpoints of an earlier call that were not whole.
+    """
+    removed = list[str]()
     kept = hold_back(list_packings(run.folder("batches")), config.validation_share, processes.size)
     packings, model = kept.packings, student.model
     loss = make_loss(config, model, guide)
@@ -107,7 +112,7 @@ def _train(
     with processes.first_goes_ahead():
         if processes.is_first:
             artifact.begin(["modules.json"], asdict(peak))
-            remove_incomplete(artifact.folder / CHECKPOINTS)
+            removed = remove_incomplete(artifact.folder / CHECKPOINTS)
     schedule = Schedule.of(config, packings, peak.learning_rate)
     sets = read_evaluation_sets(config, run) if processes.is_first else []
     log = artifact.folder / TRAINING_LOG
@@ -120,7 +125,7 @@ def _train(
         with processes.first_goes_ahead():
             if not processes.is_first:
                 artifact.reload()
-                return
+                return removed
             files, extra = _publish(config, run, student, artifact, trained, peak, sets)
             steps, masked = trained.steps, masked_by_guide(loss)
             lines = read_log(log)
@@ -132,6 +137,7 @@ def _train(
         remove_checkpoints(artifact.folder)
         raise
     remove_checkpoints(artifact.folder)
+    return removed
 
 
 def _publish(
