@@ -330,9 +330,10 @@ def command_line_of(command: str, config: StageConfig, leave: Sequence[str] = ()
         value = getattr(config, declared.name)
         if declared.name in leave:
             continue
-        words.append(
-            quote(str(value)) if declared.metadata["argument"] else option_words(declared, value)
-        )
+        if declared.metadata["argument"]:
+            words += [quote(str(one)) for one in (value if isinstance(value, tuple) else (value,))]
+        else:
+            words.append(option_words(declared, value))
     return " ".join(words)
 
 

@@ -59,6 +59,7 @@ class InputFile:
                 member = path.relative_to(archive).as_posix()
                 if member in zip_members(archive):
                     return [cls(archive, member, encoding)]
+        refuse_damaged(path)
         url = _URL.match(str(path))
         if url and not path.exists():
             inside = "/" + url[2].lstrip("/")
@@ -69,7 +70,6 @@ class InputFile:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "nothing"
             raise InputError(f"expected a file at {path}, found {what}; check the path")
-        refuse_damaged(path)
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty; give a file with at least one row")
         if encoding is not None:

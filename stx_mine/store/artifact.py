@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 # What a command line is the same without.
-_NOT_OF_IT = ("run_dir", "overwrite", "check")
+_NOT_OF_IT = ("run_dir", "overwrite", "check", "task")
 
 
 class Artifact:

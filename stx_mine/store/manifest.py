@@ -18,7 +18,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from stx_mine.errors import ArtifactError, one_line
+from stx_mine.errors import ArtifactError, DamagedError, one_line
 from stx_mine.store.files import StoredArray, read_array, read_json, read_table
 from stx_mine.store.intact import Damage, find_damage, size_problem
 from stx_mine.store.kinds import KINDS
@@ -84,7 +84,7 @@ class Manifest:
         """Where a file lies, which is there and has its size.
 
         Raises:
-            ArtifactError: It is not, or the artifact has no such file.
+            DamagedError: It is not, or the artifact has no such file.
         """
         if not self.has(name):
             raise self.damaged(name, f"expected it in {MANIFEST}, found no such entry")
@@ -96,7 +96,7 @@ class Manifest:
         """What a reader makes of a file.
 
         Raises:
-            ArtifactError: It is damaged, or holds something else than the reader expects.
+            DamagedError: It is damaged, or holds something else than the reader expects.
         """
         path = self.file(name)
         try:
@@ -108,7 +108,7 @@ class Manifest:
         """Map a table; its offsets are checked, so that nothing outside of the file is read.
 
         Raises:
-            ArtifactError: The file is damaged.
+            DamagedError: The file is damaged.
         """
         return self.read(name, read_sound_table)
 
@@ -116,7 +116,7 @@ class Manifest:
         """Map an array into memory, read-only.
 
         Raises:
-            ArtifactError: The file is damaged.
+            DamagedError: The file is damaged.
         """
         return self.read(name, read_array)
 
@@ -124,7 +124,7 @@ class Manifest:
         """Read the header of an array.
 
         Raises:
-            ArtifactError: The file is damaged.
+            DamagedError: The file is damaged.
         """
         return self.read(name, StoredArray.open)
 
@@ -132,7 +132,7 @@ class Manifest:
         """Read a JSON object.
 
         Raises:
-            ArtifactError: The file is damaged.
+            DamagedError: The file is damaged.
         """
         return self.read(name, read_json)
 
@@ -146,7 +146,7 @@ class Manifest:
             least: The smallest.
 
         Raises:
-            ArtifactError: One is outside of [least, stop).
+            DamagedError: One is outside of [least, stop).
         """
         if not len(ids):
             return
@@ -159,14 +159,14 @@ class Manifest:
         """Refuse a file with another number of rows than what it belongs to.
 
         Raises:
-            ArtifactError: It has.
+            DamagedError: It has.
         """
         if found != expected:
             raise self.damaged(name, f"expected {expected:,} rows, found {found:,}")
 
-    def damaged(self, name: str, problem: str) -> ArtifactError:
+    def damaged(self, name: str, problem: str) -> DamagedError:
         """The error of a file that is not as it was written."""
-        return ArtifactError(f"{self.folder / name} is damaged: {problem}; {self.cure}")
+        return DamagedError(f"{self.folder / name} is damaged: {problem}; {self.cure}")
 
     @property
     def cure(self) -> str:
@@ -184,7 +184,7 @@ class Manifest:
             full: Compute every checksum, whatever is known.
 
         Raises:
-            ArtifactError: A file is damaged.
+            DamagedError: A file is damaged.
         """
         if found := self.damage(full):
             others = f" (and {len(found) - 1:,} more files)" if len(found) > 1 else ""
@@ -207,14 +207,17 @@ def read_manifest(folder: Path) -> Manifest:
     """Read `manifest.json` of a finished artifact.
 
     Raises:
-        ArtifactError: It lacks what every manifest has, lists what is no file of the folder, or
+        DamagedError: It lacks what every manifest has, lists what is no file of the folder, or
             was changed since it was written.
     """
     cure = f"rebuild it with `{remake(folder, (PLAN,))}`"
-    content = read_json(folder / MANIFEST, cure)
-    refuse_listing(content, str(folder / MANIFEST), cure)
+    try:
+        content = read_json(folder / MANIFEST, cure)
+        refuse_listing(content, str(folder / MANIFEST), cure)
+    except ArtifactError as error:
+        raise DamagedError(str(error)) from error
     if not is_sealed(content):
-        raise ArtifactError(
+        raise DamagedError(
             f"{folder / MANIFEST} is damaged: expected what its checksum says, found something "
             f"else; {cure}"
         )
@@ -264,9 +267,13 @@ def read_finished(run: RunDir, name: str, subfolder: str | None = None) -> Manif
     """
     folder = run.folder(name, subfolder)
     if not (folder / MANIFEST).exists():
-        state = "unfinished" if (folder / PLAN).exists() else "missing"
-        command = _said(folder / PLAN).get("command") or KINDS[name].maker
-        raise ArtifactError(f"{folder}/ is {state}; run `{command}` first (--run-dir {run.path})")
+        if (folder / PLAN).exists():
+            raise ArtifactError(
+                f"{folder}/ is unfinished; run `{command_of(folder, (PLAN,))}` first"
+            )
+        raise ArtifactError(
+            f"{folder}/ is missing; run `{KINDS[name].maker}` first (--run-dir {run.path})"
+        )
     return read_manifest(folder)
 
 
@@ -317,7 +324,7 @@ def refuse_damaged(path: Path) -> None:
         if not (folder / MANIFEST).exists():
             raise ArtifactError(
                 f"expected a finished artifact at {folder}, found no {MANIFEST} in it; finish it "
-                f"with `{remake(folder)}`"
+                f"with `{command_of(folder)}`"
             )
         manifest = read_manifest(folder)
         name = path.absolute().relative_to(folder.absolute()).as_posix()
@@ -330,7 +337,12 @@ def refuse_damaged(path: Path) -> None:
 
 
 def remake(folder: Path, says: tuple[str, ...] = (MANIFEST, PLAN)) -> str:
-    """The command line that makes an artifact anew: the one that made it, where it says that.
+    """The command line that makes an artifact anew, as `command_of` says, with --overwrite."""
+    return f"{command_of(folder, says)} --overwrite"
+
+
+def command_of(folder: Path, says: tuple[str, ...] = (MANIFEST, PLAN)) -> str:
+    """The command line that makes an artifact: the one that made it, where it says that.
 
     Args:
         folder: Of the artifact.
@@ -346,7 +358,7 @@ def remake(folder: Path, says: tuple[str, ...] = (MANIFEST, PLAN)) -> str:
         command = KINDS[kind].maker if kind in KINDS else "stx-mine embed PAIRS"
     several = kind in KINDS and KINDS[kind].several and above == kind
     run = folder.parent.parent if several else folder.parent
-    return f"{command} --overwrite --run-dir {quote(str(run))}"
+    return f"{command} --run-dir {quote(str(run))}"
 
 
 def _said(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sentence_transformers import SentenceTransformer
 
 from stx_mine.core.role import Role
-from stx_mine.errors import ArtifactError, ConfigError
+from stx_mine.errors import ArtifactError, ConfigError, DamagedError
 from stx_mine.models.load import is_static, open_model
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.settings import key_fields
@@ -85,6 +85,8 @@ def _finished_artifacts(run: RunDir) -> tuple[dict[str, Manifest], list[str]]:
             continue
         try:
             found[name] = require(run, name)
+        except DamagedError:
+            raise
         except ArtifactError as error:
             notes.append(f"{name}/ is not read: {error}")
     if "batches" in found and found["batches"].fields["layout"] == "labels":

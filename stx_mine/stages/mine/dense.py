@@ -91,6 +91,11 @@ class DenseHits:
             ) from error
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was searched yet: of new hits, and of those that are made anew."""
+        return not self._layers.layers
+
+    @property
     def how(self) -> str:
         """A few words on what was searched."""
         how = f"FAISS, recall {self.index.counts['recall']:.3f}" if self.index else "exact search"

@@ -67,6 +67,8 @@ def run_mine(config: MineConfig) -> StageReport:
                 "embeddings": embeddings.digest,
                 **hits.digests,
             },
+            # They hold what is read of the hits; a digest of hits does not say that these are gone.
+            overwrite=hits.dense is not None and hits.dense.is_empty,
         )
         if artifact.done:
             return mine_report(artifact, config, hits, skipped=True)

@@ -94,11 +94,7 @@ def _train(
     processes: Processes,
     options: dict[str, Any],
 ) -> list[str]:
-    """Train the student and finish the artifact.
-
-    Returns:
-        Names of the checkpoints of an earlier call that were not whole.
-    """
+    """Train the student, finish the artifact; names of earlier checkpoints that were not whole."""
     removed = list[str]()
     kept = hold_back(list_packings(run.folder("batches")), config.validation_share, processes.size)
     packings, model = kept.packings, student.model

@@ -12,7 +12,7 @@ from stx_mine.store.artifact import MANIFEST, PLAN, Manifest, read_manifest
 from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.files import read_array, read_json
 from stx_mine.store.kinds import KINDS
-from stx_mine.store.manifest import read_sound_table, remake
+from stx_mine.store.manifest import command_of, read_sound_table
 from stx_mine.store.names import NEW, OLD
 from stx_mine.store.places import is_mark
 from stx_mine.store.run_dir import RunDir
@@ -94,7 +94,7 @@ def _state(top: Path, run: RunDir, kind: str, folder: Path) -> ArtifactState:
     name = folder.name if folder == top else folder.relative_to(top).as_posix()
     if not (folder / MANIFEST).exists():
         problem = f"{folder}/ is unfinished: it has no {MANIFEST}; finish it with "
-        return ArtifactState(name, 0, 0, (f"{problem}`{remake(folder)}`",), ())
+        return ArtifactState(name, 0, 0, (f"{problem}`{command_of(folder)}`",), ())
     try:
         manifest = read_manifest(folder)
     except ArtifactError as error:
