@@ -16,7 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.errors import DamagedError
 from stx_mine.store.artifact import Manifest
+from stx_mine.store.kinds import KINDS
 from stx_mine.store.manifest import read_sound_table
 
 
@@ -139,6 +141,19 @@ class HitBlock:
             return self
         hits, places = self.hits.take(rows, longest)
         return HitBlock(self.query_ids[rows], hits, self.scores[places], self.sources[places])
+
+    def refuse_beyond(self, num_passages: int) -> None:
+        """Refuse ids that stand for no passage; compiled code would follow them anywhere.
+
+        Raises:
+            DamagedError: There are some.
+        """
+        lowest, highest = self.hits.values.min(initial=0), self.hits.values.max(initial=-1)
+        if lowest < 0 or highest >= num_passages:
+            raise DamagedError(
+                f"expected ids of {num_passages:,} passages in hits/, found "
+                f"{lowest if lowest < 0 else highest}; run `{KINDS['hits'].maker} --overwrite`"
+            )
 
     def of(self, query_ids: NDArray[np.int64]) -> "HitBlock":
         """The rows of queries that the block has, in the given order."""

@@ -122,6 +122,7 @@ def near_positives(
     for name in pool_files(negatives):
         table = read_judged(negatives, name)
         hits = ragged_column(table, "hit_ids")
+        negatives.refuse_beyond(name, hits.values, len(passage_groups))
         units = np.repeat(np.arange(len(hits)), hits.lengths())
         scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
         limits = table.column("positive_score").to_numpy() - np.float32(margin)
@@ -179,9 +180,17 @@ class Pools:
 
     @classmethod
     def open(
-        cls, manifest: Manifest, pair_query_ids: NDArray[np.int64], scores: bool = False
+        cls,
+        manifest: Manifest,
+        pair_query_ids: NDArray[np.int64],
+        scores: bool = False,
+        num_passages: int = 1 << 31,
     ) -> "Pools":
-        """Read all pools of a finished `negatives/`, with their scores where asked for."""
+        """Read all pools of a finished `negatives/`, with their scores where asked for.
+
+        Raises:
+            DamagedError: A file is damaged, or names pairs or passages that are not there.
+        """
         units = np.arange(len(pair_query_ids)) if manifest.extra["per_pair"] else pair_query_ids
         shape = (int(units.max(initial=-1)) + 1, int(manifest.extra["slots"]))
         # A unit all of whose pairs were dropped has no pool.
@@ -189,6 +198,8 @@ class Pools:
         scores_US = np.zeros(shape if scores else (0, 0), np.float32)
         for name in pool_files(manifest):
             block = PoolBlock.read(manifest, name)
+            manifest.refuse_beyond(name, block.unit_ids, shape[0])
+            manifest.refuse_beyond(name, block.pools.values, num_passages)
             padded = block.pools.padded(shape[1])
             ids_US[block.unit_ids] = padded
             if scores:

@@ -95,9 +95,8 @@ def _train(
     options: dict[str, Any],
 ) -> list[str]:
     """Train the student, finish the artifact; names of earlier checkpoints that were not whole."""
-    removed = list[str]()
     kept = hold_back(list_packings(run.folder("batches")), config.validation_share, processes.size)
-    packings, model = kept.packings, student.model
+    packings, model, removed = kept.packings, student.model, list[str]()
     loss = make_loss(config, model, guide)
     collator = make_collator(config, model, packings, guide)
     peak = (
@@ -108,7 +107,7 @@ def _train(
     with processes.first_goes_ahead():
         if processes.is_first:
             artifact.begin(["modules.json"], asdict(peak))
-            removed = remove_incomplete(artifact.folder / CHECKPOINTS)
+            removed += remove_incomplete(artifact.folder / CHECKPOINTS)
     schedule = Schedule.of(config, packings, peak.learning_rate)
     sets = read_evaluation_sets(config, run) if processes.is_first else []
     log = artifact.folder / TRAINING_LOG
@@ -124,8 +123,9 @@ def _train(
                 return removed
             files, extra = _publish(config, run, student, artifact, trained, peak, sets)
             steps, masked = trained.steps, masked_by_guide(loss)
-            lines = read_log(log)
-            counts = TrainCounts.of_run(kept, schedule, steps, lines, processes.size, masked)
+            counts = TrainCounts.of_run(
+                kept, schedule, steps, read_log(log), processes.size, masked
+            )
             artifact.finish(files, counts=counts, extra=extra)
             write_card(run)
     except TrainingError:
@@ -145,11 +145,7 @@ def _publish(
     peak: PeakRate,
     sets: Sequence[EvaluationSet],
 ) -> tuple[list[str], dict[str, Any]]:
-    """Write the files of a model that training did not harm.
-
-    Returns:
-        Their names, and what the manifest says beside counts.
-    """
+    """Write the files of a model that training did not harm: their names, and `extra`."""
     model, lines = student.model, read_log(artifact.folder / TRAINING_LOG)
     best = BestEvaluation.of_log(lines, trained.best_step)
     warnings = refuse_outcome(lines, best, peak.learning_rate)

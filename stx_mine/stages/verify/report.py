@@ -96,8 +96,7 @@ def artifacts_report(folder: Path, states: Sequence[ArtifactState]) -> StageRepo
         num_bytes=sum(state.num_bytes for state in states),
     )
     lines = tuple(
-        f"{state.name}: {state.files:,} files of {state.num_bytes / 1e6:,.1f} MB as they were "
-        "written"
+        f"{state.name}: {state.files:,} files of {state.num_bytes:,} bytes as they were written"
         for state in states
     )
     notes = tuple(note for state in states for note in state.notes)
