@@ -26,7 +26,14 @@ from stx_mine.stages.train.checkpoints import (
 from stx_mine.store import intact
 from stx_mine.store.artifact import MANIFEST, Artifact, read_manifest, require
 from stx_mine.store.checked import CheckedFiles
-from stx_mine.store.files import read_array, read_json, read_table, write_array, write_json
+from stx_mine.store.files import (
+    read_array,
+    read_json,
+    read_table,
+    write_array,
+    write_json,
+    write_table,
+)
 from stx_mine.store.hits import HitBlock, HitSource
 from stx_mine.store.intact import file_entry
 from stx_mine.store.manifest import sealed
@@ -185,8 +192,6 @@ def _strange_hits(run: Path) -> None:
     table = HitBlock.load(path, HitSource.DENSE)
     table.hits.values[-1] = 2_000_000_000
     temporary = table.table()
-    from stx_mine.store.files import write_table
-
     write_table(path, temporary)
     _reseal(run / "hits/dense", path.name)
 
@@ -216,9 +221,10 @@ def _strange_offsets(run: Path) -> None:
     _reseal(run / "texts", path.name)
 
 
-@pytest.mark.parametrize(
-    "change", [_strange_hits, _strange_groups, _strange_pairs, _strange_offsets]
-)
+STRANGE = [_strange_hits, _strange_groups, _strange_pairs, _strange_offsets]
+
+
+@pytest.mark.parametrize("change", STRANGE)
 def test_numbers_that_stand_for_nothing_are_refused_where_all_checksums_fit(
     run: Path, cli: Cli, mended: None, change: object
 ) -> None:
