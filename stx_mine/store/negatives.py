@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.core.verdicts import ELIGIBLE
 from stx_mine.errors import ConfigError
-from stx_mine.store.artifact import Manifest, read_manifest
+from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
 from stx_mine.store.hits import HitLayers, HitSource, merge_sources, read_hits
 
@@ -66,7 +67,8 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
     for source in HitSource:
         if f"hits/{source.folder}" not in negatives.content["inputs"]:
             continue
-        manifest = read_manifest(negatives.folder.parent / "hits" / source.folder)
+        folder = negatives.folder.parent / "hits" / source.folder
+        manifest = _manifest_at(folder, (folder / MANIFEST).stat().st_mtime_ns)
         if source == HitSource.DENSE:
             blocks.append(HitLayers(manifest).read_at(number, query_ids, depths, wanted))
         else:
@@ -81,6 +83,12 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
         lists = pa.LargeListArray.from_arrays(offsets, pa.array(values, kind))
         table = table.append_column(column, lists)
     return table
+
+
+@lru_cache(maxsize=8)
+def _manifest_at(folder: Path, _changed_ns: int) -> Manifest:
+    """A manifest, which many files are read by, as it was at a time."""
+    return read_manifest(folder)
 
 
 def kept_known(negatives: Manifest, judged: pa.Table) -> NDArray[np.bool_]:

@@ -211,6 +211,8 @@ def _default_models(run: RunDir) -> list[str]:
     embeddings = _embeddings(run.first_round)
     if is_begun(run, "model"):
         trained = read_finished(run, "model")
+        if run.checks_all:
+            trained.refuse_damage(full=True)
         return [trained.extra["base_model"], str(trained.folder)]
     base = DEFAULT_MODEL if embeddings is None else embeddings.extra["model"]
     if not base:
