@@ -26,8 +26,10 @@ class CheckedFiles:
         """Read what is known of a folder; nothing where that cannot be read."""
         self._folder = str(folder.resolve())
         name = xxhash.xxh3_128_hexdigest(self._folder.encode(errors="surrogateescape"))
-        self._path = _cache() / "checked" / f"{name}.json"
-        self._known: dict[str, Any] = _read(self._path, self._folder)
+        cache = _cache()
+        # Where a user has no home, nothing is remembered.
+        self._path = cache / "checked" / f"{name}.json" if cache else None
+        self._known: dict[str, Any] = _read(self._path, self._folder) if self._path else {}
         self._is_new = False
 
     def holds(self, name: str, status: os.stat_result, expected: str) -> bool:
@@ -42,7 +44,7 @@ class CheckedFiles:
 
     def write(self) -> None:
         """Leave what is known for later commands; where that is not possible, they check again."""
-        if not self._is_new:
+        if not self._is_new or self._path is None:
             return
         own = self._path.with_name(f"{uuid4().hex}.new")
         with suppress(OSError):
@@ -53,12 +55,16 @@ class CheckedFiles:
             _keep_latest(self._path.parent)
 
 
-def _cache() -> Path:
-    """The folder of what this machine remembers."""
+def _cache() -> Path | None:
+    """The folder of what this machine remembers; None where there is no place for it."""
     if named := os.environ.get(_FOLDER):
         return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "stx-mine"
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "stx-mine"
+    try:
+        return Path.home() / ".cache" / "stx-mine"
+    except RuntimeError:
+        return None
 
 
 def _state(status: os.stat_result, expected: str) -> list[Any]:

@@ -129,7 +129,7 @@ def flip(content):
 def test_a_damaged_segment_is_dropped_and_counted(tmp_path, name, change):
     cache = VectorCache.open(tmp_path, SPACE)
     for number in range(3):
-        cache.add(np.array([[7, number]], np.uint64), np.full((1, 2), number, np.float32))
+        cache.add(np.array([[number, 7]], np.uint64), np.full((1, 2), number, np.float32))
     damaged = sorted(cache.folder.glob("segment-*"))[1]
     content = (damaged / name).read_bytes()
     (damaged / name).unlink()
@@ -137,7 +137,7 @@ def test_a_damaged_segment_is_dropped_and_counted(tmp_path, name, change):
         (damaged / name).write_bytes(change(content))
     opened = VectorCache.open(tmp_path, SPACE)
     assert (len(opened), opened.num_damaged) == (2, 1)
-    keys = np.array([[7, 0], [7, 1], [7, 2]], np.uint64)
+    keys = np.array([[0, 7], [1, 7], [2, 7]], np.uint64)
     there, vectors = opened.find(keys, 2)
     assert sorted(vectors[:, 0]) == np.flatnonzero(there).tolist()
     # What was dropped is embedded anew, and comes back whole.
