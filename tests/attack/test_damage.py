@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli, Finished
+from conftest import Cli, Finished, reseal
 from damage import DAMAGES, MANIFEST_DAMAGE, REMADE, Case, advice, cases, digests, reader_of
 from whole_run import STEPS, arguments, write_input
 
@@ -28,15 +28,12 @@ from stx_mine.store.artifact import MANIFEST, Artifact, read_manifest, require
 from stx_mine.store.checked import CheckedFiles
 from stx_mine.store.files import (
     read_array,
-    read_json,
     read_table,
     write_array,
-    write_json,
     write_table,
 )
 from stx_mine.store.hits import HitBlock, HitSource
 from stx_mine.store.intact import file_entry
-from stx_mine.store.manifest import sealed
 from stx_mine.store.run_dir import RunDir
 
 PACK = ("pack", "--batch-size", "64", "--packings", "2")
@@ -179,21 +176,13 @@ def test_full_finds_what_has_the_times_of_before(run: Path, cli_here: Cli, mende
     assert "texts/pairs.arrow is damaged: expected the checksum" in error
 
 
-def _reseal(folder: Path, name: str) -> None:
-    """Have the manifest say what the file is now, as whoever publishes a run may."""
-    content = read_json(folder / MANIFEST)
-    files = [file_entry(folder, one["file"]) for one in content["files"]]
-    write_json(folder / MANIFEST, sealed({**content, "files": files}))
-    assert name in read_manifest(folder).names()
-
-
 def _strange_hits(run: Path) -> None:
     path = run / "hits/dense/layer-000-00000-of-00001.arrow"
     table = HitBlock.load(path, HitSource.DENSE)
     table.hits.values[-1] = 2_000_000_000
     temporary = table.table()
     write_table(path, temporary)
-    _reseal(run / "hits/dense", path.name)
+    reseal(run / "hits/dense")
 
 
 def _strange_groups(run: Path) -> None:
@@ -201,7 +190,7 @@ def _strange_groups(run: Path) -> None:
     groups = np.array(read_array(path))
     groups[3] = 2_000_000_000
     write_array(path, groups)
-    _reseal(run / "groups", path.name)
+    reseal(run / "groups")
 
 
 def _strange_pairs(run: Path) -> None:
@@ -209,7 +198,7 @@ def _strange_pairs(run: Path) -> None:
     content = path.read_bytes()
     first = read_table(path).column("passage_id").to_numpy()[-16:].tobytes()
     path.write_bytes(content.replace(first, b"\x7f" * len(first)))
-    _reseal(run / "texts", path.name)
+    reseal(run / "texts")
 
 
 def _strange_offsets(run: Path) -> None:
@@ -218,7 +207,7 @@ def _strange_offsets(run: Path) -> None:
     buffer = read_table(path).column("text").chunk(0).buffers()[1]
     offsets = np.frombuffer(buffer, np.int64)[5:25]
     path.write_bytes(content.replace(offsets.tobytes(), (offsets << 30).tobytes()))
-    _reseal(run / "texts", path.name)
+    reseal(run / "texts")
 
 
 STRANGE = [_strange_hits, _strange_groups, _strange_pairs, _strange_offsets]

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import reseal
 
 from stx_mine.errors import InputError, ViolationError
 from stx_mine.inputs import json_document, run_file
@@ -60,6 +61,7 @@ def planted(clean, tmp_path_factory):
     place = table.schema.get_field_index("passage_ids")
     changed = pa.array(pools, table.schema.field(place).type)
     write_table(negatives.folder / name, table.set_column(place, "passage_ids", changed))
+    reseal(negatives.folder)
     texts = store.passages.column("text")
     return run, str(texts[int(positive)]), str(texts[pools[twice][0]])
 
