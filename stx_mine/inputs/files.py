@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 
 from stx_mine.errors import InputError
-from stx_mine.store.manifest import refuse_damaged
 
 _COMPRESSIONS = (".gz", ".zst", ".bz2")
 # How files begin that are no text, and the suffix that they are to have.
@@ -59,7 +58,6 @@ class InputFile:
                 member = path.relative_to(archive).as_posix()
                 if member in zip_members(archive):
                     return [cls(archive, member, encoding)]
-        refuse_damaged(path)
         url = _URL.match(str(path))
         if url and not path.exists():
             inside = "/" + url[2].lstrip("/")

@@ -23,7 +23,6 @@ from stx_mine.inputs.files import InputFile, is_visible
 from stx_mine.inputs.hub import local_copy
 from stx_mine.inputs.json_document import corpus_names
 from stx_mine.inputs.spaced import SPACED
-from stx_mine.store.manifest import refuse_damaged
 
 _PART = re.compile(r"(.*-)(\d{5})-of-(\d{5})(.*)")
 _JUDGEMENTS = ("qrels", "default", "train", "scores", "data", "pairs")
@@ -68,7 +67,6 @@ def find_tables(path: str, fields: SourceFields, prefer: str) -> Tables:
     form, encoding = form_of(fields), fields.encoding
     target = local_copy(path, fields.subset)
     if holds_tables(target):
-        refuse_damaged(target)
         return _of_folder(target, fields, prefer)
     if has_magic(path) and not target.exists():
         return Tables(_table(path, _matching(path), form, encoding))

@@ -78,7 +78,7 @@ class Checkpoint:
 
     @classmethod
     def _of_folder(cls, name: str) -> "Checkpoint":
-        refuse_damaged(Path(name))
+        refuse_damaged(name)
         found = cls._read(name, None)
         if found is None:
             held = sorted(path.name for path in Path(name).iterdir())

@@ -29,8 +29,8 @@ from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sound_columns import column_problem
 
 _Read = TypeVar("_Read")
-# How deep below its folder an artifact may have files that are named by a user.
-_LEVELS = 3
+# What is made for commands that take files; and how deep below its folder an artifact may have files that are named by a user.
+_GIVEN, _LEVELS = ("queries", "split", "exports"), 3
 # The checksum of all else in the manifest.
 _SEAL = "checksum"
 # What readers raise where a file holds something else than they expect.
@@ -306,20 +306,28 @@ def is_begun(run: RunDir, name: str) -> bool:
     return any((run.folder(name) / file).exists() for file in (PLAN, MANIFEST))
 
 
-def refuse_damaged(path: Path) -> None:
-    """Refuse a folder, or a file in one, that is an artifact and not as it was written.
+def refuse_damaged(*names: str | None) -> None:
+    """Refuse folders, or files in them, that are artifacts and not as they were written.
 
     What people bring is none, and is left to its reader.
 
     Args:
-        path: A folder of a model or of data, or a file.
+        names: Folders of a model or of data, or files; None for one that is not given. Patterns
+            and names of a hub are no paths.
 
     Raises:
-        ArtifactError: It is unfinished or damaged.
+        ArtifactError: One is unfinished or damaged.
     """
+    for name in names:
+        if name is not None and "://" not in name:
+            _refuse_damaged(Path(name))
+
+
+def _refuse_damaged(path: Path) -> None:
     folders = [path, *list(path.absolute().parents)[:_LEVELS]]
     for folder in folders:
-        if not any(is_mark(_said(folder / name)) for name in (PLAN, MANIFEST)):
+        marks = [said for file in (PLAN, MANIFEST) if is_mark(said := _said(folder / file))]
+        if not marks or (folder != path and marks[0]["artifact"] not in _GIVEN):
             continue
         if not (folder / MANIFEST).exists():
             raise ArtifactError(

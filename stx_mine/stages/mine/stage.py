@@ -21,6 +21,7 @@ from stx_mine.store.files import write_array, write_table
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitSource, block_names
 from stx_mine.store.lock import TaskShard
+from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.negatives import DROPPED_PAIRS
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
@@ -41,6 +42,7 @@ def run_mine(config: MineConfig) -> StageReport:
         ArtifactError: Embeddings are missing, or other hits are in the way.
         TaskShardsLeftError: This call did its part of a search, and others are at work.
     """
+    refuse_damaged(config.candidates)
     run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     with run.lock(task_shard):
         texts = require(run, "texts")

@@ -167,9 +167,12 @@ def test_a_file_of_an_export_is_read_as_its_folder_is(to, planted):
     assert one[1:] == other[1:]
 
 
-def test_a_folder_of_another_artifact_is_refused(clean, cli_here):
-    error = cli_here("verify", clean / "negatives").error
-    assert "found negatives/ of a run" in error
+def test_of_another_artifact_the_files_are_checked(clean, cli_here):
+    done = cli_here("verify", clean / "negatives")
+    assert done.code == 0
+    assert "negatives: 2 files of" in done.stdout
+    error = cli_here("verify", clean / "negatives", "--batch-size", "8").error
+    assert "holds artifacts of a run; leave it out" in error
 
 
 # --- files of others ---
