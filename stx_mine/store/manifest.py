@@ -29,7 +29,7 @@ from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sound_columns import column_problem
 
 _Read = TypeVar("_Read")
-# What is made for commands that take files; and how deep below its folder an artifact may have files that are named by a user.
+# What is made to be named as input, and how deep below its folder the files of an artifact may lie.
 _GIVEN, _LEVELS = ("queries", "split", "exports"), 3
 # The checksum of all else in the manifest.
 _SEAL = "checksum"

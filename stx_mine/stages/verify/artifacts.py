@@ -52,20 +52,20 @@ def check_artifacts(folder: Path) -> list[ArtifactState]:
 
 def _artifacts(folder: Path) -> Iterator[tuple[RunDir, str, Path]]:
     """The run, the kind and the folder of each artifact, begun or finished."""
-    if kind := kind_of(folder):
+    if kind := artifact_kind(folder):
         several = KINDS[kind].several and folder.parent.name == kind
         yield RunDir(folder.parent.parent if several else folder.parent), kind, folder
         return
     if folder.name in KINDS and KINDS[folder.name].several:
         for below in _sorted_folders(folder):
-            if kind_of(below):
+            if artifact_kind(below):
                 yield RunDir(folder.parent), folder.name, below
         return
     runs = [folder, *sorted(folder.glob("rounds/*"), key=lambda path: (len(path.name), path.name))]
     for run in runs:
         for kind in KINDS:
             for found in (run / kind, *(_sorted_folders(run / kind) if _several(kind) else ())):
-                if kind_of(found):
+                if artifact_kind(found):
                     yield RunDir(run), kind, found
 
 
@@ -78,7 +78,7 @@ def _sorted_folders(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_dir() and path.suffix not in (NEW, OLD))
 
 
-def kind_of(folder: Path) -> str:
+def artifact_kind(folder: Path) -> str:
     """The kind of the artifact in a folder, begun or finished; empty where it is none."""
     for name in (MANIFEST, PLAN):
         try:
@@ -172,7 +172,7 @@ def _leftovers(kind: str, manifest: Manifest) -> list[str]:
     own = {folder / name for name in (*manifest.names(), PLAN, MANIFEST)} | beside
     left = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
     if _several(kind):
-        left = [path for path in left if path.parent == folder or not kind_of(path.parent)]
+        left = [path for path in left if path.parent == folder or not artifact_kind(path.parent)]
     ends = [folder.with_name(folder.name + ending) for ending in (NEW, OLD)]
     names = [path.relative_to(folder.parent).as_posix() for path in left]
     names += [f"{path.name}/" for path in ends if path.is_dir()]

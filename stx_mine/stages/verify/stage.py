@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stx_mine.errors import ConfigError, InputError, ViolationError
 from stx_mine.inputs.files import suffix_of
-from stx_mine.stages.verify.artifacts import ArtifactState, check_artifacts, kind_of
+from stx_mine.stages.verify.artifacts import ArtifactState, artifact_kind, check_artifacts
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.counts import VerifyCounts
 from stx_mine.stages.verify.labels import check_label_packings
@@ -51,9 +51,9 @@ def run_verify(config: VerifyConfig) -> StageReport:
             f"expected a folder of packed batches at {folder}, found none; run `stx-mine pack`, or "
             "name rows: a file, a folder, a pattern or hf://datasets/ORG/NAME"
         )
-    if folder.is_dir() and (kind_of(folder) == "batches" or any(folder.glob("epoch-*"))):
+    if folder.is_dir() and (artifact_kind(folder) == "batches" or any(folder.glob("epoch-*"))):
         return _verify_batches(folder, config)
-    if folder.is_dir() and kind_of(folder) != "exports":
+    if folder.is_dir() and artifact_kind(folder) != "exports":
         if states := check_artifacts(folder):
             return _verify_artifacts(folder, config, states)
     return _verify_rows(config.directory or str(folder), config)
