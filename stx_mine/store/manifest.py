@@ -267,13 +267,12 @@ def read_finished(run: RunDir, name: str, subfolder: str | None = None) -> Manif
     """
     folder = run.folder(name, subfolder)
     if not (folder / MANIFEST).exists():
-        if (folder / PLAN).exists():
-            raise ArtifactError(
-                f"{folder}/ is unfinished; run `{command_of(folder, (PLAN,))}` first"
-            )
-        raise ArtifactError(
-            f"{folder}/ is missing; run `{KINDS[name].maker}` first (--run-dir {run.path})"
-        )
+        state = "unfinished" if (folder / PLAN).exists() else "missing"
+        command = f"`{KINDS[name].maker}` first (--run-dir {run.path})"
+        if _said(folder / PLAN).get("command", KINDS[name].maker) != KINDS[name].maker:
+            # With its options, it goes on where it was.
+            command = f"`{command_of(folder, (PLAN,))}` first"
+        raise ArtifactError(f"{folder}/ is {state}; run {command}")
     return read_manifest(folder)
 
 
