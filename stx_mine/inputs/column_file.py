@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.arrow_files import ArrowTable, ParquetTable
+from stx_mine.inputs.blocks import within_bytes
 from stx_mine.inputs.class_labels import LabeledTable
 from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm, is_trec
 from stx_mine.inputs.files import InputFile, is_visible, refuse_unlike_name, suffix_of
@@ -173,6 +174,8 @@ class ColumnFile:
     def arrays(self, columns: Sequence[str]) -> Iterator[list[pa.Array]]:
         """Stream some columns as they are, the same one as often as it is named.
 
+        A block ends where these columns are many bytes: of other columns the blocks are others.
+
         Raises:
             InputError: A row is broken.
         """
@@ -182,10 +185,11 @@ class ColumnFile:
             try:
                 # A file without any of them has rows all the same.
                 for batch in one.record_batches(there or one.schema.names[:1]):
-                    yield [
+                    whole = [
                         batch.column(name) if name in there else pa.nulls(batch.num_rows)
                         for name in columns
                     ]
+                    yield from within_bytes(whole)
             except (
                 pa.ArrowInvalid,
                 pa.ArrowNotImplementedError,
