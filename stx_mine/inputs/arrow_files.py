@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 
+from stx_mine.inputs.blocks import parquet_rows
 from stx_mine.inputs.class_labels import ClassLabels
 from stx_mine.inputs.files import InputFile
 
@@ -27,7 +28,8 @@ class ParquetTable:
         """Stream some columns."""
         with self._file.binary() as source:
             whole = pa.parquet.ParquetFile(source)
-            for batch in whole.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+            num_rows = parquet_rows(whole.metadata, columns)
+            for batch in whole.iter_batches(batch_size=num_rows, columns=columns):
                 yield self._labels.named(batch)
 
 

@@ -1,38 +1,43 @@
 """Labels that have names: columns of numbers whose features say what each number stands for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stx_mine.errors import InputError
+from stx_mine.errors import InputError, one_line
+from stx_mine.inputs.format import Format
 
 _FEATURES = b"huggingface"
 _SHOWN = 6
 
 
 class ClassLabels:
-    """The columns of an Arrow schema that `datasets` wrote as `ClassLabel`.
+    """The columns of labels whose names `datasets` wrote into an Arrow schema or a dataset card.
 
     Attributes:
         schema: The schema as it is read: text in place of the numbers of labels.
         notes: What each number was read as.
     """
 
-    def __init__(self, schema: pa.Schema, file: str) -> None:
-        """Read the names from the metadata of a schema.
+    def __init__(
+        self, schema: pa.Schema, file: str, names: Mapping[str, list[str]] | None = None
+    ) -> None:
+        """Find the columns of labels.
 
         Args:
             schema: Of the file.
             file: Its name in messages.
+            names: Column -> the names of its labels; None for those in the metadata of the schema.
         """
         self._file = file
+        known = _names_by_column(schema) if names is None else names
         self._names = {
-            name: names
-            for name, names in _names_by_column(schema).items()
-            if pa.types.is_integer(schema.field(name).type)
+            one.name: known[one.name]
+            for one in schema
+            if one.name in known and _may_be_numbers(one.type)
         }
         text = pa.large_string()
         self.schema = pa.schema(
@@ -54,7 +59,11 @@ class ClassLabels:
             if column not in self._names:
                 continue
             names = self._names[column]
-            numbers = pc.cast(batch.column(place), pa.int64())
+            numbers = self._numbers(batch.column(place), column)
+            if numbers is None:
+                texts = batch.column(place).cast(pa.large_string())
+                batch = batch.set_column(place, column, texts)
+                continue
             known = pc.if_else(pc.equal(numbers, -1), pa.scalar(None, pa.int64()), numbers)
             range_ = pc.min_max(known).as_py()
             if range_["max"] is not None and not 0 <= range_["min"] <= range_["max"] < len(names):
@@ -67,6 +76,67 @@ class ClassLabels:
             texts = pa.array(names, pa.large_string()).take(known)
             batch = batch.set_column(place, column, texts)
         return batch
+
+    def _numbers(self, labels: pa.Array, column: str) -> pa.Array | None:
+        """Labels as int64; None where their names stand there already.
+
+        Raises:
+            InputError: They are neither.
+        """
+        if pa.types.is_integer(labels.type):
+            return pc.cast(labels, pa.int64())
+        names = pa.array(self._names[column], labels.type)
+        if pc.all(pc.is_in(labels.drop_null(), value_set=names)).as_py() is not False:
+            return None
+        try:
+            return pc.cast(pc.utf8_trim_whitespace(labels), pa.int64())
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"expected labels in column {column!r} of {self._file} as its features name them "
+                f"({_listed(self._names[column])}), found others ({one_line(error)}); fix those "
+                "rows, or the features"
+            ) from error
+
+
+class LabeledTable:
+    """A file whose labels a dataset card names.
+
+    Attributes:
+        schema: Its columns, text in place of the numbers of labels.
+        notes: What was guessed of the file, and what each number was read as.
+    """
+
+    def __init__(self, table: Format, file: str, names: Mapping[str, list[str]]) -> None:
+        """Lay the names over a table.
+
+        Args:
+            table: The file as it is.
+            file: Its name in messages.
+            names: Column -> the names of its labels, by their number.
+        """
+        self._table, self._labels = table, ClassLabels(table.schema, file, names)
+        self.schema = self._labels.schema
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed."""
+        return (*self._table.notes, *self._labels.notes)
+
+    @property
+    def num_broken(self) -> dict[str, int]:
+        """Texts that are no Unicode."""
+        return self._table.num_broken
+
+    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns."""
+        for batch in self._table.record_batches(columns):
+            yield self._labels.named(batch)
+
+
+def _may_be_numbers(kind: pa.DataType) -> bool:
+    """Whether values of a type can be the numbers of labels, as those of CSV are texts."""
+    tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
+    return any(test(kind) for test in tests)
 
 
 def _names_by_column(schema: pa.Schema) -> Mapping[str, list[str]]:

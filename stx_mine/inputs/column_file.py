@@ -3,50 +3,26 @@
 A format is a class in a module of its own, and its suffixes in `FORMATS`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.arrow_files import ArrowTable, ParquetTable
+from stx_mine.inputs.blocks import within_bytes
+from stx_mine.inputs.class_labels import LabeledTable
 from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm, is_trec
 from stx_mine.inputs.files import InputFile, is_visible, refuse_unlike_name, suffix_of
+from stx_mine.inputs.format import Format
 from stx_mine.inputs.json_document import open_json
 from stx_mine.inputs.names import plain
 from stx_mine.inputs.spaced import SPACED, SpacedFile
 from stx_mine.store.files import checksum
-
-
-class Format(Protocol):
-    """Reads one file.
-
-    Attributes:
-        schema: Columns and their types, in their order.
-        notes: What was guessed of the file.
-        num_broken: Column -> texts in it that are no Unicode, as the last stream found.
-    """
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns and their types."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What was guessed."""
-
-    @property
-    def num_broken(self) -> dict[str, int]:
-        """Texts that are no Unicode."""
-
-    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Stream some columns; a value that is missing is null."""
-
 
 FORMATS: dict[str, Callable[[InputFile, DelimitedForm], Format]] = {
     ".parquet": lambda file, form: ParquetTable(file),
@@ -129,6 +105,22 @@ class ColumnFile:
         _refuse_unlike(name, files, formats)
         return cls(name, tuple(files), pa.schema(list(fields.items())), formats, remarks)
 
+    def with_labels(self, names: Mapping[str, list[str]]) -> "ColumnFile":
+        """The same table, in which the numbers of labels are read as their names.
+
+        Args:
+            names: Column -> the names of its labels, by their number.
+        """
+        if not names.keys() & self.schema.names:
+            return self
+        formats = tuple(
+            LabeledTable(one, file.name, names)
+            for file, one in zip(self.files, self.formats, strict=True)
+        )
+        fields = {column.name: column for one in formats for column in one.schema}
+        schema = pa.schema([fields.get(one.name, one) for one in self.schema])
+        return replace(self, schema=schema, formats=formats)
+
     @property
     def path(self) -> Path:
         """The first file."""
@@ -182,6 +174,8 @@ class ColumnFile:
     def arrays(self, columns: Sequence[str]) -> Iterator[list[pa.Array]]:
         """Stream some columns as they are, the same one as often as it is named.
 
+        A block ends where these columns are many bytes: of other columns the blocks are others.
+
         Raises:
             InputError: A row is broken.
         """
@@ -191,10 +185,11 @@ class ColumnFile:
             try:
                 # A file without any of them has rows all the same.
                 for batch in one.record_batches(there or one.schema.names[:1]):
-                    yield [
+                    whole = [
                         batch.column(name) if name in there else pa.nulls(batch.num_rows)
                         for name in columns
                     ]
+                    yield from within_bytes(whole)
             except (
                 pa.ArrowInvalid,
                 pa.ArrowNotImplementedError,

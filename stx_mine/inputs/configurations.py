@@ -5,13 +5,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import FORMATS, is_column_file
 from stx_mine.inputs.files import is_visible, suffix_of, zip_members
+from stx_mine.inputs.hub_card import read_hub_card
 from stx_mine.store.artifact import MANIFEST, PLAN
-from stx_mine.store.safe_yaml import parse_yaml
 
 # Splits of one meaning, as file names and configurations have them.
 SPLITS = {
@@ -76,7 +75,7 @@ def _saved(folder: Path) -> SplitFiles | None:
 def _of_card(folder: Path) -> dict[str, SplitFiles]:
     """The configurations that a dataset card lists; none where it lists none."""
     found = dict[str, SplitFiles]()
-    for name, listed in card_files(folder).items():
+    for name, listed in read_hub_card(folder).files.items():
         splits = dict[str, list[Path]]()
         for split, patterns in listed.items():
             files = [file for pattern in patterns for file in _inside(folder, pattern)]
@@ -85,42 +84,6 @@ def _of_card(folder: Path) -> dict[str, SplitFiles]:
         if splits:
             found[name] = splits
     return found
-
-
-def card_files(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """Configuration -> split -> patterns of files, as the YAML of a dataset card lists them."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return {}
-    parts = card.read_text("utf-8", errors="replace").split("---", 2)
-    if len(parts) < 3 or parts[0].strip():
-        return {}
-    try:
-        header = parse_yaml(parts[1])
-    except ValueError:
-        return {}
-    configs = header.get("configs") if isinstance(header, dict) else None
-    found = dict[str, dict[str, list[str]]]()
-    for config in configs if isinstance(configs, list) else []:
-        if not isinstance(config, dict) or "data_files" not in config:
-            continue
-        base = str(config.get("data_dir") or "").strip("/")
-        splits: dict[str, list[str]] = found.setdefault(str(config.get("config_name")), {})
-        for split, pattern in _listed_files(config["data_files"]):
-            splits.setdefault(split, []).append(f"{base}/{pattern}" if base else pattern)
-    return found
-
-
-def _listed_files(listed: Any) -> list[tuple[str, str]]:
-    """(split, pattern) of the `data_files` of a card."""
-    if isinstance(listed, str):
-        return [("train", listed)]
-    if isinstance(listed, list):
-        return [pair for one in listed for pair in _listed_files(one)]
-    if isinstance(listed, dict) and "path" in listed:
-        paths = listed["path"] if isinstance(listed["path"], list) else [listed["path"]]
-        return [(str(listed.get("split", "train")), str(path)) for path in paths]
-    return []
 
 
 def _inside(folder: Path, pattern: str) -> list[Path]:

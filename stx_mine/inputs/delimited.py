@@ -27,7 +27,7 @@ from stx_mine.inputs.quotation import (
 )
 
 _FIRST_BYTES, _BLOCK_BYTES = 1 << 22, 1 << 24
-_FIRST_ROWS, _BLOCK_ROWS = 50, 8_192
+_FIRST_ROWS, _BLOCK_ROWS = 50, 1_024
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars", " ": "spaces"}
 _NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";"}
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n])"?(\r?\n|\r)')

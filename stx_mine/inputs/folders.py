@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from stx_mine.inputs.configurations import (
 from stx_mine.inputs.delimited import DelimitedForm
 from stx_mine.inputs.files import InputFile, is_visible
 from stx_mine.inputs.hub import local_copy
+from stx_mine.inputs.hub_card import read_hub_card
 from stx_mine.inputs.json_document import corpus_names
 from stx_mine.inputs.spaced import SPACED
 
@@ -152,7 +153,7 @@ def _open_table(
         return ColumnFile.open(target, form, encoding)
     configs = configurations(target)
     chosen = next((name for name in names if name in configs), None)
-    splits = configs[chosen] if chosen else _only(configs, target, None)
+    splits = configs[chosen or _only(configs, target, None)]
     return _table(str(target), _role_files(splits, names, target), form, encoding)
 
 
@@ -194,9 +195,10 @@ def _of_folder(folder: Path, fields: SourceFields, prefer: str) -> Tables:
     rest = {name: splits for name, splits in configs.items() if name not in (corpus, queries)}
     has_both = corpus is not None and queries is not None
     if corpus is None or fields.subset is not None or not (has_both or rest):
-        splits = _only(configs, folder, fields.subset)
+        name = _only(configs, folder, fields.subset)
+        splits = configs[name]
         split = _split(splits, fields.split, prefer, folder)
-        pairs = _table(str(folder), splits[split], form, encoding)
+        pairs = _labeled(folder, name, _table(str(folder), splits[split], form, encoding))
         return Tables(pairs, split=split, other_splits=_others(splits, split))
     if not rest:
         raise InputError(
@@ -204,9 +206,11 @@ def _of_folder(folder: Path, fields: SourceFields, prefer: str) -> Tables:
             "a file of pairs, or the folder with qrels/"
         )
     named = next((name for name in _JUDGEMENTS if name in rest), None)
-    splits = rest[named or next(iter(rest))] if has_both else _only(rest, folder, None)
+    chosen = named or next(iter(rest)) if has_both else _only(rest, folder, None)
+    splits = rest[chosen]
     split = _split(splits, fields.split, prefer, folder / named if has_both and named else folder)
     pairs = _table(str(folder / (named or "")), splits[split], form, encoding)
+    pairs = _labeled(folder, chosen, pairs)
 
     def texts(name: str | None) -> ColumnFile | None:
         if name is None:
@@ -226,7 +230,19 @@ def _of_folder(folder: Path, fields: SourceFields, prefer: str) -> Tables:
     )
 
 
-def _only(configs: Mapping[str, SplitFiles], folder: Path, subset: str | None) -> SplitFiles:
+def _labeled(folder: Path, config: str, pairs: ColumnFile) -> ColumnFile:
+    """The pairs with what the card of their folder says of them."""
+    card = read_hub_card(folder)
+    labeled = pairs.with_labels(card.labels_of(config))
+    return replace(labeled, remarks=(*labeled.remarks, card.note)) if card.note else labeled
+
+
+def _only(configs: Mapping[str, SplitFiles], folder: Path, subset: str | None) -> str:
+    """The configuration that is meant.
+
+    Raises:
+        InputError: It is not there, or cannot be told.
+    """
     names = list(configs)
     if subset is not None and subset not in configs:
         raise InputError(f"no subset {subset!r} in {folder}, which has {', '.join(names)}")
@@ -234,8 +250,7 @@ def _only(configs: Mapping[str, SplitFiles], folder: Path, subset: str | None) -
         raise InputError(
             f"expected one table in {folder}, found {', '.join(names)}; give one with --subset"
         )
-    chosen = subset or (names[0] if len(names) == 1 else "default")
-    return configs[chosen]
+    return subset or (names[0] if len(names) == 1 else "default")
 
 
 def _split(splits: SplitFiles, asked: str | None, prefer: str, folder: Path) -> str:

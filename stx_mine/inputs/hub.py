@@ -6,8 +6,8 @@ from typing import Any
 
 from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.column_file import FORMATS
-from stx_mine.inputs.configurations import card_files
 from stx_mine.inputs.files import suffix_of
+from stx_mine.inputs.hub_card import read_hub_card
 
 _HUB = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+?))?(?:/(.+))?")
 
@@ -32,7 +32,7 @@ def local_copy(path: str, subset: str | None) -> Path:
         if inside and suffix_of(Path(inside)) in FORMATS:
             return Path(hf_hub_download(repo, inside, **where))
         folder = Path(snapshot_download(repo, allow_patterns=["README.md"], **where))
-        configs = card_files(folder)
+        configs = read_hub_card(folder).files
         listed = configs.get(subset or "default") or {}
         wanted = [one for patterns in listed.values() for one in patterns]
         patterns = wanted or [f"*{suffix}*" for suffix in FORMATS]

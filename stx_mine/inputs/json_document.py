@@ -23,7 +23,7 @@ from stx_mine.inputs.json_tables import (
 
 # An object that is longer is no table as a whole.
 _MOST_BYTES = 1 << 29
-_HEAD_BYTES, _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 22, 8_192
+_HEAD_BYTES, _BLOCK_BYTES, _BLOCK_ROWS = 1 << 22, 1 << 22, 1_024
 
 
 def open_json(file: InputFile) -> "JsonLines | JsonDocument":

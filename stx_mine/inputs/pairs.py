@@ -96,9 +96,10 @@ class PairSource:
             )
         if roles.names_passages and corpus is None:
             ids = roles.positive_ids or roles.negative_ids[0]
+            way = "--passage-column where it has their texts"
             raise InputError(
                 f"{tables.pairs.name} names passages by id ({_shown(ids)}), found no corpus; give "
-                "--corpus FILE, or --passage-column where it has their texts"
+                f"--corpus FILE, or {way if roles.positive_ids else '--negative-column none'}"
             )
         asked = roles.query or named
         assert asked is not None

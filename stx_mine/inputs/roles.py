@@ -220,9 +220,15 @@ class _Roles:
         )
 
     def _holds_ids(self, name: str) -> bool:
-        """Whether a column of passages holds their ids, as NeMo's may beside the id of a corpus."""
+        """Whether a column of passages holds their ids: whole numbers in lists of negatives.
+
+        NeMo's may hold other ids, beside the id of a corpus.
+        """
         names = {plain(one) for one in self._file.columns}
-        is_plain = not pa.types.is_struct(value_type(self._type(name)))
+        kind = value_type(self._type(name))
+        if is_negative(name) and is_list(self._type(name)) and pa.types.is_integer(kind):
+            return True
+        is_plain = not pa.types.is_struct(kind)
         return is_plain and plain(name) in _NEMO_PASSAGES and names >= _NEMO_IDS
 
     def _refuse_chats(self) -> None:

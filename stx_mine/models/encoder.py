@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module, Transformer
 from torch import nn
 
+from stx_mine.core.reach import within_reach
 from stx_mine.core.role import Role
 from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ModelError
@@ -80,7 +81,9 @@ class SentenceTransformerEncoder:
         encode = self.model.encode_query if role == "query" else self.model.encode_document
         # Static models pay per call, not per padded token.
         batch_size = max(self.batch_size, 1_024) if is_static(self.model) else self.batch_size
-        vectors = encode(texts, prompt=prompt, batch_size=batch_size, show_progress_bar=False)
+        vectors = encode(
+            within_reach(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False
+        )
         return np.asarray(vectors, np.float32)
 
     def similarity(self) -> Similarity:

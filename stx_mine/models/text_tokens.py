@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from stx_mine.core.ragged import offsets_of, places_of
+from stx_mine.core.reach import within_reach
 from stx_mine.models.ahead import ahead
 
 # One call of the tokenizer: enough for all cores, little enough that its objects stay small.
@@ -98,7 +99,7 @@ class TextTokenizer:
     def _encode(
         self, texts: pa.ChunkedArray, prompt: str, start: int, count: int
     ) -> list[Encoding]:
-        words: list[str] = texts.slice(start, count).to_pylist()
+        words = within_reach(texts.slice(start, count).to_pylist())
         if prompt:
             words = [prompt + word for word in words]
         found: list[Encoding] = self.tokenizer.encode_batch_fast(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.core.reach import within_reach
 from stx_mine.core.role import Role
 
 # What (text, label) rows hold: no role, as in `encode`.
@@ -36,6 +37,7 @@ class Tokeniser:
         self, texts: list[str], role: AnyRole, prompt: str | None = None
     ) -> dict[str, Any]:
         """Model inputs of texts; `prompt` None takes the model's own, an empty one is none."""
+        texts = within_reach(texts)
         prompt = role_prompt(self.model, role) if prompt is None else prompt or None
         options: dict[str, Any] = {"prompt": prompt, "task": _TASKS[role]}
         if self.pad_to is None:

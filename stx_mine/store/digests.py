@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 DIGEST = pa.binary(16)
 
-
 _WHITE_SPACE = r"[\s\x{0B}\p{Z}\x{85}]+"
+# White space that is more than one space: the same characters, without the space itself. Looking
+# for it is ten times as fast as replacing it, and few texts have any.
+_SPACES = r"\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}"
+_TO_COLLAPSE = rf"[\t-\r\x{{85}}\x{{2028}}\x{{2029}}{_SPACES}]|  "
 
 
 def normalise(texts: pa.Array) -> pa.Array:
@@ -23,8 +26,11 @@ def normalise(texts: pa.Array) -> pa.Array:
     """
     filled = pc.fill_null(texts.cast(pa.large_string()), "")
     composed = pc.utf8_normalize(filled, form="NFKC")
-    collapsed = pc.replace_substring_regex(composed, pattern=_WHITE_SPACE, replacement=" ")
-    return pc.utf8_trim(collapsed, characters=" ")
+    needed = pc.match_substring_regex(composed, pattern=_TO_COLLAPSE)
+    collapsed = pc.replace_substring_regex(
+        composed.filter(needed), pattern=_WHITE_SPACE, replacement=" "
+    )
+    return pc.utf8_trim(pc.replace_with_mask(composed, needed, collapsed), characters=" ")
 
 
 def text_digests(texts: pa.Array) -> pa.Array:

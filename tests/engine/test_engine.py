@@ -433,6 +433,7 @@ def test_shares_copy_given_vectors_together(small_input: Path, tmp_path: Path) -
     assert left == {"plan.json", MANIFEST, *(one["file"] for one in manifest.content["files"])}
 
 
+@pytest.mark.slow
 def test_a_killed_share_is_just_run_again(small_input: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["embed", "--shard-size", "4", "--device", "cpu"]

@@ -62,6 +62,7 @@ class Dying(Worker):
             path.write_text(task)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_try_of_its_task(tmp_path: Path) -> None:
     artifact = begun(RunDir(tmp_path))
     worker = Dying(artifact.folder, (FILES[2], FILES[5]), times=TRIES - 1)

@@ -48,6 +48,19 @@ def test_values_that_are_ids(
     assert found.known == KNOWN
 
 
+@pytest.mark.parametrize("name", ["neg", "negatives", "hard_negative", "negative_passages"])
+def test_numbers_in_lists_of_negatives_are_ids(tmp_path: Path, name: str) -> None:
+    rows = [{"query": q, "pos": [p], name: [(i + 1) % 6]} for i, (q, p) in enumerate(PAIRS)]
+    path = write_lines(tmp_path / "p.jsonl", rows)
+    with pytest.raises(InputError, match=f"{name}.*--corpus FILE, or --negative-column none"):
+        read(path)
+    assert read(path, negative_column=("none",)).pairs == PAIRS
+    corpus = write_lines(
+        tmp_path / "c.jsonl", [{"_id": i, "text": one} for i, one in enumerate(TEXTS)]
+    )
+    assert read(path, corpus=str(corpus)).known == KNOWN
+
+
 def test_texts_are_no_ids(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "p.jsonl", [{"query": q, "positive": p} for q, p in PAIRS])
     options = tables(tmp_path)

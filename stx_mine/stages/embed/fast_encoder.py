@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.core.reach import within_reach
 from stx_mine.core.role import Role
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
@@ -126,7 +127,10 @@ class FastEncoder:
         encode = self.model.encode_query if role == "query" else self.model.encode_document
         with self._model_lock:
             vectors = encode(
-                texts.to_pylist(), prompt=prompt, batch_size=_ENCODE_BATCH, show_progress_bar=False
+                within_reach(texts.to_pylist()),
+                prompt=prompt,
+                batch_size=_ENCODE_BATCH,
+                show_progress_bar=False,
             )
         return np.asarray(vectors, np.float32).reshape(len(texts), -1)
 

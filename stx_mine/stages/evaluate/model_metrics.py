@@ -13,7 +13,9 @@ from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
 from stx_mine.stages.evaluate.core.ranking import ranked_documents
 from stx_mine.stages.evaluate.sets import EvaluationSet
 
-_ENCODE_ROWS, _DEPTH, _RANKED_ROWS = 65_536, 100, 4_096
+_DEPTH, _RANKED_ROWS = 100, 4_096
+# Texts that are embedded at once: so many, of so many bytes on average.
+_ENCODE_ROWS, _ENCODE_BYTES = 65_536, 1 << 26
 # The own passages of a query are of two texts at most: its own, and that of its id.
 _OWN_TEXTS = 2
 
@@ -90,6 +92,7 @@ def _encoded(
     prompts: Mapping[str, str | None],
 ) -> Iterator[NDArray[np.float32]]:
     """Vectors of texts, a block of them at a time."""
-    for start in range(0, len(texts), _ENCODE_ROWS):
-        block = texts.slice(start, _ENCODE_ROWS).to_pylist()
+    num_rows = min(_ENCODE_ROWS, len(texts) * _ENCODE_BYTES // max(1, texts.nbytes) + 1)
+    for start in range(0, len(texts), num_rows):
+        block = texts.slice(start, num_rows).to_pylist()
         yield encoder.encode(block, role, prompts.get(role))

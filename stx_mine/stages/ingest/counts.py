@@ -139,6 +139,7 @@ class TextCounts(Counts):
         texts_with_prompt: `queries`, `passages`, `negatives` -> texts that begin with the prompt
             of a model.
         texts_of_a_list: `queries`, `passages`, `negatives` -> texts that are a list written as one.
+        texts_beyond_reach: `queries`, `passages` -> texts of more characters than models are given.
     """
 
     texts_looked_at: dict[str, int]
@@ -152,6 +153,7 @@ class TextCounts(Counts):
     negatives_of_nothing: int = 0
     texts_with_prompt: dict[str, int] = field(default_factory=dict)
     texts_of_a_list: dict[str, int] = field(default_factory=dict)
+    texts_beyond_reach: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

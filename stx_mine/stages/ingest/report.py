@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from stx_mine.core.reach import MOST_CHARACTERS
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.counts import (
@@ -140,6 +141,11 @@ def _role_warnings(texts: TextCounts) -> list[str]:
             found.append(
                 f"{percent(prompts, looked_at)} of the {role} begin with a prompt ('query: ', "
                 f"'passage: ' ...); remove it, or embed with {prompt} '' so that it stands once"
+            )
+        if beyond := texts.texts_beyond_reach.get(role, 0):
+            found.append(
+                f"{beyond:,} of the {role} have more than {MOST_CHARACTERS:,} characters, and "
+                "models are given no more than that of each; cut long passages with --chunk"
             )
         lists = texts.texts_of_a_list.get(role, 0)
         if lists > _MANY_LISTS * looked_at:

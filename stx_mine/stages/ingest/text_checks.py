@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stx_mine.core.reach import MOST_CHARACTERS
 from stx_mine.stages.ingest.counts import TextCounts
 
-_LOOKED_AT = 100_000
+_LOOKED_AT, _FEWEST, _BYTES = 100_000, 1_000, 1 << 28
 _NUMBER = r"^\s*[-+]?\d+([.,]\d+)?\s*$"
 _MARKUP = (
     r"</?(?i:p|br|div|span|a|b|i|em|strong|li|ul|ol|table|tr|td|th|h[1-6]|img|html|body|pre|code|"
@@ -31,7 +32,7 @@ def text_counts(
     negative_passage_ids: NDArray[np.int64],
     num_broken: int,
 ) -> TextCounts:
-    """Look at up to 100,000 texts of each role, spread evenly, and at all positives.
+    """Look at up to 100,000 texts of each role (256 MB), spread evenly, and at all positives.
 
     Args:
         tables: `queries`, `passages` -> their texts, by id.
@@ -43,11 +44,11 @@ def text_counts(
     looked_at, numbers, markup = dict[str, int](), dict[str, int](), dict[str, int]()
     prompts, lists = dict[str, int](), dict[str, int]()
     columns = {role: table.column("text") for role, table in tables.items()}
+    beyond = {role: _num_beyond_reach(texts) for role, texts in columns.items()}
+    samples = {role: _spread(column, np.arange(len(column))) for role, column in columns.items()}
     if len(negative_passage_ids):
-        own = np.unique(negative_passage_ids)
-        columns["negatives"] = columns["passages"].take(pa.array(own))
-    for role, column in columns.items():
-        texts = _spread(column)
+        samples["negatives"] = _spread(columns["passages"], np.unique(negative_passage_ids))
+    for role, texts in samples.items():
         looked_at[role] = len(texts)
         prompts[role] = _num_matching(texts, _PROMPT)
         lists[role] = _num_matching(texts, _LIST)
@@ -71,14 +72,29 @@ def text_counts(
         negatives_of_nothing=int(nothing[negative_passage_ids].sum()),
         texts_with_prompt=prompts,
         texts_of_a_list=lists,
+        texts_beyond_reach=beyond,
     )
 
 
-def _spread(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if len(column) <= _LOOKED_AT:
+def _spread(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.ChunkedArray:
+    """Some of these texts of a column, evenly spread: fewer where texts are long."""
+    bytes_each = column.nbytes / max(1, len(column))
+    number = min(_LOOKED_AT, max(_FEWEST, int(_BYTES / max(1.0, bytes_each))))
+    if len(rows) > number:
+        rows = rows[np.linspace(0, len(rows) - 1, number).astype(np.int64)]
+    elif len(rows) == len(column):
         return column
-    rows = np.linspace(0, len(column) - 1, _LOOKED_AT).astype(np.int64)
     return column.take(pa.array(rows))
+
+
+def _num_beyond_reach(texts: pa.ChunkedArray) -> int:
+    """How many texts have more characters than models are given."""
+    found = 0
+    for chunk in texts.chunks:
+        # No text has more characters than bytes.
+        long = chunk.filter(pc.greater(pc.binary_length(chunk), MOST_CHARACTERS))
+        found += int(pc.sum(pc.greater(pc.utf8_length(long), MOST_CHARACTERS)).as_py() or 0)
+    return found
 
 
 def _num_matching(texts: pa.ChunkedArray, pattern: str) -> int:

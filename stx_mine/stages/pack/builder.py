@@ -31,6 +31,7 @@ from stx_mine.store.batches import (
     SCORES,
     id_schema,
     list_column,
+    slot_text_ids,
     text_columns,
 )
 from stx_mine.store.groups import TextGroups
@@ -195,7 +196,7 @@ class Packer:
         return negatives, num_random
 
     def table(self, rows_PB: NDArray[np.int64], packing: int, seeds: Sequence[int]) -> pa.Table:
-        """Some batches with their ids, and their texts where the layout has them.
+        """Some batches as ids; `with_texts` adds their texts.
 
         Args:
             rows_PB: int64 (P, B) rows of the batches.
@@ -229,20 +230,22 @@ class Packer:
         if self.vectors is not None:
             scores = self._scores(rows, negatives_NK, *self.vectors)
             table = table.append_column(SCORES, scores)
-        if self.config.layout == "ids":
-            return table
-        query_texts, passage_texts = (
-            role.column("text") for role in (store.queries, store.passages)
-        )
+        return table
+
+    def with_texts(self, table: pa.Table) -> pa.Table:
+        """Some rows of `table`, their texts before the rest, as the inline layout has them.
+
+        Args:
+            table: The rows: few, since each text stands in memory as often as it is named.
+        """
+        store, rows = self.store, table.column("row_id").to_numpy()
+        passages = store.passages.column("text")
         texts = [
-            take_texts(query_texts, queries).dictionary_decode(),
-            *(
-                take_texts(passage_texts, slot).dictionary_decode()
-                for slot in (passages, *negatives_NK.T)
-            ),
+            take_texts(store.queries.column("text"), store.pair_query_ids[rows]),
+            *(take_texts(passages, slot) for slot in slot_text_ids(table, self.k)),
         ]
         names = [*text_columns(self.k), *table.column_names]
-        return pa.table([*texts, *table.columns], names=names)
+        return pa.table([*(one.dictionary_decode() for one in texts), *table.columns], names=names)
 
     def _scores(
         self,

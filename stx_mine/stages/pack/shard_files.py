@@ -1,6 +1,8 @@
 """The files of `batches/`, written: shards and their compression, and what lies beside them."""
 
 import json
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,6 @@ from stx_mine.store.batches import FOOTER_KEY, list_column
 from stx_mine.store.files import atomic, write_table
 
 _DICTIONARY_BYTES = 1 << 28
-
-
 _MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
 
 
@@ -51,20 +51,39 @@ def group_rows(batch_size: int) -> int:
     return batch_size // max(parts)
 
 
-def write_shard(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
-    """Write whole batches atomically; a text is stored once per column chunk."""
-    table = table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer).encode()})
-    texts = [field.name for field in table.schema if pa.types.is_large_string(field.type)]
-    with atomic(path) as temporary:
-        pq.write_table(
-            table,
+def write_shard(
+    path: Path,
+    rows: pa.Table,
+    footer: dict[str, Any],
+    finish: Callable[[pa.Table], pa.Table] = lambda rows: rows,
+) -> None:
+    """Write whole batches atomically; a text is stored once per column chunk.
+
+    Args:
+        path: The file.
+        rows: The rows of the batches.
+        footer: What the file says of itself.
+        finish: Makes of the rows of a row group what is written, so that no more texts than those
+            of a group are held.
+    """
+    size = group_rows(footer["batch_size"])
+    groups = (finish(rows.slice(start, size)) for start in range(0, rows.num_rows, size))
+    first = next(groups)
+    schema = first.schema.with_metadata({FOOTER_KEY: json.dumps(footer).encode()})
+    texts = [field.name for field in schema if pa.types.is_large_string(field.type)]
+    with (
+        atomic(path) as temporary,
+        pq.ParquetWriter(
             temporary,
-            row_group_size=group_rows(footer["batch_size"]),
+            schema,
             compression="zstd",
             use_dictionary=texts,
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
             write_page_index=True,
-        )
+        ) as writer,
+    ):
+        for group in chain([first], groups):
+            writer.write_table(group.cast(schema), row_group_size=size)
 
 
 def write_positives(

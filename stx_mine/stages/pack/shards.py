@@ -82,7 +82,11 @@ class ShardWriter(Worker):
         }
         if store.sources is not None:
             footer["sources"] = [source.to_json() for source in store.sources.sources]
-        write_shard(self.folder / path, self.packer.table(rows_PB, packing, seeds), footer)
+        rows = self.packer.table(rows_PB, packing, seeds)
+        if config.layout == "ids":
+            write_shard(self.folder / path, rows, footer)
+        else:
+            write_shard(self.folder / path, rows, footer, self.packer.with_texts)
 
 
 def write_assignments(folder: Path, packings: Sequence[Assignment]) -> None:

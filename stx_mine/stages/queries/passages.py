@@ -116,8 +116,10 @@ class PassageSource:
         if self.passages is not None:
             assert self.titles is not None
             start = 0
-            both = zip(self.titles.blocks(), self.passages.blocks(), strict=True)
-            for titles, block in both:
+            own = self.titles.read
+            for arrays in self.passages.file.arrays([*own, *self.passages.read]):
+                titles = self.titles.block(arrays[: len(own)])
+                block = self.passages.block(arrays[len(own) :])
                 num_rows = len(titles.texts)
                 rows = np.arange(num_rows)
                 if block.lengths is not None:

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -248,6 +249,15 @@ def test_passages_are_those_of_the_corpus_then_those_only_in_pairs(tmp_path: Pat
 def test_what_counts_as_the_same_text(one: str, other: str, same: bool) -> None:
     first, second = normalise(pa.array([one, other])).to_pylist()
     assert (first == second) == same
+
+
+@pytest.mark.parametrize("form", ["{}", "a{}b", "{0} {0}", "a {}"])
+def test_white_space_of_every_character(form: str) -> None:
+    characters = [chr(one) for one in range(0x20000) if not 0xD800 <= one <= 0xDFFF]
+    texts = pa.array([form.format(one) for one in characters], pa.large_string())
+    composed = pc.utf8_normalize(texts, form="NFKC")
+    collapsed = pc.replace_substring_regex(composed, r"[\s\x{0B}\p{Z}\x{85}]+", " ")
+    assert normalise(texts).equals(pc.utf8_trim(collapsed, characters=" "))
 
 
 def test_the_first_raw_occurrence_is_the_one_that_is_kept(tmp_path: Path) -> None:

@@ -268,7 +268,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return dict(SentenceTransformer(str(run / "model"), device="cpu").state_dict())
 
 
-@pytest.mark.parametrize("kind", ["static", pytest.param("transformer", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["static", "transformer"])
 def test_a_killed_run_goes_on_with_the_very_next_batch(folder, tmp_path, kind):
     """Killed after step 6 of a run with checkpoints after every fourth."""
     how, log = json.dumps(settings(kind, folder)), tmp_path / "log"
@@ -349,6 +350,7 @@ def test_torchrun_speaks_with_one_voice(folder, tmp_path, cli_here: Cli):
     assert not (run / "model/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_processes_that_cannot_share_a_batch_are_told_what_fits(folder, tmp_path, cli_here):
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)

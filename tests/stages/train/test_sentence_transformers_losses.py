@@ -227,7 +227,10 @@ def test_the_collator_pads_scores_like_negatives(scored):
     assert torch.equal(torch.cat(halves), label["scores"])
 
 
-@pytest.mark.parametrize("loss", ["margin-mse", "kl", "triplet"])
+@pytest.mark.parametrize(
+    "loss",
+    ["margin-mse", *(pytest.param(one, marks=pytest.mark.slow) for one in ("kl", "triplet"))],
+)
 def test_training_on_scores_lowers_the_loss(scored, tmp_path, loss, tiny_transformer):
     """A student of another model comes nearer to the scores of the one that mined."""
     copy = tmp_path / "run"
@@ -407,7 +410,7 @@ def separation(model: SentenceTransformer, path: Path) -> float:
     return float((labels[scores.argmax(1)] == labels).mean())
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("metric", ["cosine", pytest.param("euclidean", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", BATCH_TRIPLET)
 def test_a_loss_over_labels_ends_with_a_better_model(banking, tmp_path, loss, metric):
     run, test = banking
