@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stx_mine.store.artifact import MANIFEST, read_manifest
+from stx_mine.store.training_log import TRAINING_LOG
 
 MANIFEST_DAMAGE = ("manifest deleted", "manifest garbled", "manifest flipped")
 
@@ -110,10 +111,15 @@ def cases(run: Path, artifacts: list[str] | None = None) -> Iterator[Case]:
 
 
 def digests(run: Path) -> dict[str, object]:
-    """Artifact -> names and checksums of its files, of a whole run."""
+    """Artifact -> names and checksums of its files, of a whole run.
+
+    But for the log of the training, in which each step has its seconds.
+    """
     return {
         artifact: [
-            (one["file"], one["xxh3_128"]) for one in read_manifest(run / artifact).content["files"]
+            (name, one["xxh3_128"])
+            for name, one in read_manifest(run / artifact).entries.items()
+            if name != TRAINING_LOG
         ]
         for artifact in READERS
     }
