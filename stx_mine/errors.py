@@ -33,6 +33,10 @@ class ArtifactError(StxMineError):
     """An artifact of the run directory is missing, stale, or planned with other settings."""
 
 
+class DamagedError(ArtifactError):
+    """A file of an artifact is not as it was written."""
+
+
 class TrainingError(StxMineError):
     """A training made its model worse, or no model at all; nothing was published."""
 

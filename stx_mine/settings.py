@@ -114,6 +114,17 @@ class StageConfig:
                 raise ConfigError(problem)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig(StageConfig):
+    """What every stage takes that reads artifacts."""
+
+    check: Literal["once", "full"] = option(
+        "once",
+        "Checksums of what is read: once on this machine and when touched, or all of them (full).",
+        group=COMMON,
+    )
+
+
 def given_fields(config: Any) -> Iterator["Field[Any]"]:
     """The fields of a config that are not at their default, in the order of declaration."""
     return (
@@ -306,14 +317,23 @@ def flag(one: "Field[Any]") -> str:
     return one.name.upper() if one.metadata.get("argument") else "--" + one.name.replace("_", "-")
 
 
-def command_line_of(command: str, config: StageConfig) -> str:
-    """The command line of a config: what is not at its default."""
+def command_line_of(command: str, config: StageConfig, leave: Sequence[str] = ()) -> str:
+    """The command line of a config: what is not at its default.
+
+    Args:
+        command: The word after `stx-mine`.
+        config: Its options.
+        leave: Names of fields to leave out.
+    """
     words = ["stx-mine", command]
     for declared in given_fields(config):
         value = getattr(config, declared.name)
-        words.append(
-            quote(str(value)) if declared.metadata["argument"] else option_words(declared, value)
-        )
+        if declared.name in leave:
+            continue
+        if declared.metadata["argument"]:
+            words += [quote(str(one)) for one in (value if isinstance(value, tuple) else (value,))]
+        else:
+            words.append(option_words(declared, value))
     return " ".join(words)
 
 
@@ -322,6 +342,9 @@ def option_words(one: "Field[Any]", value: Any) -> str:
     values = value if isinstance(value, tuple) else (value,)
     if value is True:
         return flag(one)
+    if any(map(is_dataclass, values)):
+        # They came from a file.
+        return f"{flag(one)} FILE"
     if values and all(isinstance(number, int) for number in values):
         return f"{flag(one)} {','.join(map(str, values))}"
     return " ".join(f"{flag(one)} {quote(str(word))}" for word in values)

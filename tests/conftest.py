@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,15 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
+from stx_mine.store.artifact import MANIFEST
+from stx_mine.store.files import read_json, write_json
+from stx_mine.store.intact import file_entry
+from stx_mine.store.manifest import sealed
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
+# What was checked is remembered for as long as the tests run.
+_REMEMBERED = tempfile.TemporaryDirectory(prefix="stx-mine-")
+os.environ.setdefault("STX_MINE_CACHE", _REMEMBERED.name)
 SMALL_PAIRS, SMALL_CORPUS = 600, 500
 _CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.cli import main; main()"
 
@@ -62,6 +70,13 @@ def cli_environment(**extra: str) -> dict[str, str]:
 def cli_command(*args: str | Path) -> list[str]:
     """The argv that runs `stx-mine ARGS` with this interpreter."""
     return [sys.executable, "-c", _CLI, *map(str, args)]
+
+
+def reseal(folder: Path) -> None:
+    """Have the manifest of an artifact say what its files are now, as if they were made so."""
+    content = read_json(folder / MANIFEST)
+    files = [file_entry(folder, one["file"]) for one in content["files"]]
+    write_json(folder / MANIFEST, sealed({**content, "files": files}))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -292,6 +293,22 @@ def test_no_broad_or_silent_except() -> None:
     assert found == []
 
 
+def test_files_of_artifacts_are_opened_by_their_manifest() -> None:
+    """`Manifest.file` knows their sizes; a path that is put together knows nothing."""
+    joined = re.compile(
+        r"\b(?:manifest|texts|groups|grouping|embeddings|index|negatives|batches|model|evaluation)"
+        r"\.folder\s*/"
+    )
+    # What these name is shown, or sent with its checksum, or looked at after it was checked.
+    allowed = {"report.py", "storage.py", "artifacts.py"}
+    found = [
+        str(source.relative_to(PACKAGE))
+        for source in SOURCES
+        if joined.search(source.read_text("utf-8"))
+    ]
+    assert {Path(one).name for one in found} <= allowed, found
+
+
 def test_global_randomness_is_not_used() -> None:
     found = [
         place
@@ -475,6 +492,7 @@ def test_execution_fields_affect_no_artifact(config_type: type[StageConfig]) -> 
     execution = {
         "run_dir",
         "overwrite",
+        "check",
         "device",
         "encode_batch_size",
         "batch_tokens",

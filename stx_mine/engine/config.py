@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stx_mine.settings import WHERE, StageConfig, option
+from stx_mine.settings import WHERE, ReadingConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineConfig(StageConfig):
+class EngineConfig(ReadingConfig):
     """Where the tasks of a stage run; shared by the stages that have many."""
 
     engine: Literal["local", "ray"] = option(

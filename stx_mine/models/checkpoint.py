@@ -21,6 +21,7 @@ from sentence_transformers.util import load_file_path
 
 from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.config import Reading
+from stx_mine.store.manifest import refuse_damaged
 
 _MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 _NETWORK, _TOKENIZER, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
@@ -77,6 +78,7 @@ class Checkpoint:
 
     @classmethod
     def _of_folder(cls, name: str) -> "Checkpoint":
+        refuse_damaged(name)
         found = cls._read(name, None)
         if found is None:
             held = sorted(path.name for path in Path(name).iterdir())

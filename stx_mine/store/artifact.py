@@ -7,23 +7,26 @@ of another key is refused, naming what differs.
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
 from stx_mine import __version__
 from stx_mine.errors import ArtifactError
-from stx_mine.masking import masked_json
-from stx_mine.settings import StageConfig, key_defaults, key_fields
+from stx_mine.masking import masked, masked_json
+from stx_mine.settings import StageConfig, command_line_of, key_defaults, key_fields
 from stx_mine.store.dataset_card import DATASET_CARD, DatasetCard
-from stx_mine.store.files import checksum, read_json, write_json
+from stx_mine.store.files import read_json, write_json
+from stx_mine.store.intact import file_entry, remember
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST as MANIFEST
 from stx_mine.store.listing import PLAN as PLAN
-from stx_mine.store.listing import refuse_listing
+from stx_mine.store.manifest import Manifest as Manifest
+from stx_mine.store.manifest import digest_of as digest_of
+from stx_mine.store.manifest import read_manifest as read_manifest
+from stx_mine.store.manifest import remake, sealed
+from stx_mine.store.manifest import require as require
 from stx_mine.store.places import beside, refuse_foreign, remove_ours, settle, swap_in
 from stx_mine.store.run_dir import RunDir
 
@@ -31,32 +34,8 @@ if TYPE_CHECKING:
     from stx_mine.store.counts import Counts
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a finished artifact says of itself."""
-
-    folder: Path
-    content: dict[str, Any]
-
-    @property
-    def digest(self) -> str:
-        """Digest over names and checksums of the files; timestamps play no part."""
-        return str(self.content["digest"])
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """Numbers of what came in, was kept, was dropped."""
-        return dict(self.content["counts"])
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The settings that decided the bytes."""
-        return dict(self.content["fields"])
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """What the stage adds for its readers."""
-        return dict(self.content["extra"])
+# What a command line is the same without.
+_NOT_OF_IT = ("run_dir", "overwrite", "check", "task")
 
 
 class Artifact:
@@ -107,19 +86,56 @@ class Artifact:
             "inputs": inputs,
         }
         self.plan["key"] = digest_of(self.plan)
+        self._open(overwrite)
+
+    def _open(self, overwrite: bool) -> None:
+        """Find out what is there, and whether it is kept, continued, mended or replaced."""
         refuse_foreign(self.target)
-        old_plan = read_json(self.target / PLAN) if (self.target / PLAN).exists() else None
+        # One that is damaged is made anew: a view at once, any other where that is asked for.
+        renews = overwrite or self.kind.is_view
+        old_plan = self._old_plan(renews)
         same = old_plan is not None and self._adopt(old_plan)
-        if old_plan is not None and not same and not overwrite and not self.kind.is_view:
+        if old_plan is not None and not same and not renews:
             raise ArtifactError(self._difference(old_plan))
+        self._mends = same and renews and self._is_damaged()
         remakes = overwrite and self.kind.is_view
         self.manifest = self._finished() if same and not remakes else None
+        if self.manifest is not None and not renews:
+            self.manifest.refuse_damage(self.run.checks_all)
         # What is there stays until this one is whole.
-        self._replaces = old_plan is not None and not same and self.kind.resumes
+        self._replaces = old_plan is not None and (self._mends or not same) and self.kind.resumes
         self._swap = self.manifest is None and (self._replaces or not self.kind.resumes)
         self.folder = beside(self.target) if self._swap else self.target
         # Removed in begin(), so that a mistake found before it costs nothing.
         self._is_fresh = self._swap and self._lacks_plan
+
+    def _old_plan(self, renews: bool) -> dict[str, Any] | None:
+        """What the folder was planned as; None where it was not.
+
+        Args:
+            renews: Whether a plan that is damaged is that of another artifact, to be replaced.
+
+        Raises:
+            ArtifactError: The plan is damaged.
+        """
+        path = self.target / PLAN
+        if not path.exists():
+            return None
+        try:
+            return read_json(path, f"rebuild it with `{remake(self.target)}`")
+        except ArtifactError:
+            if not renews:
+                raise
+            return {}
+
+    def _is_damaged(self) -> bool:
+        """Whether the artifact that is there is not as it was written."""
+        if not (self.target / MANIFEST).exists():
+            return False
+        try:
+            return bool(read_manifest(self.target).damage(self.run.checks_all))
+        except ArtifactError:
+            return True
 
     def _adopt(self, old_plan: dict[str, Any]) -> bool:
         """Take over an earlier plan that means the same; whether it does.
@@ -133,8 +149,17 @@ class Artifact:
             return False
         if self._with_defaults(old_plan) != self._with_defaults(self.plan):
             return False
+        if self._finished_key() not in (None, old_plan.get("key")):
+            return False
         self.plan = {part: old_plan[part] for part in self.plan}
         return True
+
+    def _finished_key(self) -> Any:
+        """The key in the manifest that is there; None where there is none to be read."""
+        try:
+            return read_json(self.target / MANIFEST).get("key")
+        except (OSError, ArtifactError):
+            return None
 
     def _with_defaults(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The fields of a plan, those that it lacks at their defaults."""
@@ -156,6 +181,11 @@ class Artifact:
             if inputs.get(name) != new_inputs.get(name)
         ]
         schemas = f"its schema was {old_plan.get('schema')} and is {self.plan['schema']} now"
+        if not parts and old_plan.get("schema") == self.plan["schema"]:
+            return (
+                f"{self.target / PLAN} is damaged: expected the key of {MANIFEST}, found another; "
+                f"rebuild it with `{remake(self.target)}`"
+            )
         return (
             f"{self.target}/ was planned with other settings: {'; '.join(parts) or schemas}; give "
             f"--overwrite to replace {self.name}/, or another --run-dir to keep both"
@@ -195,12 +225,20 @@ class Artifact:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / PLAN).exists():
                 content = {**self.plan, "tasks": tasks, "choices": choices or {}}
+                content["command"] = self._command
                 write_json(self.folder / PLAN, content)
 
     @property
     def _lacks_plan(self) -> bool:
         """Whether nothing lies in the folder that can be continued."""
-        return not self.kind.resumes or self.choices is None
+        return not self.kind.resumes or self._choices_in(self.folder) is None
+
+    @property
+    def _command(self) -> str:
+        """The command line that makes it; what is asked of every run stands elsewhere."""
+        if self.config is None:
+            return self.kind.maker
+        return masked(command_line_of(self.kind.command, self.config, _NOT_OF_IT))
 
     def _refuse_little_room(self) -> None:
         """Refuse to build beside an artifact where a second one of its size does not fit.
@@ -222,8 +260,16 @@ class Artifact:
 
     @property
     def choices(self) -> dict[str, Any] | None:
-        """What `begin` was given when this very artifact was begun; None where it was not."""
-        path = self.folder / PLAN
+        """What `begin` was given when this very artifact was begun; None where it was not.
+
+        One that is damaged is made anew by the same choices.
+        """
+        of_damaged = self._choices_in(self.target) if self._mends else None
+        begun = self._choices_in(self.folder)
+        return of_damaged if begun is None else begun
+
+    def _choices_in(self, folder: Path) -> dict[str, Any] | None:
+        path = folder / PLAN
         plan = read_json(path) if path.exists() else {}
         return plan.get("choices") if plan.get("key") == self.plan["key"] else None
 
@@ -276,8 +322,11 @@ class Artifact:
             swap_in(self.target)
             self.folder, self._swap = self.target, False
             self.manifest = Manifest(self.folder, self.result.content)
+            self._mends = False
         elif not self._swap:
             settle(self.target, keep_new=False)
+        # Their checksums are known: no later command needs to read them for that.
+        remember(self.folder, self.result.content["files"])
 
     def _publish(
         self,
@@ -286,11 +335,11 @@ class Artifact:
         extra: dict[str, Any],
         card: DatasetCard | None,
     ) -> Manifest:
-        listed = [self._entry(name) for name in files]
+        listed = [file_entry(self.folder, name) for name in files]
         digest = _digest_of_files(listed)
         if card is not None:
             card.write(self.folder, digest)
-            listed.append(self._entry(DATASET_CARD))
+            listed.append(file_entry(self.folder, DATASET_CARD))
             digest = _digest_of_files(listed)
         content = {
             **self.plan,
@@ -298,69 +347,27 @@ class Artifact:
             "counts": counts,
             "extra": extra,
             "config": masked_json(asdict(self.config)) if self.config else {},
+            "command": self._command,
             "files": listed,
             "stx_mine": __version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        content = sealed(json.loads(json.dumps(content)))
         write_json(self.folder / MANIFEST, content)
         return Manifest(self.folder, content)
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        """What the manifest says of a file."""
-        path = self.folder / name
-        return {"file": name, "bytes": path.stat().st_size, "xxh3_128": checksum(path)}
 
     def _finished(self) -> Manifest | None:
         """The manifest of this very artifact: of its place, or of one that still grows beside."""
         grown = [self.folder] if self.grows and self.manifest is not None else []
         for folder in (self.target, *grown):
-            if (folder / MANIFEST).exists():
+            is_old = self._mends and folder == self.target and self._is_damaged()
+            if (folder / MANIFEST).exists() and not is_old:
                 found = read_manifest(folder)
                 if found.content["key"] == self.plan["key"]:
                     return found
         return None
 
 
-def require(run: RunDir, name: str, subfolder: str | None = None) -> Manifest:
-    """Read the manifest of a finished artifact, all of whose inputs are still the same.
-
-    Raises:
-        ArtifactError: It is missing, unfinished or stale; the message names the command.
-    """
-    folder = run.folder(name, subfolder)
-    command = KINDS[name].maker
-    if not (folder / MANIFEST).exists():
-        state = "unfinished" if (folder / PLAN).exists() else "missing"
-        raise ArtifactError(f"{folder}/ is {state}; run `{command}` first (--run-dir {run.path})")
-    manifest = read_manifest(folder)
-    for input_name, digest in manifest.content["inputs"].items():
-        part, _, folder_name = input_name.partition("/")
-        if part in KINDS and require(run, part, folder_name or None).digest != digest:
-            raise ArtifactError(
-                f"{folder}/ is stale: {input_name}/ has changed since; "
-                f"run `{command} --overwrite` (--run-dir {run.path})"
-            )
-    return manifest
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read `manifest.json` of a finished artifact.
-
-    Raises:
-        ArtifactError: It lacks what every manifest has, or lists what is no file of the folder.
-    """
-    content = read_json(folder / MANIFEST)
-    cure = f"delete the folder {folder} and run its command again"
-    refuse_listing(content, str(folder / MANIFEST), cure)
-    return Manifest(folder, content)
-
-
 def _digest_of_files(listed: list[dict[str, Any]]) -> str:
     """Digest over names and checksums."""
     return digest_of([(one["file"], one["xxh3_128"]) for one in listed])
-
-
-def digest_of(content: Any) -> str:
-    """The xxh3-128 digest of something JSON-ready, in hex; the order of keys plays no part."""
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
-    return xxhash.xxh3_128_hexdigest(canonical)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, places_of
 from stx_mine.errors import InputError
+from stx_mine.store.artifact import MANIFEST, read_manifest
 from stx_mine.store.files import read_table
 from stx_mine.store.sources import SourceInfo
 from stx_mine.store.texts import take_texts
@@ -137,16 +139,25 @@ class BatchShard:
 
 
 def list_packings(folder: Path) -> list[list[BatchShard]]:
-    """The shards of each packing, in order.
+    """The shards of each packing, in order: those that the manifest names.
+
+    Args:
+        folder: Of finished batches, or of a copy of their shards that has no manifest.
 
     Raises:
+        ArtifactError: One is missing, or is not of its size.
         InputError: There are none.
     """
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        paths = [manifest.file(name) for name in manifest.names("epoch-")]
+    else:
+        paths = sorted(folder.glob("epoch-*/train-*.parquet"))
     packings = [
-        [BatchShard.open(path) for path in sorted(epoch.glob("train-*.parquet"))]
-        for epoch in sorted(folder.glob("epoch-*"))
+        [BatchShard.open(path) for path in shards]
+        for _, shards in groupby(sorted(paths), key=lambda path: path.parent)
     ]
-    if not packings or not all(packings):
+    if not packings:
         raise InputError(f"expected epoch-000/train-*.parquet in {folder}, found none; run pack")
     return packings
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
 from stx_mine.store.columns import find_rows
-from stx_mine.store.files import read_table, write_table
+from stx_mine.store.files import write_table
+from stx_mine.store.manifest import Manifest
 
 DOCUMENTS = "documents.arrow"
 
@@ -29,18 +30,22 @@ class Documents:
     passage_ids: Ragged
 
     @classmethod
-    def open(cls, folder: Path) -> "Documents | None":
-        """Map what `write_documents` wrote; None where nothing was to be cut."""
-        path = folder / DOCUMENTS
-        if not path.exists():
+    def open(cls, texts: Manifest, num_passages: int) -> "Documents | None":
+        """Map what `write_documents` wrote into `texts/`; None where nothing was to be cut.
+
+        Raises:
+            ArtifactError: The file is damaged.
+        """
+        if not texts.has(DOCUMENTS):
             return None
-        table = read_table(path).combine_chunks()
+        table = texts.table(DOCUMENTS).combine_chunks()
         ids, digests, lists = (
             column.chunk(0) if column.num_chunks else pa.array([], column.type)
             for column in table.columns
         )
-        offsets = lists.offsets.to_numpy().astype(np.int64)
-        return cls(ids, digests, Ragged(offsets, lists.values.to_numpy()))
+        offsets, values = lists.offsets.to_numpy().astype(np.int64), lists.values.to_numpy()
+        texts.refuse_beyond(DOCUMENTS, values, num_passages)
+        return cls(ids, digests, Ragged(offsets, values))
 
     def chunks_named(
         self, wanted: pa.Array, by_digest: bool

@@ -37,21 +37,29 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, cure: str = "") -> dict[str, Any]:
     """Read a JSON object.
+
+    Args:
+        path: The file.
+        cure: What the error tells to do.
 
     Raises:
         ArtifactError: The file is no JSON object.
     """
+    cure = cure or (
+        f"if {path.parent} is a folder of stx-mine, delete it and run its command again"
+    )
     try:
         content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"expected JSON in {path}, found something else ({error}); if {path.parent} is a "
-            "folder of stx-mine, delete it and run its command again"
+            f"expected JSON in {path}, found something else ({error}); {cure}"
         ) from error
     if not isinstance(content, dict):
-        raise ArtifactError(f"expected a JSON object in {path}, found {type(content).__name__}")
+        raise ArtifactError(
+            f"expected a JSON object in {path}, found {type(content).__name__}; {cure}"
+        )
     return content
 
 

@@ -5,6 +5,7 @@ makes of them follows from `texts/` alone: equal texts, and the chunks of one do
 and hits do not depend on groups, so that regrouping makes neither stale.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 
 from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages
 from stx_mine.core.ragged import Ragged
-from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, read_manifest
+from stx_mine.errors import ArtifactError
+from stx_mine.settings import StageConfig
+from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.counts import Counts
-from stx_mine.store.files import read_array, write_array
+from stx_mine.store.files import write_array
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -35,11 +38,15 @@ class TextGroups:
 
     @classmethod
     def open(cls, manifest: Manifest) -> "TextGroups":
-        """Map the files of a finished `groups/`."""
-        return cls(
-            read_array(manifest.folder / QUERY_GROUPS),
-            read_array(manifest.folder / PASSAGE_GROUPS),
-        )
+        """Map the files of a finished `groups/`.
+
+        Raises:
+            ArtifactError: A file is damaged, or has numbers that stand for no group.
+        """
+        queries, passages = (manifest.array(name) for name in (QUERY_GROUPS, PASSAGE_GROUPS))
+        for name, groups in ((QUERY_GROUPS, queries), (PASSAGE_GROUPS, passages)):
+            manifest.refuse_beyond(name, groups, len(queries) + len(passages))
+        return cls(queries, passages)
 
     @classmethod
     def of_texts(cls, store: TextStore) -> "TextGroups":
@@ -91,16 +98,22 @@ class GroupCounts(Counts):
     groups: int
 
 
-def make_groups(run: RunDir, texts: Manifest) -> Manifest:
+def make_groups(run: RunDir, texts: Manifest, config: StageConfig | None = None) -> Manifest:
     """Make `groups/` of a finished `texts/`, unless that is done.
 
     Another grouping of the same texts is left alone: who made it renews it.
+
+    Args:
+        run: The run directory.
+        texts: The texts.
+        config: Of the stage that makes both; None where none is known.
     """
-    artifact = Artifact(run, "groups", inputs={"texts": texts.digest}, fields={})
-    if (artifact.target / MANIFEST).exists():
-        there = read_manifest(artifact.target)
-        if there.content["inputs"] == artifact.plan["inputs"]:
+    inputs = {"texts": texts.digest}
+    with suppress(ArtifactError):
+        there = require(run, "groups")
+        if there.content["inputs"] == inputs:
             return there
+    artifact = Artifact(run, "groups", config, inputs=inputs, fields={})
     groups = TextGroups.of_texts(TextStore.open(texts))
     artifact.begin([QUERY_GROUPS, PASSAGE_GROUPS])
     write_array(artifact.folder / QUERY_GROUPS, groups.queries)

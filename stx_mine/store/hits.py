@@ -16,8 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.errors import DamagedError
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.files import read_array, read_table
+from stx_mine.store.kinds import KINDS
+from stx_mine.store.manifest import read_sound_table
 
 
 class HitSource(IntFlag):
@@ -109,13 +111,21 @@ class HitBlock:
 
     @classmethod
     def read(cls, manifest: Manifest, name: str, source: HitSource) -> "HitBlock":
-        """Map one file of hits."""
-        return cls.load(manifest.folder / name, source)
+        """Map one file of hits.
+
+        Raises:
+            ArtifactError: It is damaged.
+        """
+        return manifest.read(name, lambda path: cls.load(path, source))
 
     @classmethod
     def load(cls, path: Path, source: HitSource) -> "HitBlock":
-        """Map one file of hits, of an artifact that need not be finished."""
-        table = read_table(path).combine_chunks()
+        """Map one file of hits, of an artifact that need not be finished.
+
+        Raises:
+            ValueError: It holds something else.
+        """
+        table = read_sound_table(path).combine_chunks()
         query_ids = table.column("query_id").to_numpy()
         if not len(query_ids):
             return concatenate([])
@@ -131,6 +141,19 @@ class HitBlock:
             return self
         hits, places = self.hits.take(rows, longest)
         return HitBlock(self.query_ids[rows], hits, self.scores[places], self.sources[places])
+
+    def refuse_beyond(self, num_passages: int) -> None:
+        """Refuse ids that stand for no passage; compiled code would follow them anywhere.
+
+        Raises:
+            DamagedError: There are some.
+        """
+        lowest, highest = self.hits.values.min(initial=0), self.hits.values.max(initial=-1)
+        if lowest < 0 or highest >= num_passages:
+            raise DamagedError(
+                f"expected ids of {num_passages:,} passages in hits/, found "
+                f"{lowest if lowest < 0 else highest}; run `{KINDS['hits'].maker} --overwrite`"
+            )
 
     def of(self, query_ids: NDArray[np.int64]) -> "HitBlock":
         """The rows of queries that the block has, in the given order."""
@@ -249,14 +272,14 @@ class HitLayers:
 
         The search of an index may have found fewer.
         """
-        plan = self.manifest.folder / LayerFile.parse(name).plan
-        if not plan.exists():
+        plan = LayerFile.parse(name).plan
+        if not self.manifest.has(plan):
             return block.hits.lengths()
-        searches_2M = read_array(plan)
+        searches_2M = self.manifest.array(plan)
         places = np.searchsorted(searches_2M[0], block.query_ids)
         return np.array(searches_2M[1, places], np.int64)
 
 
 def read_hits(manifest: Manifest, block: int, source: HitSource) -> HitBlock:
     """The hits of a block that one source proposed."""
-    return HitBlock.read(manifest, manifest.content["files"][block]["file"], source)
+    return HitBlock.read(manifest, manifest.names()[block], source)

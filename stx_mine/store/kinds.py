@@ -1,6 +1,6 @@
 """The kinds of artifacts: what a run directory may hold, and who makes it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Kind(NamedTuple):
@@ -14,6 +14,7 @@ class Kind(NamedTuple):
             beside, so that whoever reads its files by their path finds all of them or none.
         several: Whether a run holds several, each in a folder of its own.
         shared_by_rounds: Whether later rounds read that of the run that they belong to.
+        read_with: Kinds of its inputs whose files its readers open too.
     """
 
     schema: int
@@ -22,10 +23,16 @@ class Kind(NamedTuple):
     resumes: bool = True
     several: bool = False
     shared_by_rounds: bool = False
+    read_with: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The word that stands for its maker after `stx-mine`."""
+        return self.maker.split()[1]
 
 
 _EMBED = "stx-mine embed PAIRS"
-_REMADE = {"is_view": True, "resumes": False}
+_REMADE: dict[str, Any] = {"is_view": True, "resumes": False}
 KINDS = {
     "queries": Kind(1, "stx-mine queries PAIRS"),
     "split": Kind(1, "stx-mine split PAIRS", resumes=False),
@@ -34,7 +41,7 @@ KINDS = {
     "embeddings": Kind(2, "stx-mine embed"),
     "index": Kind(1, "stx-mine index"),
     "hits": Kind(2, "stx-mine mine", several=True),
-    "negatives": Kind(5, "stx-mine mine", **_REMADE),
+    "negatives": Kind(5, "stx-mine mine", **_REMADE, read_with=("hits",)),
     "batches": Kind(4, "stx-mine pack"),
     "model": Kind(2, "stx-mine train"),
     "evaluations": Kind(3, "stx-mine evaluate", **_REMADE, several=True),

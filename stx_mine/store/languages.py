@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.store.columns import number_values
-from stx_mine.store.files import read_array, read_json, write_array, write_json
+from stx_mine.store.files import read_json, write_array, write_json
+from stx_mine.store.manifest import Manifest
 
 LANGUAGES = "languages.json"
 _NUMBERS = {role: f"{role}_languages.npy" for role in ("query", "passage")}
@@ -31,12 +32,19 @@ class LanguageTable:
     passages: NDArray[np.int16]
 
     @classmethod
-    def open(cls, folder: Path) -> "LanguageTable | None":
-        """Read what `write` wrote; None where the input names no language."""
-        if not (folder / LANGUAGES).exists():
+    def open(cls, texts: Manifest) -> "LanguageTable | None":
+        """Read what `write` wrote of a finished `texts/`; None where the input names no language.
+
+        Raises:
+            ArtifactError: A file is damaged.
+        """
+        if not texts.has(LANGUAGES):
             return None
-        names = tuple(read_json(folder / LANGUAGES)["languages"])
-        return cls(names, *(read_array(folder / name) for name in _NUMBERS.values()))
+        names = texts.read(LANGUAGES, lambda path: tuple(read_json(path)["languages"]))
+        numbers = {role: texts.array(name) for role, name in _NUMBERS.items()}
+        for role, name in _NUMBERS.items():
+            texts.refuse_beyond(name, numbers[role], len(names), least=-1)
+        return cls(names, numbers["query"], numbers["passage"])
 
     def write(self, folder: Path) -> None:
         """Write the files of `LANGUAGE_FILES`."""

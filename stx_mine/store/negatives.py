@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,8 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.core.verdicts import ELIGIBLE
 from stx_mine.errors import ConfigError
-from stx_mine.store.artifact import Manifest, read_manifest
+from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.files import read_array, read_table
 from stx_mine.store.hits import HitLayers, HitSource, merge_sources, read_hits
 
 DROPPED_PAIRS = "dropped_pairs.npy"
@@ -37,13 +37,13 @@ def negatives_per_row(negatives: Manifest, k: int | None) -> int:
 
 def pool_files(negatives: Manifest) -> list[str]:
     """Names of the files that hold pools, in the order of their queries."""
-    names = [one["file"] for one in negatives.content["files"]]
-    return [name for name in names if name.startswith("negatives-")]
+    return negatives.names("negatives-")
 
 
 def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:
     """Numbers of the pairs that mine kept as rows to train on, rising."""
-    dropped = read_array(negatives.folder / DROPPED_PAIRS)
+    dropped = negatives.array(DROPPED_PAIRS)
+    negatives.refuse_beyond(DROPPED_PAIRS, dropped, num_pairs)
     return np.setdiff1d(np.arange(num_pairs), dropped, assume_unique=True)
 
 
@@ -54,7 +54,7 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
         A row per unit, in the order of the file: its columns, and `hit_ids`, `hit_scores` and
         `hit_sources` (`HitSource` bits), lists aligned with `verdicts`, best first.
     """
-    table = read_table(negatives.folder / name)
+    table = negatives.table(name)
     number = pool_files(negatives).index(name)
     query_ids, rows, units = np.unique(
         table.column("query_id").to_numpy(), return_index=True, return_inverse=True
@@ -67,7 +67,8 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
     for source in HitSource:
         if f"hits/{source.folder}" not in negatives.content["inputs"]:
             continue
-        manifest = read_manifest(negatives.folder.parent / "hits" / source.folder)
+        folder = negatives.folder.parent / "hits" / source.folder
+        manifest = _manifest_at(folder, (folder / MANIFEST).stat().st_mtime_ns)
         if source == HitSource.DENSE:
             blocks.append(HitLayers(manifest).read_at(number, query_ids, depths, wanted))
         else:
@@ -82,6 +83,12 @@ def read_judged(negatives: Manifest, name: str) -> pa.Table:
         lists = pa.LargeListArray.from_arrays(offsets, pa.array(values, kind))
         table = table.append_column(column, lists)
     return table
+
+
+@lru_cache(maxsize=8)
+def _manifest_at(folder: Path, _changed_ns: int) -> Manifest:
+    """A manifest, which many files are read by, as it was at a time."""
+    return read_manifest(folder)
 
 
 def kept_known(negatives: Manifest, judged: pa.Table) -> NDArray[np.bool_]:
@@ -123,6 +130,7 @@ def near_positives(
     for name in pool_files(negatives):
         table = read_judged(negatives, name)
         hits = ragged_column(table, "hit_ids")
+        negatives.refuse_beyond(name, hits.values, len(passage_groups))
         units = np.repeat(np.arange(len(hits)), hits.lengths())
         scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
         limits = table.column("positive_score").to_numpy() - np.float32(margin)
@@ -155,7 +163,7 @@ class PoolBlock:
     @classmethod
     def read(cls, negatives: Manifest, name: str) -> "PoolBlock":
         """Read one file of a finished `negatives/`; verdicts stay on disk."""
-        table = read_table(negatives.folder / name)
+        table = negatives.table(name)
         return cls(
             table.column("unit_id").to_numpy(),
             table.column("query_id").to_numpy(),
@@ -180,9 +188,17 @@ class Pools:
 
     @classmethod
     def open(
-        cls, manifest: Manifest, pair_query_ids: NDArray[np.int64], scores: bool = False
+        cls,
+        manifest: Manifest,
+        pair_query_ids: NDArray[np.int64],
+        scores: bool = False,
+        num_passages: int = 1 << 31,
     ) -> "Pools":
-        """Read all pools of a finished `negatives/`, with their scores where asked for."""
+        """Read all pools of a finished `negatives/`, with their scores where asked for.
+
+        Raises:
+            DamagedError: A file is damaged, or names pairs or passages that are not there.
+        """
         units = np.arange(len(pair_query_ids)) if manifest.extra["per_pair"] else pair_query_ids
         shape = (int(units.max(initial=-1)) + 1, int(manifest.extra["slots"]))
         # A unit all of whose pairs were dropped has no pool.
@@ -190,6 +206,8 @@ class Pools:
         scores_US = np.zeros(shape if scores else (0, 0), np.float32)
         for name in pool_files(manifest):
             block = PoolBlock.read(manifest, name)
+            manifest.refuse_beyond(name, block.unit_ids, shape[0])
+            manifest.refuse_beyond(name, block.pools.values, num_passages)
             padded = block.pools.padded(shape[1])
             ids_US[block.unit_ids] = padded
             if scores:
@@ -259,7 +277,7 @@ class JudgedUnits:
         """All unit ids, rising, with the file and the row of each."""
         ids_of = []
         for name in self._files:
-            table = read_table(self.manifest.folder / name)
+            table = self.manifest.table(name)
             # Copied, so that no file stays mapped.
             ids_of.append(table.column("unit_id").to_numpy().copy())
         sizes = [len(one) for one in ids_of]
@@ -307,4 +325,4 @@ class JudgedUnits:
 
 
 def _read_pools(negatives: Manifest, name: str) -> pa.Table:
-    return read_table(negatives.folder / name).select(["passage_ids"])
+    return negatives.table(name).select(["passage_ids"])

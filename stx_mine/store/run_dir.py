@@ -14,9 +14,20 @@ from stx_mine.store.places import settle_all
 class RunDir:
     """One local directory with a folder per artifact."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, check: str = "once") -> None:
+        """Name a run directory.
+
+        Args:
+            path: Where it lies.
+            check: `full` where every checksum of what is read is computed, whatever is known.
+        """
+        self.path, self._check = Path(path), check
         self._lock = RunLock(self.path)
+
+    @property
+    def checks_all(self) -> bool:
+        """Whether checksums are computed that this machine has found right before."""
+        return self._check == "full"
 
     @property
     def is_round(self) -> bool:
@@ -26,7 +37,7 @@ class RunDir:
     @property
     def first_round(self) -> "RunDir":
         """The run that this round belongs to; itself in round 1."""
-        return RunDir(self.path.absolute().parent.parent) if self.is_round else self
+        return self._of(self.path.absolute().parent.parent) if self.is_round else self
 
     def folder(self, artifact: str, subfolder: str | None = None) -> Path:
         """Where an artifact lies.
@@ -50,7 +61,11 @@ class RunDir:
 
     def round_dir(self, number: int) -> "RunDir":
         """The run directory of round `number` (1 is this one)."""
-        return self if number == 1 else RunDir(self.path / "rounds" / str(number))
+        return self if number == 1 else self._of(self.path / "rounds" / str(number))
+
+    def _of(self, path: Path) -> "RunDir":
+        """Another one that is checked as this one is."""
+        return RunDir(path, self._check)
 
     def refuse_missing(self) -> None:
         """Refuse a path that is no directory: most likely it is mistyped.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.files import read_array, read_json, write_array, write_json
+from stx_mine.store.files import read_json, write_array, write_json
 
 SOURCES_FILE = "sources.json"
 _NUMBERS = {role: f"{role}_sources.npy" for role in ("pair", "query", "passage")}
@@ -75,7 +75,9 @@ class SourceTable:
         sources = stored_sources(manifest)
         if not sources:
             return None
-        numbers = {role: read_array(manifest.folder / name) for role, name in _NUMBERS.items()}
+        numbers = {role: manifest.array(name) for role, name in _NUMBERS.items()}
+        for role, name in _NUMBERS.items():
+            manifest.refuse_beyond(name, numbers[role], len(sources))
         return cls(sources, np.array(manifest.extra["weights"], np.float64), numbers)
 
     @property
@@ -105,10 +107,11 @@ class SourceTable:
 
 def stored_sources(manifest: Manifest) -> tuple[SourceInfo, ...]:
     """The sources of a finished `texts/`, in their order; none where it was made from PAIRS."""
-    path = manifest.folder / SOURCES_FILE
-    if not path.exists():
+    if not manifest.has(SOURCES_FILE):
         return ()
-    return tuple(map(SourceInfo.from_json, read_json(path)["sources"]))
+    return manifest.read(
+        SOURCES_FILE, lambda path: tuple(map(SourceInfo.from_json, read_json(path)["sources"]))
+    )
 
 
 def write_sources(

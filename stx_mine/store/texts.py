@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import offsets_of
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.documents import Documents
-from stx_mine.store.files import atomic, read_array, read_table
+from stx_mine.store.files import atomic
 from stx_mine.store.languages import LanguageTable
 from stx_mine.store.sources import SourceTable
 
@@ -68,6 +68,21 @@ def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.Dictionary
     return pa.DictionaryArray.from_arrays(pa.array(places, mask=~real), texts)
 
 
+def pair_ids(
+    texts: Manifest, name: str, num_queries: int, num_passages: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The query ids and the passage ids, int64 (N,) each, of a table of pairs of `texts/`.
+
+    Raises:
+        ArtifactError: It is damaged, or has ids of no text.
+    """
+    table = texts.table(name)
+    queries, passages = (one.to_numpy() for one in table.columns)
+    texts.refuse_beyond(name, queries, num_queries)
+    texts.refuse_beyond(name, passages, num_passages)
+    return queries, passages
+
+
 @dataclass(frozen=True)
 class TextStore:
     """Texts and pairs of a run, mapped into memory.
@@ -101,23 +116,34 @@ class TextStore:
 
     @classmethod
     def open(cls, manifest: Manifest) -> "TextStore":
-        """Map the files of a finished `texts/`."""
-        folder = manifest.folder
-        pairs = read_table(folder / PAIRS)
+        """Map the files of a finished `texts/`.
+
+        Raises:
+            ArtifactError: A file is damaged, or has numbers that stand for no text.
+        """
+        queries, passages = (manifest.table(name) for name in (QUERIES, PASSAGES))
+        sizes = queries.num_rows, passages.num_rows
         others = np.empty((2, 0), np.int64)
-        if (folder / OTHER_POSITIVES).exists():
-            others = np.stack([one.to_numpy() for one in read_table(folder / OTHER_POSITIVES)])
+        if manifest.has(OTHER_POSITIVES):
+            others = np.stack(pair_ids(manifest, OTHER_POSITIVES, *sizes))
+        query_texts = manifest.array(QUERY_TEXTS)
+        manifest.refuse_length(QUERY_TEXTS, len(query_texts), sizes[0])
+        manifest.refuse_beyond(QUERY_TEXTS, query_texts, sum(sizes))
+        first_chunks = None
+        if manifest.has(FIRST_CHUNKS):
+            first_chunks = manifest.array(FIRST_CHUNKS)
+            manifest.refuse_length(FIRST_CHUNKS, len(first_chunks), sizes[1])
+            manifest.refuse_beyond(FIRST_CHUNKS, first_chunks, sizes[1])
         return cls(
-            read_table(folder / QUERIES),
-            read_table(folder / PASSAGES),
-            pairs.column("query_id").to_numpy(),
-            pairs.column("passage_id").to_numpy(),
-            read_array(folder / QUERY_TEXTS),
+            queries,
+            passages,
+            *pair_ids(manifest, PAIRS, *sizes),
+            query_texts,
             others,
             SourceTable.open(manifest),
-            LanguageTable.open(folder),
-            Documents.open(folder),
-            read_array(folder / FIRST_CHUNKS) if (folder / FIRST_CHUNKS).exists() else None,
+            LanguageTable.open(manifest),
+            Documents.open(manifest, sizes[1]),
+            first_chunks,
         )
 
     @property

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from stx_mine.core.similarity import Similarity
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.files import StoredArray
 
 _BLOCK = 16_384
 
@@ -51,9 +50,12 @@ class Vectors:
 
     @classmethod
     def open(cls, manifest: Manifest, role: str) -> "Vectors":
-        """Find the shards of a finished `embeddings/`; `role` is queries or passages."""
-        names = [one["file"] for one in manifest.content["files"] if one["file"].startswith(role)]
-        shards = tuple(StoredArray.open(manifest.folder / name) for name in names)
+        """Find the shards of a finished `embeddings/`; `role` is queries or passages.
+
+        Raises:
+            ArtifactError: One is damaged.
+        """
+        shards = tuple(manifest.stored_array(name) for name in manifest.names(role))
         return cls(shards, manifest.extra["contract"]["similarity"])
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from stx_mine.stages.index.config import IndexConfig
 from stx_mine.store.artifact import MANIFEST, PLAN, Artifact, Manifest, require
 from stx_mine.store.files import StoredArray, atomic, checksum, read_json, write_array, write_json
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.manifest import sealed
 from stx_mine.store.run_dir import RunDir
 
 FILES = ["one.txt", "two.txt", "three.txt"]
@@ -247,7 +248,7 @@ def test_a_plan_without_a_newer_option_counts_it_at_its_default(run: RunDir) -> 
         content = read_json(made.folder / name)
         del content["fields"]["nprobe"]
         content["key"] = "of an earlier version"
-        write_json(made.folder / name, content)
+        write_json(made.folder / name, sealed(content))
     again = Artifact(run, "index", IndexConfig(), inputs={})
     assert again.done
     assert again.key == "of an earlier version"
@@ -285,7 +286,7 @@ def test_the_digest_depends_on_bytes_and_names_not_on_time(run: RunDir, tmp_path
     first = make(run, "texts", SEED_1, {}, "v1")
     path = first.folder / MANIFEST
     content = read_json(path)
-    write_json(path, {**content, "finished": "2001-01-01T00:00:00+00:00"})
+    write_json(path, sealed({**content, "finished": "2001-01-01T00:00:00+00:00"}))
     assert require(run, "texts").digest == first.digest
     other = make(RunDir(tmp_path / "other"), "texts", SEED_2, {}, "v1")
     assert other.digest == first.digest

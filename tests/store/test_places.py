@@ -25,6 +25,7 @@ from stx_mine.store import places
 from stx_mine.store.artifact import MANIFEST, PLAN, Artifact, require
 from stx_mine.store.files import atomic
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.manifest import sealed
 from stx_mine.store.run_dir import RunDir
 
 FILES = ["one.txt", "two.txt"]
@@ -261,7 +262,7 @@ def test_a_name_from_a_manifest_never_leaves_the_run(run: RunDir) -> None:
             run.folder("evaluations", name)
     path = run.folder("model") / MANIFEST
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "inputs": {"evaluations/../..": "x"}}))
+    path.write_text(json.dumps(sealed({**content, "inputs": {"evaluations/../..": "x"}})))
     with pytest.raises(ArtifactError, match="expected the name of a folder of"):
         require(run, "model")
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from stx_mine.errors import ConfigError
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import ReadingConfig, StageConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffConfig(StageConfig):
+class DiffConfig(ReadingConfig):
     """Say which negatives differ between two runs, and why; texts are matched by content."""
 
     run_a: str | None = option(None, "A run directory, mined.", argument=True, group="Runs")

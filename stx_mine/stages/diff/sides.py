@@ -44,14 +44,18 @@ class Side:
     units: JudgedUnits
 
     @classmethod
-    def open(cls, path: str) -> "Side":
+    def open(cls, path: str, check: str) -> "Side":
         """Open a run that was mined.
+
+        Args:
+            path: The run directory.
+            check: Whether checksums are computed that were found right before (full).
 
         Raises:
             ArtifactError: There is no such directory, or its negatives are missing, unfinished or
                 stale.
         """
-        run = RunDir(path)
+        run = RunDir(path, check)
         run.refuse_missing()
         negatives, texts = require(run, "negatives"), require(run, "texts")
         groups = TextGroups.open(require(run, "groups"))

@@ -41,7 +41,8 @@ def run_diff(config: DiffConfig) -> StageReport:
             "run can be copied before it is mined again)"
         )
     _refuse_existing(config)
-    matched = Matched.of(Side.open(path_a), Side.open(path_b), config.query)
+    a, b = (Side.open(path, config.check) for path in (path_a, path_b))
+    matched = Matched.of(a, b, config.query)
     comparison = _comparison(config, matched)
     for side in (matched.a, matched.b):
         side.refuse_changed()

@@ -1,11 +1,13 @@
 """A cache of vectors by content, shared by runs: a text that was embedded once is read back.
 
     DIR/SPACE/space.json            what decides the vectors: model, prompts, length, precision
-    DIR/SPACE/segment-DIGEST/       keys.npy (16 bytes each, rising) and vectors.npy, row by row
+    DIR/SPACE/segment-DIGEST/       keys.npy (16 bytes each, rising) and vectors.npy, row by row;
+                                    files.json: size and checksum of both
 
 A space holds vectors that may stand for one another; a key is the digest of role, prompt and text.
 Segments are only ever added, each whole under its final name or not there, so that any number of
-runs may read and write at once: at worst two of them embed the same text.
+runs may read and write at once: at worst two of them embed the same text. A segment that is not as
+it was written is removed when the space is opened, and its texts are embedded anew.
 """
 
 import fcntl
@@ -27,9 +29,11 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import ArtifactError
 from stx_mine.store.artifact import digest_of
-from stx_mine.store.files import StoredArray, add_directory, write_array, write_json
+from stx_mine.store.files import StoredArray, add_directory, read_json, write_array, write_json
+from stx_mine.store.intact import file_entry, find_damage
 
 _SPACE, _KEYS, _VECTORS, _SEGMENT = "space.json", "keys.npy", "vectors.npy", "segment-"
+_FILES = "files.json"
 # What is being written, until it has its final name.
 _ADDING, _OPENING = "adding-", "opening-"
 # How long a small file is certainly not being written any more.
@@ -47,6 +51,7 @@ class VectorCache:
         rows: int32 (keys,) its row there.
         keys: The keys of each segment, uint64 (rows, 2).
         vectors: The vectors of each segment, (rows, dim).
+        num_damaged: Segments that were damaged, and removed.
     """
 
     folder: Path
@@ -55,6 +60,7 @@ class VectorCache:
     rows: NDArray[np.int32]
     keys: tuple[StoredArray, ...]
     vectors: tuple[StoredArray, ...]
+    num_damaged: int = 0
 
     @classmethod
     def open(cls, directory: str | Path, space: dict[str, Any]) -> "VectorCache":
@@ -65,7 +71,7 @@ class VectorCache:
             space: All that decides a vector, but for role, prompt and text; JSON-ready.
 
         Raises:
-            ArtifactError: The directory cannot be written, or a segment is damaged.
+            ArtifactError: The directory cannot be written.
         """
         folder = Path(directory) / digest_of(space)
         try:
@@ -80,17 +86,20 @@ class VectorCache:
                 f"cannot write to the embedding cache {directory} ({error.strerror}); give another "
                 "--embedding-cache or fix its permissions"
             ) from error
-        found = [_open_segment(one) for one in sorted(folder.glob(f"{_SEGMENT}*"))]
+        segments = [_open_segment(one) for one in sorted(folder.glob(f"{_SEGMENT}*"))]
+        found = [one for one in segments if one is not None]
+        num_damaged = len(segments) - len(found)
         keys, vectors = (tuple(one[part] for one in found) for part in (0, 1))
         prefixes = [np.array(key[:][:, 0]) for key in keys]
         sizes = [len(prefix) for prefix in prefixes]
         joined = np.concatenate([np.empty(0, np.uint64), *prefixes])
         order = np.argsort(joined, kind="stable")
-        segments = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        numbers = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         rows = np.concatenate(
             [np.empty(0, np.int32), *(np.arange(n, dtype=np.int32) for n in sizes)]
         )
-        return cls(folder, joined[order], segments[order], rows[order], keys, vectors)
+        of_keys = joined[order], numbers[order], rows[order]
+        return cls(folder, *of_keys, keys, vectors, num_damaged)
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -140,6 +149,8 @@ class VectorCache:
         with _held(staging, fcntl.LOCK_EX):
             write_array(staging / _KEYS, keys_N2[order])
             write_array(staging / _VECTORS, vectors[order])
+            entries = [file_entry(staging, one) for one in (_KEYS, _VECTORS)]
+            write_json(staging / _FILES, {"files": entries})
             add_directory(staging, self.folder / name)
 
 
@@ -186,15 +197,16 @@ def _clear_dead(folder: Path) -> None:
                 path.unlink()
 
 
-def _open_segment(folder: Path) -> tuple[StoredArray, StoredArray]:
+def _open_segment(folder: Path) -> tuple[StoredArray, StoredArray] | None:
+    """The keys and the vectors of a segment; None where it was damaged, and is removed."""
     try:
-        keys, vectors = (StoredArray.open(folder / name) for name in (_KEYS, _VECTORS))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"the segment {folder} of the embedding cache cannot be read ({error}); delete it"
-        ) from error
-    if len(keys) != len(vectors):
-        raise ArtifactError(
-            f"expected {len(keys):,} vectors in {folder}, found {len(vectors):,}; delete it"
-        )
-    return keys, vectors
+        entries = read_json(folder / _FILES)["files"]
+        is_whole = [one["file"] for one in entries] == [_KEYS, _VECTORS]
+        if is_whole and not find_damage(folder, entries, full=False):
+            keys, vectors = (StoredArray.open(folder / name) for name in (_KEYS, _VECTORS))
+            if len(keys) == len(vectors):
+                return keys, vectors
+    except (OSError, ValueError, LookupError, TypeError, ArtifactError):
+        is_whole = False
+    shutil.rmtree(folder, ignore_errors=True)
+    return None

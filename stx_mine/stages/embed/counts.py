@@ -60,6 +60,7 @@ class EmbedCounts(Counts):
         truncated: Texts that lost tokens.
         halvings: How often memory ran out and the budget of tokens was halved.
         zero_vectors: `queries`, `passages` -> ids of the texts whose vector is zero.
+        segments_damaged: Segments of the cache that were damaged, and removed.
     """
 
     queries: int
@@ -71,13 +72,15 @@ class EmbedCounts(Counts):
     truncated: int
     halvings: int
     zero_vectors: dict[str, list[int]]
+    segments_damaged: int = 0
 
     @classmethod
-    def of(cls, by_role: dict[str, ShardCounts]) -> "EmbedCounts":
+    def of(cls, by_role: dict[str, ShardCounts], segments_damaged: int) -> "EmbedCounts":
         """The counts of a run.
 
         Args:
             by_role: `queries`, `passages` -> the sum over their shards.
+            segments_damaged: Segments of the cache that were damaged.
         """
         total = sum(by_role.values(), ShardCounts())
         return cls(
@@ -90,4 +93,5 @@ class EmbedCounts(Counts):
             truncated=total.truncated,
             halvings=total.halvings,
             zero_vectors={role: counts.zero_vectors for role, counts in by_role.items()},
+            segments_damaged=segments_damaged,
         )

@@ -14,7 +14,8 @@ from stx_mine.stages.embed.shards import VectorWriter
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.stages.ingest.pairs import Ingested, read_sources
 from stx_mine.stages.ingest.stage import open_input
-from stx_mine.store.documents import Documents
+from stx_mine.store.artifact import read_manifest
+from stx_mine.store.documents import DOCUMENTS
 from stx_mine.store.files import StoredArray, checksum, read_array, write_array
 
 _ROLES = ("queries", "passages")
@@ -52,7 +53,7 @@ class GivenVectors(VectorWriter):
     @cached_property
     def _cut(self) -> bool:
         """Whether passages were cut into chunks, which no row of the input is."""
-        return Documents.open(self.texts) is not None
+        return read_manifest(self.texts).has(DOCUMENTS)
 
     def match(self) -> dict[str, NDArray[np.int64]]:
         """Role -> int64 (texts,): the row of its file that each text takes.

@@ -91,6 +91,11 @@ def _warnings(counts: EmbedCounts) -> list[str]:
         for role, ids in counts.zero_vectors.items()
         if ids
     ]
+    if counts.segments_damaged:
+        warnings.append(
+            f"{counts.segments_damaged:,} segments of the embedding cache were damaged and were "
+            "removed; their texts were embedded anew"
+        )
     if counts.halvings:
         warnings.append(
             f"memory ran out and the tokens of a batch were halved {counts.halvings} times; "

@@ -41,7 +41,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
     """
     has_input = config.pairs is not None or config.sources is not None
     parts = (run_ingest(config),) if has_input else ()
-    run, task_shard = RunDir(config.run_dir), task_shard_of(config)
+    run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     has_gpu = torch.cuda.is_available()
     with run.lock(task_shard, begins=run.is_round):
         texts = require(run, "texts")
@@ -72,6 +72,9 @@ def run_embed(config: EmbedConfig) -> StageReport:
         here = worker if is_here else here.in_folder(folder)
         names = list(worker.shards)
         _begin(artifact, names, worker, here)
+        if isinstance(here, ShardEmbedder):
+            # Opened before others do, who would not say what is damaged.
+            _ = here.cache
         make_files(artifact, names, worker, config, "embed", task_shard)
         with run.exclusive():
             # Another task shard may have finished at the same time.
@@ -117,6 +120,7 @@ def _begin(
         if isinstance(worker, GivenVectors):
             rows = worker.match()
             artifact.begin(names, Choices(None, "given").to_json())
+            _remove_uncounted(artifact.folder, names)
             worker.write_rows(rows)
             return
         assert isinstance(worker, ShardEmbedder)
@@ -127,6 +131,14 @@ def _begin(
             choices = choose_tuning(worker, here, artifact.run.path)
         refuse_overlap(worker.config, choices)
         artifact.begin(names, choices.plan_json())
+        _remove_uncounted(artifact.folder, names)
+
+
+def _remove_uncounted(folder: Path, names: list[str]) -> None:
+    """Remove shards without counts, which are those of an artifact that has lost its manifest."""
+    for name in names:
+        if not ShardCounts.path(folder, name).exists():
+            (folder / name).unlink(missing_ok=True)
 
 
 def _finish(
@@ -136,6 +148,8 @@ def _finish(
     here: VectorWriter,
     contract: dict[str, Any],
 ) -> None:
+    cache = here.cache if isinstance(here, ShardEmbedder) else None
+    segments_damaged = cache.num_damaged if cache else 0
     names, choices = list(worker.shards), Choices.of_plan(artifact.choices or {})
     by_role = dict.fromkeys(ROLE_OF_SHARDS, ShardCounts())
     for name, (role, _) in worker.shards.items():
@@ -151,7 +165,7 @@ def _finish(
         "fidelity": choices.fidelity_json(),
         "tuning": choices.to_json(),
     }
-    artifact.finish(names, counts=EmbedCounts.of(by_role), extra=extra)
+    artifact.finish(names, counts=EmbedCounts.of(by_role, segments_damaged), extra=extra)
     for name in names:
         ShardCounts.path(artifact.folder, name).unlink(missing_ok=True)
     if isinstance(worker, GivenVectors):

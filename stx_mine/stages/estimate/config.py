@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from stx_mine.models.config import ModelFields
-from stx_mine.settings import WHERE, StageConfig, option
+from stx_mine.settings import WHERE, ReadingConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class EstimateConfig(ModelFields, StageConfig):
+class EstimateConfig(ModelFields, ReadingConfig):
     """What a training step will embed, score, hold and take, before anything is trained."""
 
     batch_size: int | None = option(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sentence_transformers import SentenceTransformer
 
 from stx_mine.core.role import Role
-from stx_mine.errors import ArtifactError, ConfigError
+from stx_mine.errors import ArtifactError, ConfigError, DamagedError
 from stx_mine.models.load import is_static, open_model
 from stx_mine.models.token_batches import default_tokens
 from stx_mine.settings import key_fields
@@ -21,10 +21,11 @@ from stx_mine.stages.estimate.step_time import time_step
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.packings import MIN_PACKINGS, MIN_STEPS
-from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
+from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.manifest import is_begun
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
@@ -42,7 +43,7 @@ def run_estimate(config: EstimateConfig) -> StageReport:
         ModelError: The model cannot be loaded.
         ArtifactError: There are no texts.
     """
-    run = RunDir(config.run_dir)
+    run = RunDir(config.run_dir, config.check)
     with run.lock():
         texts, grouping = require(run, "texts"), require(run, "groups")
         counted_in, notes = _finished_artifacts(run)
@@ -80,10 +81,12 @@ def _finished_artifacts(run: RunDir) -> tuple[dict[str, Manifest], list[str]]:
     """
     found, notes = {}, []
     for name in ("embeddings", "negatives", "batches"):
-        if not (run.folder(name) / MANIFEST).exists():
+        if not is_begun(run, name):
             continue
         try:
             found[name] = require(run, name)
+        except DamagedError:
+            raise
         except ArtifactError as error:
             notes.append(f"{name}/ is not read: {error}")
     if "batches" in found and found["batches"].fields["layout"] == "labels":

@@ -5,11 +5,11 @@ from typing import Literal
 
 from stx_mine.inputs.config import SourceFields
 from stx_mine.models.config import ModelFields
-from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
+from stx_mine.settings import MAX_SEED, WHERE, ReadingConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ModelFields, SourceFields, StageConfig):
+class EvaluateConfig(ModelFields, SourceFields, ReadingConfig):
     """nDCG@10, MRR@10 and Recall@100 of models on held-out pairs, with 95% intervals."""
 
     data: tuple[str, ...] = option(

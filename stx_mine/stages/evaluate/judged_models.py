@@ -14,6 +14,7 @@ from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.model_readings import model_readings
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
+from stx_mine.store.manifest import is_begun, read_finished
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import prompts_differ, stored_sources
 
@@ -167,8 +168,7 @@ def _folder(name: str) -> str:
 
 
 def _embeddings(run: RunDir) -> Manifest | None:
-    folder = run.folder("embeddings")
-    return read_manifest(folder) if (folder / MANIFEST).exists() else None
+    return read_finished(run, "embeddings") if is_begun(run, "embeddings") else None
 
 
 def _source_prompts(config: EvaluateConfig, run: RunDir, texts: Manifest | None) -> Prompts:
@@ -208,9 +208,12 @@ def _default_models(run: RunDir) -> list[str]:
     Raises:
         ConfigError: There is neither.
     """
-    trained, embeddings = run.folder("model"), _embeddings(run.first_round)
-    if (trained / MANIFEST).exists():
-        return [read_manifest(trained).extra["base_model"], str(trained)]
+    embeddings = _embeddings(run.first_round)
+    if is_begun(run, "model"):
+        trained = read_finished(run, "model")
+        if run.checks_all:
+            trained.refuse_damage(full=True)
+        return [trained.extra["base_model"], str(trained.folder)]
     base = DEFAULT_MODEL if embeddings is None else embeddings.extra["model"]
     if not base:
         raise ConfigError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from stx_mine.stages.evaluate.results import RESULTS
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
-from stx_mine.store.files import atomic, read_json
+from stx_mine.store.files import atomic
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.markdown import code_span, markdown_text
 from stx_mine.store.places import finished_below
@@ -110,7 +110,7 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
 
 
 def _usage(model: Manifest) -> str:
-    prompts = dict(read_json(model.folder / _SETTINGS).get("prompts") or {})
+    prompts = dict(model.json(_SETTINGS).get("prompts") or {})
     named = [
         f"| {markdown_text(name)} | {code_span(_quoted(text))} |" for name, text in prompts.items()
     ]
@@ -219,7 +219,7 @@ def _evaluations(run: RunDir) -> list[Manifest]:
 
 def _of_evaluation(evaluation: Manifest, model: Manifest) -> str:
     """The metrics of the model and of its base, which are known by their weights."""
-    results = read_json(evaluation.folder / RESULTS).get("models", {})
+    results = evaluation.json(RESULTS).get("models", {})
     found = {
         contract["weights"]: results.get(name)
         for name, contract in evaluation.extra.get("models", ())
@@ -236,7 +236,7 @@ def _of_log(model: Manifest) -> str:
     kept = model.extra.get("evaluation")
     if kept is None:
         return ""
-    log = read_log(model.folder / TRAINING_LOG)
+    log = model.read(TRAINING_LOG, read_log)
     found = {one["step"]: one["evaluations"] for one in log if "evaluations" in one}
     parts = ["While it trained:"]
     for name in kept["sets"]:

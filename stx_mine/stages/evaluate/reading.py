@@ -10,6 +10,7 @@ from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.settings import names_of
 from stx_mine.store.artifact import Manifest
+from stx_mine.store.manifest import refuse_damaged
 
 _Fields = TypeVar("_Fields", bound=SourceFields)
 _COLUMN = "_column"
@@ -48,6 +49,7 @@ def open_data(
         InputError: A file or column is missing.
         ConfigError: An option does not fit the kind of input.
     """
+    refuse_damaged(path, fields.corpus, fields.queries)
     of_run = _columns_of_run(path, fields, recorded)
     fields = _with(fields, of_run)
     source = PairSource.open(path, fields, prefer_split)

@@ -36,7 +36,8 @@ from stx_mine.stages.evaluate.results import (
     write_summary,
 )
 from stx_mine.stages.evaluate.sets import OVERVIEW, named_data, prefix_of, read_evaluation_set
-from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, digest_of, require
+from stx_mine.store.artifact import Artifact, Manifest, digest_of, require
+from stx_mine.store.manifest import is_begun
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
@@ -72,9 +73,9 @@ def run_evaluate(config: EvaluateConfig) -> StageReport:
     """
     if not config.data:
         raise ConfigError("expected DATA, found none; name held-out pairs or a BEIR folder")
-    named, run = named_data(config), RunDir(config.run_dir)
+    named, run = named_data(config), RunDir(config.run_dir, config.check)
     known: dict[str, Manifest] = {}
-    if (run.folder("texts") / MANIFEST).exists():
+    if is_begun(run, "texts"):
         known = {name: require(run, name) for name in ("texts", "groups")}
     texts = known.get("texts")
     recorded = recorded_options(texts, config.source)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stx_mine.settings import StageConfig, option
+from stx_mine.settings import ReadingConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(StageConfig):
+class ExportConfig(ReadingConfig):
     """Write the rows in the layout of another trainer, loadable without stx-mine."""
 
     to: Literal[

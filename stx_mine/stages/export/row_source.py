@@ -70,6 +70,7 @@ class RowSource:
     def rows(self, name: str) -> Iterator[MinedRows]:
         """Yield the rows of one file of pools, some queries at a time; once if it has none."""
         block = PoolBlock.read(self.negatives, name)
+        self.negatives.refuse_beyond(name, block.pools.values, self.texts.store.num_passages)
         asked, end = np.unique(block.query_ids), self.texts.store.num_queries
         for start in range(0, max(len(asked), 1), _QUERIES_AT_ONCE):
             some = asked[start : start + _QUERIES_AT_ONCE]

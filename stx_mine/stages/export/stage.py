@@ -40,7 +40,7 @@ def run_export(config: ExportConfig) -> StageReport:
         InputError: No row has as many negatives as the layout needs.
         ArtifactError: Negatives are missing or stale.
     """
-    run = RunDir(config.run_dir)
+    run = RunDir(config.run_dir, config.check)
     with run.lock():
         inputs = {name: require(run, name) for name in ("texts", "embeddings", "negatives")}
         k = negatives_per_row(inputs["negatives"], config.k)

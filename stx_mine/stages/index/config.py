@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from stx_mine.settings import MAX_SEED, StageConfig, option
+from stx_mine.settings import MAX_SEED, ReadingConfig, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexConfig(StageConfig):
+class IndexConfig(ReadingConfig):
     """Build a FAISS index of the passages and measure its recall against exact search."""
 
     factory: str = option("IVF1024,Flat", "A FAISS index factory string.", "index", group="Index")

@@ -24,7 +24,7 @@ def run_index(config: IndexConfig) -> StageReport:
         ConfigError: The factory string does not work, or recall is below the minimum.
         ArtifactError: There are no embeddings, or another index is in the way.
     """
-    run = RunDir(config.run_dir)
+    run = RunDir(config.run_dir, config.check)
     with run.lock():
         embeddings = require(run, "embeddings")
         artifact = Artifact(

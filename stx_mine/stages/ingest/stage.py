@@ -24,6 +24,7 @@ from stx_mine.stages.ingest.text_files import (
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import read_table
 from stx_mine.store.groups import make_groups
+from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.places import refuse_input_within
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
@@ -45,7 +46,9 @@ def run_ingest(config: IngestConfig) -> StageReport:
         )
     run, sources = RunDir(config.run_dir), config.sources or ()
     named = [config.pairs, config.corpus, *(one.path for one in sources)]
-    refuse_input_within(run.folder("texts"), [*named, *(one.corpus for one in sources)])
+    named += [one.corpus for one in sources]
+    refuse_input_within(run.folder("texts"), named)
+    refuse_damaged(*named)
     opened = open_input(config)
     chunker = _chunker(config)
     with run.lock(task_shard_of(config), begins=True), run.exclusive():
@@ -60,7 +63,7 @@ def run_ingest(config: IngestConfig) -> StageReport:
         skipped = artifact.done
         if not skipped:
             _write(artifact, config, opened, chunker)
-        make_groups(run, artifact.result)
+        make_groups(run, artifact.result, config)
         return ingest_report(artifact, config, opened, skipped)
 
 

@@ -17,6 +17,7 @@ from stx_mine.store.artifact import MANIFEST, Artifact, Manifest, require
 from stx_mine.store.files import read_json, write_array, write_json
 from stx_mine.store.hits import HitBlock, HitLayers, LayerFile
 from stx_mine.store.lock import TaskShard
+from stx_mine.store.manifest import is_begun
 from stx_mine.store.run_dir import RunDir
 
 
@@ -88,6 +89,11 @@ class DenseHits:
             raise ArtifactError(
                 f"{error}; or --search exact, which goes on with these hits, without the index"
             ) from error
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was searched yet: of new hits, and of those that are made anew."""
+        return not self._layers.layers
 
     @property
     def how(self) -> str:
@@ -209,7 +215,7 @@ def _index(config: MineConfig, run: RunDir) -> Manifest | None:
     """The index to search, if any."""
     if config.search == "exact":
         return None
-    if config.search == "auto" and not (run.folder("index") / MANIFEST).exists():
+    if config.search == "auto" and not is_begun(run, "index"):
         return None
     if config.corpus_parts > 1:
         raise ConfigError(

@@ -103,7 +103,12 @@ class Judge:
         return self.passages.take(np.sort(rng.choice(len(self.passages), size, replace=False)))
 
     def units(self, hits: HitBlock) -> Units:
-        """The units of a block of queries; queries without a pair to trust have none."""
+        """The units of a block of queries; queries without a pair to trust have none.
+
+        Raises:
+            DamagedError: The hits name passages that are not there.
+        """
+        hits.refuse_beyond(len(self.passages))
         pairs, _ = self._pairs_of_query.take(hits.query_ids)
         rows = np.repeat(np.arange(len(hits.query_ids)), pairs.lengths())
         vectors = self.queries.take(hits.query_ids)

@@ -15,10 +15,10 @@ from stx_mine.stages.mine.bm25 import Bm25Searcher
 from stx_mine.stages.mine.candidates import CandidateFile, Candidates
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.store.artifact import read_manifest
-from stx_mine.store.files import read_table, write_table
+from stx_mine.store.files import write_table
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitBlock, HitSource, block_names
-from stx_mine.store.texts import NEGATIVES, TextStore
+from stx_mine.store.texts import NEGATIVES, TextStore, pair_ids
 from stx_mine.store.vectors import Vectors
 
 
@@ -104,8 +104,8 @@ class HitScorer(Worker):
         if self.source == HitSource.CANDIDATES:
             query_ids, passage_ids = self.candidates.query_ids, self.candidates.passage_ids
         else:
-            table = read_table(self.texts / NEGATIVES)
-            query_ids, passage_ids = (table.column(name).to_numpy() for name in table.column_names)
+            sizes = len(self.queries), len(self.passages)
+            query_ids, passage_ids = pair_ids(read_manifest(self.texts), NEGATIVES, *sizes)
         return ragged_sets(query_ids, passage_ids, len(self.queries))
 
     @cached_property

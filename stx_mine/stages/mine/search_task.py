@@ -74,9 +74,13 @@ class BlockSearcher(Worker):
                 start=part * total // num_parts,
                 stop=(part + 1) * total // num_parts,
             )
-        extra = read_manifest(self.index).extra
-        return FaissSearcher.open(
-            self.index / INDEX, self.passages, extra["nprobe"], extra["refine_factor"]
+        index = read_manifest(self.index)
+        extra = index.extra
+        return index.read(
+            INDEX,
+            lambda path: FaissSearcher.open(
+                path, self.passages, extra["nprobe"], extra["refine_factor"]
+            ),
         )
 
     def __call__(self, name: str) -> None:

@@ -21,6 +21,7 @@ from stx_mine.store.files import write_array, write_table
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitSource, block_names
 from stx_mine.store.lock import TaskShard
+from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.negatives import DROPPED_PAIRS
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
@@ -41,7 +42,8 @@ def run_mine(config: MineConfig) -> StageReport:
         ArtifactError: Embeddings are missing, or other hits are in the way.
         TaskShardsLeftError: This call did its part of a search, and others are at work.
     """
-    run, task_shard = RunDir(config.run_dir), task_shard_of(config)
+    refuse_damaged(config.candidates)
+    run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     with run.lock(task_shard):
         texts = require(run, "texts")
         store = TextStore.open(texts)
@@ -67,6 +69,8 @@ def run_mine(config: MineConfig) -> StageReport:
                 "embeddings": embeddings.digest,
                 **hits.digests,
             },
+            # They hold what is read of the hits; a digest of hits does not say that these are gone.
+            overwrite=hits.dense is not None and hits.dense.is_empty,
         )
         if artifact.done:
             return mine_report(artifact, config, hits, skipped=True)
@@ -92,7 +96,7 @@ def _other_hits(
     """The hits of every source but the dense search, made where they are missing."""
     asked = {
         HitSource.BM25: "bm25" in config.source_names,
-        HitSource.KNOWN: (texts.folder / NEGATIVES).exists(),
+        HitSource.KNOWN: texts.has(NEGATIVES),
         HitSource.CANDIDATES: config.candidates is not None,
     }
     return {

@@ -81,7 +81,7 @@ class Packer:
         embeddings: Manifest,
     ) -> "Packer":
         """Read pools, what each query avoids, and what its batches are composed by."""
-        pools = Pools.open(negatives, store.pair_query_ids, scores=config.scores)
+        pools = Pools.open(negatives, store.pair_query_ids, config.scores, store.num_passages)
         avoided = groups.forbidden(store)
         near = Ragged(np.zeros(store.num_queries + 1, np.int64), np.empty(0, np.int64))
         if config.near_positive_margin is not None:

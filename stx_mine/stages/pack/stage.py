@@ -42,7 +42,7 @@ def run_pack(config: PackConfig) -> StageReport:
         ArtifactError: Negatives are missing, or other batches are in the way.
         TaskShardsLeftError: This call did its part, and others are at work.
     """
-    run = RunDir(config.run_dir)
+    run = RunDir(config.run_dir, config.check)
     if config.layout == "labels":
         return pack_labels(config, run)
     task_shard = task_shard_of(config)

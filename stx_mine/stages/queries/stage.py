@@ -23,6 +23,7 @@ from stx_mine.stages.queries.passages import PassageSource
 from stx_mine.stages.queries.report import queries_report
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import read_array, read_table, write_array, write_table
+from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.places import refuse_input_within
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport, listed
@@ -40,6 +41,7 @@ def run_queries(config: QueriesConfig) -> StageReport:
         ModelError: The generator cannot be loaded.
         ArtifactError: `queries/` was made from something else.
     """
+    refuse_damaged(config.pairs, config.corpus)
     source, run = PassageSource.open(config), RunDir(config.run_dir)
     refuse_input_within(run.folder("queries"), (config.pairs, config.corpus))
     with run.lock(begins=True):

@@ -26,6 +26,7 @@ from stx_mine.stages.split.judgements import judgements_of
 from stx_mine.stages.split.output_ids import OutputIds
 from stx_mine.stages.split.report import split_report
 from stx_mine.store.artifact import Artifact
+from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.places import refuse_input_within
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
@@ -41,6 +42,7 @@ def run_split(config: SplitConfig) -> StageReport:
     """
     if config.pairs is None:
         raise ConfigError("expected PAIRS, found none; name a file of pairs or a BEIR folder")
+    refuse_damaged(config.pairs, config.corpus)
     source = PairSource.open(config.pairs, config, "train").with_languages(config)
     run = RunDir(config.run_dir)
     refuse_input_within(run.folder("split"), (config.pairs, config.corpus))

@@ -14,6 +14,7 @@ from transformers import (
 from transformers.integrations import TensorBoardCallback, WandbCallback
 
 from stx_mine.errors import ConfigError
+from stx_mine.stages.train.checkpoints import seal_state
 
 
 class KeepBest(EarlyStoppingCallback):  # type: ignore[misc]
@@ -61,6 +62,18 @@ class LogWhatIsSaved(TrainerCallback):  # type: ignore[misc]
         """Log too."""
         if control.should_evaluate or control.should_save:
             control.should_log = True
+
+
+class SealState(TrainerCallback):  # type: ignore[misc]
+    """Take down the checksum of the state of each checkpoint, which the Trainer writes last."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """Seal the checkpoint of this step."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if args.should_save and checkpoint.is_dir():
+            seal_state(checkpoint)
 
 
 def check_reporters(names: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Checkpoints of a training: which are whole, and which one it continues from.
 
 The Trainer removes older ones file by file; a kill meanwhile leaves one with its state and without
-its weights. So each lists its files, and counts only with all of them.
+its weights. So each lists its files, and counts only with all of them, as they were written.
 """
 
 import json
@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stx_mine.store.files import write_json
+from stx_mine.store.files import checksum, write_json
+from stx_mine.store.intact import file_entry, find_damage
 
-STATE, _FILES = "trainer_state.json", "files.json"
+STATE, _FILES, _SEAL = "trainer_state.json", "files.json", "state_checksum.json"
 
 
 def list_files(checkpoint: Path, num_processes: int) -> None:
@@ -21,14 +22,18 @@ def list_files(checkpoint: Path, num_processes: int) -> None:
         checkpoint: Its folder.
         num_processes: Processes that train; each writes the state of its random numbers.
     """
-    paths = (path for path in checkpoint.rglob("*") if path.is_file())
-    sizes: dict[str, int | None] = {
-        path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in paths
-    }
-    if num_processes > 1:
-        # Those of others may not be there yet.
-        sizes |= {f"rng_state_{rank}.pth": None for rank in range(num_processes)}
-    write_json(checkpoint / _FILES, {"files": sizes})
+    names = [
+        path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file()
+    ]
+    # Those of others may not be there yet.
+    others = [f"rng_state_{rank}.pth" for rank in range(num_processes if num_processes > 1 else 0)]
+    listed = [file_entry(checkpoint, name) for name in names if name not in others]
+    write_json(checkpoint / _FILES, {"files": listed, "others": others})
+
+
+def seal_state(checkpoint: Path) -> None:
+    """Take down the checksum of the state, once the Trainer has written it."""
+    write_json(checkpoint / _SEAL, {"xxh3_128": checksum(checkpoint / STATE)})
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -38,35 +43,47 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(newest) if newest and found[newest] else None
 
 
-def remove_incomplete(folder: Path) -> None:
-    """Remove what a kill left of checkpoints that were being written or removed."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not _lists_all(checkpoint):
-            shutil.rmtree(checkpoint, ignore_errors=True)
+def remove_incomplete(folder: Path) -> list[str]:
+    """Remove what a kill left of checkpoints that were being written or removed, and damaged ones.
+
+    Returns:
+        Their names.
+    """
+    left = sorted(one for one in folder.glob("checkpoint-*") if not _is_whole(one))
+    for checkpoint in left:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return [checkpoint.name for checkpoint in left]
 
 
 def steps_done(checkpoint: Path) -> int:
-    """Steps before a checkpoint; 0 if a file of it, or of the best one until then, is missing."""
+    """Steps before a checkpoint; 0 if it, or the best one until then, is not whole."""
     state = _read(checkpoint / STATE)
     best = state.get("best_model_checkpoint")
     needed = [checkpoint, *([checkpoint.parent / Path(best).name] if best else [])]
-    return int(state.get("global_step", 0)) if all(map(_lists_all, needed)) else 0
+    return int(state.get("global_step", 0)) if all(map(_is_whole, needed)) else 0
 
 
-def _lists_all(checkpoint: Path) -> bool:
-    """Whether a checkpoint has its state, and all files that it lists in their sizes."""
-    files = _read(checkpoint / _FILES).get("files")
-    if not files or not _read(checkpoint / STATE):
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint has its state, and all files that it lists as they were written."""
+    listing, state = _read(checkpoint / _FILES), _read(checkpoint / STATE)
+    entries, others = listing.get("files"), listing.get("others", [])
+    if not isinstance(entries, list) or not isinstance(others, list) or not state:
         return False
-    paths = {checkpoint / name: size for name, size in files.items()}
-    return all(
-        path.is_file() and size in (None, path.stat().st_size) for path, size in paths.items()
-    )
+    sealed = _read(checkpoint / _SEAL).get("xxh3_128")
+    if sealed is not None and sealed != checksum(checkpoint / STATE):
+        return False
+    is_named = checkpoint.name == f"checkpoint-{state.get('global_step')}"
+    there = all((checkpoint / name).is_file() for name in others)
+    try:
+        return bool(entries) and is_named and there and not find_damage(checkpoint, entries, False)
+    except (LookupError, TypeError):
+        # The listing itself is damaged.
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -5,7 +5,7 @@ from typing import Literal
 
 from stx_mine.errors import ConfigError
 from stx_mine.models.config import ModelFields
-from stx_mine.settings import MAX_SEED, WHERE, StageConfig, option
+from stx_mine.settings import MAX_SEED, WHERE, ReadingConfig, option
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ _TRIPLET_MARGINS = {"cosine": 0.3, "euclidean": 5.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelFields, StageConfig):
+class TrainConfig(ModelFields, ReadingConfig):
     """Train a model on the packed batches."""
 
     model: str | None = option(

@@ -11,7 +11,8 @@ from stx_mine.stages.evaluate.reading import OpenedData, open_data, recorded_opt
 from stx_mine.stages.evaluate.results import shares_json
 from stx_mine.stages.evaluate.sets import EvaluationSet, data_name, read_evaluation_set
 from stx_mine.stages.train.config import TrainConfig
-from stx_mine.store.artifact import MANIFEST, read_manifest, require
+from stx_mine.store.artifact import require
+from stx_mine.store.manifest import is_begun
 from stx_mine.store.run_dir import RunDir
 
 
@@ -27,8 +28,7 @@ def open_evaluation_sets(config: TrainConfig, run: RunDir) -> dict[str, OpenedDa
     folders = [Path(path).is_dir() for path in config.evaluation]
     _refuse_unused("split", config.evaluation_split, "BEIR folders", any(folders))
     _refuse_unused("corpus", config.evaluation_corpus, "files of pairs", not all(folders))
-    texts = run.folder("texts")
-    recorded = recorded_options(read_manifest(texts) if (texts / MANIFEST).exists() else None)
+    recorded = recorded_options(require(run, "texts") if is_begun(run, "texts") else None)
     readings: dict[str, OpenedData] = {}
     for path in config.evaluation:
         name = data_name(path)
@@ -71,7 +71,7 @@ def read_evaluation_sets(config: TrainConfig, run: RunDir) -> list[EvaluationSet
 
 def sets_in_training(run: RunDir, sets: Sequence[EvaluationSet]) -> dict[str, Any]:
     """Name of a set -> how much of it the pairs of the run hold; None if nobody can tell."""
-    if not (run.folder("texts") / MANIFEST).exists():
+    if not is_begun(run, "texts"):
         return {one.name: None for one in sets}
     texts, groups = require(run, "texts"), require(run, "groups")
     return {one.name: shares_json(find_in_training(texts, groups, one).shares) for one in sets}

@@ -1,5 +1,6 @@
 """The closing sentences of `train`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from stx_mine.stages.evaluate.core.shares import SeenShares
@@ -14,12 +15,15 @@ from stx_mine.store.stage_report import StageReport, make_report
 from stx_mine.store.training_log import TRAINING_LOG
 
 
-def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
+def train_report(
+    artifact: Artifact, skipped: bool = False, removed: Sequence[str] = ()
+) -> StageReport:
     """The report of a finished training.
 
     Args:
         artifact: The finished `model/`.
         skipped: Whether it was finished before.
+        removed: Checkpoints of an earlier call that were not whole.
     """
     manifest = artifact.result
     counts, extra = TrainCounts.read(manifest), manifest.extra
@@ -40,7 +44,8 @@ def train_report(artifact: Artifact, skipped: bool = False) -> StageReport:
         lines.append(
             f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
         )
-    warnings = [*extra["notes"], *_few_steps(counts), *_no_gain(best)]
+    warnings = [f"{name} was cut short or damaged, and was left out" for name in removed]
+    warnings += [*extra["notes"], *_few_steps(counts), *_no_gain(best)]
     warnings += [*extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
 

@@ -66,7 +66,7 @@ def run_train(config: TrainConfig) -> StageReport:
         config.trainer_option, config.precision, config.gradient_checkpointing, config.compile
     )
     with joined(config.device) as processes, ExitStack() as held:
-        run = RunDir(config.run_dir)
+        run = RunDir(config.run_dir, config.check)
         with processes.first_goes_ahead():
             if processes.is_first:
                 held.enter_context(run.lock())
@@ -81,8 +81,8 @@ def run_train(config: TrainConfig) -> StageReport:
                 remove_checkpoints(artifact.folder)
                 write_card(run)
             return train_report(artifact, skipped=True)
-        _train(config, run, student, guide, artifact, processes, options)
-        return train_report(artifact)
+        removed = _train(config, run, student, guide, artifact, processes, options)
+        return train_report(artifact, removed=removed)
 
 
 def _train(
@@ -93,10 +93,10 @@ def _train(
     artifact: Artifact,
     processes: Processes,
     options: dict[str, Any],
-) -> None:
-    """Train the student and finish the artifact."""
+) -> list[str]:
+    """Train the student, finish the artifact; names of earlier checkpoints that were not whole."""
     kept = hold_back(list_packings(run.folder("batches")), config.validation_share, processes.size)
-    packings, model = kept.packings, student.model
+    packings, model, removed = kept.packings, student.model, list[str]()
     loss = make_loss(config, model, guide)
     collator = make_collator(config, model, packings, guide)
     peak = (
@@ -107,7 +107,7 @@ def _train(
     with processes.first_goes_ahead():
         if processes.is_first:
             artifact.begin(["modules.json"], asdict(peak))
-            remove_incomplete(artifact.folder / CHECKPOINTS)
+            removed += remove_incomplete(artifact.folder / CHECKPOINTS)
     schedule = Schedule.of(config, packings, peak.learning_rate)
     sets = read_evaluation_sets(config, run) if processes.is_first else []
     log = artifact.folder / TRAINING_LOG
@@ -120,11 +120,12 @@ def _train(
         with processes.first_goes_ahead():
             if not processes.is_first:
                 artifact.reload()
-                return
+                return removed
             files, extra = _publish(config, run, student, artifact, trained, peak, sets)
             steps, masked = trained.steps, masked_by_guide(loss)
-            lines = read_log(log)
-            counts = TrainCounts.of_run(kept, schedule, steps, lines, processes.size, masked)
+            counts = TrainCounts.of_run(
+                kept, schedule, steps, read_log(log), processes.size, masked
+            )
             artifact.finish(files, counts=counts, extra=extra)
             write_card(run)
     except TrainingError:
@@ -132,6 +133,7 @@ def _train(
         remove_checkpoints(artifact.folder)
         raise
     remove_checkpoints(artifact.folder)
+    return removed
 
 
 def _publish(
@@ -143,11 +145,7 @@ def _publish(
     peak: PeakRate,
     sets: Sequence[EvaluationSet],
 ) -> tuple[list[str], dict[str, Any]]:
-    """Write the files of a model that training did not harm.
-
-    Returns:
-        Their names, and what the manifest says beside counts.
-    """
+    """Write the files of a model that training did not harm: their names, and `extra`."""
     model, lines = student.model, read_log(artifact.folder / TRAINING_LOG)
     best = BestEvaluation.of_log(lines, trained.best_step)
     warnings = refuse_outcome(lines, best, peak.learning_rate)

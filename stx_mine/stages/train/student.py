@@ -11,7 +11,8 @@ from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.lora import add_lora, merge_adapters, train_adapters
 from stx_mine.stages.train.processes import Processes
 from stx_mine.stages.train.trainer import count_parameters
-from stx_mine.store.artifact import MANIFEST, Manifest, require
+from stx_mine.store.artifact import Manifest, require
+from stx_mine.store.manifest import is_begun
 from stx_mine.store.run_dir import RunDir
 
 
@@ -67,10 +68,7 @@ def _base_model(
         ArtifactError: There are no embeddings.
     """
     first = run.first_round
-    if (
-        batches.fields["layout"] == "labels"
-        and not (first.folder("embeddings") / MANIFEST).exists()
-    ):
+    if batches.fields["layout"] == "labels" and not is_begun(first, "embeddings"):
         if config.model is None:
             raise ConfigError(
                 f"expected --model, found none and no model that embedded {first.path}/; give "

@@ -29,7 +29,7 @@ from transformers import (
 
 from stx_mine.errors import ConfigError
 from stx_mine.stages.train.batch_collator import BatchCollator
-from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, reporters
+from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, SealState, reporters
 from stx_mine.stages.train.checkpoints import last_checkpoint, list_files, steps_done
 from stx_mine.stages.train.evaluations import BEST, EvaluationPlan
 from stx_mine.stages.train.monitor import TrainingMonitor, step_facts
@@ -216,7 +216,7 @@ def train(
     done = steps_done(Path(checkpoint)) if checkpoint else 0
     num_steps = count_steps(packings, schedule.num_passes)
     with ReadAhead(collator, packings[0][0].batch_size) as ahead:
-        callbacks: list[TrainerCallback] = [LogWhatIsSaved(), Settle(ahead)]
+        callbacks: list[TrainerCallback] = [LogWhatIsSaved(), SealState(), Settle(ahead)]
         callbacks += reporters(plan.reporters, folder.parent / _TENSORBOARD, done)
         if plan.evaluates:
             callbacks.append(KeepBest(schedule.patience or num_steps + 1))

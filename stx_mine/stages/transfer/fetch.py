@@ -22,6 +22,7 @@ from stx_mine.stages.transfer.report import transfer_report
 from stx_mine.stages.transfer.storage import CONNECTIONS, Storage, url_of
 from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
 from stx_mine.store.files import read_json, write_json
+from stx_mine.store.intact import remember
 from stx_mine.store.places import beside, is_mark, refuse_foreign, remove_ours, swap_in
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
@@ -70,9 +71,8 @@ def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> Mov
     target = run.folder(artifact, subfolder or None)
     refuse_foreign(target)
     listed = Listing.of(content)
-    if (target / MANIFEST).exists():
-        if content_digest(read_manifest(target).content) == listed.digest:
-            return MovedFiles(name, len(listed.entries), 0, 0)
+    if _is_here(target, listed, config.overwrite):
+        return MovedFiles(name, len(listed.entries), 0, 0)
     if (target / PLAN).exists() and not config.overwrite:
         raise ArtifactError(
             f"{target}/ is here already, and is not what {storage.url}/{name} holds; give "
@@ -91,7 +91,31 @@ def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> Mov
     _settle_files(staging, listed)
     write_json(staging / MANIFEST, content)
     swap_in(target)
+    remember(target, content["files"])
     return MovedFiles(name, len(listed.entries), len(pending), sum(pending.values()))
+
+
+def _is_here(target: Path, listed: Listing, overwrite: bool) -> bool:
+    """Whether the artifact is here, as it was written.
+
+    Raises:
+        ArtifactError: It is here and damaged, and is not to be replaced.
+    """
+    if not (target / MANIFEST).exists():
+        return False
+    try:
+        here = read_manifest(target)
+        is_same = content_digest(here.content) == listed.digest
+        damage = here.damage() if is_same else []
+    except ArtifactError:
+        # A manifest that cannot be read is that of another artifact.
+        return False
+    if damage and not overwrite:
+        raise ArtifactError(
+            f"{target / damage[0].file} is damaged: {damage[0].problem}; give --overwrite to "
+            "fetch it again"
+        )
+    return is_same and not damage
 
 
 def _checked(storage: Storage, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

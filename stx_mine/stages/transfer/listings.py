@@ -12,6 +12,7 @@ from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.store.artifact import MANIFEST, PLAN, Manifest, read_manifest
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import refuse_listing
+from stx_mine.store.manifest import is_sealed
 from stx_mine.store.names import PARTIAL, artifact_problem, path_problem
 from stx_mine.store.places import finished_below, is_mark
 from stx_mine.store.run_dir import RunDir
@@ -173,6 +174,10 @@ def refuse_manifest(content: dict[str, Any], name: str, url: str) -> None:
     where = f"{url}/{name}/{MANIFEST}"
     cure = "publish it again with --overwrite where it was made, or fetch from another URL"
     refuse_listing(content, where, cure)
+    if not is_sealed(content):
+        raise ArtifactError(
+            f"{where} is damaged: expected what its checksum says, found something else; {cure}"
+        )
     if content.get("artifact") != name.partition("/")[0]:
         found = content.get("artifact")
         raise ArtifactError(f"expected {name} in {where}, found {found!r}; {cure}")

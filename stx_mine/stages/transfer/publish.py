@@ -48,6 +48,9 @@ def run_publish(config: PublishConfig) -> StageReport:
     storage = Storage(url_of(config.url, "publish"))
     here = finished(RunDir(config.run_dir))
     chosen = choose(config.artifact, list(here), f"in {config.run_dir}/")
+    for name in chosen:
+        # Before anything there is replaced.
+        here[name].refuse_damage()
     moved = []
     for name in chosen:
         manifest = here[name]

@@ -26,6 +26,7 @@ from stx_mine.stages.transfer.listings import (
 )
 from stx_mine.store.artifact import MANIFEST, PLAN, Manifest
 from stx_mine.store.files import atomic, checksum
+from stx_mine.store.manifest import remake
 from stx_mine.store.names import PARTIAL
 
 # Files that move at the same time: one connection alone seldom fills a network.
@@ -163,8 +164,8 @@ class Storage:
         """
         if checksum(folder / file) != expected:
             raise ArtifactError(
-                f"{folder / file} is damaged: its checksum is not that of {MANIFEST}; delete the "
-                f"folder {folder} and run its command again"
+                f"{folder / file} is damaged: its checksum is not that of {MANIFEST}; rebuild it "
+                f"with `{remake(folder)}`"
             )
         filesystem, _ = self._opened
         with self._written(self._path(name, file)) as target:

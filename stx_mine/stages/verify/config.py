@@ -8,11 +8,11 @@ from stx_mine.settings import StageConfig, option
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig(SourceFields, StageConfig):
-    """Check every invariant and checksum of packed batches, or rows of others in their order."""
+    """Check packed batches, rows of others in their order, or every artifact of a run."""
 
     directory: str | None = option(
         None,
-        "A folder of packed batches (default: batches/ of the run), or a file or folder of rows.",
+        "Batches (default: those of the run), rows (a file or folder), a run, or an artifact.",
         argument=True,
         group="Input",
     )

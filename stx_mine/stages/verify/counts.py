@@ -1,4 +1,4 @@
-"""Counts of `verify`: what it read of packed batches, and of rows that `pack` did not write."""
+"""Counts of `verify`: what it read of packed batches, of rows of others, and of artifacts."""
 
 from dataclasses import dataclass
 
@@ -37,3 +37,18 @@ class VerifiedRows(Counts):
     rows: int
     files: int
     last_batch_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedArtifacts(Counts):
+    """What was checked of the artifacts of a run.
+
+    Attributes:
+        artifacts: Artifacts, those of later rounds among them.
+        files: Files whose size and checksum were compared.
+        num_bytes: Their sizes together.
+    """
+
+    artifacts: int
+    files: int
+    num_bytes: int

@@ -1,9 +1,10 @@
 """The closing sentences of `verify`: what holds, and what was found broken."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from stx_mine.stages.verify.counts import VerifiedRows, VerifyCounts
+from stx_mine.stages.verify.artifacts import ArtifactState
+from stx_mine.stages.verify.counts import VerifiedArtifacts, VerifiedRows, VerifyCounts
 from stx_mine.stages.verify.row_blocks import RowReader
 from stx_mine.stages.verify.rows import RowSummary
 from stx_mine.store.stage_report import StageReport, percent
@@ -80,6 +81,47 @@ def rows_violated(
         lines += [f"the first ones; {_counted(summary)}:", *first_sentences]
     named = "\n  ".join(lines)
     return f"{path}: {_state(summary)}:\n  {named}"
+
+
+def artifacts_report(folder: Path, states: Sequence[ArtifactState]) -> StageReport:
+    """The report of artifacts that are all as they were written.
+
+    Args:
+        folder: The run, or the folder of an artifact.
+        states: What was found, an artifact each.
+    """
+    counts = VerifiedArtifacts(
+        artifacts=len(states),
+        files=sum(state.files for state in states),
+        num_bytes=sum(state.num_bytes for state in states),
+    )
+    lines = tuple(
+        f"{state.name}: {state.files:,} files of {state.num_bytes:,} bytes as they were written"
+        for state in states
+    )
+    notes = tuple(note for state in states for note in state.notes)
+    return StageReport("verify", counts.to_json(), lines, notes, folder=str(folder))
+
+
+def artifacts_violated(folder: Path, states: Sequence[ArtifactState], max_violations: int) -> str:
+    """The error message of artifacts of which some are damaged, unfinished or stale.
+
+    Args:
+        folder: The run, or the folder of an artifact.
+        states: What was found, an artifact each.
+        max_violations: How many are named.
+    """
+    problems = [problem for state in states for problem in state.problems]
+    broken = [state.name for state in states if state.problems]
+    sound = [state.name for state in states if not state.problems]
+    lines = problems[:max_violations]
+    if len(problems) > max_violations:
+        lines.append(f"and {len(problems) - max_violations:,} more (--max-violations)")
+    if sound:
+        lines.append(f"as they were written: {', '.join(sound)}")
+    lines += [note for state in states for note in state.notes]
+    named = "\n  ".join(lines)
+    return f"{folder}: {len(broken)} of {len(states)} artifacts are not sound:\n  {named}"
 
 
 def _counted(summary: RowSummary) -> str:

@@ -1,6 +1,7 @@
 """Verify: every checksum and invariant of packed batches, from the shards alone.
 
-Rows that `pack` did not write are checked by the rules that their texts alone can show.
+Rows that `pack` did not write are checked by the rules that their texts alone can show; of a run,
+and of any other artifact, the files are checked.
 """
 
 from collections.abc import Iterator
@@ -10,32 +11,37 @@ from pathlib import Path
 
 from stx_mine.errors import ConfigError, InputError, ViolationError
 from stx_mine.inputs.files import suffix_of
+from stx_mine.stages.verify.artifacts import ArtifactState, artifact_kind, check_artifacts
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.counts import VerifyCounts
 from stx_mine.stages.verify.labels import check_label_packings
 from stx_mine.stages.verify.pair_rows import open_rows, refuse_source_options
 from stx_mine.stages.verify.pairs import check_pair_packings
 from stx_mine.stages.verify.report import (
+    artifacts_report,
+    artifacts_violated,
     batches_report,
     batches_violated,
     rows_report,
     rows_violated,
 )
 from stx_mine.stages.verify.rows import check_rows, first_sentences
-from stx_mine.store.artifact import MANIFEST, PLAN
+from stx_mine.store.artifact import MANIFEST, read_manifest
 from stx_mine.store.batches import list_packings
-from stx_mine.store.files import checksum, read_json
+from stx_mine.store.files import checksum
+from stx_mine.store.manifest import remake
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
 
 def run_verify(config: VerifyConfig) -> StageReport:
-    """Check a folder of packed batches, or a file or folder of rows of others.
+    """Check a folder of packed batches, a file or folder of rows of others, or a run.
 
     Raises:
         InputError: There are neither packed batches nor rows.
         ConfigError: An option does not fit what is there.
-        ViolationError: A checksum or an invariant does not hold; the first ones are named.
+        ViolationError: A checksum or an invariant does not hold, or an artifact is unfinished or
+            stale; the first ones are named.
     """
     folder = (
         Path(config.directory) if config.directory else RunDir(config.run_dir).folder("batches")
@@ -45,8 +51,11 @@ def run_verify(config: VerifyConfig) -> StageReport:
             f"expected a folder of packed batches at {folder}, found none; run `stx-mine pack`, or "
             "name rows: a file, a folder, a pattern or hf://datasets/ORG/NAME"
         )
-    if folder.is_dir() and (_maker(folder) == "batches" or any(folder.glob("epoch-*"))):
+    if folder.is_dir() and (artifact_kind(folder) == "batches" or any(folder.glob("epoch-*"))):
         return _verify_batches(folder, config)
+    if folder.is_dir() and artifact_kind(folder) != "exports":
+        if states := check_artifacts(folder):
+            return _verify_artifacts(folder, config, states)
     return _verify_rows(config.directory or str(folder), config)
 
 
@@ -55,20 +64,18 @@ def _names_rows(name: str) -> bool:
     return bool(suffix_of(Path(name))) or has_magic(name) or name.startswith("hf://")
 
 
-def _maker(folder: Path) -> str:
-    """The artifact that a folder says that it is; empty where it says nothing."""
-    found = [folder / name for name in (MANIFEST, PLAN) if (folder / name).exists()]
-    name = str(read_json(found[0]).get("artifact", "")) if found else ""
-    if name not in ("", "batches", "exports"):
-        raise InputError(
-            f"expected packed batches or rows in {folder}, found {name}/ of a run; "
-            "verify its batches/ or one of its exports/"
-        )
-    return name
+def _verify_artifacts(
+    folder: Path, config: VerifyConfig, states: list[ArtifactState]
+) -> StageReport:
+    _refuse_row_options(f"{folder} holds artifacts of a run", config)
+    if any(state.problems for state in states):
+        raise ViolationError(artifacts_violated(folder, states, config.max_violations))
+    return artifacts_report(folder, states)
 
 
 def _verify_batches(folder: Path, config: VerifyConfig) -> StageReport:
-    _refuse_row_options(folder, config)
+    because = f"{folder} holds batches of `stx-mine pack`, which say it themselves"
+    _refuse_row_options(because, config)
     listed = _listed_files(folder)
     violations = list(islice(_check_files(folder, listed), config.max_violations))
     if not violations:
@@ -101,25 +108,25 @@ def _verify_rows(name: str, config: VerifyConfig) -> StageReport:
     return rows_report(path, reader, summary, len(listed))
 
 
-def _refuse_row_options(folder: Path, config: VerifyConfig) -> None:
-    because = f"{folder} holds batches of `stx-mine pack`, which say it themselves"
+def _refuse_row_options(because: str, config: VerifyConfig) -> None:
     if config.batch_size:
         raise ConfigError(f"--batch-size is for rows of others, {because}; leave it out")
     refuse_source_options(config, because)
 
 
 def _listed_files(folder: Path) -> list[dict[str, str]]:
-    manifest = folder / MANIFEST
-    return list(read_json(manifest)["files"]) if manifest.exists() else []
+    has_manifest = (folder / MANIFEST).exists()
+    return list(read_manifest(folder).content["files"]) if has_manifest else []
 
 
 def _check_files(folder: Path, listed: list[dict[str, str]]) -> Iterator[str]:
     for file in listed:
         path = folder / file["file"]
         if not path.exists():
-            yield f"{file['file']}: the file is missing"
+            yield f"{file['file']}: the file is missing; rebuild it with `{remake(folder)}`"
         elif checksum(path) != file["xxh3_128"]:
-            yield f"{file['file']}: its bytes have changed since it was written (checksum)"
+            what = "its bytes have changed since it was written (checksum)"
+            yield f"{file['file']}: {what}; rebuild it with `{remake(folder)}`"
 
 
 def _check_content(folder: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from conftest import cli_command, cli_environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stx_mine.errors import ArtifactError, ConfigError, InputError, ModelError
+from stx_mine.errors import ConfigError, InputError, ModelError
 from stx_mine.stages.embed import cache as cache_module
 from stx_mine.stages.embed.cache import VectorCache, text_keys
 from stx_mine.stages.embed.config import EmbedConfig
@@ -120,13 +120,32 @@ def test_two_runs_may_add_the_same_at_once(tmp_path):
     np.testing.assert_array_equal(found, vectors)
 
 
-def test_a_damaged_segment_is_named(tmp_path):
+def flip(content):
+    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "keys.npy", "files.json"])
+@pytest.mark.parametrize("change", [flip, lambda content: content[:-7], lambda _: b"", None])
+def test_a_damaged_segment_is_dropped_and_counted(tmp_path, name, change):
     cache = VectorCache.open(tmp_path, SPACE)
-    cache.add(np.array([[7, 1]], np.uint64), np.ones((1, 2), np.float32))
-    (segment,) = cache.folder.glob("segment-*")
-    (segment / "vectors.npy").write_bytes(b"nothing")
-    with pytest.raises(ArtifactError, match=segment.name):
-        VectorCache.open(tmp_path, SPACE)
+    for number in range(3):
+        cache.add(np.array([[number, 7]], np.uint64), np.full((1, 2), number, np.float32))
+    damaged = sorted(cache.folder.glob("segment-*"))[1]
+    content = (damaged / name).read_bytes()
+    (damaged / name).unlink()
+    if change is not None:
+        (damaged / name).write_bytes(change(content))
+    opened = VectorCache.open(tmp_path, SPACE)
+    assert (len(opened), opened.num_damaged) == (2, 1)
+    keys = np.array([[0, 7], [1, 7], [2, 7]], np.uint64)
+    there, vectors = opened.find(keys, 2)
+    assert sorted(vectors[:, 0]) == np.flatnonzero(there).tolist()
+    # What was dropped is embedded anew, and comes back whole.
+    lost = int(np.flatnonzero(~there)[0])
+    opened.add(keys[[lost]], np.full((1, 2), lost, np.float32))
+    again = VectorCache.open(tmp_path, SPACE)
+    assert (len(again), again.num_damaged) == (3, 0)
+    np.testing.assert_array_equal(again.find(keys, 2)[1][:, 0], [0, 1, 2])
 
 
 # --- the stage ---

@@ -26,6 +26,7 @@ from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import read_json, write_json
+from stx_mine.store.manifest import sealed
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
@@ -122,7 +123,7 @@ def test_a_card_has_the_metrics_before_and_after(trained_run, repo_root):
     content = read_json(manifest)
     for _, contract in content["extra"]["models"]:
         contract["weights"] = "0" * 32
-    write_json(manifest, content)
+    write_json(manifest, sealed(content))
     renew_cards(RunDir(trained_run))
     assert "Metrics" not in card_of(trained_run)
 
@@ -199,14 +200,17 @@ def test_no_name_of_others_is_markup_in_a_card(trained_run):
         "sources": [{"name": evil, "path": evil, "weight": 1.0}],
     }
     texts["counts"]["sources"] = {evil: {"pairs_kept": 1}}
-    write_json(path, texts)
+    write_json(path, sealed(texts))
     path = trained_run / "model" / "manifest.json"
     model = read_json(path)
     model["extra"]["base_model"] = evil
     model["config"] |= {"model": evil, "guide": "s3://user:secret@bucket/guide"}
-    write_json(path, model)
     settings = trained_run / "model" / "config_sentence_transformers.json"
     write_json(settings, {**read_json(settings), "prompts": {evil: evil}})
+    for one in model["files"]:
+        if one["file"] == settings.name:
+            one["bytes"] = settings.stat().st_size
+    write_json(path, sealed(model))
     write_card(RunDir(trained_run))
     card = card_of(trained_run)
     head = yaml.safe_load(card.split("---\n")[1])

@@ -40,6 +40,7 @@ from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import MANIFEST, read_manifest
 from stx_mine.store.batches import list_packings
 from stx_mine.store.files import checksum
+from stx_mine.store.manifest import sealed
 
 NO_ROWS = np.empty(0, np.int64)
 rows_of_labels = st.lists(st.tuples(st.integers(-1, 12), st.integers(-1, 4)), max_size=60)
@@ -494,8 +495,8 @@ def rewrite(folder, change, name="epoch-000/train-00000-of-00001.parquet"):
     manifest = json.loads((folder / MANIFEST).read_text())
     for one in manifest["files"]:
         if one["file"] == name:
-            one["xxh3_128"] = checksum(path)
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+            one |= {"bytes": path.stat().st_size, "xxh3_128": checksum(path)}
+    (folder / MANIFEST).write_text(json.dumps(sealed(manifest)))
 
 
 def violation(folder) -> str:

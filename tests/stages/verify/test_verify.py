@@ -22,6 +22,7 @@ from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import MANIFEST
 from stx_mine.store.batches import BatchShard, list_packings, ragged_column
 from stx_mine.store.files import checksum
+from stx_mine.store.manifest import sealed
 
 BATCH = 64
 
@@ -85,8 +86,8 @@ def refresh(folder, path):
     manifest = json.loads((folder / MANIFEST).read_text())
     for one in manifest["files"]:
         if folder / one["file"] == path:
-            one["xxh3_128"] = checksum(path)
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+            one |= {"bytes": path.stat().st_size, "xxh3_128": checksum(path)}
+    (folder / MANIFEST).write_text(json.dumps(sealed(manifest)))
 
 
 def violation(folder):

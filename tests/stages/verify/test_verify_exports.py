@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import reseal
 
 from stx_mine.errors import InputError, ViolationError
 from stx_mine.inputs import json_document, run_file
@@ -60,6 +61,7 @@ def planted(clean, tmp_path_factory):
     place = table.schema.get_field_index("passage_ids")
     changed = pa.array(pools, table.schema.field(place).type)
     write_table(negatives.folder / name, table.set_column(place, "passage_ids", changed))
+    reseal(negatives.folder)
     texts = store.passages.column("text")
     return run, str(texts[int(positive)]), str(texts[pools[twice][0]])
 
@@ -165,9 +167,12 @@ def test_a_file_of_an_export_is_read_as_its_folder_is(to, planted):
     assert one[1:] == other[1:]
 
 
-def test_a_folder_of_another_artifact_is_refused(clean, cli_here):
-    error = cli_here("verify", clean / "negatives").error
-    assert "found negatives/ of a run" in error
+def test_of_another_artifact_the_files_are_checked(clean, cli_here):
+    done = cli_here("verify", clean / "negatives")
+    assert done.code == 0
+    assert "negatives: 2 files of" in done.stdout
+    error = cli_here("verify", clean / "negatives", "--batch-size", "8").error
+    assert "holds artifacts of a run; leave it out" in error
 
 
 # --- files of others ---

@@ -31,6 +31,7 @@ from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.files import checksum
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.labels import LABELS, write_labels
+from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
@@ -50,6 +51,7 @@ def pack_labels(config: PackConfig, run: RunDir) -> StageReport:
         if config.labeled is None:
             inputs = {name: require(run, name).digest for name in ("texts", "groups")}
         else:
+            refuse_damaged(config.labeled)
             # A file is known by its content, wherever it lies.
             fields["labeled"] = checksum(InputFile.open(Path(config.labeled))[0].path)
         if config.dry_run:
