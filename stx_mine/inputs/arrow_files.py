@@ -28,6 +28,8 @@ class ParquetTable:
         with self._file.binary() as source:
             whole = pa.parquet.ParquetFile(source)
             for batch in whole.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                # What is damaged is no UTF-8, or points out of its own memory.
+                batch.validate(full=True)
                 yield self._labels.named(batch)
 
 
@@ -52,6 +54,7 @@ class ArrowTable:
                 else reader
             )
             for batch in batches:
+                batch.validate(full=True)
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     yield self._labels.named(batch.slice(start, _BATCH_ROWS).select(columns))
 

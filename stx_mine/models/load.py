@@ -17,6 +17,7 @@ from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.adapter import NO_PEFT, open_adapter
 from stx_mine.models.checkpoint import Checkpoint
 from stx_mine.models.config import AS_IT_IS, Reading
+from stx_mine.models.devices import refuse_device
 from stx_mine.models.limits import limit_tokens
 from stx_mine.models.runtime import PLAIN, Runtime
 from stx_mine.models.soundness import (
@@ -101,6 +102,7 @@ def open_model(
             "no model is named, and the embeddings of this run came from vectors or a function; "
             "give --model (`evaluate`: --models)"
         )
+    refuse_device(device)
     opened = _opened(name, device, runtime, reading)
     model, notes = opened.model, list(opened.notes)
     if not as_stored:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from stx_mine.errors import ConfigError, StxMineError
+from stx_mine.models.devices import refuse_device
 
 _PATIENCE = timedelta(hours=2)
 
@@ -72,10 +73,11 @@ def joined(device: str | None) -> Iterator[Processes]:
         This process among the others; without a launcher the only one.
 
     Raises:
-        ConfigError: There are fewer GPUs than processes on this machine.
+        ConfigError: There is no such device here, or fewer GPUs than processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
+        refuse_device(device)
         yield Processes(device=device)
         return
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
