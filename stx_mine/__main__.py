@@ -1,14 +1,20 @@
 """The program: it listens to signals before anything is imported that takes long."""
 
-from stx_mine.interrupts import watched
+from stx_mine.interrupts import Interrupted, watched
 
 
 def main() -> None:
     """Run the command line."""
-    with watched(lambda name: f"interrupted by {name} before it began; nothing was changed"):
-        from stx_mine.cli import main as run
+    before = "interrupted by {} before it began; nothing was changed, run the same command again"
+    with watched(before.format) as watch:
+        try:
+            from stx_mine.cli import main as run
 
-        run()
+            run()
+        except (Interrupted, SystemExit):
+            if watch.number:
+                watch.leave()
+            raise
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -76,6 +76,12 @@ class Watch:
             with suppress(OSError):
                 os.write(2, f"stx-mine: {self.words(name)}\n".encode())
 
+    def leave(self) -> NoReturn:
+        """End the program now: what Python clears away at its end may take seconds."""
+        self.say()
+        _end_processes()
+        os._exit(self.exit_code)
+
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if not self.number:
             self.number = number
@@ -91,9 +97,7 @@ class Watch:
                 # What the main thread does not get to do.
                 select.select([reader], [], [], _PATIENCE_S)
                 self.number = self.number or number
-                self.say()
-                _end_processes()
-                os._exit(self.exit_code)
+                self.leave()
         os.close(reader)
 
     def _forget(self) -> None:

@@ -7,7 +7,9 @@ node finds under the same path.
 import importlib.util
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -139,6 +141,8 @@ def _start(address: str | None) -> None:
 
     if ray.is_initialized():
         return
+    # Ray answers it in a way of its own.
+    on_termination = signal.getsignal(signal.SIGTERM)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
         ray.init(
@@ -147,11 +151,13 @@ def _start(address: str | None) -> None:
             logging_level=logging.ERROR,
             **({} if address else own),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"cannot reach Ray at {address or 'this machine'} ({' '.join(str(error).split())[:300]}"
             "); give another --ray-address, or none to start Ray here"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_termination)
 
 
 def _pool(worker: Worker, config: EngineConfig, num_tasks: int) -> tuple[Any, dict[str, Any]]:

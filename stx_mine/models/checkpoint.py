@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError, safe_open
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import load_file_path
 
@@ -179,6 +180,11 @@ class Checkpoint:
             ModelError: One of the first two.
             ConfigError: A pooling where the files name one.
         """
+        if self.adapter is not None and self.base is None:
+            raise ModelError(
+                f"expected base_model_name_or_path in {ADAPTER} of {self.name}, found none; name "
+                "the base of the adapter there"
+            )
         kind = self._kind()
         by_head = kind == _CROSS and self.is_plain and self.settings.get("model_type") is None
         if kind is not None and not (by_head and reading.pooling):
@@ -198,6 +204,22 @@ class Checkpoint:
                 f"{self.name} brings code of its own ({', '.join(code[:3])}), which was not run; "
                 "read it, then give --trust-remote-code" + (f", or {known}" if known else "")
             )
+
+    def damaged_file(self) -> str:
+        """The first file of a folder that is not what it is called, in words; empty for none."""
+        for path in _files_of(Path(self.name)) if Path(self.name).is_dir() else ():
+            try:
+                if path.suffix == ".safetensors":
+                    with safe_open(path, "numpy"):
+                        continue
+                # All of transformers and sentence-transformers are objects, but for one.
+                if path.suffix == ".json" and path.name != _MODULES:
+                    found = _parsed(path, dict)
+                    if path.name == "tokenizer.json" and "model" not in found:
+                        return f"{path} is no tokenizer: it has no part `model`"
+            except (SafetensorError, OSError, ModelError) as error:
+                return f"{path} is damaged ({one_line(error)})"
+        return ""
 
     def _kind(self) -> str | None:
         """Which other kind of model it is; None for an embedding model."""

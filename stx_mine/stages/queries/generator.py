@@ -23,6 +23,7 @@ from stx_mine.core.random import mix
 from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.devices import refuse_device
 from stx_mine.models.encoder import add_weights
+from stx_mine.models.load import BROKEN
 from stx_mine.store.small_files import read_small
 
 PLACE = "{passage}"
@@ -92,7 +93,7 @@ class QueryGenerator:
             # Half precision is slower on processors without it.
             dtype = torch.float32 if device == "cpu" else "auto"
             model = kind.from_pretrained(name, trust_remote_code=False, dtype=dtype).to(device)
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        except BROKEN as error:
             reason = one_line(error)[:300]
             raise ModelError(
                 f"cannot load the generator {name!r} ({type(error).__name__}: {reason}); give a "
