@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stx_mine.store.stage_report import StageReport
 
 # Of typer's own copy of click, or of click.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # type: ignore[assignment]
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _RUN_KEPT = "finished stages and files stay, the same command continues where it stopped"
 app = typer.Typer(
     name="stx-mine",

@@ -23,12 +23,14 @@ from stx_mine.store.files import checksum, read_json, write_json
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST as MANIFEST
 from stx_mine.store.listing import PLAN as PLAN
-from stx_mine.store.listing import refuse_listing
+from stx_mine.store.listing import refuse_listing, refuse_plan
 from stx_mine.store.places import beside, refuse_foreign, remove_ours, settle, swap_in
 from stx_mine.store.run_dir import RunDir
 
 if TYPE_CHECKING:
     from stx_mine.store.counts import Counts
+
+_CURE = "delete the folder {} and run its command again"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Artifact:
         self.plan["key"] = digest_of(self.plan)
         refuse_foreign(self.target)
         old_plan = read_json(self.target / PLAN) if (self.target / PLAN).exists() else None
+        if old_plan is not None:
+            refuse_plan(old_plan, str(self.target / PLAN), _CURE.format(self.target))
         same = old_plan is not None and self._adopt(old_plan)
         if old_plan is not None and not same and not overwrite and not self.kind.is_view:
             raise ArtifactError(self._difference(old_plan))
@@ -350,8 +354,7 @@ def read_manifest(folder: Path) -> Manifest:
         ArtifactError: It lacks what every manifest has, or lists what is no file of the folder.
     """
     content = read_json(folder / MANIFEST)
-    cure = f"delete the folder {folder} and run its command again"
-    refuse_listing(content, str(folder / MANIFEST), cure)
+    refuse_listing(content, str(folder / MANIFEST), _CURE.format(folder))
     return Manifest(folder, content)
 
 

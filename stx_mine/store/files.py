@@ -14,7 +14,8 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from stx_mine.errors import ArtifactError
+from stx_mine.errors import ArtifactError, one_line
+from stx_mine.store.small_files import found_at
 
 _CHUNK_BYTES = 1 << 22
 
@@ -44,11 +45,13 @@ def read_json(path: Path) -> dict[str, Any]:
         ArtifactError: The file is no JSON object.
     """
     try:
+        if path.exists() and (found := found_at(path)) != "a file":
+            raise ValueError(found)
         content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"expected JSON in {path}, found something else ({error}); if {path.parent} is a "
-            "folder of stx-mine, delete it and run its command again"
+            f"expected JSON in {path}, found something else ({one_line(error)}); if {path.parent} "
+            "is a folder of stx-mine, delete it and run its command again"
         ) from error
     if not isinstance(content, dict):
         raise ArtifactError(f"expected a JSON object in {path}, found {type(content).__name__}")

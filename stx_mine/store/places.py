@@ -76,8 +76,9 @@ def refuse_input_within(target: Path, paths: Iterable[str | None]) -> None:
         ConfigError: One lies there.
     """
     for path in paths:
-        real = Path(os.path.realpath(path or ""))
-        if path and target.resolve() in (real, *real.parents):
+        # Links may go round.
+        real, held = (Path(os.path.realpath(one)) for one in (path or "", target))
+        if path and held in (real, *real.parents):
             raise ConfigError(
                 f"{path} is where this command writes ({target}/); give another --run-dir, or "
                 "copy it elsewhere"

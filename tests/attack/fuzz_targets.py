@@ -149,7 +149,13 @@ SEEDS: dict[str, list[bytes]] = {
         b"a: &a [x, y]\nb: *a\nc: {<<: {d: 1}}\n",
         b"mine: {relative_margin: 1e-3, max_uses: null}\n",
     ],
-    "set": [b"mine.k=4", b"run_dir=r", b"mine.sources=[a, b]", b"rounds=3", b"evaluate.data={a: 1}"],
+    "set": [
+        b"mine.k=4",
+        b"run_dir=r",
+        b"mine.sources=[a, b]",
+        b"rounds=3",
+        b"evaluate.data={a: 1}",
+    ],
     "manifest": [
         b'{"artifact": "negatives", "schema": 5, "fields": {"k": 4}, "inputs": {"texts": "1"},'
         b' "key": "0", "digest": "1", "counts": {}, "extra": {}, "config": {}, "files": [{"file":'

@@ -76,7 +76,9 @@ def _content(kind: str, value: Any, fill: Callable[[str], str]) -> bytes:
         return "".join(json.dumps(one) + "\n" for one in value).encode()
     if kind == "repeat":
         parts = value if isinstance(value[0], list) else [value]
-        return b"".join(str(text).encode() * times for text, times in parts)
+        return b"".join(
+            str(text).encode("utf-8", "surrogateescape") * times for text, times in parts
+        )
     if kind == "nested":
         return (
             value.get("before", "")
