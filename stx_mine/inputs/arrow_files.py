@@ -26,11 +26,17 @@ class ParquetTable:
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns."""
         with self._file.binary() as source:
-            whole = pa.parquet.ParquetFile(source)
+            whole, num_rows = pa.parquet.ParquetFile(source), 0
             for batch in whole.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
                 # What is damaged is no UTF-8, or points out of its own memory.
                 batch.validate(full=True)
+                num_rows += batch.num_rows
                 yield self._labels.named(batch)
+            if num_rows != whole.metadata.num_rows:
+                raise pa.ArrowInvalid(
+                    f"found {num_rows:,} of {whole.metadata.num_rows:,} values of "
+                    f"{', '.join(columns)}"
+                )
 
 
 class ArrowTable:

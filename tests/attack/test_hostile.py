@@ -17,7 +17,9 @@ import pytest
 import yaml
 from conftest import Cli, Finished, cli_command, cli_environment
 from hostile_files import make_file
-from whole_run import PAIRS, arguments, write_input
+from steps_here import make_steps
+from transformers.utils import logging
+from whole_run import write_input
 
 FOLDER = Path(__file__).parent / "hostile"
 FEWEST = 120
@@ -37,6 +39,8 @@ def load_cases() -> list[dict[str, Any]]:
 
 
 CASES = load_cases()
+# As the program has it from its start.
+logging.disable_progress_bar()
 
 
 def is_slow(case: dict[str, Any]) -> bool:
@@ -61,16 +65,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sound_run(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is embedded, mined and packed."""
-    run = tmp_path_factory.mktemp("hostile") / "run"
-    for step in _STEPS:
-        done = subprocess.run(
-            cli_command(*arguments(step, inputs, run)),
-            capture_output=True,
-            text=True,
-            env=cli_environment(),
-        )
-        assert done.returncode == 0, done.stderr
-    return run
+    return make_steps(_STEPS, inputs, tmp_path_factory.mktemp("hostile") / "run")
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, int]]:
@@ -101,7 +96,7 @@ def test_a_hostile_input_ends_as_expected(
 ) -> None:
     here = tmp_path / "h"
     here.mkdir()
-    places = {"here": str(here), "input": str(inputs), "rows": str(PAIRS)}
+    places = {"here": str(here), "input": str(inputs)}
     text = str(case)
     if "{run}" in text:
         shutil.copytree(request.getfixturevalue("sound_run"), here / "run")

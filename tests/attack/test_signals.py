@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 from conftest import cli_command, cli_environment
+from steps_here import make_step
 from whole_run import STEPS, arguments, write_input
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+    pytest.mark.timeout(900),
+]
 
 SECONDS = 2.0
 _MOST_S = 200
@@ -167,13 +171,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[step] = folder / f"before-{step}"
         if run.exists():
             shutil.copytree(run, found[step])
-        done = subprocess.run(
-            cli_command(*arguments(step, found["input"], run)),
-            capture_output=True,
-            text=True,
-            env=cli_environment(),
-        )
-        assert done.returncode == 0, done.stderr
+        make_step(step, found["input"], run)
     return found
 
 
