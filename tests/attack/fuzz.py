@@ -47,7 +47,7 @@ def fuzz(target: str, seconds: int, found: Path) -> None:
         f"-max_total_time={seconds}",
         f"-artifact_prefix={found}/{target}-",
         "-max_len=4096",
-        "-timeout=20",
+        "-timeout=120",
         "-rss_limit_mb=4096",
         "-print_final_stats=1",
         "-verbosity=0",

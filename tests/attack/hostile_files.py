@@ -4,7 +4,7 @@
 |---|---|---|
 | `text` | text | that text in UTF-8 |
 | `base64` | text | those bytes |
-| `repeat` | `[text, times]`, or a list of them | the texts, each as often |
+| `repeat` | `[text, times]`, or a list of them | the texts, each as often; bytes with `base64` third |
 | `nested` | `{open, close, depth, before, after}` | brackets within brackets |
 | `json`, `jsonl` | anything, a list | JSON, a line for each value |
 | `parquet` | `[[column, values], ...]` | a Parquet file; names may stand twice |
@@ -76,9 +76,7 @@ def _content(kind: str, value: Any, fill: Callable[[str], str]) -> bytes:
         return "".join(json.dumps(one) + "\n" for one in value).encode()
     if kind == "repeat":
         parts = value if isinstance(value[0], list) else [value]
-        return b"".join(
-            str(text).encode("utf-8", "surrogateescape") * times for text, times in parts
-        )
+        return b"".join(_part(*part) for part in parts)
     if kind == "nested":
         return (
             value.get("before", "")
@@ -90,6 +88,10 @@ def _content(kind: str, value: Any, fill: Callable[[str], str]) -> bytes:
     if kind == "gzip":
         return gzip.compress(value["text"].encode())[: value.get("cut")]
     raise AssertionError(f"no way to make {kind!r}")
+
+
+def _part(text: str, times: int, form: str = "") -> bytes:
+    return (base64.b64decode(text) if form == "base64" else text.encode()) * times
 
 
 def _vectors(value: dict[str, Any]) -> "np.ndarray[Any, Any]":

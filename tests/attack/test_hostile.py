@@ -44,8 +44,9 @@ logging.disable_progress_bar()
 
 
 def is_slow(case: dict[str, Any]) -> bool:
-    """Whether a case has a process of its own, or takes seconds."""
-    return bool({"alone", "limit", "slow"} & set(case))
+    """Whether a case has a process of its own, loads a model or copies a run, or takes seconds."""
+    loads = any(word in str(case) for word in ("{run}", "{model}", "--model", "--encoder"))
+    return loads or bool({"alone", "limit", "slow"} & set(case))
 
 
 def parameters() -> list[Any]:
