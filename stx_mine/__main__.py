@@ -3,14 +3,14 @@
 from stx_mine.interrupts import Interrupted, watched
 
 
-def main() -> None:
+def program() -> None:
     """Run the command line."""
     before = "interrupted by {} before it began; nothing was changed, run the same command again"
     with watched(before.format) as watch:
         try:
-            from stx_mine.cli import main as run
+            from stx_mine.cli import main
 
-            run()
+            main()
         except (Interrupted, SystemExit):
             if watch.number:
                 watch.leave()
@@ -18,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program()

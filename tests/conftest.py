@@ -28,7 +28,7 @@ from stx_mine.stages.mine.stage import run_mine
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SMALL_PAIRS, SMALL_CORPUS = 600, 500
-_CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.__main__ import main; main()"
+_CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.__main__ import program; program()"
 
 
 @dataclass(frozen=True)
