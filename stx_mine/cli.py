@@ -54,7 +54,8 @@ def main() -> None:
     """Run the command line; whatever is no mistake of ours ends in one line on stderr."""
     with watched(_after_signal) as watch:
         try:
-            _run(sys.argv[1:])
+            with _MachineAtFault():
+                _run(sys.argv[1:])
         except Interrupted:
             watch.say()
             sys.exit(watch.exit_code)
@@ -64,11 +65,18 @@ def main() -> None:
             _fail(error)
         except _UsageError as error:
             _fail(_of_usage(error))
-        except (OSError, MemoryError, RuntimeError) as error:
-            named = of_the_machine(error)
-            if named is None:
-                raise
-            _fail(named)
+
+
+class _MachineAtFault:
+    """Names what a disk, a device or memory did to whichever library; other errors pass."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        named = of_the_machine(error) if isinstance(error, Exception) else None
+        if named is not None:
+            raise named from error
 
 
 def _run(words: list[str]) -> None:

@@ -16,6 +16,8 @@ _OF_A_DEVICE = re.compile(
     re.IGNORECASE,
 )
 _MOST_SHOWN = 120
+# What libraries in Rust say where a file cannot be written: it is of no class of its own.
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
 _FREE_DISK = "free some, then run the same command again: finished files stay"
 _WAYS_OUT = {
     errno.ENOSPC: _FREE_DISK,
@@ -113,6 +115,8 @@ def of_the_machine(error: BaseException) -> MachineError | None:
     Returns:
         What to raise instead; None where it may be a mistake of the program.
     """
+    if found := _OF_RUST.search(str(error)):
+        error = OSError(int(found[1]), one_line(error))
     if isinstance(error, OSError):
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         reason = (error.strerror or one_line(error))[:300] or type(error).__name__
