@@ -34,7 +34,7 @@ def refuse_device(name: str | None) -> None:
     device = refuse_device_name(name)
     reason = ""
     if device.type == "cuda":
-        number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        number = torch.cuda.device_count()
         if (device.index or 0) >= number:
             reason = f"torch sees {number} GPUs"
     else:

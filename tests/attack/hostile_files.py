@@ -4,7 +4,7 @@
 |---|---|---|
 | `text` | text | that text in UTF-8 |
 | `base64` | text | those bytes |
-| `repeat` | `[text, times]`, or a list of them | the texts, each as often; bytes with `base64` third |
+| `repeat` | `[text, times]`, or a list of them | the texts so often; `base64` third for bytes |
 | `nested` | `{open, close, depth, before, after}` | brackets within brackets |
 | `json`, `jsonl` | anything, a list | JSON, a line for each value |
 | `parquet` | `[[column, values], ...]` | a Parquet file; names may stand twice |
