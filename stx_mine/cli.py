@@ -13,20 +13,34 @@ from collections.abc import Callable
 from dataclasses import Field
 from enum import StrEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NoReturn,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 
 from stx_mine import __version__
 from stx_mine.commands import COMMANDS
 from stx_mine.engine.config import EngineConfig
-from stx_mine.errors import ConfigError, StxMineError, TaskShardsLeftError
+from stx_mine.errors import ConfigError, StxMineError, TaskShardsLeftError, of_the_machine, one_line
 from stx_mine.inputs.config import MANY_SOURCES, Source
+from stx_mine.interrupts import Interrupted, watched
 from stx_mine.settings import StageConfig, flag, in_order_of_help, words_of
 
 if TYPE_CHECKING:
     from stx_mine.store.stage_report import StageReport
 
+# Of typer's own copy of click, or of click.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_RUN_KEPT = "finished stages and files stay, the same command continues where it stopped"
 app = typer.Typer(
     name="stx-mine",
     help="Turn (query, passage) pairs into training data for embedding models, offline.",
@@ -37,18 +51,77 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line on stderr."""
+    """Run the command line; whatever is no mistake of ours ends in one line on stderr."""
+    with watched(_after_signal) as watch:
+        try:
+            with _MachineAtFault():
+                _run(sys.argv[1:])
+        except Interrupted:
+            watch.say()
+            sys.exit(watch.exit_code)
+        except TaskShardsLeftError as left:
+            typer.echo(f"stx-mine: {left}")
+        except StxMineError as error:
+            _fail(error)
+        except _UsageError as error:
+            _fail(_of_usage(error))
+
+
+class _MachineAtFault:
+    """Names what a disk, a device or memory did to whichever library; other errors pass."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        named = of_the_machine(error) if isinstance(error, Exception) else None
+        if named is not None:
+            raise named from error
+
+
+def _run(words: list[str]) -> None:
+    """Run the command that words name; typer itself would answer some errors in its own way."""
+    sys.excepthook = _report
+    command = typer.main.get_command(app)
     try:
-        app()
-    except TaskShardsLeftError as left:
-        typer.echo(f"stx-mine: {left}")
-    except StxMineError as error:
-        if _speaks():
-            sys.stderr.write(f"stx-mine: error: {error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("stx-mine: interrupted; the same command continues where it stopped\n")
-        sys.exit(130)
+        with command.make_context("stx-mine", words) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as left:
+        if left.exit_code:
+            sys.exit(left.exit_code)
+    except BrokenPipeError:
+        # Whoever read what is printed has seen enough; the rest goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(error: StxMineError) -> NoReturn:
+    if _speaks():
+        sys.stderr.write(f"stx-mine: error: {error}\n")
+    sys.exit(error.exit_code)
+
+
+def _of_usage(error: Any) -> ConfigError:
+    """What is wrong with the words of a command line, as one line."""
+    said = one_line(error.format_message()).replace("Value error, ", "").rstrip(".")
+    where = error.ctx.command_path if error.ctx else "stx-mine"
+    return ConfigError(f"{said[:1].lower()}{said[1:]}; see `{where} --help`")
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show a mistake of the program in full."""
+    sys.__excepthook__(kind, error, trace)
+    sys.stderr.write(
+        f"stx-mine: this is a bug of stx-mine {__version__}; please report it with the lines "
+        "above. Finished files stay\n"
+    )
+
+
+def _after_signal(name: str) -> str:
+    """What stays after a signal, and how to go on."""
+    command = COMMANDS.get(" ".join(sys.argv[1:2]))
+    kept = _RUN_KEPT if command is None else command.after_signal
+    return f"interrupted by {name}; {kept}"
 
 
 def run_stage(name: str, config: StageConfig) -> "StageReport":
@@ -173,7 +246,8 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
         return _numbers
     if words := _words(hint):
         return _number_or_one_of(words)
-    return _number_or_none if _can_be_switched_off(one, hint) else None
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind in _NUMBERS]
+    return _number(one, kinds[0], _can_be_switched_off(one, hint)) if kinds else None
 
 
 def _words(hint: Any) -> tuple[str, ...]:
@@ -219,9 +293,29 @@ def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:
     return one.default is not None and type(None) in get_args(hint)
 
 
-def _number_or_none(word: str | float) -> float | None:
-    """A number, or the word none; the default comes as a number."""
-    return None if word == "none" else float(word)
+# Kind of number -> what the help calls it, and what messages do.
+_NUMBERS: dict[type, tuple[str, str]] = {
+    int: ("integer", "a whole number"),
+    float: ("float", "a number"),
+}
+
+
+def _number(one: "Field[Any]", kind: type, may_be_none: bool) -> Callable[[Any], Any]:
+    """What reads a number, or the word none where that means something."""
+
+    def parse(word: Any) -> Any:
+        if may_be_none and word == "none":
+            return None
+        try:
+            return kind(word)
+        except ValueError as error:
+            expected = f"{_NUMBERS[kind][1]}{' or none' if may_be_none else ''}"
+            raise ConfigError(
+                f"{flag(one)} must be {expected}, found {word!r}; give such a value"
+            ) from error
+
+    parse.__name__ = _NUMBERS[kind][0]
+    return parse
 
 
 for _name, _one in COMMANDS.items():

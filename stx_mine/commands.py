@@ -22,6 +22,14 @@ _DATA, _NEGATIVES, _MODEL = "Data", "Negatives and batches", "Models"
 _LOOK, _MOVE = "Look and check", "Move"
 
 
+_CONTINUES = "finished files stay, the same command continues where it stopped"
+_ANEW = "what was there before stays, the same command starts anew"
+_CHECKPOINTS = (
+    "checkpoints stay (one every --checkpoint-steps), the same command continues from the last one"
+)
+_READS = "nothing was changed, run the same command again"
+
+
 class Command(NamedTuple):
     """One command.
 
@@ -30,29 +38,33 @@ class Command(NamedTuple):
         entry: `module:function` below `stx_mine.stages`, from a config to a report.
         panel: The heading of `stx-mine --help` under which it stands.
         in_pipeline: Whether a pipeline file may name it.
+        after_signal: What stays where a signal ends it, and how to go on.
     """
 
     config: type[StageConfig]
     entry: str
     panel: str
     in_pipeline: bool = True
+    after_signal: str = _CONTINUES
 
 
 # In the order of `stx-mine --help`; a pipeline runs its stages in this order.
 COMMANDS: dict[str, Command] = {
     "queries": Command(QueriesConfig, "queries.stage:run_queries", _DATA),
-    "split": Command(SplitConfig, "split.stage:run_split", _DATA),
+    "split": Command(SplitConfig, "split.stage:run_split", _DATA, True, _ANEW),
     "ingest": Command(IngestConfig, "ingest.stage:run_ingest", _DATA, in_pipeline=False),
     "embed": Command(EmbedConfig, "embed.stage:run_embed", _DATA),
     "index": Command(IndexConfig, "index.stage:run_index", _DATA),
     "mine": Command(MineConfig, "mine.stage:run_mine", _NEGATIVES),
-    "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES),
+    "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES, after_signal=_ANEW),
     "pack": Command(PackConfig, "pack.stage:run_pack", _NEGATIVES),
-    "verify": Command(VerifyConfig, "verify.stage:run_verify", _LOOK),
-    "diff": Command(DiffConfig, "diff.stage:run_diff", _LOOK, in_pipeline=False),
-    "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", _LOOK),
-    "train": Command(TrainConfig, "train.stage:run_train", _MODEL),
-    "evaluate": Command(EvaluateConfig, "evaluate.stage:run_evaluate", _MODEL),
+    "verify": Command(VerifyConfig, "verify.stage:run_verify", _LOOK, True, _READS),
+    "diff": Command(
+        DiffConfig, "diff.stage:run_diff", _LOOK, in_pipeline=False, after_signal=_READS
+    ),
+    "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", _LOOK, after_signal=_ANEW),
+    "train": Command(TrainConfig, "train.stage:run_train", _MODEL, True, _CHECKPOINTS),
+    "evaluate": Command(EvaluateConfig, "evaluate.stage:run_evaluate", _MODEL, after_signal=_ANEW),
     "publish": Command(PublishConfig, "transfer.publish:run_publish", _MOVE, in_pipeline=False),
     "fetch": Command(FetchConfig, "transfer.fetch:run_fetch", _MOVE, in_pipeline=False),
 }

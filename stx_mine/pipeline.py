@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from stx_mine.commands import PIPELINE_STAGES
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ConfigError, one_line, shortened
 from stx_mine.inputs.config import MANY_SOURCES, Source
 from stx_mine.settings import StageConfig, fits
 from stx_mine.stages.embed.config import DEFAULT_MODEL
@@ -61,7 +61,10 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
     """
     content = _read_yaml(path, "a pipeline file") or {}
     if not isinstance(content, dict):
-        raise ConfigError(f"expected stage names with their fields in {path}, found {content!r}")
+        raise ConfigError(
+            f"expected stage names with their fields in {path}, found {shortened(content)}; see "
+            "pipelines/ for examples"
+        )
     settings = {name: _mapping(name, value) for name, value in content.items() if name not in _TOP}
     top = {name: content[name] for name in _TOP if name in content}
     for override in overrides:
@@ -73,10 +76,18 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
         settings[name] = {
             key: _typed(name, PIPELINE_STAGES[name], key, value) for key, value in values.items()
         }
-    rounds = top.get("rounds", 1)
-    if not isinstance(rounds, int) or not 1 <= rounds <= _MOST_ROUNDS:
+    run_dir, rounds = top.get("run_dir", "stx-run"), top.get("rounds", 1)
+    if not settings:
         raise ConfigError(
-            f"rounds must be a whole number from 1 to {_MOST_ROUNDS}, found {rounds!r}"
+            f"expected at least one stage in {path}, found none; name some of "
+            f"{', '.join(PIPELINE_STAGES)}"
+        )
+    if not isinstance(run_dir, str):
+        raise ConfigError(f"run_dir must be text, found {shortened(run_dir)}; give the path")
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= _MOST_ROUNDS:
+        raise ConfigError(
+            f"rounds must be a whole number from 1 to {_MOST_ROUNDS}, found {shortened(rounds)}; "
+            "give one"
         )
     if rounds > 1 and not {"embed", "mine", "pack", "train"} <= set(settings):
         raise ConfigError(
@@ -84,7 +95,7 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
             f"{', '.join(settings) or 'no stage'}; a round needs the last one's model"
         )
     ordered = {name: settings[name] for name in PIPELINE_STAGES if name in settings}
-    pipeline = Pipeline(str(top.get("run_dir", "stx-run")), rounds, ordered, overwrite)
+    pipeline = Pipeline(run_dir, rounds, ordered, overwrite)
     for _ in pipeline_steps(pipeline):
         pass
     return pipeline
@@ -166,7 +177,9 @@ def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override
     try:
         value = parse_yaml(raw)
     except ValueError as error:
-        raise ConfigError(f"expected a YAML value in --set {override!r}, found none") from error
+        raise ConfigError(
+            f"expected a YAML value in --set {shortened(override)}: {error}; quote it for the shell"
+        ) from error
     stage, dot, field_name = name.partition(".")
     if dot:
         settings.setdefault(stage, {})[field_name] = value
@@ -178,16 +191,24 @@ def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override
 
 def _mapping(stage: Any, value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise ConfigError(f"expected fields with their values under {stage}, found {value!r}")
+        raise ConfigError(
+            f"expected fields with their values under {stage}, found {shortened(value)}; give "
+            "`field: value` below it"
+        )
     return dict(value or {})
 
 
 def _read_yaml(path: str, what: str) -> Any:
     try:
         return read_yaml(Path(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(
-            f"expected {what} in UTF-8 at {path}, found none; check the path"
+            f"expected {what} in UTF-8 at {path}, found other bytes ({one_line(error)}); save it "
+            "as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"expected {what} at {path}: {error.strerror or error}; check the path"
         ) from error
     except ValueError as error:
         raise ConfigError(f"expected {what} in YAML at {path}: {error}; fix the file") from error
@@ -198,7 +219,8 @@ def _sources(value: Any, where: str) -> tuple[Source, ...]:
     entries = list(value) if isinstance(value, list | tuple) else []
     if not entries or not all(isinstance(one, dict) for one in entries):
         raise ConfigError(
-            f"expected a list of sources, each with name: and path:, in {where}, found {value!r}"
+            f"expected a list of sources, each with name: and path:, in {where}, found "
+            f"{shortened(value)}; give such a list"
         )
     return tuple(
         Source(
@@ -229,7 +251,9 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
         value = float(value)
     if not fits(value, hints[name]):
         wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
-        raise ConfigError(f"{where}.{name} must be {wanted}, found {value!r}; fix the file")
+        raise ConfigError(
+            f"{where}.{name} must be {wanted}, found {shortened(value)}; fix the file"
+        )
     return float(value) if isinstance(value, int) and _takes_float(hints[name]) else value
 
 

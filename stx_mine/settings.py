@@ -233,6 +233,8 @@ def _check_texts(one: "Field[Any]", value: Any) -> None:
 def _check_numbers(one: "Field[Any]", value: Any) -> None:
     """Refuse a number, or one of several, that is not finite or out of range."""
     minimum, above, maximum = (one.metadata[name] for name in ("minimum", "above", "maximum"))
+    # Sizes and counts meet arrays and libraries of which some count no further.
+    most = maximum if maximum is not None else MAX_SEED
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, int | float):
             continue
@@ -243,8 +245,8 @@ def _check_numbers(one: "Field[Any]", value: Any) -> None:
             wanted, advice = f"above {_shown(above)}", "a larger value"
         elif minimum is not None and number < minimum:
             wanted, advice = f"at least {_shown(minimum)}", "a larger value"
-        elif maximum is not None and number > maximum:
-            wanted, advice = f"at most {_shown(maximum)}", "a smaller value"
+        elif number > most and (maximum is not None or isinstance(number, int)):
+            wanted, advice = f"at most {_shown(most)}", "a smaller value"
         if wanted:
             raise ConfigError(f"{flag(one)} must be {wanted}, found {number}; give {advice}")
 

@@ -36,7 +36,7 @@ REPO_ROOT = Path(__file__).resolve().parent.parent
 _REMEMBERED = tempfile.TemporaryDirectory(prefix="stx-mine-")
 os.environ.setdefault("STX_MINE_CACHE", _REMEMBERED.name)
 SMALL_PAIRS, SMALL_CORPUS = 600, 500
-_CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.cli import main; main()"
+_CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.__main__ import program; program()"
 
 
 @dataclass(frozen=True)

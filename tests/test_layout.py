@@ -46,6 +46,7 @@ SLICES = [
     "transfer",
 ]
 ROOMS = [
+    "__main__",
     "cli",
     "pipeline",
     "commands",
@@ -58,6 +59,7 @@ ROOMS = [
     "core",
     "settings",
     "errors",
+    "interrupts",
     "masking",
 ]
 PACKAGE = Path(command_line.__file__).parent
@@ -158,6 +160,8 @@ def stray_imports(sources: list[Path], allowed: set[str]) -> list[str]:
     [
         (("core",), {"numpy", "numba", "stx_mine.core"}),
         (("masking",), set()),
+        (("interrupts",), set()),
+        (("__main__",), {"stx_mine"}),
         (("errors",), {"stx_mine.masking"}),
         (("settings",), {"stx_mine.errors"}),
         (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "yaml", "stx_mine"}),
@@ -307,6 +311,18 @@ def test_files_of_artifacts_are_opened_by_their_manifest() -> None:
         if joined.search(source.read_text("utf-8"))
     ]
     assert {Path(one).name for one in found} <= allowed, found
+
+
+def test_what_numba_compiles_lets_other_threads_run() -> None:
+    """The thread that ends the program after a signal is one of them."""
+    found = [
+        (source.name, ast.unparse(node))
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text("utf-8")))
+        if isinstance(node, ast.Call) and dotted(node.func) == "numba.njit"
+    ]
+    assert len(found) > 40
+    assert [one for one in found if "nogil=True" not in one[1]] == []
 
 
 def test_global_randomness_is_not_used() -> None:

@@ -84,10 +84,11 @@ def test_every_stage_of_a_pipeline_is_a_command_with_the_same_fields() -> None:
     assert set(COMMANDS) - set(PIPELINE_STAGES) == {"ingest", "publish", "fetch", "diff"}
 
 
-def test_an_empty_file_has_no_steps(tmp_path: Path) -> None:
-    pipeline = load(tmp_path, "")
-    assert steps(pipeline) == []
-    assert (pipeline.run_dir, pipeline.rounds) == ("stx-run", 1)
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("")
+    with pytest.raises(ConfigError, match="expected at least one stage in"):
+        load_pipeline(str(path), [])
 
 
 @pytest.mark.parametrize("empty", ["train:", "train: {}", "train: null"])

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Squares of longer and shorter vectors, and sums of them, leave the range of float32.
+LONGEST, _SHORTEST = 2.0**60, 2.0**-60
+
 
 class Similarity(StrEnum):
     """A similarity function of sentence-transformers; a higher score is closer.
@@ -88,6 +91,21 @@ class Similarity(StrEnum):
 
 def unit_rows(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale rows to unit length; rows of zeros stay zero."""
-    norms = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND))
+    norms = lengths(vectors_ND)
     norms[norms == 0] = 1
     return np.asarray(vectors_ND / norms[:, None], np.float32)
+
+
+def lengths(vectors_ND: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """float32 (N,) lengths of vectors; float64 where squares leave the range of float32."""
+    vectors_ND = np.asarray(vectors_ND, np.float32)
+    norms: NDArray[np.float32]
+    exact: NDArray[np.float64]
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND))
+    odd = np.flatnonzero((norms < _SHORTEST) | ~(norms <= LONGEST))
+    if odd.size == 0:
+        return norms
+    exact = norms.astype(np.float64)
+    exact[odd] = np.sqrt(np.square(vectors_ND[odd], dtype=np.float64).sum(axis=1))
+    return exact

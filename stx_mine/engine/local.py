@@ -1,7 +1,7 @@
 """Run tasks on this machine, in this process or in several, with progress on stderr."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -28,8 +28,11 @@ def run_tasks(
     Returns:
         What each task returned, in order.
     """
-    silent = not sys.stderr.isatty()
     results = threads.map(work, tasks) if threads else map(work, tasks)
-    total = len(tasks)
-    shown = tqdm(results, label, total, unit="task", disable=silent, delay=2, leave=False)
-    return list(shown)
+    return with_progress(results, label, len(tasks))
+
+
+def with_progress(results: Iterable[Result], label: str, total: int) -> list[Result]:
+    """What tasks return, with a progress line while they are waited for."""
+    silent = not sys.stderr.isatty()
+    return list(tqdm(results, label, total, unit="task", disable=silent, delay=2, leave=False))

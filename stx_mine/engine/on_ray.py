@@ -7,7 +7,11 @@ node finds under the same path.
 import importlib.util
 import logging
 import os
+import re
+import signal
+import socket
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +23,10 @@ from tqdm import tqdm
 from stx_mine import errors
 from stx_mine.engine.config import EngineConfig
 from stx_mine.engine.tasks import CONTINUES, TRIES, Worker, attempt
-from stx_mine.errors import ConfigError, StxMineError, TaskError
+from stx_mine.errors import ConfigError, StxMineError, TaskError, one_line
 
 _STORE_BYTES = 1 << 28
+_ADDRESS, _PATIENCE_S = re.compile(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d+)"), 10
 # Tasks that may be lost with their workers before the others are not tried any more.
 _MAX_LOST = 3
 
@@ -139,6 +144,9 @@ def _start(address: str | None) -> None:
 
     if ray.is_initialized():
         return
+    _refuse_unreachable(address)
+    # Ray answers it in a way of its own.
+    on_termination = signal.getsignal(signal.SIGTERM)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
         ray.init(
@@ -147,10 +155,30 @@ def _start(address: str | None) -> None:
             logging_level=logging.ERROR,
             **({} if address else own),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"cannot reach Ray at {address or 'this machine'} ({' '.join(str(error).split())[:300]}"
             "); give another --ray-address, or none to start Ray here"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_termination)
+
+
+def _refuse_unreachable(address: str | None) -> None:
+    """Refuse an address at which nobody listens, which Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    found = _ADDRESS.fullmatch(address or "")
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot reach Ray at {address} ({one_line(error)}); give another --ray-address, or "
+            "none to start Ray here"
         ) from error
 
 

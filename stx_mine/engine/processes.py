@@ -1,12 +1,16 @@
 """Run tasks in several processes of this machine; whichever is free takes the next one."""
 
 import multiprocessing
-from collections.abc import Sequence
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 
-from stx_mine.engine.local import run_tasks
+from stx_mine.engine.local import with_progress
 from stx_mine.engine.tasks import CONTINUES, Worker, attempt
 from stx_mine.errors import TaskError
 
@@ -32,8 +36,11 @@ def run_in_processes(tasks: Sequence[str], workers: Sequence[Worker], label: str
         waiting.put(worker)
     pool = ProcessPoolExecutor(min(len(workers), len(tasks)), context, _start, (waiting,))
     try:
-        with pool:
-            run_tasks(tasks, _work, label, pool)
+        with pool, _ended(pool):
+            # A key pressed in a terminal reaches all its processes; this one ends the others.
+            with _kept_from({signal.SIGINT, signal.SIGHUP}):
+                results = pool.map(_work, tasks)
+            with_progress(results, label, len(tasks))
     except BrokenProcessPool as error:
         raise TaskError(
             f"one of {len(workers)} processes was killed, for want of memory or by another's hand "
@@ -41,8 +48,41 @@ def run_in_processes(tasks: Sequence[str], workers: Sequence[Worker], label: str
         ) from error
 
 
+@contextmanager
+def _kept_from(signals: set[signal.Signals]) -> Iterator[None]:
+    """Keep signals from this thread, and from processes that are started inside, for good."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """End the processes where the block does not end well, whatever they are at."""
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        if not finished:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+
+
 def _start(waiting: "SimpleQueue[Worker]") -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _own.append(waiting.get())
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is no more: it may have been killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(task: str) -> None:

@@ -37,12 +37,32 @@ def own_tasks(tasks: Sequence[str], task_shard: TaskShard | None) -> Sequence[st
 def local_rank() -> int | None:
     """Which process of this machine torchrun says this is; None outside of it."""
     word = os.environ.get("LOCAL_RANK", "")
-    return int(word) if word.isdigit() else None
+    return int(word) if _is_number(word) else None
+
+
+def rank_of_world(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Which of how many processes torchrun says this is; (0, 1) outside of it.
+
+    Raises:
+        ConfigError: It says nothing that can be.
+    """
+    size, rank = environment.get("WORLD_SIZE", "1"), environment.get("RANK", "0")
+    if not _is_number(size) or not _is_number(rank) or int(rank) >= int(size):
+        raise ConfigError(
+            f"expected RANK from 0 to WORLD_SIZE - 1 in the environment, as torchrun has them, "
+            f"found RANK {rank!r} and WORLD_SIZE {size!r}; start with torchrun, or unset both"
+        )
+    return int(rank), int(size)
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word is a whole number as programs write them."""
+    return word.isascii() and word.isdigit()
 
 
 def _given(word: str) -> tuple[int, int]:
     number, slash, count = word.partition("/")
-    if not slash or not number.isdigit() or not count.isdigit() or int(number) >= int(count):
+    if not slash or not _is_number(number) or not _is_number(count) or int(number) >= int(count):
         raise ConfigError(
             f"--task must be i/n with i from 0 to n - 1, found {word!r}; give --task 0/1 for all "
             "tasks"
@@ -55,7 +75,7 @@ def _surrounding(environment: Mapping[str, str]) -> tuple[int, int] | None:
     if "SLURM_ARRAY_TASK_ID" in environment:
         return _slurm(environment)
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        return rank_of_world(environment)
     return None
 
 
@@ -63,10 +83,10 @@ def _slurm(environment: Mapping[str, str]) -> tuple[int, int]:
     names = ("ID", "MIN", "MAX", "COUNT", "STEP")
     defaults = {"STEP": "1"}
     words = [environment.get(f"SLURM_ARRAY_TASK_{one}", defaults.get(one, "")) for one in names]
-    if all(word.isdigit() for word in words):
+    if all(map(_is_number, words)):
         number, first, last, count, step = map(int, words)
         place, beside = divmod(number - first, max(step, 1))
-        if not beside and first + (count - 1) * step == last:
+        if not beside and 0 <= place < count and first + (count - 1) * step == last:
             return place, count
     found = ", ".join(f"{name} {word!r}" for name, word in zip(names, words, strict=True))
     raise ConfigError(

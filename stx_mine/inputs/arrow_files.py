@@ -27,10 +27,18 @@ class ParquetTable:
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns."""
         with self._file.binary() as source:
-            whole = pa.parquet.ParquetFile(source)
-            num_rows = parquet_rows(whole.metadata, columns)
-            for batch in whole.iter_batches(batch_size=num_rows, columns=columns):
+            whole, num_rows = pa.parquet.ParquetFile(source), 0
+            at_once = parquet_rows(whole.metadata, columns)
+            for batch in whole.iter_batches(batch_size=at_once, columns=columns):
+                # What is damaged is no UTF-8, or points out of its own memory.
+                batch.validate(full=True)
+                num_rows += batch.num_rows
                 yield self._labels.named(batch)
+            if num_rows != whole.metadata.num_rows:
+                raise pa.ArrowInvalid(
+                    f"found {num_rows:,} of {whole.metadata.num_rows:,} values of "
+                    f"{', '.join(columns)}"
+                )
 
 
 class ArrowTable:
@@ -54,6 +62,7 @@ class ArrowTable:
                 else reader
             )
             for batch in batches:
+                batch.validate(full=True)
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     yield self._labels.named(batch.slice(start, _BATCH_ROWS).select(columns))
 

@@ -3,6 +3,7 @@
 A format is a class in a module of its own, and its suffixes in `FORMATS`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -17,7 +18,13 @@ from stx_mine.inputs.arrow_files import ArrowTable, ParquetTable
 from stx_mine.inputs.blocks import within_bytes
 from stx_mine.inputs.class_labels import LabeledTable
 from stx_mine.inputs.delimited import DelimitedFile, DelimitedForm, is_trec
-from stx_mine.inputs.files import InputFile, is_visible, refuse_unlike_name, suffix_of
+from stx_mine.inputs.files import (
+    UNREADABLE,
+    InputFile,
+    is_visible,
+    refuse_unlike_name,
+    suffix_of,
+)
 from stx_mine.inputs.format import Format
 from stx_mine.inputs.json_document import open_json
 from stx_mine.inputs.names import plain
@@ -190,13 +197,7 @@ class ColumnFile:
                         for name in columns
                     ]
                     yield from within_bytes(whole)
-            except (
-                pa.ArrowInvalid,
-                pa.ArrowNotImplementedError,
-                OSError,
-                EOFError,
-                UnicodeError,
-            ) as error:
+            except UNREADABLE as error:
                 raise InputError(
                     f"cannot read {file.name}: {one_line(error)}; {_way_out(file, error)}"
                 ) from error
@@ -317,12 +318,21 @@ def _format(file: InputFile, form: DelimitedForm) -> Format:
         )
     refuse_unlike_name(file)
     try:
-        return read(file, form)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, OSError, EOFError) as error:
+        found = read(file, form)
+    except (*UNREADABLE, ValueError, RecursionError) as error:
         raise InputError(
             f"expected {file.suffix[1:]} in {file.name}, found something else ({one_line(error)}); "
             f"{_way_out(file, error)}"
         ) from error
+    if not found.schema.names:
+        raise InputError(f"expected columns in {file.name}, found none; check the file")
+    name, times = Counter(found.schema.names).most_common(1)[0]
+    if times > 1:
+        raise InputError(
+            f"expected columns of different names in {file.name}, found {name!r} twice; rename "
+            "one of them"
+        )
+    return found
 
 
 def _way_out(file: InputFile, error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ConfigError, shortened
 from stx_mine.settings import option
 
 
@@ -163,7 +163,10 @@ class Source(SymmetryFields, LanguageFields, SourceFields):
         """
         for one in ("name", "path"):
             if not getattr(self, one):
-                raise ConfigError(f"every source needs a {one}, found none for {self}; add {one}:")
+                raise ConfigError(
+                    f"every source needs a {one}, found none for "
+                    f"{shortened((self.name, self.path))} (name, path); add {one}:"
+                )
         if not 0 < self.weight < float("inf"):
             raise ConfigError(
                 f"the weight of source {self.name!r} must be above 0, found {self.weight:g}; "

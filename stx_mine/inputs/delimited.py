@@ -87,12 +87,6 @@ class DelimitedFile:
             raise InputError(f"{file.name} is empty; give a file with at least one row")
         self.has_header = self._has_header(rows)
         self.columns = self._names(rows[0])
-        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
-        if twice:
-            raise InputError(
-                f"expected columns of different names in {file.name}, found {twice[0]!r} twice; "
-                "rename one of them"
-            )
 
     @property
     def schema(self) -> pa.Schema:

@@ -4,6 +4,7 @@ import codecs
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from stx_mine.errors import InputError
+from stx_mine.errors import InputError, one_line
+from stx_mine.store.small_files import found_at
 
 _COMPRESSIONS = (".gz", ".zst", ".bz2")
 # How files begin that are no text, and the suffix that they are to have.
@@ -23,8 +25,21 @@ _MAGIC = {
     b"PAR1": ".parquet",
     b"ARROW1": ".arrow",
 }
+_ENCRYPTED, _PART_BYTES = 1, 1 << 20
 _CONTROL = re.compile(rb"[\x00-\x08\x80-\xff]")
 _BINARY = (".parquet", ".arrow", ".feather")
+# What libraries raise where a file is cut, damaged or something else than its name says.
+UNREADABLE = (
+    pa.ArrowInvalid,
+    pa.ArrowNotImplementedError,
+    pa.ArrowKeyError,
+    OSError,
+    EOFError,
+    UnicodeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+)
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE)
 
 
@@ -66,14 +81,14 @@ class InputFile:
                 f"expected a path, found the address {url[1]}://{url[2]} (not fetched); {way}"
             )
         if not path.is_file():
-            what = "a folder" if path.is_dir() else "nothing"
-            raise InputError(f"expected a file at {path}, found {what}; check the path")
+            raise InputError(f"expected a file at {path}, found {found_at(path)}; check the path")
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty; give a file with at least one row")
         if encoding is not None:
             try:
-                codecs.lookup(encoding)
-            except LookupError as error:
+                # Some names are of what makes no text, as hex or zlib.
+                "".encode(encoding)
+            except (LookupError, ValueError) as error:
                 raise InputError(
                     f"--encoding {encoding!r} is not known; give utf-8, cp1252, latin-1, utf-16 ..."
                 ) from error
@@ -102,7 +117,7 @@ class InputFile:
             with self.stream() as stream:
                 start = bytes(stream.read(size))
                 return start[: start.rfind(b"\n") + 1 or None].decode()
-        except (UnicodeError, OSError, EOFError):
+        except UNREADABLE:
             return ""
 
     def binary(self) -> pa.NativeFile:
@@ -121,7 +136,7 @@ class InputFile:
             plain.close()
             return self._plain()
         rest = _Joined(head, plain)
-        return rest if encoding is None else codecs.EncodedFile(rest, "utf-8", encoding)
+        return rest if encoding is None else _Recoded(rest, encoding)
 
     def _plain(self) -> pa.NativeFile:
         """Its bytes, decompressed."""
@@ -146,6 +161,10 @@ class InputFile:
             raise InputError(
                 f"{self.name} is not {self.encoding or 'UTF-8'} ({error}); give another --encoding"
             ) from error
+        except UNREADABLE as error:
+            raise InputError(
+                f"cannot read {self.name}: {one_line(error)}; write or fetch it again"
+            ) from error
 
 
 def zip_members(path: Path) -> list[str]:
@@ -159,10 +178,41 @@ def zip_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             found = [info for info in archive.infolist() if not info.is_dir() and info.file_size]
-    except zipfile.BadZipFile as error:
-        raise InputError(f"expected a zip in {path}, found something else ({error})") from error
+    except UNREADABLE as error:
+        raise InputError(
+            f"expected a zip in {path}, found something else ({one_line(error)}); write it again"
+        ) from error
+    if any(info.flag_bits & _ENCRYPTED for info in found):
+        raise InputError(f"the files in {path} are encrypted; unpack it, and give its folder")
     names = (info.filename for info in found)
     return sorted(name for name in names if is_visible(Path(name)) and not Path(name).is_absolute())
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of text in some encoding, as UTF-8."""
+
+    def __init__(self, source: Any, encoding: str) -> None:
+        self._source, self._decoder = source, codecs.getincrementaldecoder(encoding)()
+        self._waiting, self._is_done = b"", False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, or fewer at the end; UnicodeError where they are no such text."""
+        parts = [self._waiting]
+        while not self._is_done and not 0 <= size <= sum(map(len, parts)):
+            block = self._source.read(_PART_BYTES)
+            self._is_done = not block
+            parts.append(self._decoder.decode(block, final=self._is_done).encode())
+        found = b"".join(parts)
+        end = len(found) if size < 0 else size
+        self._waiting = found[end:]
+        return found[:end]
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
 
 
 class _Joined(io.RawIOBase):
@@ -242,6 +292,20 @@ def undecodable(name: str, block: bytes, first_line: int, error: UnicodeDecodeEr
         f"line {line:,} of {name} is not UTF-8 ({error.reason}); give --encoding cp1252, "
         "latin-1 or what the file was written in"
     )
+
+
+def at_home(path: str) -> Path:
+    """A path, of which `~` names a home.
+
+    Raises:
+        InputError: Of nobody who is known here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} names a home that is not known; give the whole path, or ./{path}"
+        ) from error
 
 
 def suffix_of(path: Path) -> str:

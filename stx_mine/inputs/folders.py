@@ -19,7 +19,7 @@ from stx_mine.inputs.configurations import (
     texts_beside,
 )
 from stx_mine.inputs.delimited import DelimitedForm
-from stx_mine.inputs.files import InputFile, is_visible
+from stx_mine.inputs.files import InputFile, at_home, is_visible
 from stx_mine.inputs.hub import local_copy
 from stx_mine.inputs.hub_card import read_hub_card
 from stx_mine.inputs.json_document import corpus_names
@@ -163,7 +163,7 @@ def _matching(pattern: str) -> list[Path]:
     Raises:
         InputError: There is none.
     """
-    parts = Path(pattern).expanduser().parts
+    parts = at_home(pattern).parts
     plain = next(place for place, part in enumerate(parts) if has_magic(part))
     files = sorted(Path(*parts[:plain]).glob(str(Path(*parts[plain:]))))
     files = [file for file in files if file.is_file()]

@@ -6,7 +6,7 @@ from typing import Any
 
 from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.column_file import FORMATS
-from stx_mine.inputs.files import suffix_of
+from stx_mine.inputs.files import at_home, suffix_of
 from stx_mine.inputs.hub_card import read_hub_card
 
 _HUB = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+?))?(?:/(.+))?")
@@ -18,13 +18,13 @@ def local_copy(path: str, subset: str | None) -> Path:
     Raises:
         InputError: The hub cannot be reached, or has no such dataset.
     """
-    target = Path(path).expanduser()
+    target = at_home(path)
     found = _HUB.fullmatch(path)
     is_named = path.startswith("hf://")
     if found is None or (not is_named and (target.exists() or not _is_hub_name(path))):
         return target
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError
 
     repo, revision, inside = found.groups()
     where: dict[str, Any] = {"repo_type": "dataset", "revision": revision}
@@ -38,7 +38,7 @@ def local_copy(path: str, subset: str | None) -> Path:
         patterns = wanted or [f"*{suffix}*" for suffix in FORMATS]
         folder = Path(snapshot_download(repo, allow_patterns=["README.md", *patterns], **where))
         return folder / inside if inside else folder
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (OSError, HFValidationError) as error:
         line = one_line(error).split(". ")[0]
         raise InputError(
             f"nothing lies at {path}, and the dataset {repo} could not be fetched from the hub "

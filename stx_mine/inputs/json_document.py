@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stx_mine.errors import InputError
+from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.files import InputFile
 from stx_mine.inputs.json_kinds import batch_of, kinds_of, schema_of
 from stx_mine.inputs.json_lines import JsonLines, as_row, text_decoder, value_decoder
@@ -114,8 +114,8 @@ class JsonDocument:
             yield from map(as_row, chain(first, values))
         except (ValueError, RecursionError) as error:
             raise InputError(
-                f"expected JSON rows in {self._file.name}, found something else ({error}); write "
-                "one object a line (JSONL), or an array of objects"
+                f"expected JSON rows in {self._file.name}, found something else "
+                f"({one_line(error)}); write one object a line (JSONL), or an array of objects"
             ) from error
 
 
@@ -160,12 +160,25 @@ def corpus_names(file: InputFile) -> list[str]:
 
 
 def _questions(paragraphs: list[Any]) -> Iterator[dict[str, Any]]:
-    """The questions of an article of SQuAD, each with the paragraph that it was asked about."""
+    """The questions of an article of SQuAD, each with the paragraph that it was asked about.
+
+    Raises:
+        ValueError: It is none of SQuAD.
+    """
     for paragraph in paragraphs:
-        for question in paragraph["qas"]:
+        for question in _objects(paragraph, "qas"):
+            answers = [one.get("text") for one in _objects(question, "answers")]
             yield {
                 "id": question.get("id"),
                 "question": question.get("question"),
                 "context": paragraph.get("context"),
-                "answers": {"text": [one.get("text") for one in question.get("answers", [])]},
+                "answers": {"text": answers},
             }
+
+
+def _objects(holder: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in a field of an object of SQuAD; none where it lacks the field."""
+    found = holder.get(name, []) if isinstance(holder, dict) else None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError(f"a paragraph or question of SQuAD without a list {name!r} of objects")
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 # A struct of more fields is not read: its keys are data.
-_MOST_FIELDS = 64
+_MOST_FIELDS, _MOST_LEVELS = 64, 32
 _SCALARS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.large_string()}
 
 
@@ -46,6 +46,9 @@ def kinds_of(
     Args:
         rows: JSON objects.
         known: The kinds of the rows before.
+
+    Raises:
+        ValueError: A value is nested too deep.
     """
     kinds = dict(known)
     for row in rows:
@@ -101,17 +104,18 @@ def batch_of(
     return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
-def _kind(value: Any) -> JsonKind:
+def _kind(value: Any, level: int = 0) -> JsonKind:
+    if level > _MOST_LEVELS:
+        raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
     if value is None:
         return JsonKind()
     if isinstance(value, list):
         inner = JsonKind()
         for part in value:
-            inner = _joined(inner, _kind(part))
+            inner = _joined(inner, _kind(part, level + 1))
         return JsonKind(pa.list_(inner.type), inner.strict)
     if isinstance(value, dict):
-        inner_kinds = kinds_of([value], {})
-        return _struct(inner_kinds)
+        return _struct({name: _kind(part, level + 1) for name, part in value.items()})
     scalar = _SCALARS[type(value)]
     return JsonKind(scalar, not isinstance(value, float))
 

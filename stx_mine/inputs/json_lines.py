@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json
 
-from stx_mine.errors import InputError
+from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.files import InputFile, undecodable
 from stx_mine.inputs.json_kinds import JsonKind, batch_of, kinds_of, schema_of
 
@@ -46,7 +46,7 @@ class JsonLines:
         for block, first_line in _line_blocks(self._file):
             batch = schema and _arrow_batch(block, schema, "ignore")
             if batch is None:
-                rows = list(_rows(self._file, block, first_line, as_text=True))
+                rows = [row for _, row in _rows(self._file, block, first_line, as_text=True)]
                 batch = batch_of(rows, columns, self._kinds, broken)
             yield batch
         self.num_broken = broken
@@ -63,7 +63,11 @@ def _scan(file: InputFile, size: int, changed: int) -> dict[str, JsonKind]:
             if batch is not None:
                 kinds = {name: kind.filled(batch.column(name)) for name, kind in kinds.items()}
                 continue
-        kinds = kinds_of(_rows(file, block, first_line, as_text=False), kinds)
+        for number, row in _rows(file, block, first_line, as_text=False):
+            try:
+                kinds = kinds_of([row], kinds)
+            except ValueError as error:
+                raise _no_row(file, number, error) from error
     if not kinds:
         raise InputError(f"expected JSON objects in {file.name}, found no row; check the file")
     return kinds
@@ -112,18 +116,22 @@ def _checked(file: InputFile, block: bytes, first_line: int) -> bytes:
 
 def _rows(
     file: InputFile, block: bytes, first_line: int, as_text: bool
-) -> Iterator[dict[str, Any]]:
-    """The objects of a block; numbers as the text that stands there if asked for."""
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The numbers and objects of a block; numbers in them as their text if asked for."""
     decode = (text_decoder() if as_text else value_decoder()).decode
     for number, line in enumerate(block.split(b"\n"), first_line):
         if not line.strip():
             continue
         try:
-            yield as_row(decode(line.decode()))
+            yield number, as_row(decode(line.decode()))
         except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"line {number:,} of {file.name} is no JSON object ({error}); fix that row"
-            ) from error
+            raise _no_row(file, number, error) from error
+
+
+def _no_row(file: InputFile, number: int, error: BaseException) -> InputError:
+    return InputError(
+        f"line {number:,} of {file.name} is no JSON object ({one_line(error)}); fix that row"
+    )
 
 
 def value_decoder() -> json.JSONDecoder:

@@ -62,8 +62,10 @@ def named_rows(rows: Any, names: Sequence[str]) -> Iterator[Row]:
     """Lists of values as objects of these names.
 
     Raises:
-        ValueError: A row has too many or too few values.
+        ValueError: A row has too many or too few values, or a name stands twice.
     """
+    if len(set(names)) < len(names):
+        raise ValueError(f"a column stands twice ({', '.join(names)})")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, (list, tuple)) or len(row) != len(names):
             raise ValueError(f"row {number:,} has not one value for each of {', '.join(names)}")

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
+from stx_mine.store.small_files import found_at
 
 _BLOCK_BYTES = 1 << 24
 _LINES_SEEN = 100
@@ -132,8 +133,7 @@ def _blocks(path: Path, size: int) -> Iterator[tuple[int, pa.Array]]:
         InputError: The file is missing, broken, or no UTF-8 text.
     """
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "nothing"
-        raise InputError(f"expected a run at {path}, found {what}; check the path")
+        raise InputError(f"expected a run at {path}, found {found_at(path)}; check the path")
     number, rest = 1, b""
     try:
         with pa.input_stream(str(path), compression="detect") as stream:

@@ -16,15 +16,19 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError, safe_open
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import load_file_path
 
-from stx_mine.errors import ConfigError, ModelError
+from stx_mine.errors import ConfigError, ModelError, one_line, shortened
 from stx_mine.models.config import Reading
 from stx_mine.store.manifest import refuse_damaged
+from stx_mine.store.small_files import found_at, read_small
 
 _MODULES, _SETTINGS = "modules.json", "config_sentence_transformers.json"
 _NETWORK, _TOKENIZER, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
+# Tokenizers list their added words in a small file.
+_MOST_BYTES = 1 << 26
 _LIBRARY = "sentence_transformers."
 _CROSS, _SPARSE, _MANY = "CrossEncoder", "SparseEncoder", "MultiVectorEncoder"
 # Kind -> what it is, and why it cannot embed here.
@@ -78,6 +82,12 @@ class Checkpoint:
 
     @classmethod
     def _of_folder(cls, name: str) -> "Checkpoint":
+        for path in _files_of(Path(name)):
+            if (what := found_at(path)) not in ("a file", "a folder"):
+                raise ModelError(
+                    f"expected the files of a model in {name}, found {what} at {path}; give a "
+                    "folder of plain files"
+                )
         refuse_damaged(name)
         found = cls._read(name, None)
         if found is None:
@@ -125,10 +135,10 @@ class Checkpoint:
             if found is None:
                 return None
             paths[file] = Path(found)
-            return _parsed(Path(found))
+            return _parsed(Path(found), list if file == _MODULES else dict)
 
         modules = read(_MODULES)
-        inside = modules[0]["path"] if modules else ""
+        inside = _first_path(name, modules)
         network = read(_NETWORK, inside)
         settings, adapter = read(_SETTINGS), read(ADAPTER, inside)
         if modules is None and network is None and adapter is None:
@@ -151,12 +161,19 @@ class Checkpoint:
     @property
     def base(self) -> str | None:
         """Of an adapter, what it was trained on."""
-        return None if self.adapter is None else self.adapter.get("base_model_name_or_path")
+        found = None if self.adapter is None else self.adapter.get("base_model_name_or_path")
+        return None if found is None else str(found)
 
     @property
     def architecture(self) -> str:
         """Name of the network's class."""
-        return str(next(iter(self.network.get("architectures") or []), "an unnamed network"))
+        return next(iter(self._heads), "an unnamed network")
+
+    @property
+    def _heads(self) -> list[str]:
+        """Names of the network's classes."""
+        found = self.network.get("architectures")
+        return [str(one) for one in found] if isinstance(found, list) else []
 
     def refuse(self, reading: Reading) -> None:
         """Refuse what is no embedding model, what has code that may not run, options without use.
@@ -165,6 +182,11 @@ class Checkpoint:
             ModelError: One of the first two.
             ConfigError: A pooling where the files name one.
         """
+        if self.adapter is not None and self.base is None:
+            raise ModelError(
+                f"expected base_model_name_or_path in {ADAPTER} of {self.name}, found none; name "
+                "the base of the adapter there"
+            )
         kind = self._kind()
         by_head = kind == _CROSS and self.is_plain and self.settings.get("model_type") is None
         if kind is not None and not (by_head and reading.pooling):
@@ -185,23 +207,39 @@ class Checkpoint:
                 "read it, then give --trust-remote-code" + (f", or {known}" if known else "")
             )
 
+    def damaged_file(self) -> str:
+        """The first file of a folder that is not what it is called, in words; empty for none."""
+        for path in _files_of(Path(self.name)) if Path(self.name).is_dir() else ():
+            try:
+                if path.suffix == ".safetensors":
+                    with safe_open(path, "numpy"):
+                        continue
+                # All of transformers and sentence-transformers are objects, but for one.
+                if path.suffix == ".json" and path.name != _MODULES:
+                    found = _parsed(path, dict)
+                    if path.name == "tokenizer.json" and "model" not in found:
+                        return f"{path} is no tokenizer: it has no part `model`"
+            except (SafetensorError, OSError, ModelError) as error:
+                return f"{path} is damaged ({one_line(error)})"
+        return ""
+
     def _kind(self) -> str | None:
         """Which other kind of model it is; None for an embedding model."""
         types = [str(one.get("type")) for one in self.modules or []]
         settings = self.settings.get("model_type") or "SentenceTransformer"
-        heads = self.network.get("architectures") or []
+        heads = self._heads
         if (
             settings in (_MANY, "ColBERT")
             or any(one.startswith("pylate.") or ".multi_vector_encoder." in one for one in types)
             or "query_prefix" in self.settings
-            or any("colbert" in str(one).lower() for one in heads)
+            or any("colbert" in one.lower() for one in heads)
         ):
             return _MANY
         if settings == _SPARSE or any(".sparse_encoder." in one for one in types):
             return _SPARSE
         if settings == _CROSS or any(".cross_encoder." in one for one in types):
             return _CROSS
-        if self.is_plain and any(str(one).endswith("ForSequenceClassification") for one in heads):
+        if self.is_plain and any(one.endswith("ForSequenceClassification") for one in heads):
             return _CROSS
         return None if settings == "SentenceTransformer" else str(settings)
 
@@ -213,7 +251,8 @@ class Checkpoint:
             if not str(one.get("type")).startswith(_LIBRARY)
         )
         for config in (self.network, self.tokenizer):
-            for value in (config.get("auto_map") or {}).values():
+            named = config.get("auto_map") or {}
+            for value in named.values() if isinstance(named, dict) else [named]:
                 names = value if isinstance(value, list) else [value]
                 yield from (str(one) for one in names if one is not None)
 
@@ -230,11 +269,52 @@ class Checkpoint:
         )
 
 
-def _parsed(path: Path) -> Any:
+def _parsed(path: Path, kind: type) -> Any:
+    """The object or list of a small file.
+
+    Raises:
+        ModelError: It holds something else, or cannot be read.
+    """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"expected JSON in {path}, found none ({error}); fix the file") from error
+        found = json.loads(read_small(path, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"expected JSON in {path}, found none ({one_line(error)}); fix the file"
+        ) from error
+    if not isinstance(found, kind):
+        wanted = "a list" if kind is list else "an object"
+        raise ModelError(
+            f"expected {wanted} in {path}, found {shortened(found)}; fix the file, or fetch it "
+            "again"
+        )
+    return found
+
+
+def _first_path(name: str, modules: Any) -> str:
+    """Where the files of the first module lie, below those of the model.
+
+    Raises:
+        ModelError: The modules are no such list, or lead out of the model.
+    """
+    for one in modules or ():
+        path = one.get("path") if isinstance(one, dict) else None
+        outside = isinstance(path, str) and (Path(path).is_absolute() or ".." in path.split("/"))
+        if not isinstance(path, str) or outside or not isinstance(one.get("type"), str):
+            raise ModelError(
+                f"expected modules with a type, and a path within the model, in {_MODULES} of "
+                f"{name}, found {shortened(one)}; fix the file, or fetch it again"
+            )
+    if modules == []:
+        raise ModelError(f"expected modules in {_MODULES} of {name}, found none; fetch it again")
+    return str(modules[0]["path"]) if modules else ""
+
+
+def _files_of(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and in those within it, where modules have their files."""
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.is_dir():
+            yield from sorted(path.iterdir())
 
 
 def _commit(path: Path) -> str | None:

@@ -17,6 +17,7 @@ from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.adapter import NO_PEFT, open_adapter
 from stx_mine.models.checkpoint import Checkpoint
 from stx_mine.models.config import AS_IT_IS, Reading
+from stx_mine.models.devices import refuse_device
 from stx_mine.models.limits import limit_tokens
 from stx_mine.models.runtime import PLAIN, Runtime
 from stx_mine.models.soundness import (
@@ -24,6 +25,7 @@ from stx_mine.models.soundness import (
     name_pad_token,
     refuse_empty_vocabulary,
     refuse_misfits,
+    refuse_no_input,
     refuse_random_weights,
     watch_weights,
 )
@@ -34,7 +36,7 @@ _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 # What torch raises where a pickle holds anything else than numbers: it reads no more than those.
 _UNSAFE = torch.serialization.pickle.UnpicklingError
 # What libraries, and code that comes with a model, raise where files are damaged or do not fit.
-_BROKEN = (
+BROKEN = (
     *(OSError, ValueError, RuntimeError, ImportError, SafetensorError),
     *(LookupError, TypeError, AttributeError),
 )
@@ -101,10 +103,12 @@ def open_model(
             "no model is named, and the embeddings of this run came from vectors or a function; "
             "give --model (`evaluate`: --models)"
         )
+    refuse_device(device)
     opened = _opened(name, device, runtime, reading)
     model, notes = opened.model, list(opened.notes)
     if not as_stored:
         model.float()
+    refuse_no_input(model, name)
     refuse_empty_vocabulary(model, name)
     notes += name_pad_token(model, name)
     if runtime.attention is not None and isinstance(model[0], Transformer):
@@ -142,18 +146,27 @@ def _opened(name: str, device: str | None, runtime: Runtime, reading: Reading) -
     )
 
 
-def _read(name: str, device: str | None, runtime: Runtime, reading: Reading) -> OpenedModel:
-    """A folder or a hub repository."""
+def _read(
+    name: str,
+    device: str | None,
+    runtime: Runtime,
+    reading: Reading,
+    above: tuple[str, ...] = (),
+) -> OpenedModel:
+    """A folder or a hub repository; `above` are the adapters that it is the base of."""
     found = Checkpoint.find(name, reading.revision)
     found.refuse(reading)
     runtime.check(found.name, reading.revision)
     notes: list[str] = []
     if found.base is not None:
         notes.append(f"{found.name} is an adapter over {found.base}")
+        above = (*above, found.name)
+        if found.base in above:
+            raise ModelError(f"the adapter {found.name} is its own base; give the adapter's base")
         _refuse_base(found, reading)
         if found.is_plain:
             # It has neither a tokenizer nor a pooling: those of its base are right.
-            base = _read(found.base, device, runtime, reading.of_another())
+            base = _read(found.base, device, runtime, reading.of_another(), above)
             open_adapter(found, base.model, reading.revision)
             return replace(base, reading=reading, notes=(*notes, *base.notes), commit=found.commit)
     with watch_weights() as report:
@@ -199,7 +212,7 @@ def _loaded(
             f"the weights of {found.name} are a pickle that would run code, which was not run; "
             "give a checkpoint with safetensors"
         ) from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ModelError(_why(found, error)) from error
 
 
@@ -213,6 +226,13 @@ def _why(found: Checkpoint, error: Exception) -> str:
         )
     if "peft" in words and isinstance(error, ImportError):
         return f"{found.name} {NO_PEFT}"
+    if "ignore_mismatched_sizes" in words:
+        return (
+            f"the weights of {found.name} have other shapes than its config.json says; fetch the "
+            "model again"
+        )
+    if damaged := found.damaged_file():
+        return f"cannot load the model {found.name!r}: {damaged}; fetch that file again"
     of_base = "" if found.base is None else f", an adapter over {found.base!r},"
     short = words[:160] + (" ..." if len(words) > 160 else "")
     return (
@@ -248,7 +268,12 @@ def _stored_format(model: SentenceTransformer) -> str:
 
 
 def _package_folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if not package.isidentifier():
+        raise ModelError(
+            f"--model {PREFIX}NAME takes the name of an installed Python package, found "
+            f"{package!r}; give package:wordllama or another"
+        )
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModelError(
             f"the Python package {package!r} of --model {PREFIX}{package} is not installed; "

@@ -13,7 +13,7 @@ from transformers import modeling_utils
 from transformers.integrations import peft
 from transformers.utils.loading_report import LoadStateDictInfo
 
-from stx_mine.errors import ConfigError, ModelError
+from stx_mine.errors import ConfigError, ModelError, shortened
 
 # Names of tables of learned positions, as the networks of transformers have them.
 _TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
@@ -99,6 +99,19 @@ def refuse_misfits(name: str, report: WeightReport) -> None:
         )
 
 
+def refuse_no_input(model: SentenceTransformer, name: str) -> None:
+    """Refuse a model whose first module takes no texts.
+
+    Raises:
+        ModelError: It takes none.
+    """
+    if not any(hasattr(model[0], taking) for taking in ("preprocess", "tokenize")):
+        raise ModelError(
+            f"expected a module that reads texts first in {name}, found "
+            f"{type(model[0]).__name__}; correct modules.json, or fetch the model again"
+        )
+
+
 def refuse_empty_vocabulary(model: SentenceTransformer, name: str) -> None:
     """Refuse a tokenizer that knows special tokens only: the library makes one where files lack.
 
@@ -157,11 +170,17 @@ def keep_within_positions(model: SentenceTransformer, name: str, asked: int | No
 
     Raises:
         ConfigError: The limit that was asked for is beyond the table.
+        ModelError: The limit in the files is none.
     """
     notes = []
     for one in transformers_of(model):
         table, trained = _position_rows(one.model), _trained_positions(one.model)
         limit = one.max_seq_length
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise ModelError(
+                f"expected a limit of at least 1 token in {name}, found {shortened(limit)}; "
+                "correct max_seq_length in its files, or give --max-length"
+            )
         if table is not None and asked is not None and asked > table:
             raise ConfigError(
                 f"--max-length {asked} is more than the {table} positions of {name}; give at most "

@@ -79,10 +79,20 @@ class FaissSearcher:
         return cls(index, passages, refine_factor)
 
     def search(self, queries_QD: NDArray[np.float32], num_hits: int) -> Hits:
-        """The top `num_hits` of what the index proposes; -1 pads where it finds fewer."""
+        """The top `num_hits` of what the index proposes; -1 pads where it finds fewer.
+
+        Raises:
+            ConfigError: FAISS cannot search the index, as one without cells.
+        """
         wanted = min(num_hits, len(self.passages))
         proposed = min(wanted * self.refine_factor, len(self.passages))
-        _, found_QK = self.index.search(queries_QD, proposed)
+        try:
+            _, found_QK = self.index.search(queries_QD, proposed)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"FAISS cannot search this index ({one_line(error)[-200:]}); build one of another "
+                "--factory"
+            ) from error
         ids_QK = np.asarray(found_QK, np.int64)
         at_a_time = max(1, _GATHERED_BYTES // (proposed * self.passages.dim * 4))
         best = [

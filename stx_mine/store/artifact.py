@@ -22,6 +22,7 @@ from stx_mine.store.intact import file_entry, remember
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST as MANIFEST
 from stx_mine.store.listing import PLAN as PLAN
+from stx_mine.store.listing import refuse_plan
 from stx_mine.store.manifest import Manifest as Manifest
 from stx_mine.store.manifest import digest_of as digest_of
 from stx_mine.store.manifest import read_manifest as read_manifest
@@ -121,8 +122,11 @@ class Artifact:
         path = self.target / PLAN
         if not path.exists():
             return None
+        cure = f"rebuild it with `{remake(self.target)}`"
         try:
-            return read_json(path, f"rebuild it with `{remake(self.target)}`")
+            plan = read_json(path, cure)
+            refuse_plan(plan, str(path), cure)
+            return plan
         except ArtifactError:
             if not renews:
                 raise

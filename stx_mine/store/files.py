@@ -14,7 +14,8 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from stx_mine.errors import ArtifactError
+from stx_mine.errors import ArtifactError, one_line
+from stx_mine.store.small_files import found_at
 
 _CHUNK_BYTES = 1 << 22
 
@@ -51,10 +52,12 @@ def read_json(path: Path, cure: str = "") -> dict[str, Any]:
         f"if {path.parent} is a folder of stx-mine, delete it and run its command again"
     )
     try:
+        if path.exists() and (found := found_at(path)) != "a file":
+            raise ValueError(found)
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"expected JSON in {path}, found something else ({error}); {cure}"
+            f"expected JSON in {path}, found something else ({one_line(error)}); {cure}"
         ) from error
     if not isinstance(content, dict):
         raise ArtifactError(

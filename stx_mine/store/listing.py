@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from stx_mine.errors import ArtifactError
+from stx_mine.errors import ArtifactError, shortened
 from stx_mine.store.names import path_problem
 
 # The store's own files, which no manifest lists.
@@ -42,6 +42,24 @@ def refuse_listing(content: dict[str, Any], where: str, cure: str) -> None:
                 f"{cure}"
             )
         taken.add(entry["file"])
+
+
+def refuse_plan(content: dict[str, Any], where: str, cure: str) -> None:
+    """Refuse a plan whose settings and inputs are none.
+
+    Args:
+        content: The plan.
+        where: What the error calls it.
+        cure: What the error tells to do.
+
+    Raises:
+        ArtifactError: They are not.
+    """
+    for name in ("fields", "inputs"):
+        if not isinstance(content.get(name, {}), dict):
+            raise ArtifactError(
+                f"expected {name!r} in {where}, found {shortened(content[name])}; {cure}"
+            )
 
 
 def _entry_problem(entry: Any) -> str:

@@ -8,6 +8,7 @@ A folder is ours if a plan or a manifest of an artifact lies in it, or nothing a
 is ever written to, renamed or removed.
 """
 
+import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -75,7 +76,9 @@ def refuse_input_within(target: Path, paths: Iterable[str | None]) -> None:
         ConfigError: One lies there.
     """
     for path in paths:
-        if path and target.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+        # Links may go round.
+        real, held = (Path(os.path.realpath(one)) for one in (path or "", target))
+        if path and held in (real, *real.parents):
             raise ConfigError(
                 f"{path} is where this command writes ({target}/); give another --run-dir, or "
                 "copy it elsewhere"

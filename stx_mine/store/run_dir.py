@@ -9,6 +9,7 @@ from stx_mine.store.kinds import KINDS
 from stx_mine.store.lock import RunLock, TaskShard
 from stx_mine.store.names import name_problem
 from stx_mine.store.places import settle_all
+from stx_mine.store.small_files import found_at
 
 
 class RunDir:
@@ -74,10 +75,9 @@ class RunDir:
             ArtifactError: It is none.
         """
         if not self.path.is_dir():
-            what = "something else" if self.path.exists() else "nothing"
             raise ArtifactError(
-                f"expected a run directory at {self.path}, found {what}; check the path, or begin "
-                f"a run with `{KINDS['texts'].maker} --run-dir {self.path}`"
+                f"expected a run directory at {self.path}, found {found_at(self.path)}; check "
+                f"the path, or begin a run with `{KINDS['texts'].maker} --run-dir {self.path}`"
             )
 
     def lock(
@@ -96,6 +96,11 @@ class RunDir:
         """
         if not begins or self.is_round:
             (self.first_round if begins else self).refuse_missing()
+        if (found := found_at(self.path)) not in ("nothing", "a folder"):
+            raise ArtifactError(
+                f"expected a run directory at {self.path}, or nothing, found {found}; give another "
+                "--run-dir"
+            )
         return self._held(task_shard)
 
     @contextmanager

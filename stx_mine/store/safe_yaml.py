@@ -1,17 +1,19 @@
 """YAML that came from a person or a stranger: plain values, bounded, each key once."""
 
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from stx_mine.errors import one_line
+from stx_mine.store.small_files import read_small
 
+# That of libyaml where PyYAML has it, which is many times as fast.
+_Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST_BYTES, _MOST_LEVELS, _MOST_VALUES = 1 << 20, 32, 100_000
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(_Safe):  # type: ignore[misc,valid-type]
     """Builds plain values, and refuses a mapping that has a key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -40,12 +42,14 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it is longer than {_MOST_BYTES:,} characters")
     try:
         levels = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for number, event in enumerate(yaml.parse(text, Loader=_Safe)):
+            if number > 2 * _MOST_VALUES:
+                raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
             levels += isinstance(event, yaml.CollectionStartEvent)
             levels -= isinstance(event, yaml.CollectionEndEvent)
             if levels > _MOST_LEVELS:
                 raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Safe)
         if node is not None and _num_values(node, {}, set()) > _MOST_VALUES:
             raise ValueError(f"it holds more than {_MOST_VALUES:,} values, aliases written out")
         return _Loader(text).get_single_data()
@@ -57,14 +61,10 @@ def read_yaml(path: Path) -> Any:
     """The value of a YAML file.
 
     Raises:
-        OSError: It cannot be read, or is no regular file.
+        OSError: It cannot be read, is no plain file, or is longer than any of ours.
         ValueError: As of `parse_yaml`; or it is no UTF-8.
     """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise OSError(f"{path} is no regular file")
-    with path.open(encoding="utf-8") as handle:
-        return parse_yaml(handle.read(_MOST_BYTES + 1))
+    return parse_yaml(read_small(path, _MOST_BYTES))
 
 
 def _num_values(node: yaml.Node, known: dict[yaml.Node, int], within: set[yaml.Node]) -> int:

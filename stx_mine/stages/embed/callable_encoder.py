@@ -2,9 +2,11 @@
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from stx_mine.core.role import Role
-from stx_mine.errors import ModelError
+from stx_mine.errors import ModelError, one_line
+from stx_mine.interrupts import is_signal
 from stx_mine.stages.embed.fast_encoder import Embedded
 from stx_mine.stages.embed.token_encoder import is_no_memory
 
@@ -41,16 +44,12 @@ class CallableEncoder:
         """
         self.name, self._call_texts = name, _CALL_TEXTS
         module_name, _, function_name = name.partition(":")
-        try:
-            # Scripts of a person lie where they work, not among installed packages.
-            if str(place) not in sys.path:
-                sys.path.append(str(place))
+        # Scripts of a person lie where they work, not among installed packages.
+        if str(place) not in sys.path:
+            sys.path.append(str(place))
+        way_out = f"give package.module:function, importable from {place}"
+        with _CodeOfOthers(f"cannot import {module_name!r} of --encoder {name!r}", way_out):
             self._module = importlib.import_module(module_name)
-        except (ImportError, ValueError, SyntaxError) as error:
-            raise ModelError(
-                f"cannot import {module_name!r} of --encoder {name!r} ({error}); give "
-                f"package.module:function, importable from {place}"
-            ) from error
         function = getattr(self._module, function_name or "", None)
         if not callable(function):
             raise ModelError(
@@ -66,7 +65,13 @@ class CallableEncoder:
         Raises:
             ModelError: It gives no vectors, or runs out of memory.
         """
-        return int(self._tried([_PROBE])[0].shape[1])
+        found = int(self._tried([_PROBE])[0].shape[1])
+        if not found:
+            raise ModelError(
+                f"expected vectors with dimensions from --encoder {self.name}, found none; fix "
+                "the function"
+            )
+        return found
 
     def contract(self, similarity: str) -> dict[str, Any]:
         """What decides the vectors, as far as it can be seen: the source of the function's module.
@@ -121,13 +126,16 @@ class CallableEncoder:
                 texts = texts[: self._call_texts]
 
     def _call(self, texts: list[str]) -> NDArray[np.float32]:
-        found = np.asarray(self._function(texts))
+        with _CodeOfOthers(f"--encoder {self.name} failed", "fix the function"):
+            found = np.asarray(self._function(texts))
         if found.ndim != 2 or len(found) != len(texts) or found.dtype.kind != "f":
             raise ModelError(
                 f"expected floats of shape ({len(texts)}, dimensions) from --encoder {self.name}, "
                 f"found {found.dtype} of shape {found.shape}; fix the function"
             )
-        return found.astype(np.float32)
+        # What is too large for float32 becomes infinite, and is refused.
+        with np.errstate(over="ignore"):
+            return found.astype(np.float32)
 
     def _halve(self, error: RuntimeError | MemoryError, num_texts: int) -> None:
         """Halve the texts of a call, if memory ran out with more than one.
@@ -143,3 +151,30 @@ class CallableEncoder:
                 f"--encoder {self.name} runs out of memory with one text ({error}); fix it"
             ) from error
         self._call_texts = num_texts // 2
+
+
+class _CodeOfOthers:
+    """Runs what a person wrote: whatever it raises is an error of theirs, and ends nothing."""
+
+    def __init__(self, what: str, way_out: str) -> None:
+        self._what, self._way_out = what, way_out
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or is_signal(error):
+            return
+        if isinstance(error, (RuntimeError, MemoryError)) and is_no_memory(error):
+            return
+        # The last line of theirs that ran.
+        last = traceback.extract_tb(trace)[-1]
+        raise ModelError(
+            f"{self._what} ({type(error).__name__}: {one_line(error)[:200]}, in "
+            f"{Path(last.filename).name} line {last.lineno}); {self._way_out}"
+        ) from error

@@ -3,7 +3,7 @@
 import torch
 
 from stx_mine.engine.task_shards import local_rank
-from stx_mine.errors import ConfigError
+from stx_mine.models.devices import refuse_device, refuse_device_name
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.store.lock import TaskShard
 
@@ -14,12 +14,13 @@ def devices_of(config: EmbedConfig, task_shard: TaskShard | None) -> tuple[str, 
     Empty where one process takes the best device that it sees.
 
     Raises:
-        ConfigError: A name is not that of a device.
+        ConfigError: A name is not that of a device, or of none that is here.
     """
     if config.device is not None:
         named = tuple(one.strip() for one in config.device.split(","))
         for one in named:
-            _check_device(one)
+            # Where Ray embeds, the device is another machine's.
+            (refuse_device_name if config.engine == "ray" else refuse_device)(one)
         return named
     if config.backend == "openvino":
         return ("cpu",)
@@ -29,14 +30,3 @@ def devices_of(config: EmbedConfig, task_shard: TaskShard | None) -> tuple[str, 
     if task_shard is not None and gpus and (rank := local_rank()) is not None:
         return (gpus[rank % len(gpus)],)
     return gpus if len(gpus) > 1 else ()
-
-
-def _check_device(name: str) -> None:
-    """Refuse an unknown name here: one process could fail while others do all the tasks."""
-    try:
-        torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"--device expects cpu, cuda, cuda:1, mps or the like, one or several joined by "
-            f"commas, found {name!r}; name one that is here, or leave it out"
-        ) from error

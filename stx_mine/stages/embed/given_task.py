@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.errors import InputError
+from stx_mine.errors import InputError, one_line
 from stx_mine.stages.embed.counts import ShardCounts
 from stx_mine.stages.embed.shards import VectorWriter
 from stx_mine.stages.ingest.numbering import Distinct
@@ -17,9 +17,11 @@ from stx_mine.stages.ingest.stage import open_input
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.documents import DOCUMENTS
 from stx_mine.store.files import StoredArray, checksum, read_array, write_array
+from stx_mine.store.small_files import found_at
 
 _ROLES = ("queries", "passages")
 _ROWS = "rows-{}.npy"
+_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,8 @@ class GivenVectors(VectorWriter):
     def contract(self) -> dict[str, Any]:
         """What decides the vectors: the files."""
         config = self.config
-        assert config.query_vectors is not None
-        assert config.passage_vectors is not None
         return {
-            "vectors": [
-                checksum(Path(one)) for one in (config.query_vectors, config.passage_vectors)
-            ],
+            "vectors": [checksum(one.path) for one in self.files.values()],
             "prompts": {},
             "max_length": None,
             "similarity": config.similarity or "cosine",
@@ -99,8 +97,11 @@ class GivenVectors(VectorWriter):
         rows_of_role = read_array(self.folder / _ROWS.format(role))
         rows = np.array(rows_of_role[start : start + self.config.shard_size])
         file, cut = self.files[role], slice(self.config.truncate_dim)
+        # What is too large for float32 becomes infinite, and is refused.
+        with np.errstate(over="ignore"):
+            found = np.asarray(file[rows], np.float32)[:, cut]
         vectors = self.stored(
-            np.asarray(file[rows], np.float32)[:, cut],
+            found,
             lambda row: f"row {rows[row]} of {file.path}",
             "remove these texts, or fix the file",
         )
@@ -159,16 +160,25 @@ def _open(path: str) -> StoredArray:
     Raises:
         InputError: It is missing, or holds something else.
     """
+    if (what := found_at(Path(path))) != "a file":
+        raise InputError(f"expected vectors in {path}, found {what}; give a NumPy file (.npy)")
     try:
+        with Path(path).open("rb") as handle:
+            start = handle.read(len(_MAGIC))
+        if start != _MAGIC:
+            what = "an archive (.npz)" if start.startswith(b"PK") else "something else"
+            raise InputError(
+                f"expected one NumPy array in {path}, found {what}; write it with numpy.save"
+            )
         found = StoredArray.open(Path(path))
-        kind = found[:0].dtype.kind
-    except (OSError, ValueError) as error:
+        dtype = read_array(Path(path)).dtype
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"cannot read {path} ({' '.join(str(error).split())}); give a NumPy file (.npy)"
+            f"cannot read {path} ({one_line(error)[:200]}); give a NumPy file (.npy)"
         ) from error
-    if len(found.shape) != 2 or kind != "f":
+    if len(found.shape) != 2 or dtype.kind != "f":
         raise InputError(
-            f"expected floats of shape (rows, dimensions) in {path}, found {found[:0].dtype} of "
-            f"shape {found.shape}; save the vectors as one float array"
+            f"expected floats of shape (rows, dimensions) in {path}, found {dtype} of shape "
+            f"{found.shape}; save the vectors as one float array"
         )
     return found

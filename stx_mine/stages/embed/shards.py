@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.similarity import unit_rows
+from stx_mine.core.similarity import LONGEST, lengths, unit_rows
 from stx_mine.engine.tasks import Worker
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.stages.embed.config import EmbedConfig
@@ -66,11 +66,16 @@ class VectorWriter(Worker):
         """What decides the vectors, except for the prompts of sources; JSON-ready."""
 
     def check_dimensions(self, dim: int, of: str) -> None:
-        """Check that vectors of so many dimensions can be truncated as asked.
+        """Check that vectors have dimensions, and enough to be truncated as asked.
 
         Raises:
+            InputError: They have none.
             ConfigError: `truncate_dim` is larger.
         """
+        if dim < 1:
+            raise InputError(
+                f"expected at least one dimension of {of}, found none; fix what makes them"
+            )
         asked = self.config.truncate_dim
         if asked is not None and asked > dim:
             raise ConfigError(
@@ -89,7 +94,7 @@ class VectorWriter(Worker):
             cure: What the error tells to do about vectors that are not finite.
 
         Raises:
-            InputError: A vector is not finite.
+            InputError: A vector is not finite, or too long for its scores to be.
         """
         kept: NDArray[Any] = unit_rows(vectors) if self.config.normalize else vectors
         # What is too large for float16 becomes infinite, and is refused.
@@ -99,6 +104,13 @@ class VectorWriter(Worker):
         if len(bad):
             raise InputError(
                 f"{named(int(bad[0]))} is not finite, and {len(bad)} in this shard; {cure}"
+            )
+        long = np.flatnonzero(lengths(kept) > LONGEST)
+        if len(long):
+            raise InputError(
+                f"{named(int(long[0]))} is longer than {LONGEST:.0e}, and {len(long)} in this "
+                f"shard: sums of its products leave float32; scale the vectors, or give "
+                "--normalize"
             )
         return kept
 

@@ -39,6 +39,10 @@ def ingest_report(
         f"texts: {counts.queries:,} distinct queries, {passages:,} distinct passages "
         f"({counts.passages_only_in_pairs:,} of them only in pairs)",
     ]
+    if counts.corpus_empty:
+        lines.append(
+            f"corpus: {counts.corpus_rows:,} rows read, dropped: empty {counts.corpus_empty:,}"
+        )
     lines += _pair_lines(sources) if sources else []
     lines += _language_lines(languages) if languages else []
     lines += _chunk_lines(chunks, counts, config) if chunks else []

@@ -5,6 +5,7 @@ import numpy as np
 from stx_mine.core.verdicts import ELIGIBLE
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
+from stx_mine.models.devices import refuse_device
 from stx_mine.search.product import own_threads
 from stx_mine.stages.mine.checks import refuse_empty, refuse_misfit
 from stx_mine.stages.mine.config import MineConfig
@@ -44,6 +45,8 @@ def run_mine(config: MineConfig) -> StageReport:
     """
     refuse_damaged(config.candidates)
     run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
+    if config.engine != "ray":
+        refuse_device(config.device)
     with run.lock(task_shard):
         texts = require(run, "texts")
         store = TextStore.open(texts)

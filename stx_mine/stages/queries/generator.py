@@ -21,11 +21,15 @@ from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
 from stx_mine.core.random import mix
 from stx_mine.errors import ConfigError, ModelError, one_line
+from stx_mine.models.devices import refuse_device
 from stx_mine.models.encoder import add_weights
+from stx_mine.models.load import BROKEN
+from stx_mine.store.small_files import read_small
 
 PLACE = "{passage}"
 # Models that were trained to write queries (doc2query) take the passage as it is.
 SEQ2SEQ_PROMPT = PLACE
+_MOST_PROMPT_BYTES = 1 << 20
 CAUSAL_PROMPT = (
     "Passage: {passage}\n\nA question that somebody types into a search engine, in the language "
     "of the passage, and that the passage answers:\n"
@@ -76,6 +80,7 @@ class QueryGenerator:
         Raises:
             ModelError: There is no such model, or it cannot be loaded.
         """
+        refuse_device(device)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -88,7 +93,7 @@ class QueryGenerator:
             # Half precision is slower on processors without it.
             dtype = torch.float32 if device == "cpu" else "auto"
             model = kind.from_pretrained(name, trust_remote_code=False, dtype=dtype).to(device)
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        except BROKEN as error:
             reason = one_line(error)[:300]
             raise ModelError(
                 f"cannot load the generator {name!r} ({type(error).__name__}: {reason}); give a "
@@ -230,10 +235,10 @@ def read_prompt(path: str) -> str:
         ConfigError: It is missing, not UTF-8, or has no place for the passage.
     """
     try:
-        prompt = Path(path).read_text("utf-8")
+        prompt = read_small(Path(path), _MOST_PROMPT_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"expected a prompt in UTF-8 at --prompt-file {path}, found none; check the path"
+            f"expected a prompt in UTF-8 at --prompt-file {path}: {one_line(error)}; check the path"
         ) from error
     if PLACE not in prompt:
         raise ConfigError(

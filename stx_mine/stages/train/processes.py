@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from stx_mine.engine.task_shards import rank_of_world
 from stx_mine.errors import ConfigError, StxMineError
+from stx_mine.models.devices import refuse_device
 
 _PATIENCE = timedelta(hours=2)
+_OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,19 @@ def joined(device: str | None) -> Iterator[Processes]:
         This process among the others; without a launcher the only one.
 
     Raises:
-        ConfigError: There are fewer GPUs than processes on this machine.
+        ConfigError: There is no such device here, or fewer GPUs than processes.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    _, size = rank_of_world(os.environ)
     if size == 1:
+        refuse_device(device)
         yield Processes(device=device)
         return
+    lacking = [name for name in _OF_LAUNCHERS if name not in os.environ]
+    if lacking:
+        raise ConfigError(
+            f"WORLD_SIZE is {size} in the environment, found no {', '.join(lacking)}; start with "
+            "torchrun or `accelerate launch`, or unset WORLD_SIZE"
+        )
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = kind.startswith("cuda")
     if on_gpu:

@@ -16,7 +16,7 @@ from typing import Any
 
 import fsspec
 
-from stx_mine.errors import ArtifactError, ConfigError
+from stx_mine.errors import ArtifactError, ConfigError, one_line
 from stx_mine.stages.transfer.listings import (
     MARKER,
     Listing,
@@ -48,7 +48,9 @@ class Storage:
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         try:
-            filesystem, root = fsspec.url_to_fs(self.url)
+            # Some are reached already where they are opened.
+            with self._reached():
+                filesystem, root = fsspec.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             protocol = self.url.partition("://")[0]
             raise ConfigError(
@@ -72,10 +74,10 @@ class Storage:
         """
         try:
             yield
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:
             raise ConfigError(
-                f"cannot reach {self.url} ({type(error).__name__}: {error}); check the URL, the "
-                "network and the permissions, then run the same command again"
+                f"cannot reach {self.url} ({type(error).__name__}: {one_line(error)}); check the "
+                "URL, the network and the permissions, then run the same command again"
             ) from error
 
     def names(self) -> list[str]:
@@ -87,7 +89,7 @@ class Storage:
         filesystem, root = self._opened
         with self._reached():
             filesystem.invalidate_cache()
-            paths = filesystem.find(root) if filesystem.exists(root) else []
+            paths = _found_below(filesystem, root)
         tails = [str(path).removeprefix(root).strip("/") for path in paths]
         found = [tail.removesuffix(f"/{MANIFEST}") for tail in tails if tail.endswith(MANIFEST)]
         return sorted(name for name in found if is_artifact(name, self.url))
@@ -106,9 +108,7 @@ class Storage:
         folder = self._path(name)
         with self._reached():
             filesystem.invalidate_cache()
-            if not filesystem.exists(folder):
-                return {}
-            found = filesystem.find(folder, detail=True)
+            found = _found_below(filesystem, folder)
         return {
             str(path).removeprefix(folder).strip("/"): int(info["size"])
             for path, info in found.items()
@@ -241,12 +241,25 @@ class Storage:
         self._write(name, file, json.dumps(content).encode())
 
     def _write(self, name: str, file: str, content: bytes) -> None:
-        with self._written(self._path(name, file)) as path:
+        with self._reached(), self._written(self._path(name, file)) as path:
             self._opened[0].pipe_file(path, content)
 
     def _remove(self, name: str, files: Sequence[str]) -> None:
-        for file in files:
-            self._opened[0].rm_file(self._path(name, file))
+        with self._reached():
+            for file in files:
+                self._opened[0].rm_file(self._path(name, file))
+
+
+def _found_below(filesystem: Any, folder: str) -> dict[str, Any]:
+    """Path -> what is known of each file below a folder; nothing where there is none.
+
+    `exists` would do for that, but says the same where a URL cannot be reached.
+    """
+    try:
+        found: dict[str, Any] = filesystem.find(folder, detail=True)
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def url_of(url: str | None, command: str) -> str:

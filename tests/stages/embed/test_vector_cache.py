@@ -284,7 +284,7 @@ def test_vectors_that_do_not_fit_say_what_was_expected(data):
     with pytest.raises(InputError, match=r"row 0 of .* is not finite"):
         embed(data, "other", query_vectors=str(data / "n.npy"), passage_vectors=wide)
     (data / "text.npy").write_text("no array")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="expected one NumPy array"):
         embed(data, "other", query_vectors=str(data / "text.npy"), passage_vectors=wide)
 
 

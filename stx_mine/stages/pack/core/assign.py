@@ -150,7 +150,7 @@ def assign_strict(
     return Assignment(rows_PB, np.sort(left))
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _deal(rows: Any, positives: Any, starts: Any, num_batches: Any) -> Any:
     """Deal rows, sorted by positive as `starts` says (which is used up), to batches in turn."""
     rows_PB = np.empty((num_batches, len(rows) // num_batches), np.int64)
@@ -161,7 +161,7 @@ def _deal(rows: Any, positives: Any, starts: Any, num_batches: Any) -> Any:
     return rows_PB
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _spread_anchors(
     rows_PB: Any,
     anchors: Any,
@@ -206,7 +206,7 @@ def _spread_anchors(
                 break
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _crowded(rows_PB: Any, anchors: Any, anchor_counts: Any) -> Any:
     """Places of the rows whose anchor is in their batch ceil(m / P) times before them."""
     num_batches, batch_size = rows_PB.shape
@@ -225,12 +225,12 @@ def _crowded(rows_PB: Any, anchors: Any, anchor_counts: Any) -> Any:
     return places
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _counter(text: Any, batch: Any, counters: Any, seed: Any) -> Any:
     return mix(seed, text, batch) & np.uint64(len(counters) - 1)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _count(counters: Any, row: Any, batch: Any, texts: Any, seed: Any, change: Any) -> None:
     """Count the row's texts that repeat into a batch, or out of it."""
     anchors, positives, anchor_counts, positive_counts = texts
@@ -241,7 +241,7 @@ def _count(counters: Any, row: Any, batch: Any, texts: Any, seed: Any, change: A
         counters[_counter(2 * positive + 1, batch, counters, seed)] += change
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _fits(counters: Any, row: Any, batch: Any, texts: Any, seed: Any, num_batches: Any) -> Any:
     """Whether each of the row's texts is in the batch fewer than ceil(m / P) times."""
     anchors, positives, anchor_counts, positive_counts = texts

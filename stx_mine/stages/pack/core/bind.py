@@ -26,7 +26,7 @@ def bind_top(pools_BS: NDArray[np.int32], num_negatives: int) -> NDArray[np.int6
     return pools_BS[:, :num_negatives].astype(np.int64)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _without(
     pools: Any, query_ids: Any, passage_groups: Any, offsets: Any, values: Any, avoided_by: Any
 ) -> Any:
@@ -83,7 +83,7 @@ def rotated(pools_BS: NDArray[np.int32], steps: int) -> NDArray[np.int32]:
     return np.where(slots[None] < lengths_B[:, None], turned, np.int32(-1))
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _take_all(
     query_ids: Any,
     anchors: Any,
@@ -101,7 +101,7 @@ def _take_all(
             taken[forbidden_values[f]] = True
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _bind_clean(
     pools: Any,
     num_negatives: Any,
@@ -196,7 +196,7 @@ def bind_clean(
     return found
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _present_of(
     query: Any, place_of: Any, present: Any, offsets: Any, values: Any, found: Any
 ) -> Any:
@@ -218,7 +218,7 @@ def _present_of(
     return count
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _ignored(
     by_query: Any,
     query_ids: Any,

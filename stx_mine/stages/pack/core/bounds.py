@@ -31,7 +31,7 @@ class StrictBound:
     bottlenecks: NDArray[np.int64]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _how_many(sizes: Any) -> Any:
     """int64 (largest + 1,): how many sets have each size but 0."""
     largest = 0
@@ -130,7 +130,7 @@ def _most_repeated(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return most[sizes[most] > 1]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _root(parents: Any, node: Any) -> Any:
     while parents[node] != node:
         parents[node] = parents[parents[node]]
@@ -138,7 +138,7 @@ def _root(parents: Any, node: Any) -> Any:
     return node
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _complete(
     has_rows: Any, is_positive: Any, forbidden_offsets: Any, forbidden_values: Any
 ) -> Any:
@@ -167,7 +167,7 @@ def _complete(
     return parents[:num_queries], complete
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _stars(keys: Any, num_keys: Any) -> Any:
     """Places of each key, as offsets and flat places."""
     offsets = np.zeros(num_keys + 1, np.int64)
@@ -183,7 +183,7 @@ def _stars(keys: Any, num_keys: Any) -> Any:
     return offsets, places
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _take(star: Any, key: Any, clique_of: Any, clique: Any) -> Any:
     taken = 0
     for place in star[1][star[0][key] : star[0][key + 1]]:
@@ -193,7 +193,7 @@ def _take(star: Any, key: Any, clique_of: Any, clique: Any) -> Any:
     return taken
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _partition(queries: Any, positives: Any, roots: Any, complete: Any, num_groups: Any) -> Any:
     """Sizes of disjoint cliques that cover all rows."""
     sizes = np.zeros(len(complete) + len(queries), np.int64)

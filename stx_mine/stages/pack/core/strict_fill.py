@@ -53,7 +53,7 @@ def fill_waves(
     return full if is_full.all() else full[is_full], left[:num_left]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _fill_waves(lines: Any, sizes: Any, masks: Any, full: Any, is_full: Any, left: Any) -> Any:
     """Write the batches that fill, which of them do, and the rows of none; how many these are."""
     batch_size = full.shape[1]
@@ -76,7 +76,7 @@ def _fill_waves(lines: Any, sizes: Any, masks: Any, full: Any, is_full: Any, lef
     return num_left
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _fill_most(lines: Any, places: Any, masks: Any, num_batches: Any, batch_size: Any) -> Any:
     """Fill as many batches as can be, up to a number; how many, and the slot of each place.
 
@@ -105,7 +105,7 @@ def _fill_most(lines: Any, places: Any, masks: Any, num_batches: Any, batch_size
     return low, best_slots
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _deal(num_rows: Any, carried: Any, wave: Any, num_waves: Any) -> Any:
     """The places of a wave: those carried over, and every so many-th block of 64."""
     step = num_waves * _BLOCK
@@ -119,7 +119,7 @@ def _deal(num_rows: Any, carried: Any, wave: Any, num_waves: Any) -> Any:
     return places[:size]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _collect(lines: Any, places: Any, slots: Any, full: Any) -> Any:
     """Write the rows of the slots that are full to `full`; the other places come back in order."""
     num_batches, batch_size = full.shape
@@ -147,14 +147,14 @@ def _collect(lines: Any, places: Any, slots: Any, full: Any) -> Any:
     return others
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _renew(masks: Any, number: Any, stamp: Any) -> None:
     """Empty the masks of a text that have an old stamp."""
     if masks[number, 0] != stamp:
         masks[number, 0], masks[number, 1], masks[number, 2] = stamp, np.uint64(0), np.uint64(0)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _lowest_from(bits: Any, turn: Any) -> Any:
     """Number of the first bit that is set, counted from bit `turn` on and round.
 
@@ -166,7 +166,7 @@ def _lowest_from(bits: Any, turn: Any) -> Any:
     return (number + np.int64(turn)) & 63
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _fill(  # noqa: C901  (one loop nest, fast as it stands)
     lines: Any,
     num_hard: Any,

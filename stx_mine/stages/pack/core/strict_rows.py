@@ -85,7 +85,7 @@ class Room(NamedTuple):
         return cls(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def count(rows: Any, values: Any, counts: Any) -> None:
     """Count how many of the rows have each value."""
     counts[:] = 0
@@ -93,7 +93,7 @@ def count(rows: Any, values: Any, counts: Any) -> None:
         counts[values[row]] += 1
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def count_touches(rows_of: Any, forbidden_offsets: Any, forbidden_values: Any, counts: Any) -> None:
     """Count how many rows hold or forbid each text; `rows_of` counts the rows of each query."""
     counts[:] = 0
@@ -103,7 +103,7 @@ def count_touches(rows_of: Any, forbidden_offsets: Any, forbidden_values: Any, c
                 counts[forbidden_values[f]] += rows_of[query]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _numbered(text: Any, mine: Any, room: Any, num_texts: Any) -> Any:
     """Number a text that more than `mine` rows touch; how many are numbered now."""
     if room.touched[text] > mine and room.numbers[text] < 0:
@@ -113,7 +113,7 @@ def _numbered(text: Any, mine: Any, room: Any, num_texts: Any) -> Any:
     return num_texts
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _describe(
     rows: Any,
     query_ids: Any,
@@ -178,7 +178,7 @@ def _describe(
     return num_texts, num_queries
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _ranks(most: Any, num_batches: Any) -> Any:
     """int32 (most + 1,): the rank of each number of conflicts."""
     ranks = np.empty(most + 1, np.int32)
@@ -192,7 +192,7 @@ def _ranks(most: Any, num_batches: Any) -> Any:
     return ranks
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _count_ranks(sets: Any, num_batches: Any, sizes: Any) -> None:
     """Count the rows of each rank; the second column of each set becomes -1 - rank."""
     if not len(sets):
@@ -204,7 +204,7 @@ def _count_ranks(sets: Any, num_batches: Any, sizes: Any) -> None:
         sets[chosen, 1] = -1 - rank
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _sort(order: Any, drafts: Any, sets: Any, sizes: Any, lines: Any) -> None:
     """Write the lines of the rows by rank of their set, sets by their first row.
 

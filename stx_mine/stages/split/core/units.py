@@ -93,7 +93,7 @@ class PairUnits:
         return len(np.unique(self.of_pair_N[of_part_N]))
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _roots(first_E: Any, second_E: Any, num_nodes: Any) -> Any:
     """int64 (num_nodes,): the smallest node that edges tie each node to (union-find)."""
     parents = np.arange(num_nodes)
@@ -115,7 +115,7 @@ def _roots(first_E: Any, second_E: Any, num_nodes: Any) -> Any:
     return parents
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _mixed(seed: Any, first: Any, second: Any) -> Any:
     """uint64: `mix` of a seed and two arrays, element by element."""
     mixed = np.empty(len(first), np.uint64)

@@ -148,7 +148,7 @@ def _shared_texts(labels: Labels) -> tuple[Ragged, Ragged, int]:
     return holds, Ragged(forbidden.offsets, numbers[forbidden.values]), int(shared.sum())
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _fill(
     turns: Any,
     num_turns: Any,
@@ -195,7 +195,7 @@ def _fill(
     return batches
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _take_turns(
     batch: Any,
     turns: Any,
@@ -243,7 +243,7 @@ def _take_turns(
     return room, num_groups, num_waiting, place, cursor
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _give(label: Any, batch: Any, room: Any, may_strand: Any, state: Any) -> Any:
     """Let a label join the batch, with as many rows as fit; returns how many, or 0."""
     limits, taken, in_batch, stamps, conflicts, texts_per_label = state
@@ -258,7 +258,7 @@ def _give(label: Any, batch: Any, room: Any, may_strand: Any, state: Any) -> Any
     return 0
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _shrink(groups: Any, taken: Any) -> Any:
     """Take a row from the last group of three or more; returns how many rows were taken."""
     for place in range(len(groups) - 1, -1, -1):
@@ -269,7 +269,7 @@ def _shrink(groups: Any, taken: Any) -> Any:
     return 0
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _may_join(label: Any, batch: Any, stamps: Any, conflicts: Any) -> Any:
     """Whether no label of the batch shares a text with it, and no pair joins them."""
     hold_offsets, hold_values, forbid_offsets, forbid_values = conflicts
@@ -282,7 +282,7 @@ def _may_join(label: Any, batch: Any, stamps: Any, conflicts: Any) -> Any:
     return True
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _join(label: Any, batch: Any, stamps: Any, conflicts: Any, in_batch: Any) -> None:
     """Note what the batch holds (0) and forbids (1) from now on."""
     hold_offsets, hold_values, forbid_offsets, forbid_values = conflicts
@@ -293,7 +293,7 @@ def _join(label: Any, batch: Any, stamps: Any, conflicts: Any, in_batch: Any) ->
         stamps[text, 1] = batch
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _write(rows_B: Any, groups: Any, taken: Any, starts: Any, queue: Any) -> None:
     place = 0
     for label, size in groups:

@@ -175,7 +175,7 @@ def _set_hashes(offsets: NDArray[np.int64], values: NDArray[np.int64]) -> NDArra
     return exact[:, 0] + 1j * exact[:, 1]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _hash_rows(offsets: Any, values: Any, halves: Any) -> None:
     for row in range(len(offsets) - 1):
         one, two = np.uint64(1), np.uint64(2)
