@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of, places_of
+from stx_mine.stages.verify.core.ignored import find_all
 
 MISSING, OWN_TEXT, KNOWN_POSITIVE = "missing", "own_text", "known_positive"
 REPEATED, POSITIVE_ELSEWHERE, SAME_ROW = "repeated", "positive_elsewhere", "same_row"
@@ -147,7 +148,7 @@ class KnownPairs:
 
     def _key(self, anchors: NDArray[np.int64], texts: NDArray[np.int64]) -> NDArray[np.int64]:
         """A pair as one number; -1 where one of the two is in no pair."""
-        anchor_places, places = _places(self._anchors, anchors), _places(self._positives, texts)
+        anchor_places, places = find_all(self._anchors, anchors), find_all(self._positives, texts)
         keys = anchor_places * len(self._positives) + places
         keys[(anchor_places < 0) | (places < 0)] = -1
         return keys
@@ -159,12 +160,12 @@ class KnownPairs:
             anchors: int64, of a shape that broadcasts to that of `texts`.
             texts: int64, any shape.
         """
-        found: NDArray[np.bool_] = _places(self._keys, self._key(anchors, texts)) >= 0
+        found: NDArray[np.bool_] = find_all(self._keys, self._key(anchors, texts)) >= 0
         return found
 
     def of(self, anchors_U: NDArray[np.int64]) -> Ragged:
         """All known positives of each anchor; none of one that is in no pair."""
-        places, width = _places(self._anchors, anchors_U), len(self._positives)
+        places, width = find_all(self._anchors, anchors_U), len(self._positives)
         starts = np.searchsorted(self._keys, places * width)
         offsets = offsets_of(np.searchsorted(self._keys, (places + 1) * width) - starts)
         keys = self._keys[places_of(starts, offsets)]
@@ -279,23 +280,13 @@ def _positive_elsewhere(
     in_one_row = owners[first] == owners[last]
     anchors_U, anchor_of = np.unique(rows.anchors, return_inverse=True)
     positives = known.of(anchors_U)
-    present = _places(distinct, positives.values) >= 0
+    present = find_all(distinct, positives.values) >= 0
     of_anchor = np.repeat(np.arange(len(anchors_U)), positives.lengths())
     in_batch = np.bincount(of_anchor[present], minlength=len(anchors_U))[anchor_of]
     is_positive = rows.slots.roles[passages] == POSITIVE
     # A positive of the row accounts for its text, in whatever other rows that stands.
     own_texts = np.unique(owners[is_positive] * len(distinct) + place[is_positive])
     keys = owners * len(distinct) + place
-    own = is_known_M[passages] & (in_one_row[place] | (_places(own_texts, keys) >= 0))
+    own = is_known_M[passages] & (in_one_row[place] | (find_all(own_texts, keys) >= 0))
     accounted = np.unique(keys[own]) // max(1, len(distinct))
     return in_batch > np.bincount(accounted, minlength=len(rows))
-
-
-def _places(rising: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each value stands in a rising array of distinct numbers; -1 where it does not."""
-    if not len(rising):
-        return np.full(values.shape, -1, np.int64)
-    places = np.searchsorted(rising, values)
-    np.minimum(places, len(rising) - 1, out=places)
-    places[rising[places] != values] = -1
-    return places
