@@ -6,6 +6,8 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
+from stx_mine.core.plain_text import are_plain
+
 DIGEST = pa.binary(16)
 
 
@@ -22,9 +24,21 @@ def normalise(texts: pa.Array) -> pa.Array:
         Large strings of the same length. Case is kept.
     """
     filled = pc.fill_null(texts.cast(pa.large_string()), "")
-    composed = pc.utf8_normalize(filled, form="NFKC")
+    other = pa.array(~_are_normal(filled))
+    composed = pc.utf8_normalize(filled.filter(other), form="NFKC")
+    if not len(composed):
+        return filled
     collapsed = pc.replace_substring_regex(composed, pattern=_WHITE_SPACE, replacement=" ")
-    return pc.utf8_trim(collapsed, characters=" ")
+    normal = pc.utf8_trim(collapsed, characters=" ")
+    return normal if len(normal) == len(filled) else pc.replace_with_mask(filled, other, normal)
+
+
+def _are_normal(texts: pa.Array) -> NDArray[np.bool_]:
+    """Which large strings, none of them null, are surely as they should be."""
+    _, offsets, content = texts.buffers()
+    size = 0 if content is None else content.size
+    bounds = np.frombuffer(offsets, np.int64, len(texts) + 1, texts.offset * 8)
+    return are_plain(bounds, np.frombuffer(content or b"", np.uint8, size))
 
 
 def text_digests(texts: pa.Array) -> pa.Array:

@@ -5,6 +5,7 @@ texts nor the size of a shard, but what the ids of one batch take.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from stx_mine.store.digests import text_numbers
 from stx_mine.store.files import read_table
 
 _ROWS_AT_ONCE, _VALUES_AT_ONCE, _BYTES_AT_ONCE = 32_768, 1 << 23, 1 << 25
-_TEXTS_AT_ONCE = 8_192
+_TEXTS_AT_ONCE, _THREADS = 8_192, 2
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,19 @@ class ShardReader:
         rows = self._parquet.iter_batches(step * size, columns=list(self.columns))
         waiting = pa.table([])
         texts = [_Numbers(self._texts(name)) for name in self.texts]
-        for first in range(0, self.shard.num_batches, step):
-            count = min(step, self.shard.num_batches - first) * size
-            parts = [waiting] if waiting.num_rows else []
-            while sum(map(len, parts)) < count:
-                parts.append(pa.Table.from_batches([next(rows)]))
-            table = pa.concat_tables(parts)
-            waiting = table.slice(count)
-            numbers_NS = np.empty((count, len(texts)), np.int64)
-            filled_NS = np.empty((count, len(texts)), bool)
-            for slot, column in enumerate(texts):
-                column.take(numbers_NS[:, slot], filled_NS[:, slot])
-            yield BatchBlock(first, table.slice(0, count), numbers_NS, filled_NS)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for first in range(0, self.shard.num_batches, step):
+                count = min(step, self.shard.num_batches - first) * size
+                parts = [waiting] if waiting.num_rows else []
+                while sum(map(len, parts)) < count:
+                    parts.append(pa.Table.from_batches([next(rows)]))
+                table = pa.concat_tables(parts)
+                waiting = table.slice(count)
+                numbers_NS = np.empty((count, len(texts)), np.int64)
+                filled_NS = np.empty((count, len(texts)), bool)
+                # Most of the work on texts lets go of the interpreter.
+                list(pool.map(_Numbers.take, texts, numbers_NS.T, filled_NS.T))
+                yield BatchBlock(first, table.slice(0, count), numbers_NS, filled_NS)
 
     def text(self, row: int, column: str) -> str:
         """The text in a row of the shard; empty for none."""
@@ -135,11 +137,10 @@ def _numbered(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     encoded = texts if isinstance(texts, pa.DictionaryArray) else texts.dictionary_encode()
     filled = np.asarray(encoded.is_valid().to_numpy(zero_copy_only=False), bool)
     places = np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False))
-    # The dictionary may be that of many more rows.
-    used, of = np.unique(places, return_inverse=True)
-    missing = int(len(used) > 0 and used[0] < 0)
-    numbers = text_numbers(encoded.dictionary.take(pa.array(used[missing:])))
-    return np.append([-1] * missing, numbers).astype(np.int64)[of], filled
+    # The dictionary may be that of many more rows. The first number is for rows without a text.
+    used, of = np.unique(np.append(places, -1), return_inverse=True)
+    numbers = text_numbers(encoded.dictionary.take(pa.array(used[1:])))
+    return np.append(np.int64(-1), numbers)[of[:-1]], filled
 
 
 @dataclass(frozen=True)
