@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.core.forbidden import forbidden_groups, positive_groups
@@ -181,10 +182,10 @@ def texts_of(ids: NDArray[np.int64]) -> pa.Array:
     words = pa.array(_WORDS, pa.large_string())
     numbers = pa.array(ids)
     parts = [words.take(pa.array(ids // 12**place % 12)) for place in range(8)]
-    joined = pa.compute.binary_join_element_wise(
+    joined = pc.binary_join_element_wise(
         numbers.cast(pa.large_string()), *parts, pa.scalar(" ", pa.large_string())
     )
-    return pa.compute.if_else(pa.array(ids >= 0), joined, pa.scalar(None, pa.large_string()))
+    return pc.if_else(pa.array(ids >= 0), joined, pa.scalar(None, pa.large_string()))
 
 
 def write_labels_shape(

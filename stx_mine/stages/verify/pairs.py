@@ -25,7 +25,7 @@ from stx_mine.stages.verify.core.batches import (
     check_texts,
     in_order,
 )
-from stx_mine.stages.verify.core.ignored import find_all
+from stx_mine.stages.verify.core.sets import find_all
 from stx_mine.store.batches import (
     GROUPS,
     PASSAGE_LANGUAGES,

@@ -197,10 +197,15 @@ def test_small_tables_are_judged_as_by_the_naive_count(lists, batch_size):
         [(named(one), *(list(map(named, role)) for role in roles)) for one, *roles in lists],
         batch_size,
     )
+    found = {
+        rule: set(np.flatnonzero(marked).tolist())
+        for rule, marked in broken_rules(rows, known, batch_size).items()
+    }
+    assert found == expected
     found = {rule: set() for rule in BATCH_RULES}
     for first in range(0, len(rows), batch_size):
         batch = rows.slice(first, first + batch_size)
-        for rule, marked in broken_rules(batch, known).items():
+        for rule, marked in broken_rules(batch, known, batch_size).items():
             found[rule] |= {first + int(row) for row in np.flatnonzero(marked)}
             for row in np.flatnonzero(marked):
                 assert_slots(batch, known, rule, int(row))
@@ -232,7 +237,7 @@ def test_one_anchor_with_every_passage_stays_linear():
     size = 20_000
     table = np.stack([np.zeros(size, np.int64), 1 + np.arange(size)], axis=1)
     rows = of_table(table)
-    broken = broken_rules(rows, known_of(rows))
+    broken = broken_rules(rows, known_of(rows), len(rows))
     assert broken["positive_elsewhere"].all()
     assert broken["repeated"].all()
     assert not broken["own_text"].any()

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from stx_mine.core.random import mix
 from stx_mine.stages.verify.core.batch_ids import BatchIds
-from stx_mine.stages.verify.core.ignored import IgnoreLists, are_in
+from stx_mine.stages.verify.core.ignored import IgnoreLists
+from stx_mine.stages.verify.core.sets import are_in
 
 # Characters of a text that a sentence about a violation shows.
 SHOWN_TEXT = 60

@@ -11,38 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.ragged import Ragged
 from stx_mine.stages.verify.core.batch_ids import BatchIds
-
-
-def are_in(sets: Ragged, rows: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each value stands in a row of a ragged.
-
-    Args:
-        sets: Rows of rising values.
-        rows: int64 (V,): the row to look in; -1 for one without values.
-        values: int64 (V,).
-
-    Returns:
-        bool (V,).
-    """
-    found: NDArray[np.bool_] = _are_in(sets.offsets, sets.values, rows, values)
-    return found
-
-
-def find_all(rising: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first place of each value in a rising array; -1 where it is not there.
-
-    Args:
-        rising: int64; values may repeat.
-        values: int64, any shape.
-    """
-    if not len(rising):
-        return np.full(values.shape, -1, np.int64)
-    places = np.searchsorted(rising, values)
-    np.minimum(places, len(rising) - 1, out=places)
-    places[rising[places] != values] = -1
-    return places
+from stx_mine.stages.verify.core.sets import first_from
 
 
 class _Present(NamedTuple):
@@ -128,33 +98,10 @@ class IgnoreLists:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _find(values: Any, first: Any, last: Any, wanted: Any) -> Any:
-    """The first place in [first, last) of rising values that is not below `wanted`; else last."""
-    while first < last:
-        middle = (first + last) // 2
-        if values[middle] < wanted:
-            first = middle + 1
-        else:
-            last = middle
-    return first
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _are_in(offsets: Any, sets: Any, rows: Any, values: Any) -> Any:
-    found = np.zeros(len(values), np.bool_)
-    for place in range(len(values)):
-        row = rows[place]
-        if row >= 0:
-            at = _find(sets, offsets[row], offsets[row + 1], values[place])
-            found[place] = at < offsets[row + 1] and sets[at] == values[place]
-    return found
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _add(group: Any, row: Any, bounds: Any, present: Any, stamps: Any, expected: Any) -> Any:
     """Append the passages of the batch that are of a group, once; how many there are then."""
     first, last, count = bounds
-    place = _find(present[2], first, last, group)
+    place = first_from(present[2], first, last, group)
     if place == last or present[2][place] != group or stamps[place] == row:
         return count
     stamps[place] = row
@@ -193,7 +140,7 @@ def _expect(
         for place in range(first, last):
             group = present[2][place]
             if previous < first or present[2][previous] != group:
-                at = _find(groups, begin, end, group)
+                at = first_from(groups, begin, end, group)
                 if at < end and groups[at] == group:
                     count = _add(group, row, (first, last, count), present, stamps, expected)
             previous = place
@@ -233,7 +180,7 @@ def _wrong(
             if next_place < count and expected[next_place] == text:
                 place = next_place
             else:
-                place = _find(expected, 0, count, text)
+                place = first_from(expected, 0, count, text)
                 if place == count or expected[place] != text:
                     extra[row] = True
                     continue
@@ -243,7 +190,7 @@ def _wrong(
             elif seen_by[place] != row:
                 seen_by[place] = row
                 seen += 1
-        place = _find(expected, 0, count, positives[row])
+        place = first_from(expected, 0, count, positives[row])
         has_own = place < count and expected[place] == positives[row]
         misses[row] = seen < count - has_own
     return misses, extra

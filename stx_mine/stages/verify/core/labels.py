@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.stages.verify.core.batches import Broken, Violation
-from stx_mine.stages.verify.core.ignored import are_in, find_all
+from stx_mine.stages.verify.core.sets import are_in, find_all, first_from
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def check_label_batches(
 def _holds(sets: Any, row: Any, wanted: Any) -> Any:
     """Whether a row of rising values has a value."""
     first, last = sets[0][row], sets[0][row + 1]
-    place = first + np.searchsorted(sets[1][first:last], wanted)
+    place = first_from(sets[1], first, last, wanted)
     return place < last and sets[1][place] == wanted
 
 
