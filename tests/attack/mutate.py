@@ -2,33 +2,36 @@
 
     python tests/attack/mutate.py [--core verify] [--sample 150] [--seconds 600] [--output X.json]
 
-A mutant replaces the code of one function in a forked process, in which the tests of its core then
-run without compilation (NUMBA_DISABLE_JIT=1). A failing test, a crash or a test that no longer ends
-kills it. Survivors that no test can kill are listed with the reason in `mutants.yaml`; they count
-apart. mutmut leaves out decorated functions, which all kernels are, and cosmic-ray starts a process
-for each mutant, which takes longer than most of these tests.
+A mutant replaces the code of one function in a forked process, in which the tests of its core that
+need no fixture then run, the quick ones first, without compilation (NUMBA_DISABLE_JIT=1). A failing
+test, a crash or a test that no longer ends kills it. Times are of the processor. Survivors that no
+test can kill are listed with the reason in `mutants.yaml`; they count apart. mutmut leaves out
+decorated functions, which all kernels are, and cosmic-ray starts a process for each mutant, which
+takes longer than most of these tests.
 """
 
 import argparse
 import ast
-import contextlib
 import copy
-import importlib
+import importlib.util
 import inspect
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 os.environ["NUMBA_DISABLE_JIT"] = "1"
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
+_MEMORY = 8 << 30
 KNOWN = Path(__file__).with_name("mutants.yaml")
 _PACK, _VERIFY = "stx_mine.stages.pack.core", "stx_mine.stages.verify.core"
 CORES: dict[str, tuple[list[str], list[str]]] = {
@@ -184,71 +187,91 @@ def _function(module: ModuleType, name: str) -> FunctionType:
     return inspect.unwrap(found)
 
 
-class _Durations:
-    """Measures tests, and ends those that take too long."""
+@dataclass(frozen=True)
+class Case:
+    """A test function with its parameters; `seconds` of the processor that it took."""
 
-    def __init__(self, limit_s: float) -> None:
-        self.limit_s, self.seconds = limit_s, {}
-
-    def pytest_runtest_logreport(self, report) -> None:
-        if report.when == "call" and report.passed:
-            self.seconds[report.nodeid] = report.duration
-
-    def pytest_runtest_setup(self, item) -> None:
-        signal.signal(signal.SIGALRM, _too_long)
-        signal.setitimer(signal.ITIMER_REAL, self.limit_s)
-
-    def pytest_runtest_teardown(self, item) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    name: str
+    test: Callable[..., None]
+    parameters: dict[str, object]
+    seconds: float = 0.0
 
 
-def _too_long(*_: object) -> None:
-    raise TimeoutError
+def _cases(path: Path) -> Iterator[Case]:
+    """The tests of a file that need no fixture, called as they are, without pytest."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    for name, test in vars(module).items():
+        if not name.startswith("test_") or not callable(test):
+            continue
+        rows: list[dict[str, object]] = [{}]
+        marks = getattr(test, "pytestmark", [])
+        for mark in (one for one in marks if one.name == "parametrize"):
+            names, values = mark.args
+            names = [one.strip() for one in names.split(",")] if isinstance(names, str) else names
+            more = [zip(names, one if len(names) > 1 else [one], strict=True) for one in values]
+            rows = [{**row, **dict(one)} for one in map(list, more) for row in rows]
+        slow = any(mark.name in ("slow", "skipif", "skip") for mark in marks)
+        if not slow and set(inspect.signature(test).parameters) == set(rows[0]):
+            yield from (Case(name, test, row) for row in rows)
 
 
-def _pytest(arguments: list[str], *plugins: object) -> int:
-    import pytest
+def _timed(case: Case, limit_s: float) -> Case | None:
+    """The case with its time; None where it takes too long, or fails as it is."""
 
-    with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
-        options = ["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", f"--rootdir={ROOT}"]
-        return int(pytest.main([*options, "-c", str(ROOT / "pyproject.toml"), *arguments], plugins))
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGPROF, stop)
+    start = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, limit_s)
+    try:
+        case.test(**case.parameters)
+    except Exception as error:
+        print(f"  left out: {case.name}: {type(error).__name__}", file=sys.stderr)
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return replace(case, seconds=time.process_time() - start)
 
 
-def _is_killed(mutant: Mutant, code: CodeType, tests: list[str], limit_s: float) -> str:
-    """What killed a mutant: "failed", "crashed", "endless"; empty where it survived."""
+def _killed_by(mutant: Mutant, code: CodeType, cases: list[Case]) -> str:
+    """The test that killed a mutant, "endless" or "crashed"; empty where it survived."""
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        with contextlib.suppress(BaseException):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            _function(importlib.import_module(mutant.module), mutant.function).__code__ = code
-            os._exit(_pytest(["-x", *tests]))
-        os._exit(3)
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            exit_code = os.waitstatus_to_exitcode(status)
-            return {0: "", 1: "failed"}.get(exit_code, "crashed")
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "endless"
+        limit = 3 + int(5 * sum(case.seconds for case in cases) + time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        _function(importlib.import_module(mutant.module), mutant.function).__code__ = code
+        for case in cases:
+            try:
+                case.test(**case.parameters)
+            except BaseException:
+                os.write(write, case.name.encode())
+                os._exit(1)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answers:
+        name = answers.read()
+    code_of_exit = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code_of_exit in (0, 1):
+        return name
+    return "endless" if code_of_exit in (-signal.SIGXCPU, -signal.SIGKILL) else "crashed"
 
 
 def attack(core: str, arguments: argparse.Namespace, known: dict[str, str]) -> dict[str, object]:
     """Try the mutants of a core, in a random order, until a limit is reached."""
     modules, files = CORES[core]
-    durations = _Durations(arguments.test_seconds)
-    _pytest([str(TESTS / file) for file in files if (TESTS / file).exists()], durations)
-    if not durations.seconds:
-        raise SystemExit(f"no test of {core} passes in {arguments.test_seconds} s")
+    cases = [case for file in files for case in _cases(TESTS / file)]
+    timed = filter(None, (_timed(case, arguments.test_seconds) for case in cases))
     # Quick ones first.
-    tests = [
-        str(TESTS.parent / one) for one in sorted(durations.seconds, key=durations.seconds.get)
-    ]
-    limit_s = 10 + 10 * sum(durations.seconds.values())
+    cases = sorted(timed, key=lambda case: case.seconds)
+    assert cases, f"no test of {core} passes"
     found = [pair for module in modules for pair in mutants_of(module)]
     random.Random(arguments.seed).shuffle(found)
     results: dict[str, str] = {}
@@ -257,7 +280,7 @@ def attack(core: str, arguments: argparse.Namespace, known: dict[str, str]) -> d
     for mutant, code in found[: arguments.sample]:
         if time.monotonic() > end:
             break
-        results[mutant.name] = _is_killed(mutant, code, tests, limit_s)
+        results[mutant.name] = _killed_by(mutant, code, cases)
         if not results[mutant.name] and mutant.name not in known:
             survivors.append(mutant)
     judged = sum(name in known and not how for name, how in results.items())
@@ -270,7 +293,8 @@ def attack(core: str, arguments: argparse.Namespace, known: dict[str, str]) -> d
         "equivalent": judged,
         "survived": len(survivors),
         "killed_share": killed / max(1, len(results) - judged),
-        "tests": len(tests),
+        "tests": len(cases),
+        "by": dict(Counter(results.values())),
         "survivors": [{**asdict(one), "name": one.name} for one in survivors],
     }
 
@@ -281,7 +305,7 @@ def main() -> None:
     parser.add_argument("--core", choices=list(CORES), action="append", help="default: all")
     parser.add_argument("--sample", type=int, default=150, help="mutants of each core at most")
     parser.add_argument("--seconds", type=float, default=600, help="for each core at most")
-    parser.add_argument("--test-seconds", type=float, default=5, help="leave slower tests out")
+    parser.add_argument("--test-seconds", type=float, default=3, help="leave slower tests out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="where to write the survivors")
     arguments = parser.parse_args()

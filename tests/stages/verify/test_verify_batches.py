@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import packed_shapes
+from benchmarks.fresh import run_fresh
 from stx_mine.core.groups import Groups
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.errors import ViolationError
@@ -425,3 +426,14 @@ def test_one_giant_label_does_not_slow_every_batch(tmp_path):
     sizes = np.array([50_000] + [4] * 2_000)
     folder = packed_shapes.write_labels_shape(tmp_path / "batches", sizes, 64, 4)
     assert verify(folder).counts["batches"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shape", [packed_shapes.giant_query(20_000, 4_096), packed_shapes.typical(200_000, 2_048)]
+)
+def test_memory_stays_below_two_gigabytes(shape, tmp_path):
+    folder = packed_shapes.write_shape(tmp_path / "batches", shape)
+    found = run_fresh("benchmarks.verify", ["--measure", str(folder)], 2)
+    assert found["rss_mb"] < 2_000
+    assert found["cpu_s"] < 60
