@@ -5,7 +5,6 @@ texts nor the size of a shard, but what the ids of one batch take.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from stx_mine.store.digests import text_numbers
 from stx_mine.store.files import read_table
 
 _ROWS_AT_ONCE, _VALUES_AT_ONCE, _BYTES_AT_ONCE = 32_768, 1 << 23, 1 << 25
-_TEXTS_AT_ONCE, _THREADS = 8_192, 2
+_TEXTS_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True)
@@ -69,19 +68,18 @@ class ShardReader:
         rows = self._parquet.iter_batches(step * size, columns=list(self.columns))
         waiting = pa.table([])
         texts = [_Numbers(self._texts(name)) for name in self.texts]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for first in range(0, self.shard.num_batches, step):
-                count = min(step, self.shard.num_batches - first) * size
-                parts = [waiting] if waiting.num_rows else []
-                while sum(map(len, parts)) < count:
-                    parts.append(pa.Table.from_batches([next(rows)]))
-                table = pa.concat_tables(parts)
-                waiting = table.slice(count)
-                numbers_NS = np.empty((count, len(texts)), np.int64)
-                filled_NS = np.empty((count, len(texts)), bool)
-                # Most of the work on texts lets go of the interpreter.
-                list(pool.map(_Numbers.take, texts, numbers_NS.T, filled_NS.T))
-                yield BatchBlock(first, table.slice(0, count), numbers_NS, filled_NS)
+        for first in range(0, self.shard.num_batches, step):
+            count = min(step, self.shard.num_batches - first) * size
+            parts = [waiting] if waiting.num_rows else []
+            while sum(map(len, parts)) < count:
+                parts.append(pa.Table.from_batches([next(rows)]))
+            table = pa.concat_tables(parts)
+            waiting = table.slice(count)
+            numbers_NS = np.empty((count, len(texts)), np.int64)
+            filled_NS = np.empty((count, len(texts)), bool)
+            for slot, column in enumerate(texts):
+                column.take(numbers_NS[:, slot], filled_NS[:, slot])
+            yield BatchBlock(first, table.slice(0, count), numbers_NS, filled_NS)
 
     def text(self, row: int, column: str) -> str:
         """The text in a row of the shard; empty for none."""
@@ -98,7 +96,9 @@ class ShardReader:
 
     def _texts(self, name: str) -> Iterator[pa.Array]:
         rows = max(1, min(_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / self._per_row([name])[1])))
-        for batch in self._parquet.iter_batches(rows, columns=[name]):
+        # Columns are read by turns; each has a reader of its own.
+        parquet = pq.ParquetFile(self.shard.path, read_dictionary=[name])
+        for batch in parquet.iter_batches(rows, columns=[name]):
             yield batch.column(0)
 
     def _per_row(self, names: Sequence[str]) -> tuple[float, float]:

@@ -46,7 +46,7 @@ def check_label_packings(folder: Path, packings: list[list[BatchShard]]) -> Iter
     anchors = positives.column("anchor_id").to_numpy()
     table = LabelTable.of(members, anchors, ragged_column(positives, "positive_ids"))
     for shards in packings:
-        seen: list[NDArray[np.int64]] = []
+        seen = [np.empty((0, 2), np.int64)]
         for shard in shards:
             reader = ShardReader(shard, (_LABEL, _ID), (_TEXT,))
             for block in reader.blocks():

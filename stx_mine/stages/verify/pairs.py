@@ -60,7 +60,7 @@ def check_pair_packings(folder: Path, packings: list[list[BatchShard]]) -> Itera
     texts_path = packings[0][0].texts
     texts = None if texts_path is None else AllTexts.open(texts_path)
     for shards in packings:
-        seen: list[NDArray[np.int64]] = []
+        seen = [np.empty(0, np.int64)]
         for shard in shards:
             reader = _reader(shard)
             for block in reader.blocks():
