@@ -1,6 +1,7 @@
 """Selection against a plain Python oracle, and what it must never do."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -282,3 +283,17 @@ def test_each_passage_keeps_its_best_uses(uses, max_uses, block):
         own = sorted((-score, unit) for one, score, unit in uses if one == passage)
         last = (-limits.scores_P[passage], limits.units_P[passage])
         assert [use for use in own if use <= last] == own[:max_uses]
+
+
+@pytest.mark.parametrize("max_uses", range(1, 11))
+def test_the_last_use_that_a_passage_keeps_is_right_after_each_use(max_uses):
+    rng = np.random.default_rng(max_uses)
+    counter, own = UseCounter(2, max_uses), []
+    for unit, score in enumerate(rng.permutation(60) // 2):
+        counter.add(np.array([1]), np.array([score], np.float32), np.array([60 - unit]))
+        own.append((-int(score), 60 - unit))
+        limits = counter.limits()
+        last = (-limits.scores_P[1], limits.units_P[1])
+        kept = sorted(own)[:max_uses]
+        assert last == (kept[-1] if len(kept) == max_uses else (np.inf, np.iinfo(np.int64).max))
+        assert limits.scores_P[0] == -np.inf
