@@ -297,3 +297,36 @@ def test_the_last_use_that_a_passage_keeps_is_right_after_each_use(max_uses):
         kept = sorted(own)[:max_uses]
         assert last == (kept[-1] if len(kept) == max_uses else (np.inf, np.iinfo(np.int64).max))
         assert limits.scores_P[0] == -np.inf
+
+
+@pytest.mark.parametrize("sampling", ["random", "weighted"])
+def test_a_draw_is_in_the_order_of_its_gumbel_keys(sampling):
+    """The keys are made anew with integers of Python, so that a seed means the same for ever."""
+
+    def mixed(seed, *counters):
+        state, full = seed, 2**64 - 1
+        for counter in counters:
+            state = (state + 0x9E3779B97F4A7C15 + counter * 0xD1342543DE82EF95) & full
+            state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & full
+            state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & full
+            state ^= state >> 31
+        return state
+
+    scores = np.array([0.9, 0.5, 0.45, 0.4, 0.2], np.float32)
+    for unit in range(40):
+        chosen = select_negatives(
+            np.array([unit]),
+            np.array([0]),
+            np.ones(1, np.float32),
+            Ragged(np.array([0, 5]), np.arange(5)),
+            scores,
+            query_groups=np.array([9]),
+            passage_groups=np.arange(5),
+            forbidden=ragged_sets(np.array([0]), np.array([9]), 1),
+            rules=Rules(pool=5, sampling=sampling, sampling_temperature=0.3, seed=7),
+        )
+        uniform = [((mixed(7, unit, hit) >> 11) + 0.5) * 2.0**-53 for hit in range(5)]
+        keys = np.log(-np.log(uniform))
+        if sampling == "weighted":
+            keys -= scores.astype(float) / 0.3
+        assert chosen.ids_US[0].tolist() == np.argsort(keys).tolist()

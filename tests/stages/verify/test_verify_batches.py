@@ -13,6 +13,7 @@ from benchmarks import packed_shapes
 from benchmarks.fresh import run_fresh
 from stx_mine.core.groups import Groups
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.random import mix
 from stx_mine.errors import ViolationError
 from stx_mine.stages.verify import batch_blocks
 from stx_mine.stages.verify.config import VerifyConfig
@@ -240,8 +241,21 @@ def test_texts_and_ids_are_judged_as_by_naive_loops(slots, size):
     filled = np.array([[one is not None for one in row] for row in slots]).reshape(-1, 3)
     ids = np.array([[one[0] if one else -1 for one in row] for row in slots]).reshape(-1, 3)
     numbers = np.array([[one[1] if one else -1 for one in row] for row in slots]).reshape(-1, 3)
-    found = named([check_texts(ids, numbers, filled, size)], size)
+    checked = check_texts(ids, numbers, filled, size)
+    found = named([checked], size)
     assert [(row, what, set(one)) for row, what, one in found] == list(naive_texts(slots, size))
+    # No other batch is looked at closely.
+    assert checked.rows.tolist() == sorted({row - row % size for row, _, _ in found})
+
+
+def test_ids_that_fall_on_every_second_place_of_the_table_are_all_held():
+    keys = np.array([key for key in range(100) if int(mix(0, key, 0)) % 2 == 0][:12])
+    ids, filled = keys[:, None], np.ones((12, 1), bool)
+    assert named([check_texts(ids, ids, filled, 12)], 12) == []
+    texts = ids.copy()
+    texts[-1] = texts[0]
+    [(row, what, _)] = named([check_texts(ids, texts, filled, 12)], 12)
+    assert (row, what) == (11, "a text stands under two ids")
 
 
 # --- batches of labels ---
@@ -304,8 +318,10 @@ def test_labels_are_judged_as_by_naive_loops(data, tables, known):
         ragged([sorted(found) for found in known.values()]),
     )
     labels, ids = (np.array(one, np.int64) for one in zip(*rows, strict=True))
-    found = named([check_label_batches(ids, labels, table, 3, size)], size)
+    checked = check_label_batches(ids, labels, table, 3, size)
+    found = named([checked], size)
     assert found == list(naive_labels(rows, size, members, known, 3))
+    assert checked.rows.tolist() == sorted({row - row % size for row, _, _ in found})
 
 
 @pytest.mark.parametrize(
