@@ -137,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a reduced run of under a minute")
     parser.add_argument("--rows", type=int, help="rows of the typical shape (default: 1M)")
+    parser.add_argument("--shape", action="append", help="only these (default: all)")
     parser.add_argument("--output", type=Path, help="where to write the full results")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -151,6 +152,8 @@ def main() -> None:
         measure(str(write_shape(Path(warm_up, "batches"), typical(256, 64))))
     cases = []
     for name, write in writers.items():
+        if arguments.shape and name not in arguments.shape:
+            continue
         cases.append(case_of(name, write, 1 if quick else REPEATS))
         headline = headline_of(cases)
         if arguments.output:
