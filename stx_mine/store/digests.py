@@ -6,8 +6,6 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from stx_mine.core.plain_text import are_plain
-
 DIGEST = pa.binary(16)
 
 
@@ -38,7 +36,24 @@ def _are_normal(texts: pa.Array) -> NDArray[np.bool_]:
     _, offsets, content = texts.buffers()
     size = 0 if content is None else content.size
     bounds = np.frombuffer(offsets, np.int64, len(texts) + 1, texts.offset * 8)
-    return are_plain(bounds, np.frombuffer(content or b"", np.uint8, size))
+    return _are_plain(bounds, np.frombuffer(content or b"", np.uint8, size))
+
+
+def _are_plain(bounds: NDArray[np.int64], content: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which texts are printable ASCII whose words are apart by one space each.
+
+    Such a text has no other form under NFKC, and no white space to collapse or to trim.
+    """
+    found, filled = np.ones(len(bounds) - 1, bool), np.diff(bounds) > 0
+    if filled.any():
+        part, starts = content[bounds[0] : bounds[-1]], bounds[:-1][filled] - bounds[0]
+        is_space = part == ord(" ")
+        other = (part < ord(" ")) | (part > ord("~"))
+        other[1:] |= is_space[1:] & is_space[:-1]
+        for edge in (starts, bounds[1:][filled] - bounds[0] - 1):
+            other[edge] |= is_space[edge]
+        found[filled] = ~np.logical_or.reduceat(other, starts)
+    return found
 
 
 def text_digests(texts: pa.Array) -> pa.Array:

@@ -20,7 +20,7 @@ from stx_mine.stages.verify.core.batches import (
     SHOWN_TEXT,
     Broken,
     Violation,
-    check_batches,
+    check_pair_batches,
     check_strict_batches,
     check_texts,
     in_order,
@@ -188,7 +188,7 @@ class _Block:
 
     def _checks(self) -> Iterator[Broken]:
         shard, table = self.reader.shard, self.block.table
-        yield from check_batches(self.ids)
+        yield from check_pair_batches(self.ids)
         if shard.policy == "strict":
             yield from check_strict_batches(self.ids, shard.num_negatives)
         if shard.sources:

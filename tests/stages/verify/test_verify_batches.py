@@ -19,7 +19,7 @@ from stx_mine.stages.verify import batch_blocks
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.core.batch_ids import BatchIds
 from stx_mine.stages.verify.core.batches import (
-    check_batches,
+    check_pair_batches,
     check_strict_batches,
     check_texts,
     in_order,
@@ -165,10 +165,10 @@ def by_batch(violations, size):
 def test_pairs_are_judged_as_by_naive_loops(case):
     rows, size, _, _, groups = case
     batches = batch_ids(*case)
-    assert named(check_batches(batches), size) == list(naive_pairs(*case))
+    assert named(check_pair_batches(batches), size) == list(naive_pairs(*case))
     found = named(check_strict_batches(batches, 2), size)
     assert found == list(naive_strict(rows, size, groups, 2))
-    both = [*check_batches(batches), *check_strict_batches(batches, 2)]
+    both = [*check_pair_batches(batches), *check_strict_batches(batches, 2)]
     expected = by_batch([*naive_pairs(*case), *naive_strict(rows, size, groups, 2)], size)
     assert named(both, size) == expected
 
@@ -197,9 +197,9 @@ KNOWN = {20: {0, 7}, 21: {1, 7}, 22: {2, 7}, 23: {3, 7}}
 )
 def test_a_planted_violation_is_named_where_it_is(place, row, near, groups, what, ids):
     rows = [*CLEAN]
-    assert named(check_batches(batch_ids(rows, 2, KNOWN, {}, {})), 2) == []
+    assert named(check_pair_batches(batch_ids(rows, 2, KNOWN, {}, {})), 2) == []
     rows[place] = row
-    found = named(check_batches(batch_ids(rows, 2, KNOWN, near, groups)), 2)
+    found = named(check_pair_batches(batch_ids(rows, 2, KNOWN, near, groups)), 2)
     assert (place, what, ids) in found
     assert found == list(naive_pairs(rows, 2, KNOWN, near, groups))
 
@@ -379,9 +379,9 @@ def test_a_query_with_very_many_positives_costs_no_memory_a_row():
         for number in range(2_048)
     ]  # fmt: skip
     batches = batch_ids(rows, size, {10**6: range(positives)}, {}, {})
-    assert named(check_batches(batches), size) == []
+    assert named(check_pair_batches(batches), size) == []
     tracemalloc.start()
-    found = named(check_batches(batches), size)
+    found = named(check_pair_batches(batches), size)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == []

@@ -79,7 +79,7 @@ def in_order(found: Sequence[Broken], batch_size: int) -> Iterator[Violation]:
                 yield from one.named(number)
 
 
-def check_batches(batches: BatchIds) -> list[Broken]:
+def check_pair_batches(batches: BatchIds) -> list[Broken]:
     """What holds under every policy: true negatives, known positives, complete ignore lists."""
     groups, asked_N, rows_M = batches.groups, batches.asked_N, batches.negative_rows
     own_N, negatives = groups.of(batches.anchors), batches.negatives.values
