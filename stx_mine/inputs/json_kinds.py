@@ -38,6 +38,10 @@ class JsonKind:
         return _with_text(self.type, everywhere=True)
 
 
+_KINDS = {one: JsonKind(kind, one is not float) for one, kind in _SCALARS.items()}
+_LISTS = {one: JsonKind(pa.list_(kind.type), kind.strict) for one, kind in _KINDS.items()}
+
+
 def kinds_of(
     rows: Iterable[Mapping[str, Any]], known: Mapping[str, JsonKind]
 ) -> dict[str, JsonKind]:
@@ -110,14 +114,16 @@ def _kind(value: Any, level: int = 0) -> JsonKind:
     if value is None:
         return JsonKind()
     if isinstance(value, list):
+        types = set(map(type, value))
+        if len(types) == 1 and types <= _LISTS.keys():
+            return _LISTS[types.pop()]
         inner = JsonKind()
         for part in value:
             inner = _joined(inner, _kind(part, level + 1))
         return JsonKind(pa.list_(inner.type), inner.strict)
     if isinstance(value, dict):
         return _struct({name: _kind(part, level + 1) for name, part in value.items()})
-    scalar = _SCALARS[type(value)]
-    return JsonKind(scalar, not isinstance(value, float))
+    return _KINDS[type(value)]
 
 
 def _struct(kinds: Mapping[str, JsonKind]) -> JsonKind:
@@ -129,7 +135,12 @@ def _struct(kinds: Mapping[str, JsonKind]) -> JsonKind:
 
 def _joined(first: JsonKind, second: JsonKind) -> JsonKind:
     """The kind of values of two kinds."""
+    if first is second:
+        # Most rows are as those before, and kinds of plain values are made once.
+        return first
     strict = first.strict and second.strict
+    if pa.types.is_null(first.type) and strict:
+        return second
     if first.type == second.type:
         return JsonKind(first.type, strict)
     if pa.types.is_null(first.type) or pa.types.is_null(second.type):
@@ -181,6 +192,8 @@ def _fitted(value: Any, wanted: pa.DataType) -> Any:
         return None
     if pa.types.is_list(wanted):
         parts = value if isinstance(value, list) else [value]
+        if set(map(type, parts)) == {str} and not pa.types.is_nested(wanted.value_type):
+            return parts
         return [_fitted(part, wanted.value_type) for part in parts]
     if pa.types.is_struct(wanted):
         if not isinstance(value, dict):

@@ -1,6 +1,8 @@
-"""Verify packed batches of pairs, batch by batch, from the shards and the tables beside them."""
+"""Verify packed batches of pairs, some at a time, from the shards and the tables beside them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +12,35 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.core.groups import Groups
-from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.errors import InputError
+from stx_mine.stages.verify.batch_blocks import AllTexts, BatchBlock, ShardReader
+from stx_mine.stages.verify.core.batch_ids import BatchIds
 from stx_mine.stages.verify.core.batches import (
     SHOWN_TEXT,
-    BatchIds,
+    Broken,
     Violation,
-    check_batch,
-    check_strict,
+    check_pair_batches,
+    check_strict_batches,
     check_texts,
+    in_order,
 )
+from stx_mine.stages.verify.core.sets import find_all
 from stx_mine.store.batches import (
     GROUPS,
     PASSAGE_LANGUAGES,
     POSITIVES,
+    SCORES,
     BatchShard,
+    id_schema,
     ragged_column,
     ragged_scores,
     text_columns,
 )
 from stx_mine.store.columns import number_values
-from stx_mine.store.digests import text_digests
 
-_SHOWN_ROWS = 5
+_SHOWN_ROWS, _SHOWN_IDS = 5, 5
+_SOURCE = "source"
 
 
 def check_pair_packings(folder: Path, packings: list[list[BatchShard]]) -> Iterator[str]:
@@ -48,31 +56,44 @@ def check_pair_packings(folder: Path, packings: list[list[BatchShard]]) -> Itera
     Raises:
         InputError: A table beside the shards is missing.
     """
-    known, near = _ByAnchor.open(folder)
-    groups = _groups(folder)
+    avoided, groups = _Avoided.open(folder), _groups(folder)
+    texts_path = packings[0][0].texts
+    texts = None if texts_path is None else AllTexts.open(texts_path)
     for shards in packings:
-        seen: list[NDArray[np.int64]] = []
+        seen = [np.empty(0, np.int64)]
         for shard in shards:
-            for number in range(shard.num_batches):
-                table = shard.batch(number)
-                seen.append(table.column("row_id").to_numpy())
-                for violation in _check_batch(shard, table, known, near, groups):
-                    yield _sentence(folder, shard, number, table, violation)
+            reader = _reader(shard)
+            for block in reader.blocks():
+                seen.append(block.table.column("row_id").to_numpy())
+                yield from _Block(folder, reader, block, avoided, groups, texts).sentences()
         row_ids, counts = np.unique(np.concatenate(seen), return_counts=True)
         for row_id in row_ids[counts > 1]:
             yield f"{shards[0].path.parent.name}: row_id {row_id} is in the packing more than once"
 
 
-class _ByAnchor:
-    """Groups by anchor: of its known positives, or of its near ones."""
+def _reader(shard: BatchShard) -> ShardReader:
+    present = pq.read_schema(shard.path).names
+    others = [name for name in (_SOURCE, PASSAGE_LANGUAGES, SCORES) if name in present]
+    texts = text_columns(shard.num_negatives) if shard.texts is None else []
+    return ShardReader(shard, (*id_schema().names, *others), tuple(texts))
 
-    def __init__(self, anchor_ids: NDArray[np.int64], groups: Ragged) -> None:
-        self._order = np.argsort(anchor_ids)
-        self._sorted = anchor_ids[self._order]
-        self._groups = groups
+
+@dataclass(frozen=True)
+class _Avoided:
+    """Groups by anchor: of its known positives, and of its near ones.
+
+    Attributes:
+        anchors: int64 (A,), rising.
+        known: (A,) ragged, rising.
+        near: (A,) ragged, rising.
+    """
+
+    anchors: NDArray[np.int64]
+    known: Ragged
+    near: Ragged
 
     @classmethod
-    def open(cls, folder: Path) -> "tuple[_ByAnchor, _ByAnchor]":
+    def open(cls, folder: Path) -> "_Avoided":
         """Read the known and the near positives.
 
         Raises:
@@ -83,18 +104,25 @@ class _ByAnchor:
             raise InputError(f"expected {POSITIVES} in {folder}, found none; pack again")
         table = pq.read_table(path)
         anchors = table.column("anchor_id").to_numpy()
-        known, near = (ragged_column(table, name) for name in ("positive_ids", "near_ids"))
-        return cls(anchors, known), cls(anchors, near)
+        order = np.argsort(anchors, kind="stable")
+        known, near = (
+            _rising(ragged_column(table, name)).take(order)[0]
+            for name in ("positive_ids", "near_ids")
+        )
+        return cls(anchors[order], known, near)
 
-    def of(self, anchors: NDArray[np.int64]) -> Ragged:
-        """(B,) ragged: groups of each anchor, int64 (B,); none for an unknown anchor."""
-        place = np.minimum(np.searchsorted(self._sorted, anchors), len(self._sorted) - 1)
-        rows = [
-            self._groups.row(self._order[at]) if self._sorted[at] == anchor else ()
-            for at, anchor in zip(place, anchors, strict=True)
-        ]
-        offsets = offsets_of([len(row) for row in rows])
-        return Ragged(offsets, np.concatenate([np.asarray(row, np.int64) for row in rows]))
+    def rows_of(self, anchors: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row of each anchor; -1 for an unknown one."""
+        return find_all(self.anchors, anchors)
+
+
+def _rising(ragged: Ragged) -> Ragged:
+    """The same rows, each rising, as `pack` writes them."""
+    falls = np.flatnonzero(np.diff(ragged.values) <= 0) + 1
+    if np.isin(falls, ragged.offsets).all():
+        return ragged
+    rows = np.repeat(np.arange(len(ragged)), ragged.lengths())
+    return ragged_sets(rows, ragged.values, len(ragged))
 
 
 def _groups(folder: Path) -> Groups:
@@ -105,108 +133,158 @@ def _groups(folder: Path) -> Groups:
     return Groups(table.column("text_id").to_numpy(), table.column("group").to_numpy())
 
 
-def _check_batch(
-    shard: BatchShard, table: pa.Table, known: _ByAnchor, near: _ByAnchor, groups: Groups
-) -> Iterator[Violation]:
-    anchors = table.column("anchor_id").to_numpy()
-    batch = BatchIds(
-        anchors,
-        table.column("positive_id").to_numpy(),
-        ragged_column(table, "negative_ids"),
-        ragged_column(table, "ignore_ids"),
-        known.of(anchors),
-        near.of(anchors),
-        groups,
-    )
-    yield from check_batch(batch)
-    if shard.policy == "strict":
-        yield from check_strict(batch, shard.num_negatives)
-    yield from _check_sources(shard, table)
-    yield from _check_slots(shard, table, batch)
-    if PASSAGE_LANGUAGES in table.column_names:
-        yield from _check_languages(table, batch)
-    if shard.has_scores:
-        yield from _check_scores(table, batch)
+@dataclass(frozen=True)
+class _Block:
+    """Some batches of a shard, and what they are checked against.
+
+    Attributes:
+        folder: The folder of the batches.
+        reader: Of the shard.
+        block: The batches.
+        avoided: What each anchor avoids.
+        groups: The group of each text.
+        texts: What ids stand for, where the shard holds no texts itself; else None.
+    """
+
+    folder: Path
+    reader: ShardReader
+    block: BatchBlock
+    avoided: _Avoided
+    groups: Groups
+    texts: AllTexts | None
+
+    def sentences(self) -> Iterator[str]:
+        """A sentence per violation, batch by batch."""
+        for violation in in_order(list(self._checks()), self.reader.shard.batch_size):
+            yield self._sentence(violation)
+
+    @cached_property
+    def ids(self) -> BatchIds:
+        """The ids of all rows."""
+        table = self.block.table
+        anchors = table.column("anchor_id").to_numpy()
+        return BatchIds(
+            self.reader.shard.batch_size,
+            anchors,
+            table.column("positive_id").to_numpy(),
+            ragged_column(table, "negative_ids"),
+            ragged_column(table, "ignore_ids"),
+            self.avoided.known,
+            self.avoided.near,
+            self.avoided.rows_of(anchors),
+            self.groups,
+        )
+
+    @cached_property
+    def slot_ids(self) -> NDArray[np.int64]:
+        """int64 (N, S): the id of each slot; -1 for none."""
+        ids, num_negatives = self.ids, self.reader.shard.num_negatives
+        slots = np.full((len(ids.anchors), 2 + num_negatives), -1, np.int64)
+        slots[:, 0], slots[:, 1] = ids.anchors, ids.positives
+        places = np.arange(len(ids.negatives.values)) - ids.negatives.offsets[ids.negative_rows]
+        there = places < num_negatives
+        slots[ids.negative_rows[there], 2 + places[there]] = ids.negatives.values[there]
+        return slots
+
+    def _checks(self) -> Iterator[Broken]:
+        shard, table = self.reader.shard, self.block.table
+        yield from check_pair_batches(self.ids)
+        if shard.policy == "strict":
+            yield from check_strict_batches(self.ids, shard.num_negatives)
+        if shard.sources:
+            yield _check_sources(shard, table.column(_SOURCE))
+        yield from self._check_slots()
+        slots = 1 + self.ids.negatives.lengths()
+        if PASSAGE_LANGUAGES in table.column_names:
+            lengths = pc.list_value_length(table.column(PASSAGE_LANGUAGES)).to_numpy()
+            what = f"{PASSAGE_LANGUAGES} is not one each for its positive and negatives"
+            yield Broken.of(np.flatnonzero(lengths != slots), what)
+        if shard.has_scores:
+            offsets, scores = ragged_scores(table)
+            wrong = np.diff(offsets) != slots
+            wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~np.isfinite(scores)]] = True
+            what = "scores are no number each for its positive and negatives"
+            yield Broken.of(np.flatnonzero(wrong), what)
+
+    def _check_slots(self) -> Iterator[Broken]:
+        """Texts stand where the ids say, and each text has one id."""
+        size, k = self.reader.shard.batch_size, self.reader.shard.num_negatives
+        lengths = self.ids.negatives.lengths()
+        expected_NS = np.arange(-2, k)[None] < lengths[:, None]
+        if self.texts is None:
+            filled_NS, numbers_NS = self.block.filled_NS, self.block.numbers_NS
+        else:
+            filled_NS = self.texts.are_ids(self.slot_ids)
+            numbers_NS = self.texts.of(self.slot_ids)
+        # Of a batch the first slot that differs is named, by its first row.
+        differ_PSB = (filled_NS != expected_NS).reshape(-1, size, 2 + k).transpose(0, 2, 1)
+        batches = np.flatnonzero(differ_PSB.any((1, 2)))
+        slots = differ_PSB[batches].any(2).argmax(1)
+        rows = batches * size + differ_PSB[batches, slots].argmax(1)
+        names = text_columns(k)
+
+        def named(number: int) -> list[Violation]:
+            what = f"{names[slots[number]]} does not fit the number of negative_ids"
+            return [Violation(int(rows[number]), what, ())]
+
+        yield Broken(rows, named)
+        beyond = np.flatnonzero(lengths > k)
+        yield Broken.of(beyond, f"negative_ids has more than the {k} columns of negatives")
+        counted_N = ~np.repeat(differ_PSB.any((1, 2)), size)
+        yield check_texts(self.slot_ids, numbers_NS, filled_NS & counted_N[:, None], size)
+
+    def _sentence(self, violation: Violation) -> str:
+        shard = self.reader.shard
+        batch, row = divmod(violation.row, shard.batch_size)
+        ids = [self._named(batch, one) for one in violation.ids[:_SHOWN_IDS]]
+        more = len(violation.ids) - len(ids)
+        ids += [f"{more:,} more"] if more else []
+        concerned = f" (ids {', '.join(ids)})" if ids else ""
+        return (
+            f"{shard.path.relative_to(self.folder)} batch {self.block.first + batch} row {row}: "
+            f"{violation.what}{concerned}; "
+            f"anchor {self._text(violation.row, 0)[:SHOWN_TEXT]!r}"
+        )
+
+    def _named(self, batch: int, text_id: int) -> str:
+        """An id, its text, and the rows of the batch that hold it."""
+        size = self.reader.shard.batch_size
+        slots, rows = np.nonzero(self.slot_ids[batch * size : (batch + 1) * size].T == text_id)
+        if not len(rows):
+            return str(text_id)
+        text = ""
+        for slot in np.unique(slots):
+            last = int(rows[slots == slot][-1])
+            text = text or self._text(batch * size + last, int(slot))
+        shown = np.unique(rows).tolist()
+        more = " ..." if len(shown) > _SHOWN_ROWS else ""
+        places = ", ".join(map(str, shown[:_SHOWN_ROWS]))
+        return f"{text_id} {text[:SHOWN_TEXT]!r} row {places}{more}"
+
+    def _text(self, row: int, slot: int) -> str:
+        if self.texts is not None:
+            return self.texts.text(int(self.slot_ids[row, slot]))
+        shard = self.reader.shard
+        name = text_columns(shard.num_negatives)[slot]
+        return self.reader.text(self.block.first * shard.batch_size + row, name)
 
 
-def _check_scores(table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
-    """A score for the positive and for each negative, all of them numbers."""
-    offsets, scores = ragged_scores(table)
-    wrong = np.diff(offsets) != 1 + batch.negatives.lengths()
-    wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~np.isfinite(scores)]] = True
-    for row in np.flatnonzero(wrong):
-        yield Violation(int(row), "scores are no number each for its positive and negatives", ())
-
-
-def _check_languages(table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
-    """A language, or null, for the positive and for each negative."""
-    lengths = pc.list_value_length(table.column(PASSAGE_LANGUAGES)).to_numpy()
-    for row in np.flatnonzero(lengths != 1 + batch.negatives.lengths()):
-        what = f"{PASSAGE_LANGUAGES} is not one each for its positive and negatives"
-        yield Violation(int(row), what, ())
-
-
-def _check_sources(shard: BatchShard, table: pa.Table) -> Iterator[Violation]:
+def _check_sources(shard: BatchShard, column: pa.ChunkedArray) -> Broken:
     """A batch has one prompt per role: its rows are of sources that agree."""
     prompts = {source.name: source.prompts for source in shard.sources}
-    names = table.column("source").to_pylist() if prompts else []
-    for row, name in enumerate(names):
-        if name not in prompts:
-            yield Violation(row, f"its source {name!r} is not in the footer", ())
-        elif prompts[name] != prompts.get(names[0]):
-            yield Violation(row, f"its source {name!r} has other prompts than {names[0]!r}", ())
+    numbers_N, distinct = number_values(column)
+    names = [*distinct.to_pylist(), None]
+    asked = [prompts.get(name) for name in names]
+    # The last name is that of a row without one.
+    kinds_N = np.array([-1 if one is None else asked.index(one) for one in asked])[numbers_N]
+    firsts_N = np.repeat(np.arange(0, len(kinds_N), shard.batch_size), shard.batch_size)
+    rows = np.flatnonzero((kinds_N < 0) | (kinds_N != kinds_N[firsts_N]))
 
+    def named(number: int) -> list[Violation]:
+        row = int(rows[number])
+        name, first = names[numbers_N[row]], names[numbers_N[firsts_N[row]]]
+        if kinds_N[row] < 0:
+            return [Violation(row, f"its source {name!r} is not in the footer", ())]
+        return [Violation(row, f"its source {name!r} has other prompts than {first!r}", ())]
 
-def _check_slots(shard: BatchShard, table: pa.Table, batch: BatchIds) -> Iterator[Violation]:
-    """Texts stand where the ids say, and each text has one id."""
-    lengths = batch.negatives.lengths()
-    rows, ids, digests = [], [], []
-    columns = text_columns(shard.num_negatives)
-    for slot, name in enumerate(columns):
-        column = table.column(name)
-        expected = lengths > slot - 2 if slot >= 2 else np.ones(len(lengths), bool)
-        filled = pc.is_valid(column).to_numpy()
-        for row in np.flatnonzero(filled != expected):
-            yield Violation(int(row), f"{name} does not fit the number of negative_ids", ())
-            return
-        here = np.flatnonzero(filled)
-        rows.append(here)
-        if slot < 2:
-            ids.append((batch.anchors, batch.positives)[slot])
-        else:
-            ids.append(batch.negatives.values[batch.negatives.offsets[here] + slot - 2])
-        digests.append(text_digests(column.drop_null().combine_chunks()))
-    texts, _ = number_values(pa.chunked_array(digests))
-    yield from check_texts(np.concatenate(rows), np.concatenate(ids), texts)
-
-
-def _sentence(
-    folder: Path, shard: BatchShard, number: int, table: pa.Table, violation: Violation
-) -> str:
-    anchor = table.column("anchor")[violation.row].as_py() or ""
-    ids = ", ".join(_named(shard, table, group) for group in violation.ids)
-    return (
-        f"{shard.path.relative_to(folder)} batch {number} row {violation.row}: "
-        f"{violation.what}{f' (ids {ids})' if ids else ''}; anchor {anchor[:SHOWN_TEXT]!r}"
-    )
-
-
-def _named(shard: BatchShard, table: pa.Table, text_id: int) -> str:
-    """An id, its text, and the rows of the batch that hold it."""
-    negatives = ragged_column(table, "negative_ids")
-    rows, text = [], ""
-    for slot, name in enumerate(text_columns(shard.num_negatives)):
-        if slot < 2:
-            holders = np.flatnonzero(table.column(f"{name}_id").to_numpy() == text_id)
-        else:
-            filled = np.flatnonzero(negatives.lengths() > slot - 2)
-            ids = negatives.values[negatives.offsets[filled] + slot - 2]
-            holders = filled[ids == text_id]
-        if len(holders):
-            rows += holders.tolist()
-            text = text or table.column(name)[rows[-1]].as_py() or ""
-    if not rows:
-        return str(text_id)
-    shown = sorted(set(rows))
-    more = " ..." if len(shown) > _SHOWN_ROWS else ""
-    return f"{text_id} {text[:SHOWN_TEXT]!r} row {', '.join(map(str, shown[:_SHOWN_ROWS]))}{more}"
+    return Broken(rows, named)

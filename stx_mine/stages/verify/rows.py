@@ -101,7 +101,7 @@ class _Data:
 def check_rows(reader: RowReader, batch_size: int | None, max_violations: int) -> RowSummary:
     """Check rows in the order in which they stand.
 
-    One pass reads the known pairs, another one the batches, one of them in memory at a time.
+    One pass reads the known pairs, another one the batches, some of them in memory at a time.
 
     Args:
         reader: The rows.
@@ -110,23 +110,26 @@ def check_rows(reader: RowReader, batch_size: int | None, max_violations: int) -
     """
     data = _read_all(reader, batch_size is None)
     summary = RowSummary(batch_size, data.file_starts)
-    for rows in _batches(reader, batch_size or _ROWS_AT_ONCE):
-        broken = broken_rules(rows, data.known, together=batch_size is not None)
+    for rows in _whole_batches(reader, batch_size or 1):
+        broken = broken_rules(rows, data.known, batch_size)
         if batch_size is None:
             broken[SAME_ROW] = data.are_copies(summary.rows, summary.rows + len(rows))
         affected = np.logical_or.reduce(list(broken.values()))
+        starts = np.arange(0, len(rows), batch_size or 1)
         if affected.any():
             for rule, marked in broken.items():
                 summary.rows_by_rule[rule] += int(marked.sum())
-                summary.batches_by_rule[rule] += bool(marked.any())
+                if batch_size is not None:
+                    batches = np.logical_or.reduceat(marked, starts)
+                    summary.batches_by_rule[rule] += int(batches.sum())
             if len(summary.first) < max_violations:
                 room = max_violations - len(summary.first)
                 summary.first += _first_violations(rows, data, broken, summary, room)
         summary.broken_rows += int(affected.sum())
         summary.rows += len(rows)
         if batch_size is not None:
-            summary.clean_batches += not affected.any()
-            summary.batches += 1
+            summary.clean_batches += int((~np.logical_or.reduceat(affected, starts)).sum())
+            summary.batches += len(starts)
     return summary
 
 
@@ -151,17 +154,18 @@ def _copies(digests: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return copies, originals[copies]
 
 
-def _batches(reader: RowReader, batch_size: int) -> Iterator[TextRows]:
-    """Yield rows, `batch_size` at a time, across files; the last may be fewer, none is empty."""
+def _whole_batches(reader: RowReader, batch_size: int) -> Iterator[TextRows]:
+    """Yield rows of some whole batches, across files; the last one may be partial."""
     waiting: list[TextRows] = []
+    count = 0
     for _, block in reader.blocks():
         waiting.append(block)
-        if sum(map(len, waiting)) >= batch_size:
+        count += len(block)
+        if count >= max(batch_size, _ROWS_AT_ONCE):
             rows = TextRows.concatenate(waiting)
-            whole = len(rows) - len(rows) % batch_size
-            for first in range(0, whole, batch_size):
-                yield rows.slice(first, first + batch_size)
-            waiting = [rows.slice(whole, len(rows))]
+            whole = count - count % batch_size
+            yield rows.slice(0, whole)
+            waiting, count = [rows.slice(whole, count)], count - whole
     rest = TextRows.concatenate(waiting)
     if len(rest):
         yield rest
@@ -176,16 +180,21 @@ def _first_violations(
 ) -> list[_Violation]:
     """The first violations of some rows, each once, though two rows may share one."""
     found: dict[_Violation, None] = {}
-    together = summary.batch_size is not None
-    for row in np.flatnonzero(np.logical_or.reduce(list(broken.values()))):
+    size, together = summary.batch_size or 1, summary.batch_size is not None
+    start, batch = -1, rows
+    for row in map(int, np.flatnonzero(np.logical_or.reduce(list(broken.values())))):
+        if row - row % size != start:
+            start = row - row % size
+            batch = rows.slice(start, start + size)
+        number = summary.batches + row // size if together else 0
         for rule in (rule for rule, marked in broken.items() if marked[row]):
-            number = summary.rows + int(row)
             if rule == SAME_ROW:
-                placed: tuple[Slot, ...] = ((data.original(number), 0), (number, 0))
+                at = summary.rows + row
+                placed: tuple[Slot, ...] = ((data.original(at), 0), (at, 0))
             else:
-                slots = slots_of(rows, data.known, rule, int(row), together)
-                placed = tuple((summary.rows + at, place) for at, place in slots)
-            found[summary.batches, rule, placed] = None
+                slots = slots_of(batch, data.known, rule, row - start, together)
+                placed = tuple((summary.rows + start + at, place) for at, place in slots)
+            found[number, rule, placed] = None
         if len(found) >= room:
             break
     return list(found)[:room]

@@ -21,19 +21,18 @@ def run_rows(path: Path) -> RowReader:
     run = RunFile.open(path)
 
     def read(negatives: bool) -> Iterator[tuple[int, RowBlock]]:
-        queries, hits = (pa.array([], pa.large_string()) for _ in range(2))
-        for more in run.batches():
-            queries, hits = (
-                pa.concat_arrays(both) for both in zip((queries, hits), more, strict=True)
-            )
-            starts = _starts(queries)
-            # The hits of the last query may go on.
-            whole = int(starts[-1])
-            if whole:
-                yield 0, _block(queries.slice(0, whole), hits.slice(0, whole), starts[:-1])
-            queries, hits = queries.slice(whole), hits.slice(whole)
-        if len(queries):
-            yield 0, _block(queries, hits, np.zeros(1, np.int64))
+        # The hits of the last query may go on, over many batches.
+        waiting: list[tuple[pa.Array, pa.Array]] = []
+        for queries, hits in run.batches():
+            whole = int(_starts(queries)[-1]) if len(queries) else 0
+            if whole or (waiting and len(queries) and waiting[-1][0][-1] != queries[0]):
+                waiting.append((queries.slice(0, whole), hits.slice(0, whole)))
+                yield 0, _block(waiting)
+                waiting = []
+            if len(queries):
+                waiting.append((queries.slice(whole), hits.slice(whole)))
+        if waiting:
+            yield 0, _block(waiting)
 
     described = "read a TREC run: a row per query, each document at most once; it holds no texts"
     return RowReader((path,), read, (described,))
@@ -45,7 +44,10 @@ def _starts(queries: pa.Array) -> NDArray[np.int64]:
     return np.append(0, np.flatnonzero(changed.to_numpy(zero_copy_only=False)) + 1)
 
 
-def _block(queries: pa.Array, hits: pa.Array, starts: NDArray[np.int64]) -> RowBlock:
+def _block(parts: list[tuple[pa.Array, pa.Array]]) -> RowBlock:
+    """The rows of whole queries."""
+    queries, hits = map(pa.concat_arrays, zip(*parts, strict=True))
+    starts = _starts(queries)
     # A query and a document may have the same id.
     prefix, space = (pa.scalar(text, pa.large_string()) for text in ("query", " "))
     names = pc.binary_join_element_wise(prefix, queries.take(pa.array(starts)), space)

@@ -33,7 +33,8 @@ from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.verify.config import VerifyConfig
-from stx_mine.stages.verify.core.batches import BatchIds, check_batch, check_strict
+from stx_mine.stages.verify.core.batch_ids import BatchIds
+from stx_mine.stages.verify.core.batches import check_pair_batches, check_strict_batches, in_order
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import GROUPS, list_packings, slot_text_ids
@@ -222,25 +223,30 @@ def batch_of(anchors, positives, negatives, ignored, known, groups):
 
     none = ragged([[] for _ in anchors])
     return BatchIds(
-        np.array(anchors), np.array(positives), ragged(negatives), ragged(ignored),
-        ragged(known), none, Groups(np.array(list(groups)), np.array(list(groups.values()))),
+        len(anchors), np.array(anchors), np.array(positives), ragged(negatives), ragged(ignored),
+        ragged(known), none, np.arange(len(anchors)),
+        Groups(np.array(list(groups)), np.array(list(groups.values()))),
     )  # fmt: skip
+
+
+def found_in(batch, check, *arguments):
+    return list(in_order(check(batch, *arguments), batch.batch_size))
 
 
 def test_verify_finds_a_chunk_of_a_positive_document():
     groups = {1: 0, 2: 0}  # passages 0, 1 and 2 are one document
     fine = batch_of([10, 11], [1, 3], [[4], []], [[], []], [[0], [3]], groups)
-    assert not list(check_batch(fine))
+    assert not found_in(fine, check_pair_batches)
     wrong = batch_of([10, 11], [1, 3], [[2], [4]], [[2], []], [[0], [3]], groups)
-    assert [one.ids for one in check_batch(wrong)] == [(2,)]
+    assert [one.ids for one in found_in(wrong, check_pair_batches)] == [(2,)]
     # Another row has a chunk of the document: it must be ignored, and strict forbids it.
     other = batch_of([10, 11], [1, 3], [[4], [2]], [[], []], [[0], [3]], groups)
-    (found,) = check_batch(other)
+    (found,) = found_in(other, check_pair_batches)
     assert (found.row, found.ids) == (0, (2,))
     assert "misses" in found.what
-    assert any("twice" in one.what for one in check_strict(other, 1))
+    assert any("twice" in one.what for one in found_in(other, check_strict_batches, 1))
     masked = batch_of([10, 11], [1, 3], [[4], [2]], [[2], []], [[0], [3]], groups)
-    assert not list(check_batch(masked))
+    assert not found_in(masked, check_pair_batches)
 
 
 # --- shared chunks, files, sources ---

@@ -1,6 +1,7 @@
 """Selection against a plain Python oracle, and what it must never do."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -282,3 +283,50 @@ def test_each_passage_keeps_its_best_uses(uses, max_uses, block):
         own = sorted((-score, unit) for one, score, unit in uses if one == passage)
         last = (-limits.scores_P[passage], limits.units_P[passage])
         assert [use for use in own if use <= last] == own[:max_uses]
+
+
+@pytest.mark.parametrize("max_uses", range(1, 11))
+def test_the_last_use_that_a_passage_keeps_is_right_after_each_use(max_uses):
+    rng = np.random.default_rng(max_uses)
+    counter, own = UseCounter(2, max_uses), []
+    for unit, score in enumerate(rng.permutation(60) // 2):
+        counter.add(np.array([1]), np.array([score], np.float32), np.array([60 - unit]))
+        own.append((-int(score), 60 - unit))
+        limits = counter.limits()
+        last = (-limits.scores_P[1], limits.units_P[1])
+        kept = sorted(own)[:max_uses]
+        assert last == (kept[-1] if len(kept) == max_uses else (np.inf, np.iinfo(np.int64).max))
+        assert limits.scores_P[0] == -np.inf
+
+
+@pytest.mark.parametrize("sampling", ["random", "weighted"])
+def test_a_draw_is_in_the_order_of_its_gumbel_keys(sampling):
+    """The keys are made anew with integers of Python, so that a seed means the same for ever."""
+
+    def mixed(seed, *counters):
+        state, full = seed, 2**64 - 1
+        for counter in counters:
+            state = (state + 0x9E3779B97F4A7C15 + counter * 0xD1342543DE82EF95) & full
+            state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & full
+            state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & full
+            state ^= state >> 31
+        return state
+
+    scores = np.array([0.9, 0.5, 0.45, 0.4, 0.2], np.float32)
+    for unit in range(40):
+        chosen = select_negatives(
+            np.array([unit]),
+            np.array([0]),
+            np.ones(1, np.float32),
+            Ragged(np.array([0, 5]), np.arange(5)),
+            scores,
+            query_groups=np.array([9]),
+            passage_groups=np.arange(5),
+            forbidden=ragged_sets(np.array([0]), np.array([9]), 1),
+            rules=Rules(pool=5, sampling=sampling, sampling_temperature=0.3, seed=7),
+        )
+        uniform = [((mixed(7, unit, hit) >> 11) + 0.5) * 2.0**-53 for hit in range(5)]
+        keys = np.log(-np.log(uniform))
+        if sampling == "weighted":
+            keys -= scores.astype(float) / 0.3
+        assert chosen.ids_US[0].tolist() == np.argsort(keys).tolist()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -197,10 +198,15 @@ def test_small_tables_are_judged_as_by_the_naive_count(lists, batch_size):
         [(named(one), *(list(map(named, role)) for role in roles)) for one, *roles in lists],
         batch_size,
     )
+    found = {
+        rule: set(np.flatnonzero(marked).tolist())
+        for rule, marked in broken_rules(rows, known, batch_size).items()
+    }
+    assert found == expected
     found = {rule: set() for rule in BATCH_RULES}
     for first in range(0, len(rows), batch_size):
         batch = rows.slice(first, first + batch_size)
-        for rule, marked in broken_rules(batch, known).items():
+        for rule, marked in broken_rules(batch, known, batch_size).items():
             found[rule] |= {first + int(row) for row in np.flatnonzero(marked)}
             for row in np.flatnonzero(marked):
                 assert_slots(batch, known, rule, int(row))
@@ -232,10 +238,35 @@ def test_one_anchor_with_every_passage_stays_linear():
     size = 20_000
     table = np.stack([np.zeros(size, np.int64), 1 + np.arange(size)], axis=1)
     rows = of_table(table)
-    broken = broken_rules(rows, known_of(rows))
+    broken = broken_rules(rows, known_of(rows), len(rows))
     assert broken["positive_elsewhere"].all()
     assert broken["repeated"].all()
     assert not broken["own_text"].any()
+
+
+def test_small_batches_of_one_anchor_with_very_many_positives_stay_linear():
+    """Each of 3,000 batches that read all of its positives would read 144 million of them."""
+    size = 48_000
+    table = np.stack([np.zeros(size, np.int64), 1 + np.arange(size)], axis=1)
+    rows = of_table(table)
+    known = known_of(rows)
+    tracemalloc.start()
+    broken = broken_rules(rows, known, 16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert broken["positive_elsewhere"].all()
+    assert peak < 1_000 * size
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_a_long_row_names_its_first_repeat_at_once(batch_size):
+    """A row of 200,000 negatives, of which the last one stands there before."""
+    negatives = [*range(10, 200_010), 150_000]
+    rows = text_rows([(0, [1], negatives), (2, [3], [4])])
+    marked = broken_rules(rows, known_of(rows), batch_size)["repeated"]
+    assert marked.tolist() == [True, False]
+    found = slots_of(rows, known_of(rows), "repeated", 0, together=batch_size is not None)
+    assert found == ((0, 2 + 149_990), (0, 2 + 200_000))
 
 
 def test_texts_are_the_same_by_the_normal_form_of_groups():

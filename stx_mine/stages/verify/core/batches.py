@@ -1,16 +1,24 @@
-"""Invariants of a packed batch, checked from its ids and texts alone.
+"""Invariants of packed batches of pairs, checked from their ids and texts alone.
 
-Shape letters: B rows of a batch, M texts of the batch (every slot that is filled).
+Many batches are checked at once, in time linear in what is stored of them: first which rows break
+an invariant, then, where one does, what the violations are, one after the other.
+
+Shape letters: P batches, B rows of a batch, N = P * B rows, S slots of a row (the anchor, the
+positive, K negatives), M negatives of all rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.groups import Groups, members_of
-from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.random import mix
+from stx_mine.stages.verify.core.batch_ids import BatchIds
+from stx_mine.stages.verify.core.ignored import IgnoreLists
+from stx_mine.stages.verify.core.sets import are_in
 
 # Characters of a text that a sentence about a violation shows.
 SHOWN_TEXT = 60
@@ -21,7 +29,7 @@ class Violation:
     """A broken invariant.
 
     Attributes:
-        row: Row within the batch.
+        row: Row within the batch, or within the batches that are checked at once.
         what: What is wrong, in words.
         ids: The texts concerned.
     """
@@ -32,132 +40,190 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class BatchIds:
-    """The ids of one batch, of texts but for those that are known and near.
+class Broken:
+    """Where one invariant is broken.
 
     Attributes:
-        anchors: int64 (B,).
-        positives: int64 (B,).
-        negatives: (B,) ragged.
-        ignored: (B,) ragged.
-        known: (B,) ragged: groups of all known positives of each row's anchor.
-        near: (B,) ragged: groups of the near positives of each row's anchor.
-        groups: The group of each text.
+        rows: int64: the row of each violation, or of each row of violations; batch by batch.
+        named: Number of an entry of `rows` -> its violations.
     """
 
-    anchors: NDArray[np.int64]
-    positives: NDArray[np.int64]
-    negatives: Ragged
-    ignored: Ragged
-    known: Ragged
-    near: Ragged
-    groups: Groups
+    rows: NDArray[np.int64]
+    named: Callable[[int], Iterable[Violation]]
 
-    def of_negatives(self) -> Ragged:
-        """(B,) ragged: the groups of the negatives."""
-        return Ragged(self.negatives.offsets, self.groups.of(self.negatives.values))
+    @classmethod
+    def of(
+        cls, rows: NDArray[np.int64], what: str, ids: NDArray[np.int64] | None = None
+    ) -> "Broken":
+        """One violation an entry.
 
+        Args:
+            rows: int64 (V,).
+            what: What is wrong, in words.
+            ids: int64 (V,) the text concerned; None where there is none.
+        """
 
-class _Keys:
-    """(row, text or group) as one number, so that sets of them compare at once."""
+        def named(number: int) -> list[Violation]:
+            concerned = () if ids is None else (int(ids[number]),)
+            return [Violation(int(rows[number]), what, concerned)]
 
-    def __init__(self, batch: BatchIds) -> None:
-        everything = (
-            batch.anchors,
-            batch.positives,
-            batch.negatives.values,
-            batch.ignored.values,
-            batch.known.values,
-            batch.near.values,
-        )
-        self._width = 1 + max(int(ids.max(initial=0)) for ids in everything)
-
-    def of(self, ragged: Ragged) -> NDArray[np.int64]:
-        rows = np.repeat(np.arange(len(ragged)), ragged.lengths())
-        return rows * self._width + ragged.values
-
-    def of_column(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.arange(len(ids)) * self._width + ids
-
-    def violations(self, keys: NDArray[np.int64], what: str) -> Iterator[Violation]:
-        for key in keys:
-            yield Violation(int(key // self._width), what, (int(key % self._width),))
-
-    def ragged(self, keys: NDArray[np.int64], num_rows: int) -> Ragged:
-        """Back from rising keys."""
-        counts = np.bincount(keys // self._width, minlength=num_rows)
-        return Ragged(offsets_of(counts), keys % self._width)
+        return cls(rows, named)
 
 
-def check_batch(batch: BatchIds) -> Iterator[Violation]:
+def in_order(found: Sequence[Broken], batch_size: int) -> Iterator[Violation]:
+    """Every violation: batch by batch, and of a batch one invariant after the other."""
+    batches = [one.rows // batch_size for one in found]
+    for batch in np.unique(np.concatenate(batches)):
+        for one, numbers in zip(found, batches, strict=True):
+            for number in range(*np.searchsorted(numbers, [batch, batch + 1])):
+                yield from one.named(number)
+
+
+def check_pair_batches(batches: BatchIds) -> list[Broken]:
     """What holds under every policy: true negatives, known positives, complete ignore lists."""
-    keys = _Keys(batch)
-    known, anchors = keys.of(batch.known), keys.of_column(batch.groups.of(batch.anchors))
-    positives, negatives = keys.of_column(batch.positives), keys.of(batch.negatives)
-    forbidden = np.union1d(known, anchors)
-    avoided = np.union1d(forbidden, keys.of(batch.near))
-    unknown = ~np.isin(keys.of_column(batch.groups.of(batch.positives)), known)
-    yield from keys.violations(positives[unknown], "the positive is not a known one of its anchor")
-    of_negatives = keys.of(batch.of_negatives())
-    wrong = np.isin(of_negatives, forbidden)
-    yield from keys.violations(
-        negatives[wrong], "a negative is a known positive (or the text) of its anchor"
-    )
-    close = np.isin(of_negatives, avoided) & ~wrong
-    yield from keys.violations(negatives[close], "a negative is a near positive of its anchor")
-    _, first, counts = np.unique(of_negatives, return_index=True, return_counts=True)
-    yield from keys.violations(negatives[first[counts > 1]], "a negative stands twice in its row")
-    present = np.union1d(batch.positives, batch.negatives.values)
-    to_ignore = members_of(
-        keys.ragged(avoided, len(batch.anchors)), present, batch.groups.of(present)
-    )
-    # The positive itself never counts against itself.
-    expected, ignored = np.setdiff1d(keys.of(to_ignore), positives), keys.of(batch.ignored)
-    missing, extra = np.setdiff1d(expected, ignored), np.setdiff1d(ignored, expected)
-    yield from keys.violations(missing, "ignore_ids misses a known or near positive of its anchor")
-    yield from keys.violations(extra, "ignore_ids holds what is no other known or near positive")
+    groups, asked_N, rows_M = batches.groups, batches.asked_N, batches.negative_rows
+    own_N, negatives = groups.of(batches.anchors), batches.negatives.values
+    groups_M = groups.of(negatives)
+    unknown = np.flatnonzero(~are_in(batches.known, asked_N, groups.of(batches.positives)))
+    forbidden_M = are_in(batches.known, asked_N[rows_M], groups_M) | (groups_M == own_N[rows_M])
+    wrong = np.flatnonzero(forbidden_M)
+    close = np.flatnonzero(~forbidden_M & are_in(batches.near, asked_N[rows_M], groups_M))
+    twice = _first_repeated(rows_M, groups_M)
+    lists = IgnoreLists(batches)
+    missing_N, extra_N = lists.wrong()
+
+    def each(places: NDArray[np.int64], what: str) -> Broken:
+        return Broken.of(rows_M[places], what, negatives[places])
+
+    def listed(marked_N: NDArray[np.bool_], is_extra: bool, what: str) -> Broken:
+        rows = np.flatnonzero(marked_N)
+
+        def named(number: int) -> Iterator[Violation]:
+            row = int(rows[number])
+            for text in lists.differences(row)[is_extra]:
+                yield Violation(row, what, (int(text),))
+
+        return Broken(rows, named)
+
+    return [
+        Broken.of(
+            unknown, "the positive is not a known one of its anchor", batches.positives[unknown]
+        ),
+        each(wrong, "a negative is a known positive (or the text) of its anchor"),
+        each(close, "a negative is a near positive of its anchor"),
+        each(twice, "a negative stands twice in its row"),
+        listed(missing_N, False, "ignore_ids misses a known or near positive of its anchor"),
+        listed(extra_N, True, "ignore_ids holds what is no other known or near positive"),
+    ]
 
 
-def check_strict(batch: BatchIds, num_negatives: int) -> Iterator[Violation]:
+def _first_repeated(rows_M: NDArray[np.int64], groups_M: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places of the first of equal groups in a row, by row, then by group."""
+    order = np.lexsort((groups_M, rows_M))
+    same = (groups_M[order][1:] == groups_M[order][:-1]) & (rows_M[order][1:] == rows_M[order][:-1])
+    again = np.append(False, same)
+    first: NDArray[np.int64] = order[:-1][same & ~again[:-1]]
+    return first
+
+
+def check_strict_batches(batches: BatchIds, num_negatives: int) -> list[Broken]:
     """What `strict` adds: no group twice in any role, nothing to ignore, full rows."""
-    texts = np.concatenate([batch.anchors, batch.positives, batch.negatives.values])
-    groups = batch.groups.of(texts)
-    rows = np.concatenate(
-        [
-            np.arange(len(batch.anchors)),
-            np.arange(len(batch.anchors)),
-            np.repeat(np.arange(len(batch.anchors)), batch.negatives.lengths()),
-        ]
-    )
-    order = np.argsort(groups, kind="stable")
-    twice = np.flatnonzero(groups[order][1:] == groups[order][:-1]) + 1
-    for place in order[twice]:
-        what = "a text stands twice in a strict batch"
-        yield Violation(int(rows[place]), what, (int(texts[place]),))
-    for row in np.flatnonzero(batch.ignored.lengths() > 0):
-        ids = tuple(map(int, batch.ignored.row(int(row))))
-        yield Violation(int(row), "a known or near positive is in a strict batch", ids)
-    for row in np.flatnonzero(batch.negatives.lengths() != num_negatives):
-        yield Violation(int(row), "a row of a strict batch is not full", ())
+    own = np.arange(len(batches.anchors))
+    rows = np.concatenate([own, own, batches.negative_rows])
+    texts = np.concatenate([batches.anchors, batches.positives, batches.negatives.values])
+    groups, of = batches.groups.of(texts), batches.numbers[rows]
+    order = np.lexsort((groups, of))
+    same = (groups[order][1:] == groups[order][:-1]) & (of[order][1:] == of[order][:-1])
+    twice = order[1:][same]
+    ignoring = np.flatnonzero(batches.ignored.lengths() > 0)
+
+    def ignored(number: int) -> list[Violation]:
+        row = int(ignoring[number])
+        ids = tuple(map(int, batches.ignored.row(row)))
+        return [Violation(row, "a known or near positive is in a strict batch", ids)]
+
+    ragged = np.flatnonzero(batches.negatives.lengths() != num_negatives)
+    return [
+        Broken.of(rows[twice], "a text stands twice in a strict batch", texts[twice]),
+        Broken(ignoring, ignored),
+        Broken.of(ragged, "a row of a strict batch is not full"),
+    ]
 
 
 def check_texts(
-    rows_M: NDArray[np.int64], ids_M: NDArray[np.int64], texts_M: NDArray[np.int64]
-) -> Iterator[Violation]:
-    """Each id has one text and each text one id.
+    ids_NS: NDArray[np.int64],
+    texts_NS: NDArray[np.int64],
+    filled_NS: NDArray[np.bool_],
+    batch_size: int,
+) -> Broken:
+    """Each id of a batch has one text and each text one id.
 
     Args:
-        rows_M: int64 (M,) row of each filled slot.
-        ids_M: int64 (M,) group of each slot.
-        texts_M: int64 (M,) number of the slot's normalised text.
+        ids_NS: int64 (N, S).
+        texts_NS: int64 (N, S): a number of each slot's normalised text, the same for equal ones.
+        filled_NS: bool (N, S): the slots that count.
+        batch_size: B.
     """
+    keys = ids_NS, texts_NS, filled_NS, batch_size
+    differ_P = _two_of_one(*keys) | _two_of_one(keys[1], keys[0], *keys[2:])
+    rows = np.flatnonzero(differ_P) * batch_size
+
+    def named(number: int) -> Iterator[Violation]:
+        first = int(rows[number])
+        batch = slice(first, first + batch_size)
+        # Slot by slot: which text comes first decides what is named first.
+        slots, places = np.nonzero(filled_NS[batch].T)
+        texts = _by_first(texts_NS[batch][places, slots])
+        yield from _unlike(first + places, ids_NS[batch][places, slots], texts)
+
+    return Broken(rows, named)
+
+
+def _by_first(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number distinct values in the order in which they first appear."""
+    _, first, numbers = np.unique(values, return_index=True, return_inverse=True)
+    ranks: NDArray[np.int64] = np.argsort(np.argsort(first))[numbers]
+    return ranks
+
+
+def _unlike(
+    rows: NDArray[np.int64], ids: NDArray[np.int64], texts: NDArray[np.int64]
+) -> Iterator[Violation]:
     for first, second, what in (
-        (ids_M, texts_M, "an id stands for two texts"),
-        (texts_M, ids_M, "a text stands under two ids"),
+        (ids, texts, "an id stands for two texts"),
+        (texts, ids, "a text stands under two ids"),
     ):
         order = np.lexsort((second, first))
         same = first[order][1:] == first[order][:-1]
         differ = second[order][1:] != second[order][:-1]
         for place in np.flatnonzero(same & differ):
             one, two = order[place], order[place + 1]
-            yield Violation(int(rows_M[two]), what, tuple({int(ids_M[one]), int(ids_M[two])}))
+            yield Violation(int(rows[two]), what, tuple({int(ids[one]), int(ids[two])}))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _two_of_one(firsts_NS: Any, seconds_NS: Any, filled_NS: Any, batch_size: Any) -> Any:
+    """Bool (P,): batches in which a first value stands beside two different second values."""
+    num_rows, num_slots = firsts_NS.shape
+    found = np.zeros(num_rows // batch_size, np.bool_)
+    size = 16
+    while 4 * size < 5 * batch_size * num_slots:
+        size *= 2
+    # Open addressing; a place is free unless its batch is this one.
+    batches = np.full(size, -1, np.int64)
+    keys, values = np.empty(size, np.int64), np.empty(size, np.int64)
+    for row in range(num_rows):
+        batch = row // batch_size
+        for slot in range(num_slots):
+            if not filled_NS[row, slot]:
+                continue
+            key = firsts_NS[row, slot]
+            place = np.int64(mix(0, key, 0) & np.uint64(size - 1))
+            while batches[place] == batch and keys[place] != key:
+                place = (place + 1) & (size - 1)
+            if batches[place] != batch:
+                batches[place], keys[place] = batch, key
+                values[place] = seconds_NS[row, slot]
+            elif values[place] != seconds_NS[row, slot]:
+                found[batch] = True
+    return found

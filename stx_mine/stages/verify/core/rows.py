@@ -12,7 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.ragged import Ragged, offsets_of, places_of
+from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
+from stx_mine.stages.verify.core.sets import are_in, common_counts, find_all
 
 MISSING, OWN_TEXT, KNOWN_POSITIVE = "missing", "own_text", "known_positive"
 REPEATED, POSITIVE_ELSEWHERE, SAME_ROW = "repeated", "positive_elsewhere", "same_row"
@@ -139,40 +140,44 @@ class KnownPairs:
             positives_N: int64 (N,).
         """
         whole = (anchors_N >= 0) & (positives_N >= 0)
-        self._anchors, keys = np.unique(anchors_N[whole], return_inverse=True)
-        self._positives, places = np.unique(positives_N[whole], return_inverse=True)
-        keys *= len(self._positives)
-        keys += places
-        self._keys = np.unique(keys)
-
-    def _key(self, anchors: NDArray[np.int64], texts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A pair as one number; -1 where one of the two is in no pair."""
-        anchor_places, places = _places(self._anchors, anchors), _places(self._positives, texts)
-        keys = anchor_places * len(self._positives) + places
-        keys[(anchor_places < 0) | (places < 0)] = -1
-        return keys
+        self._anchors, rows = np.unique(anchors_N[whole], return_inverse=True)
+        self._known = ragged_sets(rows, positives_N[whole], len(self._anchors))
 
     def has(self, anchors: NDArray[np.int64], texts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each text is a known positive of its anchor.
 
         Args:
-            anchors: int64, of a shape that broadcasts to that of `texts`.
-            texts: int64, any shape.
+            anchors: int64 (V,), or (1,) for the same one each time.
+            texts: int64 (V,).
         """
-        found: NDArray[np.bool_] = _places(self._keys, self._key(anchors, texts)) >= 0
-        return found
+        rows = np.broadcast_to(find_all(self._anchors, anchors), texts.shape)
+        return are_in(self._known, rows, texts)
 
-    def of(self, anchors_U: NDArray[np.int64]) -> Ragged:
-        """All known positives of each anchor; none of one that is in no pair."""
-        places, width = _places(self._anchors, anchors_U), len(self._positives)
-        starts = np.searchsorted(self._keys, places * width)
-        offsets = offsets_of(np.searchsorted(self._keys, (places + 1) * width) - starts)
-        keys = self._keys[places_of(starts, offsets)]
-        return Ragged(offsets, self._positives[keys % max(1, width)])
+    def counts_among(
+        self,
+        anchors: NDArray[np.int64],
+        texts: NDArray[np.int64],
+        bounds: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """How many texts of a range are known positives of an anchor.
+
+        Time is linear in the shorter of what the anchor has and what the range holds.
+
+        Args:
+            anchors: int64 (V,).
+            texts: int64, rising within each range, without repeats.
+            bounds: int64 (V, 2): where the range of each anchor begins and ends.
+
+        Returns:
+            int64 (V,).
+        """
+        rows, offsets = find_all(self._anchors, anchors), self._known.offsets
+        own = np.stack([offsets[rows], offsets[np.where(rows < 0, rows, rows + 1)]], axis=1)
+        return common_counts(self._known.values, own, texts, bounds)
 
 
 def broken_rules(
-    rows: TextRows, known: KnownPairs, together: bool = True
+    rows: TextRows, known: KnownPairs, batch_size: int | None
 ) -> dict[str, NDArray[np.bool_]]:
     """The rows that break each rule.
 
@@ -180,9 +185,9 @@ def broken_rules(
     negative that is its row's positive have rules of their own and are not repeated by that alone.
 
     Args:
-        rows: The rows of a batch, or any rows.
+        rows: The rows of whole batches, of which the last one may be partial, or any rows.
         known: Every pair of the data.
-        together: Whether they are one batch.
+        batch_size: Rows of a batch; None where each row is looked at by itself.
 
     Returns:
         Rule -> bool (R,), in the order of `BATCH_RULES`; without the last one where rows are
@@ -196,11 +201,11 @@ def broken_rules(
         MISSING: slots.texts < 0,
         OWN_TEXT: is_passage & (slots.texts == own_M) & (own_M >= 0),
         KNOWN_POSITIVE: is_known & (slots.roles == NEGATIVE),
-        REPEATED: _repeated(slots, together),
+        REPEATED: _repeated(slots, batch_size or 1),
     }
     broken = {rule: _rows_of(slots, found, len(rows)) for rule, found in marked.items()}
-    if together:
-        broken[POSITIVE_ELSEWHERE] = _positive_elsewhere(rows, is_known, known)
+    if batch_size is not None:
+        broken[POSITIVE_ELSEWHERE] = _positive_elsewhere(rows, is_known, known, batch_size)
     return broken
 
 
@@ -229,14 +234,19 @@ def slots_of(
         positives = slots.texts[own & (slots.roles == POSITIVE)]
         elsewhere = is_known & ~own & ~np.isin(slots.texts, positives)
         return (row, 0), slots.first(elsewhere)
-    for slot in np.flatnonzero(own & (slots.texts >= 0)):
-        twice = own & (slots.roles == slots.roles[slot]) & (np.arange(len(own)) != slot)
-        again = (slots.texts == slots.texts[slot]) & (twice | (~own & together))
-        if again.any():
-            here = (row, int(slots.places[slot]))
-            one, other = sorted([here, slots.first(again)])
-            return one, other
-    raise AssertionError(f"row {row} does not break {rule}")
+    here = np.flatnonzero(own & (slots.texts >= 0))
+    pairs = np.stack([slots.roles[here], slots.texts[here]], axis=1)
+    _, place, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    again = counts[place] > 1
+    if together:
+        again |= np.isin(slots.texts[here], slots.texts[~own])
+    slot = here[np.argmax(again)]
+    others = (slots.texts == slots.texts[slot]) & (
+        (own & (slots.roles == slots.roles[slot])) | (~own & together)
+    )
+    others[slot] = False
+    one, other = sorted([(row, int(slots.places[slot])), slots.first(others)])
+    return one, other
 
 
 def _rows_of(slots: _Slots, marked_M: NDArray[np.bool_], num_rows: int) -> NDArray[np.bool_]:
@@ -245,57 +255,63 @@ def _rows_of(slots: _Slots, marked_M: NDArray[np.bool_], num_rows: int) -> NDArr
     return found
 
 
-def _repeated(slots: _Slots, together: bool) -> NDArray[np.bool_]:
+def _repeated(slots: _Slots, batch_size: int) -> NDArray[np.bool_]:
     """Slots of a text that stands in two rows of a batch, or twice in one role of a row."""
-    real = np.flatnonzero(slots.texts >= 0)
-    keys = (slots.texts,) if together else (slots.texts, slots.rows)
-    order = real[np.lexsort(tuple(key[real] for key in keys))]
+    real, batches = np.flatnonzero(slots.texts >= 0), slots.rows // batch_size
+    order = real[np.lexsort((slots.texts[real], batches[real]))]
     one, two = order[:-1], order[1:]
-    same_row = slots.rows[one] == slots.rows[two]
-    again = (slots.texts[one] == slots.texts[two]) & (
-        (same_row & (slots.roles[one] == slots.roles[two])) | (~same_row & together)
-    )
+    again = (slots.texts[one] == slots.texts[two]) & (batches[one] == batches[two])
+    again &= (slots.rows[one] != slots.rows[two]) | (slots.roles[one] == slots.roles[two])
     marked = np.zeros(len(slots.texts), bool)
     marked[one[again]] = marked[two[again]] = True
     return marked
 
 
 def _positive_elsewhere(
-    rows: TextRows, is_known_M: NDArray[np.bool_], known: KnownPairs
+    rows: TextRows, is_known_M: NDArray[np.bool_], known: KnownPairs, batch_size: int
 ) -> NDArray[np.bool_]:
     """Rows whose anchor has more known positives in the batch than its own row accounts for.
 
     Counting keeps it linear where one anchor has half of the batch as positives.
 
     Args:
-        rows: The rows of a batch.
+        rows: The rows of whole batches, of which the last one may be partial.
         is_known_M: bool (M,), whether each passage is a known positive of its row's anchor.
         known: Every pair of the data.
+        batch_size: Rows of a batch.
     """
     passages = np.flatnonzero((rows.slots.roles != ANCHOR) & (rows.slots.texts >= 0))
     owners, texts = rows.slots.rows[passages], rows.slots.texts[passages]
-    distinct, first, place = np.unique(texts, return_index=True, return_inverse=True)
-    last = len(texts) - 1 - np.unique(texts[::-1], return_index=True)[1]
-    in_one_row = owners[first] == owners[last]
-    anchors_U, anchor_of = np.unique(rows.anchors, return_inverse=True)
-    positives = known.of(anchors_U)
-    present = _places(distinct, positives.values) >= 0
-    of_anchor = np.repeat(np.arange(len(anchors_U)), positives.lengths())
-    in_batch = np.bincount(of_anchor[present], minlength=len(anchors_U))[anchor_of]
+    batch_R = np.arange(len(rows)) // batch_size
+    # The distinct texts of each batch, rising; those of a text's slots rise by row.
+    order = np.lexsort((owners, texts, batch_R[owners]))
+    new, place = _runs(texts[order], batch_R[owners[order]])
+    starts = np.flatnonzero(new)
+    last = np.append(starts, len(order))[1:] - 1
+    in_one_row = owners[order[starts]] == owners[order[last]]
+    number = np.empty(len(order), np.int64)
+    number[order] = place
+    by_anchor = np.lexsort((rows.anchors, batch_R))
+    new, place = _runs(rows.anchors[by_anchor], batch_R[by_anchor])
+    firsts = by_anchor[new]
+    ends = np.searchsorted(batch_R[owners[order[starts]]], np.arange(batch_R[-1] + 2))
+    bounds = np.stack([ends[:-1], ends[1:]], axis=1)[batch_R[firsts]]
+    in_batch = np.empty(len(rows), np.int64)
+    counts = known.counts_among(rows.anchors[firsts], texts[order[starts]], bounds)
+    in_batch[by_anchor] = counts[place]
     is_positive = rows.slots.roles[passages] == POSITIVE
     # A positive of the row accounts for its text, in whatever other rows that stands.
-    own_texts = np.unique(owners[is_positive] * len(distinct) + place[is_positive])
-    keys = owners * len(distinct) + place
-    own = is_known_M[passages] & (in_one_row[place] | (_places(own_texts, keys) >= 0))
-    accounted = np.unique(keys[own]) // max(1, len(distinct))
+    own_texts = np.unique(owners[is_positive] * len(starts) + number[is_positive])
+    keys = owners * len(starts) + number
+    own = is_known_M[passages] & (in_one_row[number] | (find_all(own_texts, keys) >= 0))
+    accounted = np.unique(keys[own]) // max(1, len(starts))
     return in_batch > np.bincount(accounted, minlength=len(rows))
 
 
-def _places(rising: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each value stands in a rising array of distinct numbers; -1 where it does not."""
-    if not len(rising):
-        return np.full(values.shape, -1, np.int64)
-    places = np.searchsorted(rising, values)
-    np.minimum(places, len(rising) - 1, out=places)
-    places[rising[places] != values] = -1
-    return places
+def _runs(
+    values: NDArray[np.int64], batches: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which of sorted values begin a run of equal ones in a batch, and the run of each."""
+    new = np.ones(len(values), bool)
+    new[1:] = (values[1:] != values[:-1]) | (batches[1:] != batches[:-1])
+    return new, np.cumsum(new) - 1

@@ -1,0 +1,455 @@
+"""The checks of packed batches find what naive, quadratic loops find, in the same order."""
+
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import packed_shapes
+from benchmarks.fresh import run_fresh
+from stx_mine.core.groups import Groups
+from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.random import mix
+from stx_mine.errors import ViolationError
+from stx_mine.stages.verify import batch_blocks
+from stx_mine.stages.verify.config import VerifyConfig
+from stx_mine.stages.verify.core.batch_ids import BatchIds
+from stx_mine.stages.verify.core.batches import (
+    check_pair_batches,
+    check_strict_batches,
+    check_texts,
+    in_order,
+)
+from stx_mine.stages.verify.core.labels import LabelTable, check_label_batches
+from stx_mine.stages.verify.core.sets import are_in, common_counts, find_all
+from stx_mine.stages.verify.stage import run_verify
+from stx_mine.store.batches import list_packings
+
+
+def ragged(rows):
+    return Ragged(
+        offsets_of([len(row) for row in rows]), np.array([v for row in rows for v in row], np.int64)
+    )
+
+
+# --- batches of pairs ---
+
+UNKNOWN = "the positive is not a known one of its anchor"
+FORBIDDEN = "a negative is a known positive (or the text) of its anchor"
+NEAR = "a negative is a near positive of its anchor"
+TWICE = "a negative stands twice in its row"
+MISSES = "ignore_ids misses a known or near positive of its anchor"
+EXTRA = "ignore_ids holds what is no other known or near positive"
+AGAIN = "a text stands twice in a strict batch"
+IGNORES = "a known or near positive is in a strict batch"
+NOT_FULL = "a row of a strict batch is not full"
+
+
+def naive_pairs(rows, size, known, near, groups):  # noqa: C901
+    """Violations of rows (anchor, positive, negatives, ignored), by loops over sets."""
+
+    def group(text):
+        return groups.get(text, text)
+
+    def expected(batch, row):
+        anchor, positive, *_ = row
+        present = {text for _, own, others, _ in batch for text in (own, *others)}
+        avoided = known.get(anchor, set()) | near.get(anchor, set()) | {group(anchor)}
+        return {text for text in present if group(text) in avoided and text != positive}
+
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        for number, (anchor, positive, _, _) in enumerate(batch):
+            if group(positive) not in known.get(anchor, set()):
+                yield start + number, UNKNOWN, (positive,)
+        for what in (FORBIDDEN, NEAR):
+            for number, (anchor, _, negatives, _) in enumerate(batch):
+                forbidden = known.get(anchor, set()) | {group(anchor)}
+                for text in negatives:
+                    is_forbidden = group(text) in forbidden
+                    is_near = group(text) in near.get(anchor, set()) and not is_forbidden
+                    if is_forbidden if what == FORBIDDEN else is_near:
+                        yield start + number, what, (text,)
+        for number, (_, _, negatives, _) in enumerate(batch):
+            found = [group(text) for text in negatives]
+            for one in sorted(set(found)):
+                if found.count(one) > 1:
+                    yield start + number, TWICE, (negatives[found.index(one)],)
+        for what in (MISSES, EXTRA):
+            for number, row in enumerate(batch):
+                wanted, ignored = expected(batch, row), set(row[3])
+                for text in sorted(wanted - ignored if what == MISSES else ignored - wanted):
+                    yield start + number, what, (text,)
+
+
+def naive_strict(rows, size, groups, num_negatives):
+    for start in range(0, len(rows), size):
+        batch = list(enumerate(rows[start : start + size], start))
+        slots = [(number, row[0]) for number, row in batch]
+        slots += [(number, row[1]) for number, row in batch]
+        slots += [(number, text) for number, row in batch for text in row[2]]
+        for one in sorted({groups.get(text, text) for _, text in slots}):
+            for number, text in [s for s in slots if groups.get(s[1], s[1]) == one][1:]:
+                yield number, AGAIN, (text,)
+        for number, row in batch:
+            if row[3]:
+                yield number, IGNORES, tuple(row[3])
+        for number, row in batch:
+            if len(row[2]) != num_negatives:
+                yield number, NOT_FULL, ()
+
+
+texts = st.integers(0, 11)
+anchors = st.integers(8, 15)
+sets_by_anchor = st.dictionaries(anchors, st.sets(texts, max_size=5), max_size=6)
+lists = st.lists(texts, max_size=4)
+pair_rows = st.lists(st.tuples(anchors, texts, lists, lists), min_size=6, max_size=18)
+
+
+@st.composite
+def packed_pairs(draw):
+    """Rows, some of which have the right ignore list or a known positive."""
+    size = draw(st.integers(1, 6))
+    rows = draw(pair_rows)
+    rows = rows[: len(rows) - len(rows) % size]
+    known, near = draw(sets_by_anchor), draw(sets_by_anchor)
+    groups = {text: draw(st.integers(0, text - 1)) for text in draw(st.sets(st.integers(1, 11)))}
+    groups = {text: groups.get(one, one) for text, one in groups.items()}
+    groups = {text: one for text, one in groups.items() if groups.get(one, one) == one}
+    known = {anchor: {groups.get(one, one) for one in found} for anchor, found in known.items()}
+    near = {anchor: {groups.get(one, one) for one in found} for anchor, found in near.items()}
+    plain = [(anchor, positive, negatives, []) for anchor, positive, negatives, _ in rows]
+    wanted = {}
+    for row, what, ids in naive_pairs(plain, size, known, near, groups):
+        if what == MISSES:
+            wanted.setdefault(row, []).extend(ids)
+    repaired = []
+    for number, (anchor, positive, negatives, ignored) in enumerate(rows):
+        right = wanted.get(number, [])
+        choice = draw(st.sampled_from(["as drawn", "right", "right", "one less", "one more"]))
+        changed = {"as drawn": ignored, "right": right, "one less": right[1:]}
+        repaired.append((anchor, positive, negatives, changed.get(choice, [*right, *ignored[:1]])))
+    return repaired, size, known, near, groups
+
+
+def batch_ids(rows, size, known, near, groups):
+    asked = sorted(known.keys() | near.keys())
+    places = {anchor: number for number, anchor in enumerate(asked)}
+    return BatchIds(
+        size,
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.int64),
+        ragged([row[2] for row in rows]),
+        ragged([row[3] for row in rows]),
+        ragged([sorted(known.get(anchor, ())) for anchor in asked]),
+        ragged([sorted(near.get(anchor, ())) for anchor in asked]),
+        np.array([places.get(row[0], -1) for row in rows], np.int64),
+        Groups(np.array(sorted(groups), np.int64), np.array([groups[t] for t in sorted(groups)])),
+    )
+
+
+def named(found, size):
+    return [(one.row, one.what, one.ids) for one in in_order(found, size)]
+
+
+def by_batch(violations, size):
+    return sorted(violations, key=lambda one: one[0] // size)
+
+
+@settings(deadline=None, max_examples=60)
+@given(packed_pairs())
+def test_pairs_are_judged_as_by_naive_loops(case):
+    rows, size, _, _, groups = case
+    batches = batch_ids(*case)
+    assert named(check_pair_batches(batches), size) == list(naive_pairs(*case))
+    found = named(check_strict_batches(batches, 2), size)
+    assert found == list(naive_strict(rows, size, groups, 2))
+    both = [*check_pair_batches(batches), *check_strict_batches(batches, 2)]
+    expected = by_batch([*naive_pairs(*case), *naive_strict(rows, size, groups, 2)], size)
+    assert named(both, size) == expected
+
+
+# Anchors 20 to 23 with the positives 0 to 3, each also with 7; negatives are others.
+CLEAN = [(20, 0, [4, 5], []), (21, 1, [4, 6], []), (22, 2, [5, 6], []), (23, 3, [4, 5], [])]
+KNOWN = {20: {0, 7}, 21: {1, 7}, 22: {2, 7}, 23: {3, 7}}
+
+
+@pytest.mark.parametrize(
+    ("place", "row", "near", "groups", "what", "ids"),
+    [
+        (1, (21, 2, [4, 6], []), {}, {}, UNKNOWN, (2,)),
+        (1, (29, 1, [4, 6], []), {}, {}, UNKNOWN, (1,)),
+        (0, (20, 0, [4, 7], [7]), {}, {}, FORBIDDEN, (7,)),
+        (3, (23, 3, [23, 5], [23]), {}, {}, FORBIDDEN, (23,)),
+        (3, (23, 3, [4, 5], []), {}, {5: 3}, FORBIDDEN, (5,)),
+        (2, (22, 2, [5, 6], [6]), {22: {6}}, {}, NEAR, (6,)),
+        (2, (22, 2, [6, 6], []), {}, {}, TWICE, (6,)),
+        (2, (22, 2, [5, 6], []), {}, {6: 5}, TWICE, (5,)),
+        (0, (20, 0, [4, 5], []), {20: {6}}, {}, MISSES, (6,)),
+        (1, (21, 1, [4, 6], [1]), {}, {}, EXTRA, (1,)),
+        (1, (21, 1, [4, 6], [4]), {}, {}, EXTRA, (4,)),
+        (1, (21, 1, [4, 6], [99]), {}, {}, EXTRA, (99,)),
+    ],
+)
+def test_a_planted_violation_is_named_where_it_is(place, row, near, groups, what, ids):
+    rows = [*CLEAN]
+    assert named(check_pair_batches(batch_ids(rows, 2, KNOWN, {}, {})), 2) == []
+    rows[place] = row
+    found = named(check_pair_batches(batch_ids(rows, 2, KNOWN, near, groups)), 2)
+    assert (place, what, ids) in found
+    assert found == list(naive_pairs(rows, 2, KNOWN, near, groups))
+
+
+def naive_texts(slots, size):
+    """Violations of rows of (id, text), None for an empty slot, slot by slot."""
+    for start in range(0, len(slots), size):
+        batch = slots[start : start + size]
+        found = [
+            (start + number, *row[slot])
+            for slot in range(len(batch[0]))
+            for number, row in enumerate(batch)
+            if row[slot] is not None
+        ]
+        order = list(dict.fromkeys(text for _, _, text in found))
+        keyed = [(row, one, order.index(text)) for row, one, text in found]
+        for key, what in ((1, "an id stands for two texts"), (2, "a text stands under two ids")):
+            other = 3 - key
+            for value in sorted({one[key] for one in keyed}):
+                same = [one for one in keyed if one[key] == value]
+                seconds = sorted({one[other] for one in same})
+                for before, after in pairwise(seconds):
+                    first = next(one for one in same if one[other] == after)
+                    ids = {value} if key == 1 else {before, after}
+                    yield first[0], what, ids
+
+
+text_slots = st.lists(
+    st.lists(st.none() | st.tuples(st.integers(-1, 4), st.integers(-1, 4)), min_size=3, max_size=3),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(text_slots, st.integers(1, 5))
+def test_texts_and_ids_are_judged_as_by_naive_loops(slots, size):
+    slots = slots[: len(slots) - len(slots) % size]
+    filled = np.array([[one is not None for one in row] for row in slots]).reshape(-1, 3)
+    ids = np.array([[one[0] if one else -1 for one in row] for row in slots]).reshape(-1, 3)
+    numbers = np.array([[one[1] if one else -1 for one in row] for row in slots]).reshape(-1, 3)
+    checked = check_texts(ids, numbers, filled, size)
+    found = named([checked], size)
+    assert [(row, what, set(one)) for row, what, one in found] == list(naive_texts(slots, size))
+    # No other batch is looked at closely.
+    assert checked.rows.tolist() == sorted({row - row % size for row, _, _ in found})
+
+
+def test_ids_that_fall_on_every_second_place_of_the_table_are_all_held():
+    keys = np.array([key for key in range(100) if int(mix(0, key, 0)) % 2 == 0][:12])
+    ids, filled = keys[:, None], np.ones((12, 1), bool)
+    assert named([check_texts(ids, ids, filled, 12)], 12) == []
+    texts = ids.copy()
+    texts[-1] = texts[0]
+    [(row, what, _)] = named([check_texts(ids, texts, filled, 12)], 12)
+    assert (row, what) == (11, "a text stands under two ids")
+
+
+# --- batches of labels ---
+
+
+def naive_labels(rows, size, members, known, each):  # noqa: C901
+    """Violations of rows (label, text)."""
+    for start in range(0, len(rows), size):
+        batch = list(enumerate(rows[start : start + size], start))
+        unknown = [(number, label) for number, (label, _) in batch if label not in members]
+        for number, label in unknown:
+            yield number, f"label {label} is not in the table of labels", ()
+        if unknown:
+            continue
+        present = sorted({label for _, (label, _) in batch})
+        if len(present) == 1:
+            yield start, f"label {present[0]} is the only one in the batch", ()
+        for number, (_, text) in batch:
+            if [other for _, (_, other) in batch].count(text) > 1:
+                yield number, "a text stands twice in the batch", (text,)
+        first = {label: number for number, (label, _) in reversed(batch)}
+        for label in present:
+            count = [other for _, (other, _) in batch].count(label)
+            if not 2 <= count <= each:
+                what = f"label {label} has {count} texts in the batch, not 2 to {each}"
+                yield first[label], what, ()
+        for number, (label, text) in batch:
+            if text not in members[label]:
+                yield number, f"the text is none of label {label}", (text,)
+        held = sorted((text, label) for label in present for text in members[label])
+        for (one, label), (two, other) in pairwise(held):
+            if one == two:
+                what = f"labels {label} and {other} share a text and are in one batch"
+                yield first[other], what, (one,)
+        for text, label in held:
+            for positive in sorted(known.get(text, ())):
+                owners = [other for one, other in held if one == positive]
+                if owners and owners[0] != label:
+                    what = f"labels {label} and {owners[0]} are joined by a known pair and are in"
+                    yield first[owners[0]], f"{what} one batch", (positive,)
+
+
+label_texts = st.integers(0, 13)
+label_tables = st.lists(st.sets(label_texts, min_size=1, max_size=4), min_size=2, max_size=5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), label_tables, st.dictionaries(label_texts, st.sets(label_texts, max_size=3)))
+def test_labels_are_judged_as_by_naive_loops(data, tables, known):
+    members = dict(enumerate(tables))
+    size = data.draw(st.integers(2, 6))
+    own = [(label, text) for label, held in members.items() for text in held]
+    anything = st.tuples(st.integers(-1, len(tables)), label_texts)
+    row = st.sampled_from(own) | st.sampled_from(own) | st.sampled_from(own) | anything
+    rows = data.draw(st.lists(row, min_size=size, max_size=4 * size))
+    rows = rows[: len(rows) - len(rows) % size]
+    table = LabelTable.of(
+        ragged([sorted(held, reverse=True) for held in tables]),
+        np.array(list(known), np.int64),
+        ragged([sorted(found) for found in known.values()]),
+    )
+    labels, ids = (np.array(one, np.int64) for one in zip(*rows, strict=True))
+    checked = check_label_batches(ids, labels, table, 3, size)
+    found = named([checked], size)
+    assert found == list(naive_labels(rows, size, members, known, 3))
+    assert checked.rows.tolist() == sorted({row - row % size for row, _, _ in found})
+
+
+@pytest.mark.parametrize(
+    ("tables", "known"),
+    [
+        ([{0, 1}, {1, 2}], {}),
+        ([{0, 1}, {2, 3}], {0: {3}}),
+        ([{0, 1}, {2, 3}], {3: {0}}),
+        ([{0, 1, 4, 5, 6}, {2, 3}], {5: {3}}),
+        ([{0, 1, 4, 5, 6}, {2, 3}], {3: {5}}),
+        ([{0, 1}, {2, 3}, {4, 5, 6, 7}], {1: {2}}),
+        ([{0, 1}, {2, 3, 0}, {4, 5, 6, 7}], {}),
+    ],
+)
+def test_labels_that_may_not_meet_are_found_whichever_is_longer(tables, known):
+    rows = [(label, text) for label, held in enumerate(tables) for text in sorted(held)[:2]]
+    table = LabelTable.of(
+        ragged([sorted(held) for held in tables]), np.array(list(known), np.int64),
+        ragged([sorted(found) for found in known.values()]),
+    )  # fmt: skip
+    labels, ids = (np.array(one, np.int64) for one in zip(*rows, strict=True))
+    found = named([check_label_batches(ids, labels, table, 8, len(rows))], len(rows))
+    assert found == list(naive_labels(rows, len(rows), dict(enumerate(tables)), known, 8)) != []
+
+
+# --- what is searched ---
+
+rising = st.lists(st.integers(-1, 9), unique=True, max_size=8).map(sorted)
+
+
+@given(st.lists(rising, min_size=1, max_size=4), st.lists(st.integers(-2, 11), max_size=6))
+def test_sets_are_searched_as_by_python(rows, values):
+    sets, wanted = ragged(rows), np.array(values, np.int64)
+    for number in range(-1, len(rows)):
+        found = are_in(sets, np.full(len(values), number), wanted).tolist()
+        assert found == [number >= 0 and value in rows[number] for value in values]
+    places = find_all(sets.row(0), wanted).tolist()
+    assert places == [rows[0].index(value) if value in rows[0] else -1 for value in values]
+    bounds = np.stack([sets.offsets[:-1], sets.offsets[1:]], axis=1)
+    counts = common_counts(sets.values, bounds, sets.values, bounds[::-1].copy())
+    assert counts.tolist() == [
+        len(set(one) & set(other)) for one, other in zip(rows, rows[::-1], strict=True)
+    ]
+
+
+# --- work and memory ---
+
+
+def test_a_query_with_very_many_positives_costs_no_memory_a_row():
+    """200,000 positives in each of 2,048 rows would be 3.3 GB an array."""
+    positives, size = 200_000, 128
+    rows = [
+        (10**6, number, [], [n for n in range(number // size * size, number // size * size + size)
+                             if n != number])
+        for number in range(2_048)
+    ]  # fmt: skip
+    batches = batch_ids(rows, size, {10**6: range(positives)}, {}, {})
+    assert named(check_pair_batches(batches), size) == []
+    tracemalloc.start()
+    found = named(check_pair_batches(batches), size)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == []
+    stored = batches.ignored.values.nbytes + batches.known.values.nbytes
+    assert peak < 8 * stored < 40e6
+
+
+SHAPES = {
+    "typical": packed_shapes.typical(3_000, 128),
+    "small batches": packed_shapes.typical(2_000, 2),
+    "giant query": packed_shapes.giant_query(3_000, 512),
+    "giant passage": packed_shapes.giant_passage(1_000, 256),
+    "one negative": packed_shapes.one_negative(2_000, 512),
+    "giant groups": packed_shapes.giant_groups(2_000, 1_000, 128),
+    "one batch": packed_shapes.typical(2_000, 2_000),
+}
+
+
+def verify(folder, **options):
+    return run_verify(VerifyConfig(directory=str(folder), **options))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape_is_read_once_and_holds(name, tmp_path, monkeypatch):
+    """Each text of a shard is numbered once for each of its columns and row groups, whatever B."""
+    numbered = []
+
+    def counted(texts):
+        numbered.append(len(texts))
+        return text_numbers(texts)
+
+    text_numbers = batch_blocks.text_numbers
+    monkeypatch.setattr(batch_blocks, "text_numbers", counted)
+    folder = packed_shapes.write_shape(tmp_path / "batches", SHAPES[name])
+    [shards] = list_packings(folder)
+    rows = sum(shard.num_batches for shard in shards) * shards[0].batch_size
+    assert verify(folder).counts["rows"] == rows
+    assert sum(numbered) <= rows * (2 + SHAPES[name].k)
+
+
+def test_blocks_of_any_size_name_the_same(tmp_path, monkeypatch):
+    shape = packed_shapes.typical(1_000, 50)
+    folder = packed_shapes.write_shape(tmp_path / "batches", shape)
+    positives = folder / "positives.parquet"
+    table = pq.read_table(positives)
+    pq.write_table(table.slice(0, 600), positives)
+    said = []
+    for rows in (60, 130, 32_768):
+        monkeypatch.setattr(batch_blocks, "_ROWS_AT_ONCE", rows)
+        with pytest.raises(ViolationError) as caught:
+            verify(folder, max_violations=10_000)
+        said.append(str(caught.value))
+    assert said[0] == said[1] == said[2]
+    assert said[0].count("the positive is not a known one") > 100
+
+
+def test_one_giant_label_does_not_slow_every_batch(tmp_path):
+    sizes = np.array([50_000] + [4] * 2_000)
+    folder = packed_shapes.write_labels_shape(tmp_path / "batches", sizes, 64, 4)
+    assert verify(folder).counts["batches"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shape", [packed_shapes.giant_query(20_000, 4_096), packed_shapes.typical(200_000, 2_048)]
+)
+def test_memory_stays_below_two_gigabytes(shape, tmp_path):
+    folder = packed_shapes.write_shape(tmp_path / "batches", shape)
+    found = run_fresh("benchmarks.verify", ["--measure", str(folder)], 2)
+    assert found["rss_mb"] < 2_000
+    assert found["cpu_s"] < 60
