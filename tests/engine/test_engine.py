@@ -270,7 +270,7 @@ def test_shares_of_a_plan_work_together_and_with_nobody_else(tmp_path: Path) -> 
         with other.lock(PLAN[2]):
             pass
     with other.lock():
-        assert not list(tmp_path.glob(".share-*"))
+        assert not list(tmp_path.glob(".lock-stx-mine-share-*"))
         with pytest.raises(LockedError, match="in use by process"), first.lock(PLAN[0]):
             pass
 

@@ -150,7 +150,7 @@ def test_a_real_kill_between_the_two_renames_is_mended_by_the_next_command(run: 
     assert not run.folder("model").exists()
     with run.lock():
         assert whole(run, "model", None) == 2
-    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "model"]
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock-stx-mine", "model"]
 
 
 def test_what_overwrites_and_fails_has_lost_nothing(run: RunDir) -> None:
