@@ -24,7 +24,15 @@ from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST as MANIFEST
 from stx_mine.store.listing import PLAN as PLAN
 from stx_mine.store.listing import refuse_listing
-from stx_mine.store.places import beside, refuse_foreign, remove_ours, settle, swap_in
+from stx_mine.store.places import (
+    beside,
+    clear_scratch,
+    refuse_foreign,
+    refuse_taken,
+    remove_ours,
+    settle,
+    swap_in,
+)
 from stx_mine.store.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -118,6 +126,8 @@ class Artifact:
         self._replaces = old_plan is not None and not same and self.kind.resumes
         self._swap = self.manifest is None and (self._replaces or not self.kind.resumes)
         self.folder = beside(self.target) if self._swap else self.target
+        if self._swap:
+            refuse_taken(self.target)
         # Removed in begin(), so that a mistake found before it costs nothing.
         self._is_fresh = self._swap and self._lacks_plan
 
@@ -278,6 +288,8 @@ class Artifact:
             self.manifest = Manifest(self.folder, self.result.content)
         elif not self._swap:
             settle(self.target, keep_new=False)
+        if not self._swap and not self.grows:
+            clear_scratch(self.target, self.name)
 
     def _publish(
         self,

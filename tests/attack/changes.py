@@ -53,10 +53,9 @@ class Plan:
         """The state that `changes.c` reads, at its beginning."""
         numbers = (self.kill_at, self.is_torn, self.error, self.error_from)
         operations = OPERATIONS.get(self.error, 0)
-        trace = str(self.trace or "").encode()
-        return _STATE.pack(
-            0, *numbers, operations, self.clock_from, self.clock_offset, str(self.root).encode(), trace
-        )
+        clock = (self.clock_from, self.clock_offset)
+        places = (str(self.root).encode(), str(self.trace or "").encode())
+        return _STATE.pack(0, *numbers, operations, *clock, *places)
 
 
 class State:

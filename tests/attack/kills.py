@@ -1,6 +1,6 @@
 """Kill commands at chosen changes of files and at random moments, and run them again.
 
-    python tests/attack/kills.py [--kills 200] [--case train] [--all] [--seed 0]
+    PYTHONPATH=.:tests python tests/attack/kills.py [--kills 200] [--case train] [--all] [--seed 0]
 
 Every command works in a folder `work` of its own, by relative paths, so that the same state gives
 the same bytes. A case is killed in a copy of the state before it; what mends it, most often the
@@ -20,8 +20,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from changes import Plan, read_trace
 from warm import Ended, WarmCommands, warm_commands

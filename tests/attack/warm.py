@@ -110,7 +110,9 @@ class WarmCommands:
         count = self._state.count
         self._state.set(None)
         assert line, "the warm process died"
-        return Ended(**json.loads(line), count=count, stdout=out.read_text(), stderr=err.read_text())
+        return Ended(
+            **json.loads(line), count=count, stdout=out.read_text(), stderr=err.read_text()
+        )
 
     def close(self) -> None:
         """End the warm process."""

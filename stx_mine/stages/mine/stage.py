@@ -22,6 +22,7 @@ from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitSource, block_names
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.negatives import DROPPED_PAIRS
+from stx_mine.store.places import refuse_taken
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import NEGATIVES, TextStore
@@ -43,6 +44,8 @@ def run_mine(config: MineConfig) -> StageReport:
     """
     run, task_shard = RunDir(config.run_dir), task_shard_of(config)
     with run.lock(task_shard):
+        # Before the search, which may take hours.
+        refuse_taken(run.folder("negatives"))
         texts = require(run, "texts")
         store = TextStore.open(texts)
         refuse_misfit(config, store, texts)
