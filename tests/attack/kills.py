@@ -14,12 +14,14 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from changes import Plan, read_trace
 from warm import Ended, WarmCommands, warm_commands
@@ -28,6 +30,7 @@ from whole_run import STEPS, arguments, write_input
 from stx_mine.store.files import checksum
 from stx_mine.store.listing import MANIFEST, PLAN
 from stx_mine.store.names import NEW, OLD
+from stx_mine.store.training_log import TRAINING_LOG
 
 INPUT, RUN, FULL = Path("input"), Path("run"), "full"
 _LOCK = ".lock-stx-mine"
@@ -310,7 +313,12 @@ def moments(undisturbed: Undisturbed, count: int, rng: random.Random) -> list[Mo
 
 
 def run_kills(
-    laboratory: Laboratory, cases: Sequence[Case], kills: int, seed: int = 0, every: bool = False
+    laboratory: Laboratory,
+    cases: Sequence[Case],
+    kills: int,
+    seed: int = 0,
+    every: bool = False,
+    said: Callable[[Kill], None] = lambda kill: None,
 ) -> list[Kill]:
     """Kill every case a number of times, in all places at once.
 
@@ -320,6 +328,7 @@ def run_kills(
         kills: How often, all together; at least once each.
         seed: Chooses the moments.
         every: Kill at every change instead.
+        said: Is told of each kill.
     """
     free = list(laboratory.places)
     taken = threading.Lock()
@@ -336,7 +345,11 @@ def run_kills(
                 if every
                 else moments(undisturbed, max(1, share), rng)
             )
-            return [laboratory.kill(case, place, moment) for moment in chosen]
+            found = []
+            for moment in chosen:
+                found.append(laboratory.kill(case, place, moment))
+                said(found[-1])
+            return found
         finally:
             with taken:
                 free.append(place)
@@ -370,11 +383,34 @@ def tree_of(work: Path, whole: bool = True) -> dict[str, str]:
             continue
         content = path.read_bytes() if whole else b""
         if whole and path.name == MANIFEST:
-            manifest = {k: v for k, v in json.loads(content).items() if k not in _WHEN}
-            manifest["config"] = {k: v for k, v in manifest["config"].items() if k not in _HOW}
-            content = json.dumps(manifest).encode()
+            content = json.dumps(_manifest(json.loads(content))).encode()
+        elif whole and path.name == TRAINING_LOG:
+            content = json.dumps(
+                [_timeless(json.loads(one)) for one in content.splitlines()]
+            ).encode()
         found[name] = sha256(content).hexdigest()
     return found
+
+
+def _manifest(content: dict[str, Any]) -> dict[str, Any]:
+    """A manifest without what is another one each time that the same is made."""
+    kept = {name: value for name, value in content.items() if name not in _WHEN}
+    kept["config"] = {name: value for name, value in kept["config"].items() if name not in _HOW}
+    if any(one["file"] == TRAINING_LOG for one in kept["files"]):
+        # It says how long steps took.
+        kept["files"] = [one for one in kept["files"] if one["file"] != TRAINING_LOG]
+        del kept["digest"]
+    if kept["config"].get("embedding_cache"):
+        # How much of it a killed command had filled decides what is read from it.
+        del kept["counts"]
+    return dict(_timeless(kept))
+
+
+def _timeless(content: Any) -> Any:
+    """JSON without numbers of seconds."""
+    if isinstance(content, dict):
+        return {name: _timeless(one) for name, one in content.items() if "second" not in name}
+    return list(map(_timeless, content)) if isinstance(content, list) else content
 
 
 def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
@@ -426,6 +462,12 @@ def _right(ended: Ended) -> Ended:
     return ended
 
 
+def show(kill: Kill) -> None:
+    """Print what a kill led to."""
+    for problem in kill.problems or ["right"]:
+        print(f"{kill.case}, {kill.moment}: {problem}", flush=True)
+
+
 def main() -> None:
     """Kill, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -434,18 +476,19 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--places", type=int, default=2)
-    asked = parser.parse_args()
+    asked, started = parser.parse_args(), time.monotonic()
     cases = [CASES[name] for name in asked.case or CASES]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         laboratory = open_laboratory(Path(folder), asked.places, stack)
         laboratory.build()
-        found = run_kills(laboratory, cases, asked.kills, asked.seed, asked.all)
-    for one in found:
-        for problem in one.problems:
-            print(f"{one.case}, {one.moment}: {problem}")
+        print(f"states after {time.monotonic() - started:.0f} s", flush=True)
+        found = run_kills(laboratory, cases, asked.kills, asked.seed, asked.all, show)
     bad = sum(bool(one.problems) for one in found)
     reached = sum(one.reached for one in found)
-    print(f"{len(found)} kills, {reached} of a command at work, {bad} with something found")
+    print(
+        f"{len(found)} kills, {reached} of a command at work, {bad} with something found, "
+        f"{time.monotonic() - started:.0f} s"
+    )
     sys.exit(bad > 0)
 
 

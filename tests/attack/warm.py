@@ -84,6 +84,7 @@ class WarmCommands:
         plan: Any,
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
+        vanishes: bool = False,
     ) -> Ended:
         """Run `stx-mine ARGV` as a `Plan` says.
 
@@ -92,6 +93,7 @@ class WarmCommands:
             plan: What happens to it.
             cwd: Where it runs; None for the root of the plan.
             env: What its environment has besides.
+            vanishes: Where it runs is made for it, and removed before it begins.
         """
         out, err = self._folder / "stdout", self._folder / "stderr"
         asked = {
@@ -101,6 +103,7 @@ class WarmCommands:
             "out": str(out),
             "err": str(err),
             "after_s": plan.after_s,
+            "vanishes": vanishes,
         }
         assert self._process.stdin and self._process.stdout
         self._state.set(plan)
@@ -151,7 +154,12 @@ def _command(asked: dict[str, Any]) -> None:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, number)
         os.close(opened)
-    os.chdir(asked["cwd"])
+    cwd = Path(asked["cwd"])
+    if asked["vanishes"]:
+        cwd.mkdir()
+    os.chdir(cwd)
+    if asked["vanishes"]:
+        cwd.rmdir()
     os.environ.update(asked["env"])
     sys.argv = ["stx-mine", *asked["argv"]]
     from stx_mine.cli import main
