@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,8 @@ from stx_mine.store.training_log import TRAINING_LOG
 
 INPUT, RUN, FULL = Path("input"), Path("run"), "full"
 _LOCK = ".lock-stx-mine"
-# What a manifest says of its making, which is another time at every making.
-_WHEN = ("finished",)
-# How it was made, which changes no byte of its files.
-_HOW = ("overwrite", "task", "engine", "ray_address", "workers", "run_dir")
+# What a manifest says of when and how it was made; what decides the bytes are its fields.
+_MADE = ("finished", "config")
 Argv = tuple[str, ...]
 
 
@@ -193,15 +192,13 @@ class Laboratory:
         """Where a state lies."""
         return self.folder / "states" / name
 
-    def build(self, last: str = FULL) -> None:
-        """Make the states up to one, by the commands."""
-        place, first = self.places[0], self.state(next(iter(STEPS)))
+    def build(self, steps: Sequence[str] = (*STEPS, FULL)) -> None:
+        """Make the states before some steps, by the commands."""
+        place, first = self.places[0], self.state(steps[0])
         write_input(first / INPUT)
         (first / "pipeline.yaml").write_text(_PIPELINE)
         place.bring(first)
-        for step, following in zip(STEPS, [*list(STEPS)[1:], FULL], strict=True):
-            if step == last:
-                return
+        for step, following in pairwise(steps):
             _right(place.run(_of(step)))
             if following == FULL:
                 # An earlier state of everything, at another place.
@@ -213,10 +210,10 @@ class Laboratory:
                 _right(place.run(_of("export", "--overwrite")))
             shutil.copytree(place.work, self.state(following))
 
-    def measure(self, case: Case, place: Place) -> Undisturbed:
-        """Run a case undisturbed, once per way to run it again."""
+    def measure(self, case: Case, place: Place, both: bool = False) -> Undisturbed:
+        """Run a case undisturbed; if both, also with --overwrite at its end."""
         found: Undisturbed | None = None
-        for overwrite in (False, True)[: 1 + case.overwrites]:
+        for overwrite in (False, True)[: 1 + (both and case.overwrites)]:
             place.bring(self.state(case.before))
             trace = place.folder / "trace"
             trace.unlink(missing_ok=True)
@@ -247,15 +244,15 @@ class Laboratory:
         problems += broken_artifacts(place.work)
         if moment.publishes and (place.work / RUN).is_dir():
             problems += stray_files(place)
-        overwrites = moment.overwrites and case.overwrites
-        after = ((*case.killed, "--overwrite"),) if overwrites else case.after
+        again = (*case.killed, "--overwrite")
+        after = (again,) if moment.overwrites else case.after
         for argv in after:
             mended = place.run(argv)
             if mended.code != 0:
                 problems.append(f"{' '.join(argv[:1])} again: rc {mended.code}: {mended.stderr}")
         shutil.rmtree(place.work / "published", ignore_errors=True)
         found = tree_of(place.work, case.deterministic)
-        problems += differences(undisturbed.trees[overwrites], found)
+        problems += differences(undisturbed.trees[moment.overwrites], found)
         return Kill(case.name, moment.words(undisturbed.trace), ended.is_killed, problems)
 
 
@@ -291,7 +288,7 @@ class Moment:
         return f"{'in' if self.is_torn else 'before'} change {self.number}, {what} {path}{again}"
 
 
-def moments(undisturbed: Undisturbed, count: int, rng: random.Random) -> list[Moment]:
+def moments(case: Case, undisturbed: Undisturbed, count: int, rng: random.Random) -> list[Moment]:
     """Choose when to kill a command.
 
     One in five moments is a time. Of the rest every second change is none of the many writes; all
@@ -301,7 +298,7 @@ def moments(undisturbed: Undisturbed, count: int, rng: random.Random) -> list[Mo
     others = [one for one in numbers if undisturbed.trace[one - 1][0] not in ("write", "fwrite")]
     found = []
     for turn in range(count):
-        again = {"overwrites": turn % 4 == 1, "publishes": turn % 6 == 2}
+        again = {"overwrites": case.overwrites and turn % 4 == 1, "publishes": turn % 6 == 2}
         if turn % 5 == 4 or not numbers:
             found.append(Moment(after_s=rng.uniform(0.0, undisturbed.seconds), **again))
             continue
@@ -338,12 +335,12 @@ def run_kills(
         with taken:
             place = free.pop()
         try:
-            undisturbed = laboratory.measure(case, place)
+            undisturbed = laboratory.measure(case, place, both=True)
             share = kills // len(cases) + (number < kills % len(cases))
             chosen = (
                 [Moment(one, True) for one in range(1, len(undisturbed.trace) + 1)]
                 if every
-                else moments(undisturbed, max(1, share), rng)
+                else moments(case, undisturbed, max(1, share), rng)
             )
             found = []
             for moment in chosen:
@@ -394,22 +391,22 @@ def tree_of(work: Path, whole: bool = True) -> dict[str, str]:
 
 def _manifest(content: dict[str, Any]) -> dict[str, Any]:
     """A manifest without what is another one each time that the same is made."""
-    kept = {name: value for name, value in content.items() if name not in _WHEN}
-    kept["config"] = {name: value for name, value in kept["config"].items() if name not in _HOW}
+    kept = {name: value for name, value in content.items() if name not in _MADE}
     if any(one["file"] == TRAINING_LOG for one in kept["files"]):
         # It says how long steps took.
         kept["files"] = [one for one in kept["files"] if one["file"] != TRAINING_LOG]
         del kept["digest"]
-    if kept["config"].get("embedding_cache"):
+    if content["config"].get("embedding_cache"):
         # How much of it a killed command had filled decides what is read from it.
         del kept["counts"]
     return dict(_timeless(kept))
 
 
 def _timeless(content: Any) -> Any:
-    """JSON without numbers of seconds."""
+    """JSON without numbers of seconds and of memory."""
     if isinstance(content, dict):
-        return {name: _timeless(one) for name, one in content.items() if "second" not in name}
+        kept = {k: v for k, v in content.items() if "second" not in k and not k.startswith("peak_")}
+        return {name: _timeless(one) for name, one in kept.items()}
     return list(map(_timeless, content)) if isinstance(content, list) else content
 
 

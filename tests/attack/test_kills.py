@@ -5,6 +5,7 @@ earlier artifact, in shares, in processes, on Ray, to and from a URL. `kills.py`
 program that kills one command at every change.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import cli_command, cli_environment
+from faults import meet
 from kills import (
     CASES,
     FULL,
@@ -40,13 +42,16 @@ def wrong(kills: list[Kill]) -> list[str]:
     return [f"{one.case}, {one.moment}: {problem}" for one in kills for problem in one.problems]
 
 
-def test_a_few_kills_of_the_stages_that_resume(tmp_path: Path) -> None:
+def test_a_few_kills_and_a_full_disk(tmp_path: Path) -> None:
     with ExitStack() as stack:
         laboratory = open_laboratory(tmp_path, 1, stack)
-        laboratory.build(last="pack")
-        cases = [CASES[name] for name in ("queries", "embed", "mine")]
-        found = run_kills(laboratory, cases, 9, seed=1)
+        laboratory.build(["embed", "mine", "pack"])
+        found = run_kills(laboratory, [CASES["embed"], CASES["mine"]], 8, seed=1)
+        case, place = CASES["mine"], laboratory.places[0]
+        half = len(laboratory.undisturbed["mine"].trace) // 2
+        met = meet(laboratory, case, place, errno.ENOSPC, half)
     assert wrong(found) == []
+    assert met.problems == []
     assert sum(one.reached for one in found) >= 6
 
 
