@@ -1,6 +1,8 @@
 """Run tasks in several processes of this machine; whichever is free takes the next one."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -42,7 +44,16 @@ def run_in_processes(tasks: Sequence[str], workers: Sequence[Worker], label: str
 
 
 def _start(waiting: "SimpleQueue[Worker]") -> None:
+    # A pool that is killed leaves its processes waiting for work, with their memory, for good.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _own.append(waiting.get())
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a process of a pool has a parent"
+    parent.join()
+    os._exit(1)
 
 
 def _work(task: str) -> None:

@@ -78,6 +78,8 @@ class RunLock:
                     self._say_who(task_shard.name)
                 yield
             finally:
+                if own.is_locked:
+                    self._who(task_shard.name).unlink(missing_ok=True)
                 own.release()
                 self._task_shard = None
 
