@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from stx_mine.errors import ArtifactError
 from stx_mine.store.files import read_json
@@ -115,8 +116,7 @@ class RunDir:
         changed, stale = {artifact: digest}, list[str]()
         for name in KINDS:
             for folder in finished_below(self.path / name, name):
-                content = read_json(folder / MANIFEST)
-                inputs = content.get("inputs", {})
+                inputs = _inputs_of(folder)
                 if any(inputs.get(one, now) != now for one, now in changed.items()):
                     full = folder.relative_to(self.path).as_posix()
                     stale.append(full)
@@ -131,3 +131,13 @@ class RunDir:
             LockedError: Another command holds it.
         """
         return self._lock.exclusive()
+
+
+def _inputs_of(folder: Path) -> dict[str, Any]:
+    """Digests of what an artifact was made from; none where its manifest is damaged."""
+    try:
+        inputs = read_json(folder / MANIFEST).get("inputs")
+    except ArtifactError:
+        # Whoever reads the artifact says so.
+        return {}
+    return inputs if isinstance(inputs, dict) else {}
