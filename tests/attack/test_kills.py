@@ -74,17 +74,17 @@ def test_every_command_survives_kills(laboratory: Laboratory) -> None:
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[str]:
+def ray_cluster() -> Iterator[str]:
     """The address of a Ray of its own, that outlives the commands that use it."""
     program = (
         "import ray, sys\n"
         "found = ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False,"
-        " object_store_memory=1 << 28, _temp_dir=sys.argv[1])\n"
+        " object_store_memory=1 << 28)\n"
         "print(found.address_info['gcs_address'], flush=True)\n"
         "sys.stdin.read()\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program, folder],
+        [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -93,7 +93,9 @@ def ray_cluster(folder: Path) -> Iterator[str]:
     )
     assert process.stdin and process.stdout
     try:
-        yield process.stdout.readline().strip()
+        address = process.stdout.readline().strip()
+        assert address, "Ray did not start"
+        yield address
     finally:
         process.stdin.close()
         process.wait(60)
@@ -101,9 +103,9 @@ def ray_cluster(folder: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
-def test_what_runs_on_ray_survives_kills(laboratory: Laboratory, tmp_path: Path) -> None:
+def test_what_runs_on_ray_survives_kills(laboratory: Laboratory) -> None:
     pytest.importorskip("ray", reason="ray is not installed (pip install 'stx-mine[ray]')")
-    with ray_cluster(tmp_path / "ray") as address:
+    with ray_cluster() as address:
         on_ray = ("--engine", "ray", "--ray-address", address, "--workers", "2")
         cases = [
             Case(f"{step}-ray", step, (*arguments(step, INPUT, RUN), *on_ray))
