@@ -35,6 +35,8 @@ from kills import (
 )
 from whole_run import arguments
 
+# A token that lies in the home directory is of another Ray.
+NO_TOKENS = {"RAY_AUTH_MODE": "disabled"}
 KILLS = int(os.environ.get("STX_ATTACK_KILLS", "200"))
 
 
@@ -59,7 +61,7 @@ def test_a_few_kills_and_a_full_disk(tmp_path: Path) -> None:
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
     """The states before and after every command, and two places to kill in."""
     with ExitStack() as stack:
-        made = open_laboratory(tmp_path_factory.mktemp("kills"), 2, stack)
+        made = open_laboratory(tmp_path_factory.mktemp("kills"), 2, stack, **NO_TOKENS)
         made.build()
         yield made
 
@@ -89,7 +91,7 @@ def ray_cluster() -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=cli_environment(RAY_USAGE_STATS_ENABLED="0"),
+        env=cli_environment(RAY_USAGE_STATS_ENABLED="0", **NO_TOKENS),
     )
     assert process.stdin and process.stdout
     try:
