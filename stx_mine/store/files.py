@@ -49,9 +49,10 @@ def written_by_library(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     Raises:
         ArtifactError: It cannot.
     """
+    theirs: tuple[type[Exception], ...] = (RuntimeError, *kinds)
     try:
         yield
-    except (RuntimeError, *kinds) as error:
+    except theirs as error:
         if not _NOT_WRITTEN.search(str(error)):
             raise
         raise ArtifactError(
