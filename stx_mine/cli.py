@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import Field
 from enum import StrEnum
 from importlib import import_module
+from pathlib import Path
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -127,9 +128,24 @@ def _after_signal(name: str) -> str:
 def run_stage(name: str, config: StageConfig) -> "StageReport":
     """Import a stage and run it."""
     quiet()
+    _refuse_lost_directory()
     module, _, function = COMMANDS[name].entry.partition(":")
     report: StageReport = getattr(import_module(f"stx_mine.stages.{module}"), function)(config)
     return report
+
+
+def _refuse_lost_directory() -> None:
+    """Refuse to work in a directory that was removed, where no path means anything.
+
+    Raises:
+        ConfigError: It was.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "expected to run in a directory, found that it was removed; change to one that is there"
+        ) from error
 
 
 def quiet() -> None:

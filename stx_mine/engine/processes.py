@@ -73,6 +73,7 @@ def _ended(pool: ProcessPoolExecutor) -> Iterator[None]:
 
 
 def _start(waiting: "SimpleQueue[Worker]") -> None:
+    # A pool that is killed leaves its processes waiting for work, with their memory, for good.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _own.append(waiting.get())
 

@@ -28,7 +28,15 @@ from stx_mine.store.manifest import digest_of as digest_of
 from stx_mine.store.manifest import read_manifest as read_manifest
 from stx_mine.store.manifest import remake, sealed
 from stx_mine.store.manifest import require as require
-from stx_mine.store.places import beside, refuse_foreign, remove_ours, settle, swap_in
+from stx_mine.store.places import (
+    beside,
+    clear_scratch,
+    refuse_foreign,
+    refuse_taken,
+    remove_ours,
+    settle,
+    swap_in,
+)
 from stx_mine.store.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -107,6 +115,8 @@ class Artifact:
         self._replaces = old_plan is not None and (self._mends or not same) and self.kind.resumes
         self._swap = self.manifest is None and (self._replaces or not self.kind.resumes)
         self.folder = beside(self.target) if self._swap else self.target
+        if self._swap:
+            refuse_taken(self.target)
         # Removed in begin(), so that a mistake found before it costs nothing.
         self._is_fresh = self._swap and self._lacks_plan
 
@@ -331,6 +341,8 @@ class Artifact:
             settle(self.target, keep_new=False)
         # Their checksums are known: no later command needs to read them for that.
         remember(self.folder, self.result.content["files"])
+        if not self._swap and not self.grows:
+            clear_scratch(self.target, self.name)
 
     def _publish(
         self,

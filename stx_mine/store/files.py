@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ from stx_mine.errors import ArtifactError, one_line
 from stx_mine.store.small_files import found_at
 
 _CHUNK_BYTES = 1 << 22
+# What libraries say, in errors of their own, where the disk is at fault.
+_NOT_WRITTEN = re.compile(
+    "no space left|input/output error|read-only file system|quota|write error|PytorchStreamWriter"
+    "|unexpected pos|could not open",
+    re.IGNORECASE,
+)
 
 
 @contextmanager
@@ -30,6 +37,29 @@ def atomic(path: Path) -> Iterator[Path]:
         os.fsync(handle.fileno())
     temporary.replace(path)
     sync_directory(path.parent)
+
+
+@contextmanager
+def written_by_library(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Say it where a library cannot write, which raises errors of its own then.
+
+    Args:
+        path: The file or folder that it writes.
+        kinds: What it raises besides RuntimeError.
+
+    Raises:
+        ArtifactError: It cannot.
+    """
+    theirs: tuple[type[Exception], ...] = (RuntimeError, *kinds)
+    try:
+        yield
+    except theirs as error:
+        if not _NOT_WRITTEN.search(str(error)):
+            raise
+        raise ArtifactError(
+            f"cannot write {path} ({one_line(error)}); see to the disk, then run the same command "
+            "again: finished files stay"
+        ) from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ class Kind(NamedTuple):
         several: Whether a run holds several, each in a folder of its own.
         shared_by_rounds: Whether later rounds read that of the run that they belong to.
         read_with: Kinds of its inputs whose files its readers open too.
+        grows: Whether files may be added to a finished one.
+        scratch: Patterns of what its tasks need until it is finished, and nobody afterwards.
     """
 
     schema: int
@@ -24,6 +26,8 @@ class Kind(NamedTuple):
     several: bool = False
     shared_by_rounds: bool = False
     read_with: tuple[str, ...] = ()
+    grows: bool = False
+    scratch: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -34,16 +38,16 @@ class Kind(NamedTuple):
 _EMBED = "stx-mine embed PAIRS"
 _REMADE: dict[str, Any] = {"is_view": True, "resumes": False}
 KINDS = {
-    "queries": Kind(1, "stx-mine queries PAIRS"),
+    "queries": Kind(1, "stx-mine queries PAIRS", scratch=("blocks",)),
     "split": Kind(1, "stx-mine split PAIRS", resumes=False),
     "texts": Kind(2, _EMBED, shared_by_rounds=True),
     "groups": Kind(1, _EMBED, **_REMADE, shared_by_rounds=True),
-    "embeddings": Kind(2, "stx-mine embed"),
+    "embeddings": Kind(2, "stx-mine embed", scratch=("*.counts.json", "rows-*.npy")),
     "index": Kind(1, "stx-mine index"),
-    "hits": Kind(2, "stx-mine mine", several=True),
+    "hits": Kind(2, "stx-mine mine", several=True, grows=True),
     "negatives": Kind(5, "stx-mine mine", **_REMADE, read_with=("hits",)),
-    "batches": Kind(4, "stx-mine pack"),
-    "model": Kind(2, "stx-mine train"),
+    "batches": Kind(4, "stx-mine pack", scratch=("assignment-*.npy",)),
+    "model": Kind(2, "stx-mine train", scratch=("checkpoints", "saving")),
     "evaluations": Kind(3, "stx-mine evaluate", **_REMADE, several=True),
     "estimates": Kind(1, "stx-mine estimate", **_REMADE),
     "exports": Kind(2, "stx-mine export", **_REMADE, several=True),

@@ -1,8 +1,9 @@
 """The lock of a run directory: one command at a time, or the shares of one plan together.
 
-A plain command holds `.lock` while it runs. A share holds a lock file of its own and takes `.lock`
-only to begin and to publish, one share at a time. All locks are those of the operating system: what
-is killed holds nothing.
+A plain command holds the main lock while it runs. A share holds a lock file of its own and takes
+the main one only to begin and to publish, one share at a time. All locks are those of the operating
+system: what is killed holds nothing. Their names are those of nobody else's files, as a run
+directory may be any folder.
 """
 
 import json
@@ -18,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from stx_mine.errors import ArtifactError, LockedError
 
-_LOCK = ".lock"
+_LOCK = ".lock-stx-mine"
+_SHARE = f"{_LOCK}-share-"
 _POLL_S = 0.2
 # How long a share bears with another holder: who has just taken the lock has not said so yet.
 _PATIENCE_S = 5.0
@@ -41,7 +43,7 @@ class TaskShard:
     @property
     def name(self) -> str:
         """Name of its lock."""
-        return f".share-{self.number}-of-{self.count}.lock"
+        return f"{_SHARE}{self.number}-of-{self.count}"
 
 
 class RunLock:
@@ -76,6 +78,8 @@ class RunLock:
                     self._say_who(task_shard.name)
                 yield
             finally:
+                if own.is_locked:
+                    self._who(task_shard.name).unlink(missing_ok=True)
                 own.release()
                 self._task_shard = None
 
@@ -129,8 +133,8 @@ class RunLock:
 
     def _refuse_shares(self) -> None:
         """Refuse to work beside shares of another plan; clear away what dead ones left."""
-        for path in sorted(self._folder.glob(".share-*.lock")):
-            if self._task_shard and path.name == self._task_shard.name:
+        for path in sorted(self._folder.glob(f"{_SHARE}*")):
+            if path.suffix or (self._task_shard and path.name == self._task_shard.name):
                 continue
             lock = FileLock(path)
             try:
@@ -139,9 +143,10 @@ class RunLock:
                 if self._task_shard is None or self._plan_of(path.name) != self._task_shard.plan:
                     raise self._locked(path.name) from error
             else:
-                lock.release()
-                path.unlink(missing_ok=True)
+                # While it is held, so that nobody takes what is going; the lock itself goes last.
                 self._who(path.name).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                lock.release()
 
     def _who(self, name: str) -> Path:
         return self._folder / f"{name}.json"

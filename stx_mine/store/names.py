@@ -10,6 +10,8 @@ from stx_mine.store.kinds import KINDS
 
 # What the store itself adds to a name: an artifact on its way in, one on its way out, half a file.
 NEW, OLD, PARTIAL = ".new", ".old", ".tmp"
+# What a command leaves in a run directory itself until it ends begins with this.
+SCRATCH = ".scratch-stx-mine-"
 _MOST_BYTES, _MOST_LEVELS = 200, 16
 _DRIVE = re.compile("[A-Za-z]:")
 

@@ -65,6 +65,16 @@ def refuse_foreign(folder: Path) -> None:
             )
 
 
+def refuse_taken(target: Path) -> None:
+    """Refuse, before any work, to make an artifact where somebody else's folder is in the way.
+
+    Raises:
+        ArtifactError: It lies there, or where the artifact is on its way in or out.
+    """
+    for folder in (target, beside(target), _with_ending(target, OLD)):
+        refuse_foreign(folder)
+
+
 def refuse_input_within(target: Path, paths: Iterable[str | None]) -> None:
     """Refuse to replace a folder that holds what it is made from.
 
@@ -158,12 +168,31 @@ def _remove_if_ours(folder: Path) -> None:
             remove_ours(folder)
 
 
-def settle_all(root: Path, names: list[str]) -> None:
-    """`settle` for the artifacts below a folder.
+def clear_scratch(folder: Path, name: str) -> None:
+    """Remove what a finished artifact needed while it was made, and files that were never whole.
+
+    Args:
+        folder: Where the artifact lies.
+        name: Its kind.
+    """
+    found = [path for pattern in KINDS[name].scratch for path in folder.glob(pattern)]
+    found += [path for path in folder.rglob(f"*{PARTIAL}") if path.is_file()]
+    for path in found:
+        # What is open elsewhere may stay for a while; the next command tries again.
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def settle_all(root: Path, names: list[str], is_alone: bool) -> None:
+    """`settle` for the artifacts below a folder, and `clear_scratch` for those that are finished.
 
     Args:
         root: A run directory.
         names: The kinds that lie there.
+        is_alone: Whether no other share is at work, which may add to what is finished.
     """
     for name in names:
         kind, targets = KINDS[name], [root / name]
@@ -171,6 +200,9 @@ def settle_all(root: Path, names: list[str]) -> None:
             targets += _cut_below(root / name)
         for target in targets:
             settle(target, keep_new=kind.resumes)
+        if is_alone or not kind.grows:
+            for folder in finished_below(root / name, name):
+                clear_scratch(folder, name)
 
 
 def _cut_below(folder: Path) -> list[Path]:

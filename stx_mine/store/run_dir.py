@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from stx_mine.errors import ArtifactError
+from stx_mine.store.files import read_json
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.listing import MANIFEST, PLAN
 from stx_mine.store.lock import RunLock, TaskShard
-from stx_mine.store.names import name_problem
-from stx_mine.store.places import settle_all
+from stx_mine.store.names import NEW, SCRATCH, name_problem
+from stx_mine.store.places import beside, finished_below, is_ours, settle_all
 from stx_mine.store.small_files import found_at
 
 
@@ -110,8 +113,36 @@ class RunDir:
             with self._lock.exclusive():
                 shared = not self.is_round
                 here = [name for name, kind in KINDS.items() if shared or not kind.shared_by_rounds]
-                settle_all(self.path, here)
+                settle_all(self.path, here, is_alone=task_shard is None)
+                for path in self.path.glob(f"{SCRATCH}*"):
+                    path.unlink()
             yield
+
+    def begun_beside(self) -> list[str]:
+        """Names of artifacts that were begun beside earlier ones and are not finished."""
+        targets = [self.path / name for name, kind in KINDS.items() if kind.resumes]
+        for path in [one for one in targets if KINDS[one.name].several]:
+            targets += [one.with_suffix("") for one in sorted(path.glob(f"*{NEW}"))]
+        begun = [one for one in targets if (beside(one) / PLAN).exists() and is_ours(beside(one))]
+        return [one.relative_to(self.path).as_posix() for one in begun]
+
+    def stale_after(self, artifact: str, digest: str) -> list[str]:
+        """Names of finished artifacts that were made from an earlier state of one.
+
+        Args:
+            artifact: Its name.
+            digest: Its digest now.
+        """
+        changed, stale = {artifact: digest}, list[str]()
+        for name in KINDS:
+            for folder in finished_below(self.path / name, name):
+                inputs = _inputs_of(folder)
+                if any(inputs.get(one, now) != now for one, now in changed.items()):
+                    full = folder.relative_to(self.path).as_posix()
+                    stale.append(full)
+                    # What is made from what is stale is stale as well, whatever its digest.
+                    changed[full] = ""
+        return stale
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep other shares of the plan out; a plain command has the directory anyway.
@@ -120,3 +151,13 @@ class RunDir:
             LockedError: Another command holds it.
         """
         return self._lock.exclusive()
+
+
+def _inputs_of(folder: Path) -> dict[str, Any]:
+    """Digests of what an artifact was made from; none where its manifest is damaged."""
+    try:
+        inputs = read_json(folder / MANIFEST).get("inputs")
+    except ArtifactError:
+        # Whoever reads the artifact says so.
+        return {}
+    return inputs if isinstance(inputs, dict) else {}

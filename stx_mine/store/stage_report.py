@@ -5,6 +5,7 @@ from typing import Any
 
 from stx_mine.masking import escaped, masked
 from stx_mine.store.artifact import Artifact
+from stx_mine.store.names import NEW
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,25 @@ def make_report(
     parts: tuple[StageReport, ...] = (),
     skipped: bool = False,
 ) -> StageReport:
-    """The report of a finished artifact."""
-    counts = artifact.result.counts
+    """The report of a finished artifact, with what it means to the others of its run."""
+    counts, run = artifact.result.counts, artifact.run
+    name = artifact.name + (f"/{artifact.target.name}" if artifact.kind.several else "")
+    if stale := [] if skipped else run.stale_after(name, artifact.result.digest):
+        lines = [
+            *lines,
+            f"stale now, made from the earlier {name}/: {', '.join(stale)}; their own commands "
+            "with --overwrite renew them",
+        ]
+    begun = [
+        f"{name}{NEW}/ was begun beside {name}/ and is not finished; the command that began it "
+        "continues it; delete it if it is not wanted"
+        for name in run.begun_beside()
+    ]
     return StageReport(
         artifact.name,
         counts,
         tuple(lines),
-        tuple(warnings or ()),
+        (*(warnings or ()), *begun),
         skipped,
         str(artifact.target),
         parts,

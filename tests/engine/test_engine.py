@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -11,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import cli_command, cli_environment
+from conftest import REPO_ROOT, cli_command, cli_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,6 +165,54 @@ def test_copies_of_a_worker_get_a_process_each(tmp_path: Path) -> None:
     assert artifact.pending(FILES) == FILES[-1:]
 
 
+# A module of its own, so that its processes import little.
+LASTING = """
+import os, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from stx_mine.engine.processes import run_in_processes
+from stx_mine.engine.tasks import Worker
+
+@dataclass(frozen=True)
+class Lasting(Worker):
+    folder: Path
+
+    def __call__(self, task):
+        (self.folder / task).write_text(str(os.getpid()))
+        time.sleep(600)
+
+def begin(folder):
+    run_in_processes(["a", "b"], [Lasting(Path(folder))] * 2, "last")
+"""
+
+
+def lives(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_no_process_of_a_pool_outlives_who_began_it(tmp_path: Path) -> None:
+    """Killed, it cannot end them; they would keep their memory, and its GPUs."""
+    (tmp_path / "lasting.py").write_text(LASTING)
+    paths = os.pathsep.join([str(tmp_path), str(REPO_ROOT)])
+    pool = subprocess.Popen(
+        [sys.executable, "-c", "import lasting, sys; lasting.begin(sys.argv[1])", tmp_path],
+        env=cli_environment(PYTHONPATH=paths),
+    )
+    deadline = time.monotonic() + 120
+    while len([one for one in tmp_path.glob("[ab]") if one.read_text()]) < 2:
+        assert time.monotonic() < deadline and pool.poll() is None
+        time.sleep(0.05)
+    workers = [int((tmp_path / name).read_text()) for name in "ab"]
+    pool.kill()
+    pool.wait()
+    while any(map(lives, workers)):
+        assert time.monotonic() < deadline, "they outlive it"
+        time.sleep(0.05)
+
+
 @dataclass(frozen=True)
 class Meeting(Worker):
     """Does two tasks at a time; each waits for the other."""
@@ -270,7 +320,7 @@ def test_shares_of_a_plan_work_together_and_with_nobody_else(tmp_path: Path) -> 
         with other.lock(PLAN[2]):
             pass
     with other.lock():
-        assert not list(tmp_path.glob(".share-*"))
+        assert not list(tmp_path.glob(".lock-stx-mine-share-*"))
         with pytest.raises(LockedError, match="in use by process"), first.lock(PLAN[0]):
             pass
 

@@ -369,9 +369,9 @@ def test_a_lock_left_by_a_killed_process_does_not_block(
 ) -> None:
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    assert (run.path / ".lock.json").exists()
+    assert (run.path / ".lock-stx-mine.json").exists()
     with run.lock():
-        assert json.loads((run.path / ".lock.json").read_text())["pid"] == os.getpid()
+        assert json.loads((run.path / ".lock-stx-mine.json").read_text())["pid"] == os.getpid()
 
 
 def test_the_command_line_says_who_holds_the_run(
@@ -385,7 +385,7 @@ def test_the_command_line_says_who_holds_the_run(
 def test_the_lock_is_free_after_an_error(run: RunDir) -> None:
     with pytest.raises(ZeroDivisionError), run.lock(begins=True):
         raise ZeroDivisionError
-    assert not (run.path / ".lock.json").exists()
+    assert not (run.path / ".lock-stx-mine.json").exists()
     with run.lock():
         pass
 

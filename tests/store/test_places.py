@@ -16,6 +16,8 @@ from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.inputs.config import Source
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.queries.stage import run_queries
 from stx_mine.stages.split.config import SplitConfig
@@ -25,8 +27,10 @@ from stx_mine.store import places
 from stx_mine.store.artifact import MANIFEST, PLAN, Artifact, require
 from stx_mine.store.files import atomic
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.manifest import sealed
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import make_report
 
 FILES = ["one.txt", "two.txt"]
 
@@ -127,7 +131,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stx_mine.store.artifact import Artifact
+from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
+from stx_mine.store.stage_report import make_report
 run, renamed = RunDir(sys.argv[1]), []
 real = Path.replace
 def replace(path, target):
@@ -151,7 +157,7 @@ def test_a_real_kill_between_the_two_renames_is_mended_by_the_next_command(run: 
     assert not run.folder("model").exists()
     with run.lock():
         assert whole(run, "model", None) == 2
-    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "model"]
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock-stx-mine", "model"]
 
 
 def test_what_overwrites_and_fails_has_lost_nothing(run: RunDir) -> None:
@@ -304,3 +310,103 @@ def test_what_an_artifact_is_made_from_is_not_replaced_by_it(
     given = {"query_vectors": vectors, "passage_vectors": vectors}
     with pytest.raises(ConfigError, match=where):
         run_embed(EmbedConfig(**outside, **given, run_dir=run, overwrite=True))
+
+
+def test_locks_and_choices_have_names_of_nobody_else(run: RunDir) -> None:
+    """A run directory may be any folder, such as one of source code."""
+    run.path.mkdir()
+    theirs = [".lock", ".lock.json", "embed-choices.json", ".share-0-of-2.lock"]
+    for name in theirs:
+        (run.path / name).write_text("of somebody else")
+    shard = TaskShard(0, 2, "a plan")
+    with run.lock(begins=True):
+        pass
+    with run.lock(shard, begins=True):
+        pass
+    assert {name: (run.path / name).read_text() for name in theirs} == dict.fromkeys(
+        theirs, "of somebody else"
+    )
+
+
+def test_mine_and_embed_refuse_what_is_not_ours_before_their_work(
+    run_copy: Path, small_input: Path
+) -> None:
+    run = RunDir(run_copy)
+    for name in ("negatives", "embeddings"):
+        for place in (run.folder(name), places.beside(run.folder(name))):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            (place / "thesis.txt").write_text("mine")
+            before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*.*")}
+            with pytest.raises(ArtifactError, match="is left alone, also with --overwrite"):
+                if name == "negatives":
+                    run_mine(MineConfig(run_dir=str(run_copy), k=2, depth=50, device="cpu"))
+                else:
+                    pairs = str(small_input / "pairs.parquet")
+                    run_embed(EmbedConfig(pairs=pairs, dtype="float16", run_dir=str(run_copy)))
+            now = {path: path.stat().st_mtime_ns for path in run.path.rglob("*.*")}
+            assert {p: t for p, t in now.items() if not p.name.startswith(".lock")} == {
+                p: t for p, t in before.items() if not p.name.startswith(".lock")
+            }
+            shutil.rmtree(place)
+
+
+SCRATCH = {
+    "queries": ["blocks/00000.arrow", "pairs.parquet.tmp"],
+    "embeddings": ["queries-00000-of-00001.npy.counts.json", "rows-queries.npy"],
+    "batches": ["assignment-00000.npy", "epoch-000/train-00000-of-00001.parquet.tmp"],
+    "model": ["checkpoints/checkpoint-4/optimizer.pt", "saving/config.json"],
+}
+
+
+@pytest.mark.parametrize("name", list(SCRATCH))
+def test_what_tasks_needed_goes_with_any_next_command(run: RunDir, name: str) -> None:
+    """Killed once its manifest is written: the next command of the run need not be its own."""
+    make(run, name, 1)
+    make(run, "texts", 1)
+    before = tree(run.path)
+    for file in SCRATCH[name]:
+        path = run.folder(name) / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    (run.folder(name) / "notes.txt").write_text("mine")
+    make(run, "texts", 1)
+    assert tree(run.path) == {**before, f"{name}/notes.txt": "mine"}
+
+
+def test_what_an_unfinished_artifact_has_is_kept(run: RunDir) -> None:
+    with run.lock(begins=True):
+        Artifact(run, "model", fields={"seed": 1}, inputs={}).begin(FILES)
+    checkpoint = run.folder("model") / "checkpoints" / "state.json"
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("{}")
+    make(run, "texts", 1)
+    assert checkpoint.exists()
+    make(run, "model", 1)
+    assert not checkpoint.parent.exists()
+
+
+def test_a_report_says_what_is_stale_and_what_was_begun_beside(run: RunDir) -> None:
+    make(run, "embeddings", 1)
+    digest = require(run, "embeddings").digest
+    with run.lock():
+        for name, inputs in (("negatives", "embeddings"), ("batches", "negatives")):
+            made = Artifact(run, name, fields={}, inputs={inputs: require(run, inputs).digest})
+            made.begin([])
+            made.finish([], counts={})
+        changed = Artifact(run, "embeddings", fields={"seed": 2}, inputs={}, overwrite=True)
+        changed.begin(FILES)
+        assert run.begun_beside() == ["embeddings"]
+        kept = Artifact(run, "embeddings", fields={"seed": 1}, inputs={})
+        report = make_report(kept, [], skipped=True)
+        assert report.lines == ()
+        assert report.warnings[0].startswith("embeddings.new/ was begun beside embeddings/")
+        for file in FILES:
+            (changed.folder / file).write_text(f"2 {file}")
+        changed.finish(FILES, counts={})
+        report = make_report(changed, ["done"])
+    assert require(run, "embeddings").digest != digest
+    assert report.warnings == ()
+    assert report.lines[1].startswith(
+        "stale now, made from the earlier embeddings/: negatives, batches; their own commands"
+    )

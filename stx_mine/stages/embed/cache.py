@@ -14,9 +14,8 @@ import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +34,7 @@ from stx_mine.store.intact import file_entry, find_damage
 _SPACE, _KEYS, _VECTORS, _SEGMENT = "space.json", "keys.npy", "vectors.npy", "segment-"
 _FILES = "files.json"
 # What is being written, until it has its final name.
-_ADDING, _OPENING = "adding-", "opening-"
-# How long a small file is certainly not being written any more.
-_LONG_S = 3_600
+_ADDING = "adding-"
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,12 @@ class VectorCache:
         folder = Path(directory) / digest_of(space)
         try:
             if not (folder / _SPACE).exists():
+                folder.mkdir(parents=True, exist_ok=True)
                 # Others may open it at the same time.
-                own = folder / f"{_OPENING}{uuid4().hex}.json"
-                write_json(own, space)
-                own.replace(folder / _SPACE)
+                with _staged(folder) as staging:
+                    write_json(staging / _SPACE, space)
+                    (staging / _SPACE).replace(folder / _SPACE)
+                    staging.rmdir()
             _clear_dead(folder)
         except OSError as error:
             raise ArtifactError(
@@ -143,10 +142,7 @@ class VectorCache:
             return
         order = np.lexsort((keys_N2[:, 1], keys_N2[:, 0]))
         name = _SEGMENT + xxhash.xxh3_128_hexdigest(keys_N2[order].tobytes())
-        staging = self.folder / f"{_ADDING}{uuid4().hex}"
-        staging.mkdir()
-        # Where a file system knows no locks, what a killed run leaves stays there, unread.
-        with _held(staging, fcntl.LOCK_EX):
+        with _staged(self.folder) as staging:
             write_array(staging / _KEYS, keys_N2[order])
             write_array(staging / _VECTORS, vectors[order])
             entries = [file_entry(staging, one) for one in (_KEYS, _VECTORS)]
@@ -184,17 +180,28 @@ def _held(folder: Path, operation: int) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder of a space to write in, held until the block ends.
+
+    Where a file system knows no locks, what a killed run leaves stays there, unread.
+    """
+    staging = folder / f"{_ADDING}{uuid4().hex}"
+    with ExitStack() as held:
+        # Nobody clears what is there and not held yet.
+        with _held(folder, fcntl.LOCK_SH):
+            staging.mkdir()
+            held.enter_context(_held(staging, fcntl.LOCK_EX))
+        yield staging
+
+
 def _clear_dead(folder: Path) -> None:
     """Remove what killed runs were writing; living ones hold theirs."""
-    for path in folder.glob(f"{_ADDING}*"):
-        # Another run may clear it at the same time.
-        with suppress(FileNotFoundError), _held(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_dead:
-            if is_dead:
-                shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(f"{_OPENING}*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _LONG_S:
-                path.unlink()
+    with _held(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_alone:
+        for path in folder.glob(f"{_ADDING}*") if is_alone else ():
+            with suppress(FileNotFoundError), _held(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_dead:
+                if is_dead:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _open_segment(folder: Path) -> tuple[StoredArray, StoredArray] | None:

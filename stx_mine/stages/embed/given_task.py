@@ -71,11 +71,6 @@ class GivenVectors(VectorWriter):
         for role, found in rows.items():
             write_array(self.folder / _ROWS.format(role), found)
 
-    def remove_rows(self) -> None:
-        """Remove what `write_rows` wrote, once all shards are written."""
-        for role in _ROLES:
-            (self.folder / _ROWS.format(role)).unlink(missing_ok=True)
-
     def contract(self) -> dict[str, Any]:
         """What decides the vectors: the files."""
         config = self.config

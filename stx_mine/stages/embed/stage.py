@@ -22,7 +22,7 @@ from stx_mine.stages.embed.tuning import choose_tuning
 from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.lock import TaskShard
-from stx_mine.store.places import refuse_input_within
+from stx_mine.store.places import refuse_input_within, refuse_taken
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.sources import stored_sources
 from stx_mine.store.stage_report import StageReport
@@ -39,9 +39,11 @@ def run_embed(config: EmbedConfig) -> StageReport:
         InputError: The model gives vectors that are not finite, or given ones fit no texts.
         TaskShardsLeftError: This call finished its task shard, and others are not finished.
     """
+    run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
+    # Before anything is read.
+    refuse_taken(run.folder("embeddings"))
     has_input = config.pairs is not None or config.sources is not None
     parts = (run_ingest(config),) if has_input else ()
-    run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     has_gpu = torch.cuda.is_available()
     with run.lock(task_shard, begins=run.is_round):
         texts = require(run, "texts")
@@ -166,10 +168,6 @@ def _finish(
         "tuning": choices.to_json(),
     }
     artifact.finish(names, counts=EmbedCounts.of(by_role, segments_damaged), extra=extra)
-    for name in names:
-        ShardCounts.path(artifact.folder, name).unlink(missing_ok=True)
-    if isinstance(worker, GivenVectors):
-        worker.in_folder(artifact.folder).remove_rows()
 
 
 def _own_prompts(config: EmbedConfig) -> dict[str, str]:

@@ -16,8 +16,9 @@ from stx_mine.stages.embed.fidelity import fidelity_of
 from stx_mine.stages.embed.model_task import ShardEmbedder
 from stx_mine.stages.embed.trials import Asked, default_tuning, tune
 from stx_mine.store.files import read_json, write_json
+from stx_mine.store.names import SCRATCH
 
-_CHOICES = "embed-choices.json"
+_CHOICES = f"{SCRATCH}choices.json"
 # Texts of a trial, and the fewest texts of a run for which trials pay.
 _TRIAL_TEXTS, _FEWEST = 512, 20_000
 _WHY_UNTUNED: dict[Reason, str] = {

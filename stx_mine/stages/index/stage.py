@@ -9,7 +9,7 @@ from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.index.counts import IndexCounts
 from stx_mine.stages.index.report import index_report
 from stx_mine.store.artifact import Artifact, Manifest, require
-from stx_mine.store.files import atomic
+from stx_mine.store.files import atomic, written_by_library
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.vectors import Vectors
@@ -55,7 +55,7 @@ def _build(artifact: Artifact, config: IndexConfig, embeddings: Manifest) -> Non
     counts = IndexCounts(len(passages), recall(hits.ids_QK, exact.ids_QK), size)
     _refuse_low(counts.recall, config)
     artifact.begin([INDEX])
-    with atomic(artifact.folder / INDEX) as path:
+    with atomic(artifact.folder / INDEX) as path, written_by_library(path):
         write_index(index, path)
     extra = {"nprobe": config.nprobe, "refine_factor": config.refine_factor}
     artifact.finish([INDEX], counts=counts, extra=extra)

@@ -137,13 +137,14 @@ class DenseHits:
             self.artifact.reload()
             if self.config.corpus_parts > 1:
                 make_files(self.artifact, names, self._merger, self.config, "merge")
+            # Before the layer is published: afterwards a killed run would leave them for good.
+            for part in self.artifact.folder.glob("*-part-*"):
+                part.unlink()
             layers = self.artifact.result.extra["layers"]
             # Another share may have ended at the same time.
             if len(layers) == files[min(files)].layer:
                 named = {str(block): file.name for block, file in files.items()}
                 self._publish([*layers, {"depth": depth, "files": named}])
-            for part in self.artifact.folder.glob("*-part-*"):
-                part.unlink()
         self.num_searched += len(query_ids)
 
     def _search_parts(self, files: Sequence[LayerFile]) -> None:

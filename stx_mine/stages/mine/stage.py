@@ -24,6 +24,7 @@ from stx_mine.store.hits import HitSource, block_names
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.negatives import DROPPED_PAIRS
+from stx_mine.store.places import refuse_taken
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import NEGATIVES, TextStore
@@ -48,6 +49,8 @@ def run_mine(config: MineConfig) -> StageReport:
     if config.engine != "ray":
         refuse_device(config.device)
     with run.lock(task_shard):
+        # Before the search, which may take hours.
+        refuse_taken(run.folder("negatives"))
         texts = require(run, "texts")
         store = TextStore.open(texts)
         refuse_misfit(config, store, texts)

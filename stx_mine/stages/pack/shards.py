@@ -105,12 +105,6 @@ def read_assignments(folder: Path, num_packings: int) -> list[Assignment]:
     return [Assignment(read_array(path), np.empty(0, np.int64)) for path in paths]
 
 
-def remove_assignments(folder: Path) -> None:
-    """Clear away what no task needs any more."""
-    for path in folder.glob(_ASSIGNMENT.format("*")):
-        path.unlink(missing_ok=True)
-
-
 def hash_seed(seed: int, packing: int, batch: int) -> int:
     """A seed of its own for each batch of each packing."""
     return int(np.random.SeedSequence([seed, packing, batch]).generate_state(1)[0])

@@ -19,7 +19,6 @@ from stx_mine.stages.pack.shard_files import write_all_texts, write_groups, writ
 from stx_mine.stages.pack.shards import (
     ShardWriter,
     read_assignments,
-    remove_assignments,
     write_assignments,
 )
 from stx_mine.stages.pack.tally import count_packings
@@ -125,7 +124,6 @@ def _write(
     with artifact.run.exclusive():
         if not artifact.reload():
             _publish(artifact, packer, packings, embeddings)
-            remove_assignments(artifact.folder)
 
 
 def _publish(

@@ -1,6 +1,5 @@
 """Queries: retrieval-like queries out of passages, as a file of pairs that `embed` reads."""
 
-import shutil
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -24,7 +23,7 @@ from stx_mine.stages.queries.report import queries_report
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import read_array, read_table, write_array, write_table
 from stx_mine.store.manifest import refuse_damaged
-from stx_mine.store.places import refuse_input_within
+from stx_mine.store.places import refuse_input_within, remove_ours
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport, listed
 from stx_mine.store.tables import write_json_lines, write_parquet
@@ -103,7 +102,7 @@ def _write(
     tables = [read_table(artifact.folder / name) for name in names]
     counts = counts_of(tables, rows)
     if not counts.pairs:
-        shutil.rmtree(artifact.folder)
+        remove_ours(artifact.folder)
         raise InputError(
             f"no query can be made of the {counts.rows_in:,} rows ("
             + "; ".join(f"{m}: {listed(one.dropped)}" for m, one in counts.made.methods.items())
@@ -113,7 +112,6 @@ def _write(
     write = write_parquet if config.format == "parquet" else write_json_lines
     write(artifact.folder / file, (table.replace_schema_metadata() for table in tables))
     artifact.finish([file], counts=counts)
-    shutil.rmtree(artifact.folder / _BLOCKS)
 
 
 def _makers(

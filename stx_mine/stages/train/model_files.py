@@ -4,8 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
+from stx_mine.store.files import written_by_library
 from stx_mine.store.sources import SourceInfo, prompts_differ
 
 CHECKPOINTS, _SAVING = "checkpoints", "saving"
@@ -33,7 +35,8 @@ def publish_model(
     saving = folder / _SAVING
     shutil.rmtree(saving, ignore_errors=True)
     # The library's card would describe numbers of rows.
-    model.save_pretrained(str(saving), create_model_card=False)
+    with written_by_library(saving, SafetensorError):
+        model.save_pretrained(str(saving), create_model_card=False)
     for code in sorted(saving.glob("*/*.py")):
         # The library saves code of a module beside the module, and looks for it at the top.
         if not (saving / code.name).exists():

@@ -78,7 +78,6 @@ def run_train(config: TrainConfig) -> StageReport:
         if artifact.done:
             if processes.is_first:
                 # A call that was killed may not have come so far.
-                remove_checkpoints(artifact.folder)
                 write_card(run)
             return train_report(artifact, skipped=True)
         removed = _train(config, run, student, guide, artifact, processes, options)
@@ -132,7 +131,6 @@ def _train(
         # From weights that training harmed no later call shall continue.
         remove_checkpoints(artifact.folder)
         raise
-    remove_checkpoints(artifact.folder)
     return removed
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -38,6 +39,7 @@ from stx_mine.stages.train.processes import average_gradients, mean_over_process
 from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settle
 from stx_mine.stages.train.schedule import Schedule, count_steps, steps_between_lines
 from stx_mine.store.batches import BatchShard
+from stx_mine.store.files import written_by_library
 
 _TENSORBOARD = "tensorboard"
 
@@ -125,6 +127,10 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         super()._save_rng_state(output_dir)
         if self.args.should_save:
             list_files(Path(output_dir), self.args.world_size)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with written_by_library(Path(self.args.output_dir), SafetensorError):
+            super()._save_checkpoint(*args, **kwargs)
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
         """Take over the weights that are trained; those that are frozen are as they were.

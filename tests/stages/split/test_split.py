@@ -374,7 +374,7 @@ def test_a_killed_split_leaves_a_whole_folder_or_none(
     assert subprocess.run(command, env=cli_environment(), check=False).returncode == -9
     assert {path: path.read_bytes() for path in (tmp_path / "split").rglob("*.*")} == before
     split(pairs, tmp_path, seed=3, overwrite=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "split"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock-stx-mine", "split"]
 
 
 def test_a_pipeline_splits_once_and_later_stages_read_the_parts(tmp_path: Path) -> None:
