@@ -49,6 +49,8 @@ test-slow: $(READY)
 attack: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' --numprocesses $(TEST_PROCESSES) \
 		--dist loadfile tests/attack
+	PYTHONPATH=.:tests $(BIN)/python tests/attack/kills.py --kills 200
+	$(BIN)/python tests/attack/mutate.py --sample 60 --seconds 300
 
 lint: $(READY)
 	$(BIN)/ruff check .
