@@ -412,7 +412,7 @@ def test_only_a_command_that_begins_a_run_makes_its_directory(run: RunDir) -> No
     with run.lock(), second.lock(begins=True):
         assert second.path.is_dir()
     run.folder("texts").write_text("")
-    with pytest.raises(ArtifactError, match=r"texts, found something else"):
+    with pytest.raises(ArtifactError, match=r"texts, found a file"):
         RunDir(run.folder("texts")).lock()
 
 

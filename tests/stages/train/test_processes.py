@@ -392,6 +392,7 @@ def test_the_random_numbers_of_every_process_belong_to_a_checkpoint(tmp_path):
     folder = tmp_path / "checkpoint-4"
     folder.mkdir()
     (folder / "rng_state_0.pth").write_text("0")
+    (folder / "model.safetensors").write_text("weights")
     list_files(folder, 2)
     (folder / "trainer_state.json").write_text('{"global_step": 4}')
     assert last_checkpoint(tmp_path) is None
