@@ -45,7 +45,7 @@ def test_anchors_and_merged_mappings_are_read() -> None:
         ("a: &a [*a]\n", "alias stands within what it names"),
         ("[" * 100 + "]" * 100, "more than 32 levels"),
         ("[" * 5_000, "more than 32 levels"),
-        ("#" * (1 << 20) + "##", "more than 1,048,576|longer than 1,048,576"),
+        ("#" * (1 << 20) + "##", "1,048,576"),
         ("a: !!python/object/apply:os.system [true]\n", "could not determine a constructor"),
         ("a: [1", "expected ',' or ']'"),
     ],
