@@ -77,8 +77,6 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
             key: _typed(name, PIPELINE_STAGES[name], key, value) for key, value in values.items()
         }
     run_dir, rounds = top.get("run_dir", "stx-run"), top.get("rounds", 1)
-    if not isinstance(run_dir, str):
-        raise ConfigError(f"run_dir must be text, found {shortened(run_dir)}; give the path")
     if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= _MOST_ROUNDS:
         raise ConfigError(
             f"rounds must be a whole number from 1 to {_MOST_ROUNDS}, found {shortened(rounds)}; "
@@ -89,10 +87,12 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
             f"expected at least one stage in {path}, found none; name some of "
             f"{', '.join(PIPELINE_STAGES)}"
         )
+    if not isinstance(run_dir, str):
+        raise ConfigError(f"run_dir must be text, found {shortened(run_dir)}; give the path")
     if rounds > 1 and not {"embed", "mine", "pack", "train"} <= set(settings):
         raise ConfigError(
             f"rounds: {rounds} needs embed, mine, pack and train in {path}, found "
-            f"{', '.join(settings) or 'no stage'}; a round needs the last one's model"
+            f"{', '.join(settings)}; a round needs the last one's model"
         )
     ordered = {name: settings[name] for name in PIPELINE_STAGES if name in settings}
     pipeline = Pipeline(run_dir, rounds, ordered, overwrite)

@@ -64,8 +64,6 @@ def read_yaml(path: Path) -> Any:
         OSError: It cannot be read, or is no plain file.
         ValueError: As of `parse_yaml`; or it is no UTF-8, or longer than any of ours.
     """
-    if path.is_file() and path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"it is longer than {_MOST_BYTES:,} bytes")
     return parse_yaml(read_small(path, _MOST_BYTES))
 
 

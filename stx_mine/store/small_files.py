@@ -29,13 +29,13 @@ def read_small(path: Path, most_bytes: int) -> str:
     """The text of a small file.
 
     Raises:
-        OSError: It cannot be read, is larger, or is no plain file: reading that may never end.
-        UnicodeDecodeError: It is no UTF-8.
+        OSError: It cannot be read, or is no plain file: reading that may never end.
+        ValueError: It is larger, or no UTF-8.
     """
     if (found := found_at(path)) != "a file":
         raise OSError(f"found {found}")
     with path.open("rb") as handle:
         content = handle.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise OSError(f"found more than {most_bytes:,} bytes")
+        raise ValueError(f"it is longer than {most_bytes:,} bytes")
     return content.decode()

@@ -36,7 +36,7 @@ from stx_mine.store.training_log import TRAINING_LOG
 INPUT, RUN, FULL = Path("input"), Path("run"), "full"
 _LOCK = ".lock-stx-mine"
 # What a manifest says of when and how it was made; what decides the bytes are its fields.
-_MADE = ("finished", "config", "command", "checksum")
+_MADE = ("finished", "config", "checksum")
 Argv = tuple[str, ...]
 
 

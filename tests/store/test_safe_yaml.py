@@ -45,7 +45,7 @@ def test_anchors_and_merged_mappings_are_read() -> None:
         ("a: &a [*a]\n", "alias stands within what it names"),
         ("[" * 100 + "]" * 100, "more than 32 levels"),
         ("[" * 5_000, "more than 32 levels"),
-        ("#" * (1 << 20) + "##", "1,048,576"),
+        ("#" * (1 << 20) + "##", "longer than 1,048,576"),
         ("a: !!python/object/apply:os.system [true]\n", "could not determine a constructor"),
         ("a: [1", "expected ',' or ']'"),
     ],
@@ -55,7 +55,7 @@ def test_what_is_no_plain_value_is_refused_at_once(text: str, said: str, tmp_pat
     started = time.process_time()
     path = tmp_path / "file.yaml"
     path.write_text(text)
-    with pytest.raises((OSError, ValueError), match=said):
+    with pytest.raises(ValueError, match=said):
         read_yaml(path)
     for load in (lambda: load_pipeline(str(path), []), lambda: load_sources(str(path))):
         with pytest.raises(ConfigError, match=rf"in YAML at {path}: .*{said}.*; fix the file"):

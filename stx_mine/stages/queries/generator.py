@@ -236,7 +236,7 @@ def read_prompt(path: str) -> str:
     """
     try:
         prompt = read_small(Path(path), _MOST_PROMPT_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"expected a prompt in UTF-8 at --prompt-file {path}: {one_line(error)}; check the path"
         ) from error
