@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stx_mine.core.ragged import Ragged, places_of
+from stx_mine.core.ragged import Ragged
 from stx_mine.errors import InputError
 from stx_mine.store.artifact import MANIFEST, read_manifest
 from stx_mine.store.files import read_table
@@ -128,14 +127,8 @@ class BatchShard:
 
     def _with_texts(self, table: pa.Table, path: Path) -> pa.Table:
         texts = read_table(path).column("text")
-        slots = slot_text_ids(table, self.num_negatives)
-        ids = [table.column("anchor_id").to_numpy(), *slots]
-        columns = []
-        for groups in ids:
-            found = take_texts(texts, np.maximum(groups, 0)).dictionary_decode()
-            columns.append(pc.if_else(pa.array(groups >= 0), found, pa.scalar(None, found.type)))
-        names = [*text_columns(self.num_negatives), *table.column_names]
-        return pa.table([*columns, *table.columns], names=names)
+        anchors = take_texts(texts, table.column("anchor_id").to_numpy())
+        return with_text_columns(table, anchors, texts, self.num_negatives)
 
 
 def list_packings(folder: Path) -> list[list[BatchShard]]:
@@ -164,13 +157,25 @@ def list_packings(folder: Path) -> list[list[BatchShard]]:
 
 def slot_text_ids(table: pa.Table, num_negatives: int) -> NDArray[np.int64]:
     """int64 (1 + K, B): ids of the positive and of each negative; -1 where there is none."""
-    negatives = ragged_column(table, "negative_ids")
-    slots = np.full((1 + num_negatives, table.num_rows), -1, np.int64)
-    slots[0] = table.column("positive_id").to_numpy()
-    rows = np.repeat(np.arange(table.num_rows), negatives.lengths())
-    places = places_of(0, negatives.offsets)
-    slots[1 + places, rows] = negatives.values
-    return slots
+    negatives = ragged_column(table, "negative_ids").padded(num_negatives)
+    return np.concatenate([table.column("positive_id").to_numpy()[None], negatives.T])
+
+
+def with_text_columns(
+    table: pa.Table, anchors: pa.DictionaryArray, passages: pa.ChunkedArray, num_negatives: int
+) -> pa.Table:
+    """Rows of ids with their texts before them; null where there is none.
+
+    Args:
+        table: The rows: few, since each text stands in memory as often as it is named.
+        anchors: (B,) the text of each anchor.
+        passages: Texts by the ids of positives and negatives.
+        num_negatives: K.
+    """
+    slots = (take_texts(passages, ids) for ids in slot_text_ids(table, num_negatives))
+    texts = [one.dictionary_decode() for one in (anchors, *slots)]
+    names = [*text_columns(num_negatives), *table.column_names]
+    return pa.table([*texts, *table.columns], names=names)
 
 
 def list_column(ragged: Ragged) -> pa.Array:

@@ -31,8 +31,7 @@ from stx_mine.store.batches import (
     SCORES,
     id_schema,
     list_column,
-    slot_text_ids,
-    text_columns,
+    with_text_columns,
 )
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.languages import LanguageTable
@@ -236,16 +235,11 @@ class Packer:
         """Some rows of `table`, their texts before the rest, as the inline layout has them.
 
         Args:
-            table: The rows: few, since each text stands in memory as often as it is named.
+            table: The rows, few of them.
         """
         store, rows = self.store, table.column("row_id").to_numpy()
-        passages = store.passages.column("text")
-        texts = [
-            take_texts(store.queries.column("text"), store.pair_query_ids[rows]),
-            *(take_texts(passages, slot) for slot in slot_text_ids(table, self.k)),
-        ]
-        names = [*text_columns(self.k), *table.column_names]
-        return pa.table([*(one.dictionary_decode() for one in texts), *table.columns], names=names)
+        anchors = take_texts(store.queries.column("text"), store.pair_query_ids[rows])
+        return with_text_columns(table, anchors, store.passages.column("text"), self.k)
 
     def _scores(
         self,

@@ -179,12 +179,9 @@ class _Block:
     def slot_ids(self) -> NDArray[np.int64]:
         """int64 (N, S): the id of each slot; -1 for none."""
         ids, num_negatives = self.ids, self.reader.shard.num_negatives
-        slots = np.full((len(ids.anchors), 2 + num_negatives), -1, np.int64)
-        slots[:, 0], slots[:, 1] = ids.anchors, ids.positives
-        places = np.arange(len(ids.negatives.values)) - ids.negatives.offsets[ids.negative_rows]
-        there = places < num_negatives
-        slots[ids.negative_rows[there], 2 + places[there]] = ids.negatives.values[there]
-        return slots
+        negatives, _ = ids.negatives.take(np.arange(len(ids.anchors)), num_negatives)
+        columns = (ids.anchors[:, None], ids.positives[:, None], negatives.padded(num_negatives))
+        return np.concatenate(columns, axis=1)
 
     def _checks(self) -> Iterator[Broken]:
         shard, table = self.reader.shard, self.block.table
