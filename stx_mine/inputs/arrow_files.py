@@ -7,22 +7,20 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from stx_mine.inputs.blocks import parquet_rows
-from stx_mine.inputs.class_labels import ClassLabels
 from stx_mine.inputs.files import InputFile
 
 _BATCH_ROWS = 65_536
 
 
 class ParquetTable:
-    """A Parquet file; labels that its features name are their names."""
+    """A Parquet file."""
 
     def __init__(self, file: InputFile) -> None:
         """Read its schema."""
         self._file = file
-        self.num_broken = dict[str, int]()
+        self.notes, self.num_broken = (), dict[str, int]()
         with file.binary() as source:
-            self._labels = ClassLabels(pa.parquet.read_schema(source), file.name)
-        self.schema, self.notes = self._labels.schema, self._labels.notes
+            self.schema = pa.parquet.read_schema(source)
 
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns."""
@@ -33,7 +31,7 @@ class ParquetTable:
                 # What is damaged is no UTF-8, or points out of its own memory.
                 batch.validate(full=True)
                 num_rows += batch.num_rows
-                yield self._labels.named(batch)
+                yield batch
             if num_rows != whole.metadata.num_rows:
                 raise pa.ArrowInvalid(
                     f"found {num_rows:,} of {whole.metadata.num_rows:,} values of "
@@ -42,15 +40,14 @@ class ParquetTable:
 
 
 class ArrowTable:
-    """An Arrow file or stream, as Feather files are too; its labels are their names as well."""
+    """An Arrow file or stream, as Feather files are too."""
 
     def __init__(self, file: InputFile) -> None:
         """Read its schema."""
         self._file = file
-        self.num_broken = dict[str, int]()
+        self.notes, self.num_broken = (), dict[str, int]()
         with file.binary() as source:
-            self._labels = ClassLabels(_reader(source).schema, file.name)
-        self.schema, self.notes = self._labels.schema, self._labels.notes
+            self.schema = _reader(source).schema
 
     def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Stream some columns."""
@@ -64,7 +61,7 @@ class ArrowTable:
             for batch in batches:
                 batch.validate(full=True)
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
-                    yield self._labels.named(batch.slice(start, _BATCH_ROWS).select(columns))
+                    yield batch.slice(start, _BATCH_ROWS).select(columns)
 
 
 def _reader(source: pa.NativeFile) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:

@@ -14,42 +14,59 @@ _FEATURES = b"huggingface"
 _SHOWN = 6
 
 
-class ClassLabels:
-    """The columns of labels whose names `datasets` wrote into an Arrow schema or a dataset card.
+class LabeledTable:
+    """A file whose labels have names, which `datasets` wrote into its schema or a dataset card.
 
     Attributes:
-        schema: The schema as it is read: text in place of the numbers of labels.
-        notes: What each number was read as.
+        schema: Its columns, text in place of the numbers of labels.
     """
 
     def __init__(
-        self, schema: pa.Schema, file: str, names: Mapping[str, list[str]] | None = None
+        self, table: Format, file: str, names: Mapping[str, list[str]] | None = None
     ) -> None:
         """Find the columns of labels.
 
         Args:
-            schema: Of the file.
+            table: The file as it is.
             file: Its name in messages.
-            names: Column -> the names of its labels; None for those in the metadata of the schema.
+            names: Column -> the names of its labels, by their number; None for those in the
+                metadata of the schema.
         """
-        self._file = file
-        known = _names_by_column(schema) if names is None else names
+        self._table, self._file = table, file
+        known = _names_by_column(table.schema) if names is None else names
         self._names = {
             one.name: known[one.name]
-            for one in schema
+            for one in table.schema
             if one.name in known and _may_be_numbers(one.type)
         }
         text = pa.large_string()
         self.schema = pa.schema(
-            [pa.field(one.name, text if one.name in self._names else one.type) for one in schema]
+            [
+                pa.field(one.name, text if one.name in self._names else one.type)
+                for one in table.schema
+            ]
         )
-        self.notes = tuple(
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was guessed, and what each number was read as."""
+        named = (
             f"{column}: {_listed(names)} (as its features name them)"
             for column, names in self._names.items()
             if any(name != str(number) for number, name in enumerate(names))
         )
+        return (*self._table.notes, *named)
 
-    def named(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    @property
+    def num_broken(self) -> dict[str, int]:
+        """Texts that are no Unicode."""
+        return self._table.num_broken
+
+    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Stream some columns."""
+        yield from map(self._named, self._table.record_batches(columns))
+
+    def _named(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with names in place of the numbers of labels; -1, for no label, is null.
 
         Raises:
@@ -96,41 +113,6 @@ class ClassLabels:
                 f"({_listed(self._names[column])}), found others ({one_line(error)}); fix those "
                 "rows, or the features"
             ) from error
-
-
-class LabeledTable:
-    """A file whose labels a dataset card names.
-
-    Attributes:
-        schema: Its columns, text in place of the numbers of labels.
-        notes: What was guessed of the file, and what each number was read as.
-    """
-
-    def __init__(self, table: Format, file: str, names: Mapping[str, list[str]]) -> None:
-        """Lay the names over a table.
-
-        Args:
-            table: The file as it is.
-            file: Its name in messages.
-            names: Column -> the names of its labels, by their number.
-        """
-        self._table, self._labels = table, ClassLabels(table.schema, file, names)
-        self.schema = self._labels.schema
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was guessed."""
-        return (*self._table.notes, *self._labels.notes)
-
-    @property
-    def num_broken(self) -> dict[str, int]:
-        """Texts that are no Unicode."""
-        return self._table.num_broken
-
-    def record_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Stream some columns."""
-        for batch in self._table.record_batches(columns):
-            yield self._labels.named(batch)
 
 
 def _may_be_numbers(kind: pa.DataType) -> bool:

@@ -32,14 +32,14 @@ from stx_mine.inputs.spaced import SPACED, SpacedFile
 from stx_mine.store.files import checksum
 
 FORMATS: dict[str, Callable[[InputFile, DelimitedForm], Format]] = {
-    ".parquet": lambda file, form: ParquetTable(file),
+    ".parquet": lambda file, form: LabeledTable(ParquetTable(file), file.name),
     ".jsonl": lambda file, form: open_json(file),
     ".ndjson": lambda file, form: open_json(file),
     ".json": lambda file, form: open_json(file),
     ".csv": DelimitedFile,
     ".tsv": DelimitedFile,
-    ".arrow": lambda file, form: ArrowTable(file),
-    ".feather": lambda file, form: ArrowTable(file),
+    ".arrow": lambda file, form: LabeledTable(ArrowTable(file), file.name),
+    ".feather": lambda file, form: LabeledTable(ArrowTable(file), file.name),
     **dict.fromkeys(SPACED, lambda file, form: SpacedFile(file)),
 }
 # Suffixes of files that are read only where they hold judgements.
