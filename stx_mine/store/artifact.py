@@ -17,7 +17,7 @@ from stx_mine.errors import ArtifactError
 from stx_mine.masking import masked, masked_json
 from stx_mine.settings import StageConfig, command_line_of, key_defaults, key_fields
 from stx_mine.store.dataset_card import DATASET_CARD, DatasetCard
-from stx_mine.store.files import read_json, write_json
+from stx_mine.store.files import json_or_empty, read_json, write_json
 from stx_mine.store.intact import file_entry, remember
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST as MANIFEST
@@ -163,17 +163,12 @@ class Artifact:
             return False
         if self._with_defaults(old_plan) != self._with_defaults(self.plan):
             return False
-        if self._finished_key() not in (None, old_plan.get("key")):
+        # A manifest that cannot be read says nothing.
+        finished = json_or_empty(self.target / MANIFEST)
+        if finished.get("key") not in (None, old_plan.get("key")):
             return False
         self.plan = {part: old_plan[part] for part in self.plan}
         return True
-
-    def _finished_key(self) -> Any:
-        """The key in the manifest that is there; None where there is none to be read."""
-        try:
-            return read_json(self.target / MANIFEST).get("key")
-        except (OSError, ArtifactError):
-            return None
 
     def _with_defaults(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The fields of a plan, those that it lacks at their defaults."""

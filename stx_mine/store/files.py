@@ -96,6 +96,14 @@ def read_json(path: Path, cure: str = "") -> dict[str, Any]:
     return content
 
 
+def json_or_empty(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none, or none that can be read."""
+    try:
+        return read_json(path)
+    except (OSError, ArtifactError):
+        return {}
+
+
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write a NumPy array atomically, without pickle."""
     with atomic(path) as temporary, temporary.open("wb") as handle:

@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from stx_mine.errors import ArtifactError, DamagedError, one_line
-from stx_mine.store.files import StoredArray, read_array, read_json, read_table
+from stx_mine.store.files import StoredArray, json_or_empty, read_array, read_json, read_table
 from stx_mine.store.intact import Damage, find_damage, size_problem
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST, PLAN, refuse_listing
@@ -269,7 +269,7 @@ def read_finished(run: RunDir, name: str, subfolder: str | None = None) -> Manif
     if not (folder / MANIFEST).exists():
         state = "unfinished" if (folder / PLAN).exists() else "missing"
         command = f"`{KINDS[name].maker}` first (--run-dir {run.path})"
-        if _said(folder / PLAN).get("command", KINDS[name].maker) != KINDS[name].maker:
+        if json_or_empty(folder / PLAN).get("command", KINDS[name].maker) != KINDS[name].maker:
             # With its options, it goes on where it was.
             command = f"`{command_of(folder, (PLAN,))}` first"
         raise ArtifactError(f"{folder}/ is {state}; run {command}")
@@ -325,7 +325,7 @@ def refuse_damaged(*names: str | None) -> None:
 def _refuse_damaged(path: Path) -> None:
     folders = [path, *list(path.absolute().parents)[:_LEVELS]]
     for folder in folders:
-        marks = [said for file in (PLAN, MANIFEST) if is_mark(said := _said(folder / file))]
+        marks = [said for file in (PLAN, MANIFEST) if is_mark(said := json_or_empty(folder / file))]
         if not marks or (folder != path and marks[0]["artifact"] not in _GIVEN):
             continue
         if not (folder / MANIFEST).exists():
@@ -355,7 +355,7 @@ def command_of(folder: Path, says: tuple[str, ...] = (MANIFEST, PLAN)) -> str:
         folder: Of the artifact.
         says: The files that are asked.
     """
-    said = next((found for name in says if (found := _said(folder / name))), {})
+    said = next((found for name in says if (found := json_or_empty(folder / name))), {})
     beside, above = folder.name.removesuffix(NEW), folder.parent.name
     kind = said.get("artifact")
     if kind not in KINDS:
@@ -366,14 +366,6 @@ def command_of(folder: Path, says: tuple[str, ...] = (MANIFEST, PLAN)) -> str:
     several = kind in KINDS and KINDS[kind].several and above == kind
     run = folder.parent.parent if several else folder.parent
     return f"{command} --run-dir {quote(str(run))}"
-
-
-def _said(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where it cannot be read."""
-    try:
-        return read_json(path)
-    except (OSError, ArtifactError):
-        return {}
 
 
 def digest_of(content: Any) -> str:

@@ -119,11 +119,16 @@ def remove_ours(folder: Path) -> None:
     last = PLAN if (folder / PLAN).exists() else MANIFEST
     paths = sorted(folder.iterdir(), key=lambda path: (path.name == last, path.name != MANIFEST))
     for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        _remove(path)
     folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder with all in it, or a link and not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def swap_in(target: Path) -> None:
@@ -180,10 +185,7 @@ def clear_scratch(folder: Path, name: str) -> None:
     for path in found:
         # What is open elsewhere may stay for a while; the next command tries again.
         with suppress(OSError):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            _remove(path)
 
 
 def settle_all(root: Path, names: list[str], is_alone: bool) -> None:

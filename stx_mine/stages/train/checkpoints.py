@@ -4,12 +4,10 @@ The Trainer removes older ones file by file; a kill meanwhile leaves one with it
 its weights. So each lists its files, and counts only with all of them, as they were written.
 """
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-from stx_mine.store.files import checksum, write_json
+from stx_mine.store.files import checksum, json_or_empty, write_json
 from stx_mine.store.intact import file_entry, find_damage
 
 STATE, _FILES, _SEAL = "trainer_state.json", "files.json", "state_checksum.json"
@@ -57,7 +55,7 @@ def remove_incomplete(folder: Path) -> list[str]:
 
 def steps_done(checkpoint: Path) -> int:
     """Steps before a checkpoint; 0 if it, or the best one until then, is not whole."""
-    state = _read(checkpoint / STATE)
+    state = json_or_empty(checkpoint / STATE)
     best = state.get("best_model_checkpoint")
     needed = [checkpoint, *([checkpoint.parent / Path(best).name] if best else [])]
     return int(state.get("global_step", 0)) if all(map(_is_whole, needed)) else 0
@@ -65,11 +63,11 @@ def steps_done(checkpoint: Path) -> int:
 
 def _is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint has its state, and all files that it lists as they were written."""
-    listing, state = _read(checkpoint / _FILES), _read(checkpoint / STATE)
+    listing, state = json_or_empty(checkpoint / _FILES), json_or_empty(checkpoint / STATE)
     entries, others = listing.get("files"), listing.get("others", [])
     if not isinstance(entries, list) or not isinstance(others, list) or not state:
         return False
-    sealed = _read(checkpoint / _SEAL).get("xxh3_128")
+    sealed = json_or_empty(checkpoint / _SEAL).get("xxh3_128")
     if sealed is not None and sealed != checksum(checkpoint / STATE):
         return False
     is_named = checkpoint.name == f"checkpoint-{state.get('global_step')}"
@@ -79,11 +77,3 @@ def _is_whole(checkpoint: Path) -> bool:
     except (LookupError, TypeError):
         # The listing itself is damaged.
         return False
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from stx_mine.errors import ArtifactError, one_line
 from stx_mine.store.artifact import MANIFEST, PLAN, Manifest, read_manifest
 from stx_mine.store.dataset_card import DATASET_CARD
-from stx_mine.store.files import read_array, read_json
+from stx_mine.store.files import json_or_empty, read_array, read_json
 from stx_mine.store.kinds import KINDS
 from stx_mine.store.manifest import command_of, read_sound_table
 from stx_mine.store.names import NEW, OLD
@@ -64,13 +64,10 @@ def _artifacts(folder: Path) -> Iterator[tuple[RunDir, str, Path]]:
     runs = [folder, *sorted(folder.glob("rounds/*"), key=lambda path: (len(path.name), path.name))]
     for run in runs:
         for kind in KINDS:
-            for found in (run / kind, *(_sorted_folders(run / kind) if _several(kind) else ())):
+            inside = _sorted_folders(run / kind) if KINDS[kind].several else []
+            for found in (run / kind, *inside):
                 if artifact_kind(found):
                     yield RunDir(run), kind, found
-
-
-def _several(kind: str) -> bool:
-    return KINDS[kind].several
 
 
 def _sorted_folders(folder: Path) -> list[Path]:
@@ -81,10 +78,7 @@ def _sorted_folders(folder: Path) -> list[Path]:
 def artifact_kind(folder: Path) -> str:
     """The kind of the artifact in a folder, begun or finished; empty where it is none."""
     for name in (MANIFEST, PLAN):
-        try:
-            content = read_json(folder / name)
-        except (OSError, ArtifactError):
-            content = {}
+        content = json_or_empty(folder / name)
         if is_mark(content):
             return str(content["artifact"])
     return ""
@@ -107,11 +101,7 @@ def _state(top: Path, run: RunDir, kind: str, folder: Path) -> ArtifactState:
 
 
 def _plan_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
-    try:
-        key = read_json(folder / PLAN).get("key")
-    except (OSError, ArtifactError):
-        key = None
-    if key != manifest.content["key"]:
+    if json_or_empty(folder / PLAN).get("key") != manifest.content["key"]:
         yield str(manifest.damaged(PLAN, f"expected the key of {MANIFEST}, found another or none"))
 
 
@@ -171,7 +161,7 @@ def _leftovers(kind: str, manifest: Manifest) -> list[str]:
     beside = {path for glob in _BESIDE.get(kind, ()) for path in folder.glob(glob)}
     own = {folder / name for name in (*manifest.names(), PLAN, MANIFEST)} | beside
     left = [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in own]
-    if _several(kind):
+    if KINDS[kind].several:
         left = [path for path in left if path.parent == folder or not artifact_kind(path.parent)]
     ends = [folder.with_name(folder.name + ending) for ending in (NEW, OLD)]
     names = [path.relative_to(folder.parent).as_posix() for path in left]
