@@ -14,6 +14,8 @@ _MARK = ord('"')
 _PART = 1 << 17
 _LONGEST_QUOTED = 1 << 20
 _QUOTED = re.compile(rb'"(?:[^"]|"")*"(?=[\t\r\n]|\Z)')
+# Values one after the other, with what stands between them.
+_MANY_QUOTED = re.compile(rb'(?:[^"]*(?<=[\t\n])"[^"]*(?:""[^"]*)*"(?=[\t\r\n])){1,1000}')
 # From the mark that opens a value to the one that closes it; from within, the rest of it.
 _VALUE = re.compile(rb'"[^"]*(?:""[^"]*)*"')
 _REST = re.compile(rb'[^"]*(?:""[^"]*)*"')
@@ -221,7 +223,11 @@ def is_quoted(blocks: Iterable[bytes]) -> bool:
     for block in chain(blocks, [b""]):
         text, place = rest + block, 0
         rest = text[-1:]
-        while (start := _next_quote(text, place)) >= 0:
+        while True:
+            if needed and (many := _MANY_QUOTED.match(text, place)):
+                place = many.end()
+            if (start := _next_quote(text, place)) < 0:
+                break
             found = _QUOTED.match(text, start)
             if block and (found is None or found.end() == len(text)):
                 # Its end may stand in the next block.

@@ -1,14 +1,10 @@
 """CSV and TSV as spreadsheets, forms and other tools write them: read right, or refused."""
 
-import csv
 import gzip
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from test_formats import (
     NEGATIVES,
     PAIRS,
@@ -24,7 +20,6 @@ from test_formats import (
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.pairs import PairSource
-from stx_mine.inputs.quotation import QuoteCheck, Unclosed
 
 TEXTS = [(f"what {i}?", f"it is {i}, they say") for i in range(12)]
 MARKED = [(f'say "{i}" please', f'so "{i}" it is') for i in range(12)]
@@ -48,29 +43,6 @@ def write_beside(folder: Path) -> dict[str, Any]:
 
 
 # --- quotation marks ---
-
-
-@given(st.text('"",\na', max_size=14), st.integers(1, 5))
-def test_marks_are_closed_where_a_strict_reader_says_so(text: str, size: int) -> None:
-    def strict() -> bool:
-        try:
-            list(csv.reader(io.StringIO(text, newline=""), strict=True))
-        except csv.Error:
-            return False
-        return True
-
-    def checked() -> bool:
-        check, content = QuoteCheck(","), text.encode()
-        try:
-            for start in range(0, len(content), size):
-                check.add(content[start : start + size])
-            check.add(b"", last=True)
-        except Unclosed as error:
-            assert content[error.place : error.place + 1] == b'"'
-            return False
-        return True
-
-    assert checked() == strict()
 
 
 @pytest.mark.parametrize(
