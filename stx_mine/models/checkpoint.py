@@ -4,7 +4,6 @@ What is no embedding model of one vector a text is refused here, with the way ou
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import load_file_path
 
 from stx_mine.errors import ConfigError, ModelError, one_line, shortened
+from stx_mine.inputs.hub_access import is_offline
 from stx_mine.models.config import Reading
 from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.small_files import found_at, read_small
@@ -104,8 +104,8 @@ class Checkpoint:
         if "/" not in name:
             tried.insert(0, f"{SentenceTransformer.default_huggingface_organization}/{name}")
         unknown = reason = "no such folder, and no such model on the hub"
-        if os.environ.get("HF_HUB_OFFLINE", "") in ("1", "ON", "YES", "TRUE"):
-            reason = "no such folder, and none on the hub's cache here (HF_HUB_OFFLINE is set)"
+        if is_offline():
+            reason = "no such folder, and none in the hub's cache here (HF_HUB_OFFLINE is set)"
         for one in tried:
             try:
                 found = cls._read(one, revision)

@@ -454,7 +454,6 @@ def test_usage_errors_of_the_command_line(
     [
         ("pack --k 31", "--k 31"),
         ("embed --model package:nope", "package:nope"),
-        ("embed --model no-such-org/no-such", "no-such-org/no-such"),
     ],
 )
 def test_a_process_of_its_own_says_the_same(

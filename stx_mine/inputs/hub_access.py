@@ -1,0 +1,39 @@
+"""The hub of models and datasets: whether it answers."""
+
+import logging
+import os
+import ssl
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from huggingface_hub import constants
+
+_SECONDS = 10
+
+
+def is_offline() -> bool:
+    """Whether nothing but the hub's cache on this machine can be read.
+
+    A hub that does not answer is asked once: from then on this process and those that it starts
+    read the cache, as with HF_HUB_OFFLINE. Libraries ask again for every file, for half a minute.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=_SECONDS):  # noqa: S310
+            return False
+    except HTTPError:
+        return False
+    except OSError as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        if isinstance(reason, ssl.SSLError):
+            # It answers; whether its certificate is trusted is for the library to say.
+            return False
+        constants.HF_HUB_OFFLINE = True
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        logging.getLogger(__name__).warning(
+            "%s does not answer (%s): only what its cache on this machine holds is read",
+            constants.ENDPOINT,
+            reason,
+        )
+        return True
