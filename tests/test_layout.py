@@ -164,7 +164,7 @@ def stray_imports(sources: list[Path], allowed: set[str]) -> list[str]:
         (("__main__",), {"stx_mine"}),
         (("errors",), {"stx_mine.masking"}),
         (("settings",), {"stx_mine.errors"}),
-        (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "yaml", "stx_mine"}),
+        (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "yaml", "tqdm", "stx_mine"}),
         (("inputs",), {"huggingface_hub", "numpy", "pyarrow", "stx_mine"}),
         (("engine",), {"tqdm", "ray", "stx_mine"}),
         (("pipeline",), {"stx_mine"}),
