@@ -26,7 +26,7 @@ class ParquetTable:
         """Stream some columns."""
         with self._file.binary() as source:
             whole, num_rows = pa.parquet.ParquetFile(source), 0
-            at_once = parquet_rows(whole.metadata, columns)
+            at_once = parquet_rows(whole, columns)
             for batch in whole.iter_batches(batch_size=at_once, columns=columns):
                 # What is damaged is no UTF-8, or points out of its own memory.
                 batch.validate(full=True)

@@ -29,18 +29,24 @@ def within_bytes(arrays: list[pa.Array], most_bytes: int = BLOCK_BYTES) -> Itera
     yield from within_bytes([one.slice(half) for one in arrays], most_bytes)
 
 
-def parquet_rows(metadata: pq.FileMetaData, columns: list[str]) -> int:
+def parquet_rows(file: pq.ParquetFile, columns: list[str]) -> int:
     """How many rows of some columns to read at once, from 1 to 65,536, by what a footer says.
 
     Args:
-        metadata: Of the file.
+        file: The file.
         columns: The columns that are read.
+
+    Raises:
+        OSError: What the footer says of a column is damaged.
     """
-    rows = _BLOCK_ROWS
+    rows, metadata = _BLOCK_ROWS, file.metadata
+    paths = (metadata.schema.column(place).path for place in range(metadata.num_columns))
+    places = [place for place, path in enumerate(paths) if path.split(".")[0] in columns]
     for number in range(metadata.num_row_groups):
+        # A damaged entry of a column ends the process where it is asked for, but not in a reader.
+        next(file.iter_batches(1, row_groups=[number], columns=columns), None)
         group = metadata.row_group(number)
-        found = map(group.column, range(group.num_columns))
-        chunks = [one for one in found if one.path_in_schema.split(".")[0] in columns]
+        chunks = [group.column(place) for place in places]
         size = sum(one.total_uncompressed_size for one in chunks)
         rows = min(rows, group.num_rows * BLOCK_BYTES // max(size, 1))
         if any(_DICTIONARIES & set(one.encodings) for one in chunks):

@@ -59,9 +59,9 @@ def test_no_format_yields_more_bytes(
 def test_long_rows_of_parquet_are_read_a_few_at_a_time(tmp_path: Path) -> None:
     long = [f"{i} ".ljust(1 << 20, "x") for i in range(96)]
     pq.write_table(pa.table({"query": ["q"] * 96, "passage": long}), tmp_path / "long.parquet")
-    metadata = pq.read_metadata(tmp_path / "long.parquet")
-    assert parquet_rows(metadata, ["passage"]) == pytest.approx(BLOCK_BYTES >> 20, abs=2)
-    assert parquet_rows(metadata, ["query"]) == 8_192
+    file = pq.ParquetFile(tmp_path / "long.parquet")
+    assert parquet_rows(file, ["passage"]) == pytest.approx(BLOCK_BYTES >> 20, abs=2)
+    assert parquet_rows(file, ["query"]) == 8_192
     whole = pa.table({"n": range(100_000)})
     pq.write_table(whole, tmp_path / "short.parquet", use_dictionary=False)
-    assert parquet_rows(pq.read_metadata(tmp_path / "short.parquet"), ["n"]) == 65_536
+    assert parquet_rows(pq.ParquetFile(tmp_path / "short.parquet"), ["n"]) == 65_536
