@@ -423,6 +423,7 @@ def checksums(folder: Path) -> list[tuple[str, str]]:
     return [(one["file"], one["xxh3_128"]) for one in read_json(folder / MANIFEST)["files"]]
 
 
+@pytest.mark.slow
 def test_a_killed_embed_goes_on_and_ends_in_the_same_bytes(
     small_input: Path, tmp_path: Path, cli_here: Cli
 ) -> None:

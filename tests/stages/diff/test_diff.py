@@ -405,7 +405,7 @@ def random_units(units, hits, store, rng, per_pair):
     return pa.Table.from_pylist(rows, schema)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10_000), st.booleans(), st.booleans(), st.booleans())
 def test_random_runs_differ_as_dictionaries_do(
     tmp_path_factory, monkeypatch, seed, per_pair_a, per_pair_b, same_texts

@@ -30,7 +30,7 @@ def same(ours: dict, theirs: dict) -> bool:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(batches=st.lists(TEXTS, min_size=1, max_size=5), limit=st.sampled_from([0, 40, 1 << 30]))
 def test_inputs_are_those_of_the_tokeniser_whatever_was_met_before(model, batches, limit) -> None:

@@ -229,7 +229,7 @@ def test_a_new_adapter_over_one_that_was_brought(short_run, tiny_transformer, tm
     np.testing.assert_allclose(model.encode(TEXTS), before, atol=1e-5)
 
 
-@pytest.mark.parametrize("lora_rank", [None, 2])
+@pytest.mark.parametrize("lora_rank", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_adapters_that_were_brought_go_on_from_a_checkpoint(
     short_run, tiny_transformer, tmp_path, monkeypatch, lora_rank
 ):
