@@ -207,7 +207,9 @@ def test_a_transformer_is_measured_and_remembered(run_copy, tiny_transformer, cl
     model, timed = results["model"], results["measured_seconds"]
     assert (model["layers"], model["hidden"], model["dim"]) == (2, 32, 32)
     assert model["longest_tokens"] <= 32
-    assert min(timed["query"], timed["passage"], timed["score"], timed["own_score"]) > 0
+    # So little work that what one part of it costs can vanish in the noise, but not all of it.
+    parts = [timed[name] for name in ("query", "passage", "score", "own_score")]
+    assert min(parts) >= 0 < sum(parts)
     for one in results["cells"]:
         expected = one["queries"] * timed["query"] + one["passages"] * timed["passage"]
         expected += one["in_batch"]["scores"] * timed["score"] + timed["fixed"]
