@@ -172,7 +172,9 @@ def with_text_columns(
         passages: Texts by the ids of positives and negatives.
         num_negatives: K.
     """
-    slots = (take_texts(passages, ids) for ids in slot_text_ids(table, num_negatives))
+    taken = take_texts(passages, slot_text_ids(table, num_negatives).ravel())
+    num_rows = len(anchors)
+    slots = (taken.slice(slot * num_rows, num_rows) for slot in range(1 + num_negatives))
     texts = [one.dictionary_decode() for one in (anchors, *slots)]
     names = [*text_columns(num_negatives), *table.column_names]
     return pa.table([*texts, *table.columns], names=names)

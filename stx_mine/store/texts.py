@@ -19,6 +19,7 @@ from stx_mine.store.sources import SourceTable
 QUERIES, PASSAGES = "queries.arrow", "passages.arrow"
 NEGATIVES = "negatives.arrow"
 PAIRS = "pairs.arrow"
+_BLOCK_BYTES = 1 << 26
 QUERY_TEXTS, OTHER_POSITIVES = "query_texts.npy", "other_positives.arrow"
 # Its name is that of the groups that earlier versions kept here.
 FIRST_CHUNKS = "passage_groups.npy"
@@ -29,17 +30,24 @@ PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])
 def write_texts(path: Path, batches: Iterator[tuple[pa.Array, pa.Array, NDArray[np.bool_]]]) -> int:
     """Write the chosen rows of a stream of (texts, original ids, keep) atomically.
 
+    Few large blocks are written however few rows of each batch are kept: whoever takes texts by id
+    goes over all blocks.
+
     Returns:
         The number of texts written.
     """
-    count = 0
+    count, held = 0, list[pa.RecordBatch]()
     with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
         with pa.ipc.new_file(sink, TEXT_SCHEMA) as writer:
             for texts, original_ids, keep in batches:
                 batch = pa.record_batch([texts, original_ids], schema=TEXT_SCHEMA)
-                kept = batch.filter(pa.array(keep))
-                count += kept.num_rows
-                writer.write_batch(kept)
+                held.append(batch.filter(pa.array(keep)))
+                count += held[-1].num_rows
+                if sum(one.nbytes for one in held) >= _BLOCK_BYTES:
+                    writer.write_batch(pa.concat_batches(held))
+                    held = []
+            if held:
+                writer.write_batch(pa.concat_batches(held))
     return count
 
 

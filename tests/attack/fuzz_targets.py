@@ -78,7 +78,7 @@ def read_plan(content: bytes) -> None:
     with suppress(StxMineError):
         require(run, "negatives")
     with suppress(StxMineError):
-        settle_all(run.path, ["negatives"])
+        settle_all(run.path, ["negatives"], is_alone=True)
     found = read_object(content)
     if found is not None:
         with suppress(StxMineError):

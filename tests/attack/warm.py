@@ -21,6 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
+# Threads of BLAS in the commands: OPENBLAS_NUM_THREADS would start them in the warm process, which
+# may have one thread alone where it forks.
+BLAS_THREADS = "STX_BLAS_THREADS"
 HERE = Path(__file__).resolve().parent
 
 
@@ -161,6 +166,7 @@ def _command(asked: dict[str, Any]) -> None:
     if asked["vanishes"]:
         cwd.rmdir()
     os.environ.update(asked["env"])
+    threadpool_limits(int(os.environ.get(BLAS_THREADS, 1)), user_api="blas")
     sys.argv = ["stx-mine", *asked["argv"]]
     from stx_mine.cli import main
 
