@@ -6,7 +6,7 @@ The texts are made up, 6 to 10 words long; the vectors are those of `package:wor
 dimensions. Every command is a process of its own that the system refuses more than so much address
 space (RLIMIT_AS), which counts code, mapped files and what is reserved and never touched: resident
 memory is below it. Also measured: wall time, peak resident memory, peak address space. Training is
-interrupted after ten minutes, which its exit code says.
+ended after ten minutes by a signal, which its exit code says.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _TRAINING_SECONDS = 600
 # Passages of a group, of which each is in a pair.
 _GROUP = 20
 _SAMPLE_SECONDS = 0.1
-_INTERRUPTED = 128 + signal.SIGINT
+_INTERRUPTED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def run_limited(command: list[str], folder: Path, limit_gb: float) -> Command:
             for name, value in _memory_gb(process.pid).items():
                 peaks[name] = max(peaks[name], value)
             if command[0] == "train" and time.perf_counter() - started > _TRAINING_SECONDS:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
                 process.wait()
             time.sleep(_SAMPLE_SECONDS)
         seconds = time.perf_counter() - started
