@@ -101,7 +101,7 @@ def commands(scale: Scale) -> list[list[str]]:
         "export --to triplet",
         "train --device cpu --epochs 1",
         "publish published",
-        "verify stx-run",
+        "verify published",
     ]
     return [line.split() for line in lines]
 
