@@ -38,7 +38,7 @@ _PACK, _VERIFY = "stx_mine.stages.pack.core", "stx_mine.stages.verify.core"
 CORES: dict[str, tuple[list[str], list[str]]] = {
     "select": (
         ["stx_mine.stages.mine.core.select", "stx_mine.stages.mine.core.uses"],
-        ["stages/mine/test_select.py"],
+        ["stages/mine/test_select.py", "stages/mine/test_select_limits.py"],
     ),
     "assign": (
         [f"{_PACK}.{name}" for name in ("assign", "strict_fill", "strict_rows", "bounds")],
