@@ -42,7 +42,10 @@ CORES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "assign": (
         [f"{_PACK}.{name}" for name in ("assign", "strict_fill", "strict_rows", "bounds")],
-        ["stages/pack/test_assign.py"],
+        [
+            f"stages/pack/test_{name}.py"
+            for name in ("assign", "strict_fill", "strict_rows", "bounds", "merge_swaps")
+        ],
     ),
     "bind": (
         [f"{_PACK}.bind", "stx_mine.core.forbidden"],
