@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from stx_mine.core.forbidden import forbidden_groups
+from stx_mine.stages.pack.core.assign import assign_strict
+from stx_mine.stages.pack.core.bounds import largest_count
+from stx_mine.stages.pack.core.strict_fill import fill_waves, wave_sizes
 from stx_mine.stages.pack.core.strict_rows import (
     ANCHOR,
     FORBIDS,
@@ -173,3 +176,40 @@ def test_rows_that_meet_no_other_come_last_in_their_order():
     assert lines.lines_N4[:, ROW].tolist() == [5, 4, 3, 0, 2, 1]
     assert (lines.num_texts, lines.num_hard) == (1, 2)
     assert (lines.lines_N4[2:, 1:] == -1).all()
+
+
+def packed_in_rounds(rows_of, left, batch_size):
+    """What is left of a round goes into the next one, up to 8 or until one makes nothing."""
+    batches = []
+    for _ in range(8):
+        if len(left) < batch_size:
+            break
+        rows, most = rows_of(left), len(left) // batch_size
+        for texts in (rows.anchors, rows.positives):
+            most = min(most, largest_count(np.bincount(texts[left]), batch_size))
+        if most == 0:
+            break
+        full, left = fill_waves(rows.lines(most), wave_sizes(most), batch_size)
+        if not len(full):
+            break
+        batches += full.tolist()
+    return batches, sorted(left.tolist())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 9])
+def test_strict_packs_in_rounds_and_a_round_knows_nothing_of_those_before(batch_size):
+    for seed in range(30):
+        pairs, groups, num_passages, rng = pairs_at_random(seed, 6 + seed % 12)
+        order = rng.permutation(len(pairs))[: max(1, len(pairs) - seed % 4)]
+        rows = Rows(pairs, groups, num_passages, order)
+        texts = rows.anchors, rows.positives
+        found = assign_strict(
+            rows.queries, *texts, rows.forbidden, rows.num_groups, batch_size, order
+        )
+
+        def rows_of(left, pairs=pairs, groups=groups, num_passages=num_passages):
+            return Rows(pairs, groups, num_passages, left)
+
+        expected = packed_in_rounds(rows_of, order, batch_size)
+        assert (found.rows_PB.tolist(), found.left_out.tolist()) == expected
+        assert found.rows_PB.shape[1] == batch_size
