@@ -214,21 +214,31 @@ def test_a_complete_ignore_list_is_right_however_known_and_near_ones_are_mixed(n
         marked(found)
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_ignore_lists_of_all_that_is_in_the_batch_are_right_in_any_order(size):
+    """All rows are of one anchor, of which each positive is a known or a near one."""
+    texts = range(size)
+    for near in range(1 << size):
+        close = {one for one in texts if near >> one & 1}
+        for turn in (1, -1):
+            rows = [(20, own, [], [one for one in texts if one != own][::turn]) for own in texts]
+            case = (rows, size, {20: {*texts} - close}, {20: close}, {})
+            found = check_pair_batches(batch_ids(*case))
+            assert named(found, size) == list(naive_pairs(*case))
+            assert marked(found)[-2:] == [set(), set()]
+
+
 @pytest.mark.parametrize("more", [0, 1, 9])
 def test_ignore_lists_are_right_where_an_anchor_avoids_more_than_its_batch_holds(more):
-    """The first, a middle and the last passage of each batch, and many that are not there."""
     known = {20: {0, 3, 7, *range(100, 100 + more)}, 21: {1, 5, *range(200, 200 + more)}}
     rows = [(20, 0, [4], [3, 7]), (20, 3, [7], [0, 7]), (21, 1, [5], [0]), (21, 5, [1], [1, 5, 1])]
-    expected = [
-        (2, MISSES, (5,)), (2, EXTRA, (0,)), (3, EXTRA, (5,))
-    ]  # fmt: skip
+    expected = [(2, MISSES, (5,)), (2, EXTRA, (0,)), (3, EXTRA, (5,))]
     found = check_pair_batches(batch_ids(rows, 2, known, {}, {}))
     assert [one for one in named(found, 2) if one[1] in (MISSES, EXTRA)] == expected
     marked(found)
 
 
 def test_texts_of_one_group_are_ignored_together():
-    """Passages 3, 4 and 5 are one group; 6 is the group that the anchor itself is of."""
     groups = {4: 3, 5: 3, 20: 6}
     rows = [(20, 3, [], [4, 5, 6]), (21, 7, [4, 5, 6], [])]
     case = (rows, 2, {20: {3}, 21: {7}}, {20: {3}}, groups)
@@ -328,7 +338,6 @@ def test_ids_that_fall_on_one_place_of_the_table_stand_on_the_next_free_ones(end
     ids = np.array([*own, *after, *own, *after])[:, None]
     filled = np.ones(ids.shape, bool)
     assert check_texts(ids, ids, filled, 12).rows.tolist() == []
-    # The next batch holds other texts under the same ids, and one of them twice.
     texts = np.concatenate([ids, ids + 1_000, ids])
     three = np.concatenate([ids] * 3), texts, np.concatenate([filled] * 3)
     assert check_texts(*three, 12).rows.tolist() == []
