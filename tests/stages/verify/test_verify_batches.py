@@ -241,7 +241,7 @@ def test_ignore_lists_are_right_where_an_anchor_avoids_more_than_its_batch_holds
 def test_texts_of_one_group_are_ignored_together():
     groups = {4: 3, 5: 3, 20: 6}
     rows = [(20, 3, [], [4, 5, 6]), (21, 7, [4, 5, 6], [])]
-    case = (rows, 2, {20: {3}, 21: {7}}, {20: {3}}, groups)
+    case = (rows, 2, {20: {3, *range(100, 120)}, 21: {7}}, {}, groups)
     found = check_pair_batches(batch_ids(*case))
     assert named(found, 2) == list(naive_pairs(*case)) == [(1, TWICE, (4,))]
     marked(found)

@@ -184,6 +184,7 @@ def test_a_label_may_have_as_many_texts_as_are_allowed(most):
     [
         ({0: {4}}, False), ({4: {0}}, False), ({2: {6}}, False), ({6: {2}}, False),
         ({0: {1}}, True), ({0: {7}}, True), ({0: {99}}, True), ({99: {0}}, True), ({4: {4}}, True),
+        ({4: {5}, 0: {1}, 1: {2}}, True),
     ],
 )  # fmt: skip
 def test_a_known_pair_keeps_two_labels_of_a_batch_apart(known, clean):
