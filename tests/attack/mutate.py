@@ -53,7 +53,10 @@ CORES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "verify": (
         [f"{_VERIFY}.{name}" for name in ("batches", "ignored", "labels", "sets", "rows")],
-        [f"stages/verify/test_verify_{name}.py" for name in ("batches", "labels", "rows", "slots")],
+        [
+            f"stages/verify/test_verify_{name}.py"
+            for name in ("batches", "labels", "rows", "sets", "slots")
+        ],
     ),
 }
 """Core -> its modules, and the files of tests that are nearest to them."""

@@ -18,7 +18,6 @@ from stx_mine.stages.verify.core.batches import (
     check_texts,
     in_order,
 )
-from stx_mine.stages.verify.core.sets import are_in, common_counts, find_all
 
 
 def ragged(rows):
@@ -238,6 +237,12 @@ def test_ignore_lists_are_right_where_an_anchor_avoids_more_than_its_batch_holds
     marked(found)
 
 
+def test_what_the_anchor_before_must_ignore_is_no_excuse():
+    rows = [(20, 0, [], [1, 2]), (21, 1, [2], [0, 2])]
+    found = check_pair_batches(batch_ids(rows, 2, {20: {0, 1, 2}, 21: {0, 1}}, {}, {}))
+    assert named(found, 2) == [(1, EXTRA, (2,))]
+
+
 def test_texts_of_one_group_are_ignored_together():
     groups = {4: 3, 5: 3, 20: 6}
     rows = [(20, 3, [], [4, 5, 6]), (21, 7, [4, 5, 6], [])]
@@ -354,27 +359,6 @@ def test_as_many_ids_as_slots_fit_into_the_table(num_ids):
     ids[-1] = ids[num_ids]
     assert check_texts(ids, np.arange(2 * num_ids)[:, None], filled, num_ids).rows.tolist() == [
         num_ids
-    ]
-
-
-# --- what is searched ---
-
-rising = st.lists(st.integers(-1, 9), unique=True, max_size=8).map(sorted)
-
-
-@settings(deadline=None)
-@given(st.lists(rising, min_size=1, max_size=4), st.lists(st.integers(-2, 11), max_size=6))
-def test_sets_are_searched_as_by_python(rows, values):
-    sets, wanted = ragged(rows), np.array(values, np.int64)
-    for number in range(-1, len(rows)):
-        found = are_in(sets, np.full(len(values), number), wanted).tolist()
-        assert found == [number >= 0 and value in rows[number] for value in values]
-    places = find_all(sets.row(0), wanted).tolist()
-    assert places == [rows[0].index(value) if value in rows[0] else -1 for value in values]
-    bounds = np.stack([sets.offsets[:-1], sets.offsets[1:]], axis=1)
-    counts = common_counts(sets.values, bounds, sets.values, bounds[::-1].copy())
-    assert counts.tolist() == [
-        len(set(one) & set(other)) for one, other in zip(rows, rows[::-1], strict=True)
     ]
 
 
