@@ -38,11 +38,14 @@ _PACK, _VERIFY = "stx_mine.stages.pack.core", "stx_mine.stages.verify.core"
 CORES: dict[str, tuple[list[str], list[str]]] = {
     "select": (
         ["stx_mine.stages.mine.core.select", "stx_mine.stages.mine.core.uses"],
-        ["stages/mine/test_select.py"],
+        ["stages/mine/test_select.py", "stages/mine/test_select_limits.py"],
     ),
     "assign": (
         [f"{_PACK}.{name}" for name in ("assign", "strict_fill", "strict_rows", "bounds")],
-        ["stages/pack/test_assign.py"],
+        [
+            f"stages/pack/test_{name}.py"
+            for name in ("assign", "strict_fill", "strict_rows", "bounds", "merge_swaps")
+        ],
     ),
     "bind": (
         [f"{_PACK}.bind", "stx_mine.core.forbidden"],
@@ -50,7 +53,10 @@ CORES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "verify": (
         [f"{_VERIFY}.{name}" for name in ("batches", "ignored", "labels", "sets", "rows")],
-        ["stages/verify/test_verify_batches.py", "stages/verify/test_verify_rows.py"],
+        [
+            f"stages/verify/test_verify_{name}.py"
+            for name in ("batches", "labels", "rows", "sets", "slots")
+        ],
     ),
 }
 """Core -> its modules, and the files of tests that are nearest to them."""

@@ -1,11 +1,13 @@
 """Binding and forbidding, text by text, as naive loops over lists do it."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages, positive_groups
 from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.random import mix
 from stx_mine.stages.pack.core.bind import (
     bind_clean,
     bind_top,
@@ -149,3 +151,107 @@ def test_forbidden_are_the_groups_of_positives_and_the_own_one(pairs, groups, da
         # A group without a passage costs one hit too: it may be that of a query alone.
         sizes = [max(1, groups.tolist().count(one)) for one in expected]
         assert hits[query] == sum(sizes)
+
+
+def bound_by_hand(pools, k, rows, groups, seed):
+    """Negatives and how many are random, draw by draw, so that a seed means the same for ever."""
+    taken = {group for row in rows for group in row}
+    clean, draws, found, num_random = None, 0, [], []
+    for row, pool in enumerate(pools):
+        own = []
+        for one in pool:
+            if len(own) < k and groups[one] not in taken:
+                own.append(one)
+                taken.add(groups[one])
+        mined = len(own)
+        while len(own) < k and clean != []:
+            number = int(mix(seed, row, draws))
+            draws += 1
+            if clean is None:
+                passage = number % len(groups)
+                if draws > len(groups):
+                    clean = [one for one, group in enumerate(groups) if group not in taken]
+            else:
+                place = number % len(clean)
+                passage, clean[place] = clean[place], clean[-1]
+                clean.pop()
+            if groups[passage] not in taken:
+                own.append(passage)
+                taken.add(groups[passage])
+        found.append(own + [-1] * (k - len(own)))
+        num_random.append(len(own) - mined)
+    return found, num_random
+
+
+@pytest.mark.parametrize("num_passages", [1, 6, 40])
+@pytest.mark.parametrize("seed", range(8))
+def test_random_negatives_are_drawn_as_by_hand(num_passages, seed):
+    rng = np.random.default_rng(seed)
+    num_rows, k = int(rng.integers(1, 6)), int(rng.integers(1, 9))
+    groups = np.minimum(np.arange(num_passages), rng.integers(0, num_passages, num_passages))
+    anchors = num_passages + np.arange(num_rows)
+    positives = groups[rng.integers(0, num_passages, num_rows)]
+    forbidden = [sorted({int(a), int(p)}) for a, p in zip(anchors, positives, strict=True)]
+    pools = [rng.permutation(num_passages)[: rng.integers(0, 4)].tolist() for _ in range(num_rows)]
+    negatives, num_random = bind_clean(
+        padded(pools, 4),
+        k,
+        np.arange(num_rows),
+        anchors,
+        positives,
+        groups,
+        ragged(forbidden),
+        num_passages + num_rows,
+        seed,
+    )
+    expected = bound_by_hand(pools, k, forbidden, groups.tolist(), seed)
+    assert (negatives.tolist(), num_random.tolist()) == expected
+
+
+def test_no_text_of_the_batch_is_a_negative_even_where_its_query_forbids_nothing():
+    negatives, num_random = bind_clean(
+        np.array([[1, 0, 2, 3], [0, 1, 3, 4]], np.int32),
+        2,
+        np.arange(2),
+        np.array([2, 5]),
+        np.array([0, 1]),
+        np.arange(5),
+        ragged([[], []]),
+        6,
+        seed=0,
+    )
+    assert negatives.tolist() == [[3, 4], [-1, -1]]
+    assert num_random.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("own", [0, 1])
+@pytest.mark.parametrize("last", [7, 8])
+def test_what_is_ignored_is_found_whether_the_query_or_the_batch_has_more(own, last):
+    """The query forbids few groups, or more than the batch holds: the first, middle and last."""
+    few, many = [0, 4, 8], [0, 1, 2, 3, 4, 5, last]
+    found = ignored_passages(
+        np.array([own, 1 - own]),
+        np.array([4, 8]),
+        np.array([[0, 6], [-1, -1]]),
+        np.arange(PASSAGES),
+        ragged([few, many]),
+        NUM_GROUPS,
+    )
+    first = [0, 8] if own == 0 or last == 8 else [0]
+    assert [found.row(row).tolist() for row in range(2)] == [first, [0, 4]]
+
+
+@pytest.mark.parametrize("queries", [[0, 0, 0], [0, 0, 1], [1, 0, 1], [1, 1, 0]])
+def test_rows_of_one_query_ignore_all_but_their_own_positive(queries):
+    """Passage 0 is in no row; what a query forbids that is not there is not ignored."""
+    found = ignored_passages(
+        np.array(queries),
+        np.array([1, 2, 3]),
+        np.empty((3, 0), np.int64),
+        np.arange(4),
+        ragged([[0, 1, 2, 3], [0, 2]]),
+        4,
+    )
+    for row, query in enumerate(queries):
+        expected = [1, 2, 3] if query == 0 else [2]
+        assert found.row(row).tolist() == [one for one in expected if one != row + 1]

@@ -4,19 +4,13 @@ import tracemalloc
 from itertools import pairwise
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import packed_shapes
-from benchmarks.fresh import run_fresh
 from stx_mine.core.groups import Groups
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.core.random import mix
-from stx_mine.errors import ViolationError
-from stx_mine.stages.verify import batch_blocks
-from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.core.batch_ids import BatchIds
 from stx_mine.stages.verify.core.batches import (
     check_pair_batches,
@@ -24,10 +18,6 @@ from stx_mine.stages.verify.core.batches import (
     check_texts,
     in_order,
 )
-from stx_mine.stages.verify.core.labels import LabelTable, check_label_batches
-from stx_mine.stages.verify.core.sets import are_in, common_counts, find_all
-from stx_mine.stages.verify.stage import run_verify
-from stx_mine.store.batches import list_packings
 
 
 def ragged(rows):
@@ -204,6 +194,93 @@ def test_a_planted_violation_is_named_where_it_is(place, row, near, groups, what
     assert found == list(naive_pairs(rows, 2, KNOWN, near, groups))
 
 
+def marked(found):
+    """The rows of each invariant that name a violation; every row that is marked must."""
+    rows = [{one.row for n in range(len(each.rows)) for one in each.named(n)} for each in found]
+    assert rows == [set(each.rows.tolist()) for each in found]
+    return rows
+
+
+@pytest.mark.parametrize("near", range(32))
+def test_a_complete_ignore_list_is_right_however_known_and_near_ones_are_mixed(near):
+    """Passages 1 to 5 are positives of the first row's anchor, and negatives of the second row."""
+    close = {one for one in range(1, 6) if near >> (one - 1) & 1}
+    known = {20: {0, *range(1, 6)} - close, 21: {6}}
+    for ignored, missing in (([1, 2, 3, 4, 5], []), ([5, 4, 3, 2, 1], []), ([1, 2, 2, 4], [3, 5])):
+        rows = [(20, 0, [], ignored), (21, 6, [1, 2, 3, 4, 5], [])]
+        found = check_pair_batches(batch_ids(rows, 2, known, {20: close}, {}))
+        assert named(found, 2) == [(0, MISSES, (one,)) for one in missing]
+        marked(found)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_ignore_lists_of_all_that_is_in_the_batch_are_right_in_any_order(size):
+    """All rows are of one anchor, of which each positive is a known or a near one."""
+    texts = range(size)
+    for near in range(1 << size):
+        close = {one for one in texts if near >> one & 1}
+        for turn in (1, -1):
+            rows = [(20, own, [], [one for one in texts if one != own][::turn]) for own in texts]
+            case = (rows, size, {20: {*texts} - close}, {20: close}, {})
+            found = check_pair_batches(batch_ids(*case))
+            assert named(found, size) == list(naive_pairs(*case))
+            assert marked(found)[-2:] == [set(), set()]
+
+
+@pytest.mark.parametrize("more", [0, 1, 9])
+def test_ignore_lists_are_right_where_an_anchor_avoids_more_than_its_batch_holds(more):
+    known = {20: {0, 3, 7, *range(100, 100 + more)}, 21: {1, 5, *range(200, 200 + more)}}
+    rows = [(20, 0, [4], [3, 7]), (20, 3, [7], [0, 7]), (21, 1, [5], [0]), (21, 5, [1], [1, 5, 1])]
+    expected = [(2, MISSES, (5,)), (2, EXTRA, (0,)), (3, EXTRA, (5,))]
+    found = check_pair_batches(batch_ids(rows, 2, known, {}, {}))
+    assert [one for one in named(found, 2) if one[1] in (MISSES, EXTRA)] == expected
+    marked(found)
+
+
+def test_what_the_anchor_before_must_ignore_is_no_excuse():
+    rows = [(20, 0, [], [1, 2]), (21, 1, [2], [0, 2])]
+    found = check_pair_batches(batch_ids(rows, 2, {20: {0, 1, 2}, 21: {0, 1}}, {}, {}))
+    assert named(found, 2) == [(1, EXTRA, (2,))]
+
+
+def test_texts_of_one_group_are_ignored_together():
+    groups = {4: 3, 5: 3, 20: 6}
+    rows = [(20, 3, [], [4, 5, 6]), (21, 7, [4, 5, 6], [])]
+    case = (rows, 2, {20: {3, *range(100, 120)}, 21: {7}}, {}, groups)
+    found = check_pair_batches(batch_ids(*case))
+    assert named(found, 2) == list(naive_pairs(*case)) == [(1, TWICE, (4,))]
+    marked(found)
+    rows[0] = (20, 3, [], [5, 6])
+    assert (0, MISSES, (4,)) in named(check_pair_batches(batch_ids(*case)), 2)
+
+
+def test_every_marked_row_names_what_is_wrong():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        size = int(rng.integers(1, 5))
+        known, near = (
+            {int(one): set(rng.integers(0, 8, 3).tolist()) for one in rng.integers(8, 12, 3)}
+            for _ in range(2)
+        )
+        rows = [
+            (
+                int(rng.integers(8, 12)),
+                int(rng.integers(8)),
+                *(rng.integers(0, 8, rng.integers(0, 4)).tolist() for _ in range(2)),
+            )
+            for _ in range(size * int(rng.integers(1, 4)))
+        ]
+        case = (rows, size, known, near, {5: 4, 9: 2})
+        known |= {one: {4 if text == 5 else text for text in known[one]} for one in known}
+        near |= {one: {4 if text == 5 else text for text in near[one]} for one in near}
+        batches = batch_ids(*case)
+        found = check_pair_batches(batches)
+        assert named(found, size) == list(naive_pairs(*case))
+        strict = check_strict_batches(batches, 2)
+        assert named(strict, size) == list(naive_strict(rows, size, {5: 4, 9: 2}, 2))
+        marked([*found, *strict])
+
+
 def naive_texts(slots, size):
     """Violations of rows of (id, text), None for an empty slot, slot by slot."""
     for start in range(0, len(slots), size):
@@ -258,112 +335,30 @@ def test_ids_that_fall_on_every_second_place_of_the_table_are_all_held():
     assert (row, what) == (11, "a text stands under two ids")
 
 
-# --- batches of labels ---
+@pytest.mark.parametrize("end", range(16))
+def test_ids_that_fall_on_one_place_of_the_table_stand_on_the_next_free_ones(end):
+    """12 slots have a table of 16 places; from its last one the search goes on at the first."""
+    own = [key for key in range(400) if int(mix(0, key, 0)) % 16 == end][:4]
+    after = [key for key in range(400) if int(mix(0, key, 0)) % 16 == (end + 2) % 16][:2]
+    ids = np.array([*own, *after, *own, *after])[:, None]
+    filled = np.ones(ids.shape, bool)
+    assert check_texts(ids, ids, filled, 12).rows.tolist() == []
+    texts = np.concatenate([ids, ids + 1_000, ids])
+    three = np.concatenate([ids] * 3), texts, np.concatenate([filled] * 3)
+    assert check_texts(*three, 12).rows.tolist() == []
+    texts[12 + 9] = 7_777
+    assert check_texts(*three, 12).rows.tolist() == [12]
+    assert {row for row, _, _ in named([check_texts(*three, 12)], 12)} == {21}
 
 
-def naive_labels(rows, size, members, known, each):  # noqa: C901
-    """Violations of rows (label, text)."""
-    for start in range(0, len(rows), size):
-        batch = list(enumerate(rows[start : start + size], start))
-        unknown = [(number, label) for number, (label, _) in batch if label not in members]
-        for number, label in unknown:
-            yield number, f"label {label} is not in the table of labels", ()
-        if unknown:
-            continue
-        present = sorted({label for _, (label, _) in batch})
-        if len(present) == 1:
-            yield start, f"label {present[0]} is the only one in the batch", ()
-        for number, (_, text) in batch:
-            if [other for _, (_, other) in batch].count(text) > 1:
-                yield number, "a text stands twice in the batch", (text,)
-        first = {label: number for number, (label, _) in reversed(batch)}
-        for label in present:
-            count = [other for _, (other, _) in batch].count(label)
-            if not 2 <= count <= each:
-                what = f"label {label} has {count} texts in the batch, not 2 to {each}"
-                yield first[label], what, ()
-        for number, (label, text) in batch:
-            if text not in members[label]:
-                yield number, f"the text is none of label {label}", (text,)
-        held = sorted((text, label) for label in present for text in members[label])
-        for (one, label), (two, other) in pairwise(held):
-            if one == two:
-                what = f"labels {label} and {other} share a text and are in one batch"
-                yield first[other], what, (one,)
-        for text, label in held:
-            for positive in sorted(known.get(text, ())):
-                owners = [other for one, other in held if one == positive]
-                if owners and owners[0] != label:
-                    what = f"labels {label} and {owners[0]} are joined by a known pair and are in"
-                    yield first[owners[0]], f"{what} one batch", (positive,)
-
-
-label_texts = st.integers(0, 13)
-label_tables = st.lists(st.sets(label_texts, min_size=1, max_size=4), min_size=2, max_size=5)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.data(), label_tables, st.dictionaries(label_texts, st.sets(label_texts, max_size=3)))
-def test_labels_are_judged_as_by_naive_loops(data, tables, known):
-    members = dict(enumerate(tables))
-    size = data.draw(st.integers(2, 6))
-    own = [(label, text) for label, held in members.items() for text in held]
-    anything = st.tuples(st.integers(-1, len(tables)), label_texts)
-    row = st.sampled_from(own) | st.sampled_from(own) | st.sampled_from(own) | anything
-    rows = data.draw(st.lists(row, min_size=size, max_size=4 * size))
-    rows = rows[: len(rows) - len(rows) % size]
-    table = LabelTable.of(
-        ragged([sorted(held, reverse=True) for held in tables]),
-        np.array(list(known), np.int64),
-        ragged([sorted(found) for found in known.values()]),
-    )
-    labels, ids = (np.array(one, np.int64) for one in zip(*rows, strict=True))
-    checked = check_label_batches(ids, labels, table, 3, size)
-    found = named([checked], size)
-    assert found == list(naive_labels(rows, size, members, known, 3))
-    assert checked.rows.tolist() == sorted({row - row % size for row, _, _ in found})
-
-
-@pytest.mark.parametrize(
-    ("tables", "known"),
-    [
-        ([{0, 1}, {1, 2}], {}),
-        ([{0, 1}, {2, 3}], {0: {3}}),
-        ([{0, 1}, {2, 3}], {3: {0}}),
-        ([{0, 1, 4, 5, 6}, {2, 3}], {5: {3}}),
-        ([{0, 1, 4, 5, 6}, {2, 3}], {3: {5}}),
-        ([{0, 1}, {2, 3}, {4, 5, 6, 7}], {1: {2}}),
-        ([{0, 1}, {2, 3, 0}, {4, 5, 6, 7}], {}),
-    ],
-)
-def test_labels_that_may_not_meet_are_found_whichever_is_longer(tables, known):
-    rows = [(label, text) for label, held in enumerate(tables) for text in sorted(held)[:2]]
-    table = LabelTable.of(
-        ragged([sorted(held) for held in tables]), np.array(list(known), np.int64),
-        ragged([sorted(found) for found in known.values()]),
-    )  # fmt: skip
-    labels, ids = (np.array(one, np.int64) for one in zip(*rows, strict=True))
-    found = named([check_label_batches(ids, labels, table, 8, len(rows))], len(rows))
-    assert found == list(naive_labels(rows, len(rows), dict(enumerate(tables)), known, 8)) != []
-
-
-# --- what is searched ---
-
-rising = st.lists(st.integers(-1, 9), unique=True, max_size=8).map(sorted)
-
-
-@given(st.lists(rising, min_size=1, max_size=4), st.lists(st.integers(-2, 11), max_size=6))
-def test_sets_are_searched_as_by_python(rows, values):
-    sets, wanted = ragged(rows), np.array(values, np.int64)
-    for number in range(-1, len(rows)):
-        found = are_in(sets, np.full(len(values), number), wanted).tolist()
-        assert found == [number >= 0 and value in rows[number] for value in values]
-    places = find_all(sets.row(0), wanted).tolist()
-    assert places == [rows[0].index(value) if value in rows[0] else -1 for value in values]
-    bounds = np.stack([sets.offsets[:-1], sets.offsets[1:]], axis=1)
-    counts = common_counts(sets.values, bounds, sets.values, bounds[::-1].copy())
-    assert counts.tolist() == [
-        len(set(one) & set(other)) for one, other in zip(rows, rows[::-1], strict=True)
+@pytest.mark.parametrize("num_ids", [12, 13, 25, 26, 51])
+def test_as_many_ids_as_slots_fit_into_the_table(num_ids):
+    ids = np.arange(2 * num_ids)[:, None]
+    filled = np.ones(ids.shape, bool)
+    assert check_texts(ids, ids[::-1], filled, num_ids).rows.tolist() == []
+    ids[-1] = ids[num_ids]
+    assert check_texts(ids, np.arange(2 * num_ids)[:, None], filled, num_ids).rows.tolist() == [
+        num_ids
     ]
 
 
@@ -387,69 +382,3 @@ def test_a_query_with_very_many_positives_costs_no_memory_a_row():
     assert found == []
     stored = batches.ignored.values.nbytes + batches.known.values.nbytes
     assert peak < 8 * stored < 40e6
-
-
-SHAPES = {
-    "typical": packed_shapes.typical(3_000, 128),
-    "small batches": packed_shapes.typical(2_000, 2),
-    "giant query": packed_shapes.giant_query(3_000, 512),
-    "giant passage": packed_shapes.giant_passage(1_000, 256),
-    "one negative": packed_shapes.one_negative(2_000, 512),
-    "giant groups": packed_shapes.giant_groups(2_000, 1_000, 128),
-    "one batch": packed_shapes.typical(2_000, 2_000),
-}
-
-
-def verify(folder, **options):
-    return run_verify(VerifyConfig(directory=str(folder), **options))
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_every_shape_is_read_once_and_holds(name, tmp_path, monkeypatch):
-    """Each text of a shard is numbered once for each of its columns and row groups, whatever B."""
-    numbered = []
-
-    def counted(texts):
-        numbered.append(len(texts))
-        return text_numbers(texts)
-
-    text_numbers = batch_blocks.text_numbers
-    monkeypatch.setattr(batch_blocks, "text_numbers", counted)
-    folder = packed_shapes.write_shape(tmp_path / "batches", SHAPES[name])
-    [shards] = list_packings(folder)
-    rows = sum(shard.num_batches for shard in shards) * shards[0].batch_size
-    assert verify(folder).counts["rows"] == rows
-    assert sum(numbered) <= rows * (2 + SHAPES[name].k)
-
-
-def test_blocks_of_any_size_name_the_same(tmp_path, monkeypatch):
-    shape = packed_shapes.typical(1_000, 50)
-    folder = packed_shapes.write_shape(tmp_path / "batches", shape)
-    positives = folder / "positives.parquet"
-    table = pq.read_table(positives)
-    pq.write_table(table.slice(0, 600), positives)
-    said = []
-    for rows in (60, 130, 32_768):
-        monkeypatch.setattr(batch_blocks, "_ROWS_AT_ONCE", rows)
-        with pytest.raises(ViolationError) as caught:
-            verify(folder, max_violations=10_000)
-        said.append(str(caught.value))
-    assert said[0] == said[1] == said[2]
-    assert said[0].count("the positive is not a known one") > 100
-
-
-def test_one_giant_label_does_not_slow_every_batch(tmp_path):
-    sizes = np.array([50_000] + [4] * 2_000)
-    folder = packed_shapes.write_labels_shape(tmp_path / "batches", sizes, 64, 4)
-    assert verify(folder).counts["batches"] > 100
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "shape", [packed_shapes.giant_query(20_000, 4_096), packed_shapes.typical(200_000, 2_048)]
-)
-def test_memory_stays_below_two_gigabytes(shape, tmp_path):
-    folder = packed_shapes.write_shape(tmp_path / "batches", shape)
-    found = run_fresh("benchmarks.verify", ["--measure", str(folder)], 2)
-    assert found["rss_mb"] < 2_000
-    assert found["cpu_s"] < 60

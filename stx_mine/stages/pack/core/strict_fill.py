@@ -130,7 +130,7 @@ def _collect(lines: Any, places: Any, slots: Any, full: Any) -> Any:
     batches = np.full(WAVE, -1, np.int64)
     batch = 0
     for slot in range(WAVE):
-        if sizes[slot] == batch_size and batch < num_batches:
+        if sizes[slot] == batch_size:
             batches[slot] = batch
             batch += 1
     others = np.empty(len(places) - num_batches * batch_size, np.int32)
