@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 22
 # What libraries say, in errors of their own, where the disk is at fault.
 _NOT_WRITTEN = re.compile(
     "no space left|input/output error|read-only file system|quota|write error|PytorchStreamWriter"
-    "|unexpected pos|could not open",
+    "|unexpected pos|could not open|iostream error",
     re.IGNORECASE,
 )
 

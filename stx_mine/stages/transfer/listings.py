@@ -97,8 +97,10 @@ class Published:
             ArtifactError: Somebody else's files are there, or another artifact.
         """
         ours = MARKER in self.sizes or is_mark(self.manifest) or is_mark(self.plan)
-        if self.sizes and not ours:
-            found = ", ".join(sorted(self.sizes)[:3]) or "a file"
+        # What a disk that failed left of the first marker.
+        others = self.sizes.keys() - {f"{MARKER}{PARTIAL}"}
+        if others and not ours:
+            found = ", ".join(sorted(others)[:3])
             raise ArtifactError(
                 f"{url}/{self.name} holds what stx-mine did not publish ({found}); it is left "
                 "alone, also with --overwrite: name another URL, or move it away"

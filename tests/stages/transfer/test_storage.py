@@ -250,6 +250,15 @@ def named(folder: Path, content: str = "mine") -> dict[str, str]:
     return tree(folder)
 
 
+def test_what_a_disk_that_failed_left_of_a_first_file_is_no_other_folder(
+    small_run, tmp_path
+) -> None:
+    (tmp_path / "remote/texts").mkdir(parents=True)
+    (tmp_path / "remote/texts/publishing.json.tmp").write_text("{")
+    publish(small_run, (tmp_path / "remote").as_uri(), "texts")
+    assert tree(tmp_path / "remote/texts").keys() == tree(small_run / "texts").keys()
+
+
 def test_a_folder_that_was_not_published_is_left_alone(small_run, tmp_path) -> None:
     where = tmp_path / "theirs"
     before = named(where / "texts")
