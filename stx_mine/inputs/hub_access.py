@@ -3,7 +3,9 @@
 import logging
 import os
 import ssl
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from huggingface_hub import constants
@@ -19,10 +21,14 @@ def is_offline() -> bool:
     """
     if constants.HF_HUB_OFFLINE:
         return True
+    parts = urlsplit(constants.ENDPOINT)
+    # Whoever asks need not be anybody for an answer, and `urlopen` takes a name for a host.
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        with urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=_SECONDS):  # noqa: S310
+        with urlopen(Request(address, method="HEAD"), timeout=_SECONDS):  # noqa: S310
             return False
-    except HTTPError:
+    except (HTTPError, HTTPException, ValueError):
+        # It answers, or its address is none, which is for the library to say.
         return False
     except OSError as error:
         reason = error.reason if isinstance(error, URLError) else error
@@ -33,7 +39,7 @@ def is_offline() -> bool:
         os.environ["HF_HUB_OFFLINE"] = "1"
         logging.getLogger(__name__).warning(
             "%s does not answer (%s): only what its cache on this machine holds is read",
-            constants.ENDPOINT,
+            address,
             reason,
         )
         return True

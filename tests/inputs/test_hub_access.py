@@ -45,7 +45,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://me:secret@127.0.0.1:9")
     assert is_offline()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert "http://127.0.0.1:9 does not answer" in caplog.text
@@ -57,13 +57,22 @@ def test_a_hub_that_does_not_answer_is_asked_once(
 
 
 @pytest.mark.usefixtures("online")
+def test_an_address_that_is_none_is_left_to_the_library(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "hub")
+    assert not is_offline()
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("online")
 def test_a_hub_that_answers_anything_is_there(
     server: tuple[str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     address, asked = server
-    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "ENDPOINT", address.replace("//", "//me:secret@"))
     assert not is_offline()
     assert len(asked) == 1
     assert os.environ["HF_HUB_OFFLINE"] == "0"
