@@ -20,7 +20,8 @@ minilm: $(READY)
 	$(BIN)/stx-mine run pipelines/minilm.yaml
 
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
+		--no-loadscope-reorder
 
 # An environment of its own: optimum-intel needs an older transformers than the rest is pinned to.
 test-openvino:
