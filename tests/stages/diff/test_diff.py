@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cores import ragged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,11 +43,6 @@ from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
 # --- the core ---
-
-
-def ragged(rows):
-    flat = [value for row in rows for value in row]
-    return Ragged(offsets_of([len(row) for row in rows]), np.array(flat, np.int64))
 
 
 def random_rows(rng, num_rows, num_values, longest):

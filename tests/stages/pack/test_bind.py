@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from cores import ragged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.forbidden import forbidden_groups, num_forbidden_passages, positive_groups
-from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.core.random import mix
 from stx_mine.stages.pack.core.bind import (
     bind_clean,
@@ -18,12 +18,6 @@ from stx_mine.stages.pack.core.bind import (
 
 PASSAGES, QUERIES = 9, 4
 NUM_GROUPS = PASSAGES + QUERIES
-
-
-def ragged(rows):
-    return Ragged(
-        offsets_of([len(row) for row in rows]), np.array([v for row in rows for v in row], np.int64)
-    )
 
 
 def padded(pools, width):

@@ -5,26 +5,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cores import named, ragged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.groups import Groups
-from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.core.random import mix
 from stx_mine.stages.verify.core.batch_ids import BatchIds
 from stx_mine.stages.verify.core.batches import (
     check_pair_batches,
     check_strict_batches,
     check_texts,
-    in_order,
 )
-
-
-def ragged(rows):
-    return Ragged(
-        offsets_of([len(row) for row in rows]), np.array([v for row in rows for v in row], np.int64)
-    )
-
 
 # --- batches of pairs ---
 
@@ -140,10 +132,6 @@ def batch_ids(rows, size, known, near, groups):
         np.array([places.get(row[0], -1) for row in rows], np.int64),
         Groups(np.array(sorted(groups), np.int64), np.array([groups[t] for t in sorted(groups)])),
     )
-
-
-def named(found, size):
-    return [(one.row, one.what, one.ids) for one in in_order(found, size)]
 
 
 def by_batch(violations, size):

@@ -4,22 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cores import named, ragged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stx_mine.core.ragged import Ragged, offsets_of
-from stx_mine.stages.verify.core.batches import in_order
 from stx_mine.stages.verify.core.labels import LabelTable, check_label_batches
-
-
-def ragged(rows):
-    return Ragged(
-        offsets_of([len(row) for row in rows]), np.array([v for row in rows for v in row], np.int64)
-    )
-
-
-def named(found, size):
-    return [(one.row, one.what, one.ids) for one in in_order(found, size)]
 
 
 def naive_labels(rows, size, members, known, each):  # noqa: C901

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cores import text_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.errors import ViolationError
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
@@ -22,7 +22,6 @@ from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.core.rows import (
     BATCH_RULES,
     KnownPairs,
-    TextRows,
     broken_rules,
     slots_of,
 )
@@ -153,19 +152,6 @@ ids_tables = st.integers(2, 5).flatmap(
         st.lists(st.integers(-1, 9), min_size=columns, max_size=columns), min_size=1, max_size=14
     )
 )
-
-
-def text_rows(lists):
-    """(anchor, positives, negatives) as numbers."""
-    anchors = np.array([anchor for anchor, _, _ in lists], np.int64)
-    roles = [
-        Ragged(
-            offsets_of([len(one[role]) for one in lists]),
-            np.array([text for one in lists for text in one[role]], np.int64),
-        )
-        for role in (1, 2)
-    ]
-    return TextRows(anchors, *roles)
 
 
 def known_of(rows):

@@ -1,18 +1,11 @@
 """Numbers are looked up in rising arrays as Python looks them up in lists."""
 
 import numpy as np
+from cores import ragged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.stages.verify.core.sets import are_in, common_counts, find_all
-
-
-def ragged(rows):
-    return Ragged(
-        offsets_of([len(row) for row in rows]), np.array([v for row in rows for v in row], np.int64)
-    )
-
 
 rising = st.lists(st.integers(-1, 9), unique=True, max_size=8).map(sorted)
 

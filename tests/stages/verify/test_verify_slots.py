@@ -2,21 +2,9 @@
 
 import numpy as np
 import pytest
+from cores import text_rows
 
-from stx_mine.core.ragged import Ragged, offsets_of
-from stx_mine.stages.verify.core.rows import KnownPairs, TextRows, broken_rules, slots_of
-
-
-def text_rows(lists):
-    """(anchor, positives, negatives) as numbers."""
-    roles = (
-        Ragged(
-            offsets_of([len(one[role]) for one in lists]),
-            np.array([text for one in lists for text in one[role]], np.int64),
-        )
-        for role in (1, 2)
-    )
-    return TextRows(np.array([one[0] for one in lists], np.int64), *roles)
+from stx_mine.stages.verify.core.rows import KnownPairs, broken_rules, slots_of
 
 
 def slots(lists):
