@@ -68,18 +68,23 @@ class PeakMemory:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        self.rss_mb = _status_mb("VmHWM")
+        self.rss_mb = status_mb("VmHWM")
 
     def _sample(self) -> None:
         while True:
-            self.anonymous_mb = max(self.anonymous_mb, _status_mb("RssAnon"))
+            self.anonymous_mb = max(self.anonymous_mb, status_mb("RssAnon"))
             if self._ended.wait(_SAMPLE_SECONDS):
                 return
 
 
-def _status_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def status_mb(field: str, process: int | str = "self") -> float:
+    """A field of memory of a process as the system tells it, in 10^6 bytes.
+
+    Raises:
+        OSError: The process has ended, or this is no Linux.
+    """
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         name, value = line.split(":", 1)
         if name == field:
             return int(value.split()[0]) * 1_024 / 1e6
-    raise OSError(f"expected a line {field} in /proc/self/status; run this on Linux")
+    raise OSError(f"expected a line {field} in /proc/{process}/status; run this on Linux")

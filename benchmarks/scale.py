@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import machine
+from benchmarks.fresh import status_mb
 
 SEED = 42
 _ROWS = 500_000
@@ -121,8 +123,9 @@ def run_limited(command: list[str], folder: Path, limit_gb: float) -> Command:
         )
         resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
         while process.poll() is None:
-            for name, value in _memory_gb(process.pid).items():
-                peaks[name] = max(peaks[name], value)
+            with suppress(OSError):
+                # The system keeps both peaks; at its end a process has none.
+                peaks = {name: status_mb(name, process.pid) for name in peaks}
             if command[0] == "train" and time.perf_counter() - started > _TRAINING_SECONDS:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
@@ -134,24 +137,10 @@ def run_limited(command: list[str], folder: Path, limit_gb: float) -> Command:
         " ".join(command),
         process.returncode,
         round(seconds, 1),
-        round(peaks["VmHWM"], 2),
-        round(peaks["VmPeak"], 2),
+        round(peaks["VmHWM"] / 1_000, 2),
+        round(peaks["VmPeak"] / 1_000, 2),
         said if process.returncode else "",
     )
-
-
-def _memory_gb(process: int) -> dict[str, float]:
-    """Peak resident memory and peak address space of a process so far, in 10^9 bytes."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return {}
-    fields = dict(line.split(":", 1) for line in lines)
-    return {
-        name: int(fields[name].split()[0]) * 1_024 / 1e9
-        for name in ("VmHWM", "VmPeak")
-        if name in fields
-    }
 
 
 def main() -> None:
