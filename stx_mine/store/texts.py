@@ -30,25 +30,32 @@ PAIR_SCHEMA = pa.schema([("query_id", pa.int64()), ("passage_id", pa.int64())])
 def write_texts(path: Path, batches: Iterator[tuple[pa.Array, pa.Array, NDArray[np.bool_]]]) -> int:
     """Write the chosen rows of a stream of (texts, original ids, keep) atomically.
 
-    Few large blocks are written however few rows of each batch are kept: whoever takes texts by id
-    goes over all blocks.
-
     Returns:
         The number of texts written.
     """
-    count, held = 0, list[pa.RecordBatch]()
+    count = 0
     with atomic(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
         with pa.ipc.new_file(sink, TEXT_SCHEMA) as writer:
-            for texts, original_ids, keep in batches:
-                batch = pa.record_batch([texts, original_ids], schema=TEXT_SCHEMA)
-                held.append(batch.filter(pa.array(keep)))
-                count += held[-1].num_rows
-                if sum(one.nbytes for one in held) >= _BLOCK_BYTES:
-                    writer.write_batch(pa.concat_batches(held))
-                    held = []
-            if held:
-                writer.write_batch(pa.concat_batches(held))
+            for block in _large_blocks(batches):
+                count += block.num_rows
+                writer.write_batch(block)
     return count
+
+
+def _large_blocks(
+    batches: Iterator[tuple[pa.Array, pa.Array, NDArray[np.bool_]]],
+) -> Iterator[pa.RecordBatch]:
+    """The chosen rows of many batches together: whoever takes texts by id goes over all blocks."""
+    held, num_bytes = list[pa.RecordBatch](), 0
+    for texts, original_ids, keep in batches:
+        batch = pa.record_batch([texts, original_ids], schema=TEXT_SCHEMA)
+        held.append(batch.filter(pa.array(keep)))
+        num_bytes += held[-1].nbytes
+        if num_bytes >= _BLOCK_BYTES:
+            yield pa.concat_batches(held)
+            held, num_bytes = [], 0
+    if held:
+        yield pa.concat_batches(held)
 
 
 def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.DictionaryArray:
