@@ -7,7 +7,7 @@ from typing import Any
 from stx_mine.errors import InputError, one_line
 from stx_mine.inputs.column_file import FORMATS
 from stx_mine.inputs.files import at_home, suffix_of
-from stx_mine.inputs.hub_access import is_offline
+from stx_mine.inputs.hub_access import reach_hub
 from stx_mine.inputs.hub_card import read_hub_card
 
 _HUB = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+?))?(?:/(.+))?")
@@ -27,7 +27,7 @@ def local_copy(path: str, subset: str | None) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    is_offline()
+    reach_hub()
     repo, revision, inside = found.groups()
     where: dict[str, Any] = {"repo_type": "dataset", "revision": revision}
     try:

@@ -13,28 +13,28 @@ from huggingface_hub import constants
 _SECONDS = 10
 
 
-def is_offline() -> bool:
-    """Whether nothing but the hub's cache on this machine can be read.
+def reach_hub() -> bool:
+    """Whether the hub answers; else nothing but its cache on this machine can be read.
 
     A hub that does not answer is asked once: from then on this process and those that it starts
     read the cache, as with HF_HUB_OFFLINE. Libraries ask again for every file, for half a minute.
     """
     if constants.HF_HUB_OFFLINE:
-        return True
+        return False
     parts = urlsplit(constants.ENDPOINT)
     # Whoever asks need not be anybody for an answer, and `urlopen` takes a name for a host.
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
         with urlopen(Request(address, method="HEAD"), timeout=_SECONDS):  # noqa: S310
-            return False
+            return True
     except (HTTPError, HTTPException, ValueError):
         # It answers, or its address is none, which is for the library to say.
-        return False
+        return True
     except OSError as error:
         reason = error.reason if isinstance(error, URLError) else error
         if isinstance(reason, ssl.SSLError):
             # It answers; whether its certificate is trusted is for the library to say.
-            return False
+            return True
         constants.HF_HUB_OFFLINE = True
         os.environ["HF_HUB_OFFLINE"] = "1"
         logging.getLogger(__name__).warning(
@@ -42,4 +42,4 @@ def is_offline() -> bool:
             address,
             reason,
         )
-        return True
+        return False

@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import load_file_path
 
 from stx_mine.errors import ConfigError, ModelError, one_line, shortened
-from stx_mine.inputs.hub_access import is_offline
+from stx_mine.inputs.hub_access import reach_hub
 from stx_mine.models.config import Reading
 from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.small_files import found_at, read_small
@@ -104,7 +104,7 @@ class Checkpoint:
         if "/" not in name:
             tried.insert(0, f"{SentenceTransformer.default_huggingface_organization}/{name}")
         unknown = reason = "no such folder, and no such model on the hub"
-        if is_offline():
+        if not reach_hub():
             reason = "no such folder, and none in the hub's cache here (HF_HUB_OFFLINE is set)"
         for one in tried:
             try:

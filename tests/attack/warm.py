@@ -166,7 +166,8 @@ def _command(asked: dict[str, Any]) -> None:
     if asked["vanishes"]:
         cwd.rmdir()
     os.environ.update(asked["env"])
-    threadpool_limits(int(os.environ.get(BLAS_THREADS, 1)), user_api="blas")
+    if BLAS_THREADS in os.environ:
+        threadpool_limits(int(os.environ[BLAS_THREADS]), user_api="blas")
     sys.argv = ["stx-mine", *asked["argv"]]
     from stx_mine.cli import main
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from huggingface_hub import constants
 
-from stx_mine.inputs.hub_access import is_offline
+from stx_mine.inputs.hub_access import reach_hub
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://me:secret@127.0.0.1:9")
-    assert is_offline()
+    assert not reach_hub()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert "http://127.0.0.1:9 does not answer" in caplog.text
     assert "only what its cache on this machine holds" in caplog.text
     address, asked = server
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    assert is_offline()
+    assert not reach_hub()
     assert asked == []
 
 
@@ -61,7 +61,7 @@ def test_an_address_that_is_none_is_left_to_the_library(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "hub")
-    assert not is_offline()
+    assert reach_hub()
     assert caplog.text == ""
 
 
@@ -73,7 +73,7 @@ def test_a_hub_that_answers_anything_is_there(
 ) -> None:
     address, asked = server
     monkeypatch.setattr(constants, "ENDPOINT", address.replace("//", "//me:secret@"))
-    assert not is_offline()
+    assert reach_hub()
     assert len(asked) == 1
     assert os.environ["HF_HUB_OFFLINE"] == "0"
     assert caplog.text == ""
