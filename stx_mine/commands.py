@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from stx_mine.settings import StageConfig
+from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.diff.config import DiffConfig
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.estimate.config import EstimateConfig
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "split": Command(SplitConfig, "split.stage:run_split", _DATA, True, _ANEW),
     "ingest": Command(IngestConfig, "ingest.stage:run_ingest", _DATA, in_pipeline=False),
     "embed": Command(EmbedConfig, "embed.stage:run_embed", _DATA),
+    "dedup": Command(DedupConfig, "dedup.stage:run_dedup", _DATA),
     "index": Command(IndexConfig, "index.stage:run_index", _DATA),
     "mine": Command(MineConfig, "mine.stage:run_mine", _NEGATIVES),
     "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES, after_signal=_ANEW),

@@ -39,6 +39,7 @@ SLICES = [
     "pack",
     "mine",
     "index",
+    "dedup",
     "embed",
     "split",
     "ingest",

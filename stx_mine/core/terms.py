@@ -7,6 +7,7 @@ pair of neighbouring characters, which overlaps the next one, and counts as half
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from functools import cache
 from itertools import pairwise
 
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 Span = tuple[int, int]
 
 _UNSPACED = (
-    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u1000-\u1049\u1050-\u109d\u1780-\u17d3"
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u1000-\u103f\u1050-\u108f\u109a-\u109d\u1780-\u17d3"
     "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003fffd"
 )
 # Joiners stand inside words of Persian and of Indic scripts.
 _JOINERS = "\u200c\u200d"
-_LAST_OF_WORDS = 0x1FFFF
+_LAST_OF_WORDS, _LAST_UNSPACED, _NUM_CHARACTERS = 0x1FFFF, 0x3FFFD, 0x110000
 # Those that end a sentence wherever they stand, and those that need white space after them.
 _STOPS, _SPACED_STOPS = "。！？｡．؟۔।॥։።៕", ".!?…"
 _CLOSERS = "\"'”’»)\\]）」』】〉》"
@@ -129,6 +130,28 @@ def unspaced_places(text: str) -> NDArray[np.bool_]:
         found[start:end] = [unicodedata.category(one)[0] in "LN" for one in text[start:end]]
         found[end : end + 1] = text[end : end + 1].isalnum()
     return found
+
+
+class Class(IntEnum):
+    """What a character is to a text that is cut into terms."""
+
+    SEPARATOR = 0
+    LETTER = 1
+    DIGIT = 2
+    UNSPACED = 3
+
+
+@cache
+def character_classes() -> NDArray[np.uint8]:
+    """uint8 (num characters,): the `Class` of each character, by its number."""
+    classes = np.zeros(_NUM_CHARACTERS, np.uint8)
+    for match in _pattern().finditer("".join(map(chr, range(_LAST_OF_WORDS + 1)))):
+        of_match = Class.UNSPACED if match.lastgroup == "unspaced" else Class.LETTER
+        classes[match.start() : match.end()] = of_match
+    classes[_LAST_OF_WORDS + 1 : _LAST_UNSPACED + 1] = Class.UNSPACED
+    digits = [one for one in range(_LAST_OF_WORDS + 1) if unicodedata.category(chr(one)) == "Nd"]
+    classes[digits] = Class.DIGIT
+    return classes
 
 
 @cache

@@ -16,15 +16,16 @@ class Verdict(IntEnum):
     OWN_TEXT = 1
     KNOWN_POSITIVE = 2
     DUPLICATE_GROUP = 3
-    LANGUAGE = 4
-    RANK_WINDOW = 5
-    SCORE_WINDOW = 6
-    ABSOLUTE_MARGIN = 7
-    RELATIVE_MARGIN = 8
-    UPPER_MARGIN = 9
-    CLOSE_TO_POSITIVE = 10
-    MAX_USES = 11
-    BEYOND_POOL = 12
+    DROPPED_PASSAGE = 4
+    LANGUAGE = 5
+    RANK_WINDOW = 6
+    SCORE_WINDOW = 7
+    ABSOLUTE_MARGIN = 8
+    RELATIVE_MARGIN = 9
+    UPPER_MARGIN = 10
+    CLOSE_TO_POSITIVE = 11
+    MAX_USES = 12
+    BEYOND_POOL = 13
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ RULES: dict[Verdict, Rule] = {
     Verdict.OWN_TEXT: Rule("is the query itself", candidate=False),
     Verdict.KNOWN_POSITIVE: Rule("is a positive of the query", candidate=False),
     Verdict.DUPLICATE_GROUP: Rule("counts as the same text as a better hit", candidate=False),
+    Verdict.DROPPED_PASSAGE: Rule(
+        "is left out of the corpus as a duplicate (dedup --drop)", candidate=False
+    ),
     Verdict.LANGUAGE: Rule("is not in the language asked for", {"negative_language": "any"}),
     Verdict.RANK_WINDOW: Rule("ranks outside of the window", {"range_min": 0, "range_max": None}),
     Verdict.SCORE_WINDOW: Rule(

@@ -280,9 +280,13 @@ def _current(run: RunDir, name: str, subfolder: str | None) -> Manifest:
     """The manifest of a finished artifact that is not stale."""
     manifest = read_finished(run, name, subfolder)
     if stale := stale_input(run, manifest):
+        kind = KINDS[name]
+        command = f"{kind.maker} --overwrite` (--run-dir {run.path})"
+        if str(manifest.content.get("command", kind.maker)).split()[1:2] != [kind.command]:
+            # Another command renewed it: its maker would make something else.
+            command = f"{remake(manifest.folder)}`"
         raise ArtifactError(
-            f"{manifest.folder}/ is stale: {stale}/ has changed since; "
-            f"run `{KINDS[name].maker} --overwrite` (--run-dir {run.path})"
+            f"{manifest.folder}/ is stale: {stale}/ has changed since; run `{command}"
         )
     return manifest
 
@@ -293,6 +297,8 @@ def stale_input(run: RunDir, manifest: Manifest) -> str:
     Raises:
         ArtifactError: An input, or one of its own, is missing, unfinished or stale.
     """
+    if KINDS[manifest.content["artifact"]].shared_by_rounds:
+        run = run.first_round
     for name, digest in manifest.content["inputs"].items():
         part, _, subfolder = name.partition("/")
         if part in KINDS and _current(run, part, subfolder or None).digest != digest:

@@ -24,9 +24,21 @@ _FEWEST_OFTEN = 10
 
 
 def ingest_report(
-    artifact: Artifact, config: IngestConfig, opened: list[PairSource], skipped: bool
+    artifact: Artifact,
+    config: IngestConfig,
+    opened: list[PairSource],
+    skipped: bool,
+    lost_grouping: str,
 ) -> StageReport:
-    """The report of a finished `texts/`."""
+    """The report of a finished `texts/`.
+
+    Args:
+        artifact: The texts.
+        config: The config.
+        opened: What was read.
+        skipped: Whether it was finished before.
+        lost_grouping: The command that made groups of earlier texts, which are replaced; or empty.
+    """
     counts = IngestCounts.read(artifact.result)
     chunks, languages, sources = counts.of_chunks, counts.of_languages, counts.of_sources
     passages = chunks.documents if chunks else counts.passages
@@ -56,6 +68,11 @@ def ingest_report(
     lines += _example_lines(store)
     symmetric = any(source.symmetric for source in opened)
     warnings = _warnings(counts.of_texts, counts, store, symmetric) if counts.of_texts else []
+    if lost_grouping:
+        warnings.append(
+            f"groups/ were made of other texts, and hold equal texts only now; `{lost_grouping}` "
+            "joins near-duplicates again"
+        )
     return make_report(artifact, lines, warnings, skipped=skipped)
 
 

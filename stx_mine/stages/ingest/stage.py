@@ -23,7 +23,7 @@ from stx_mine.stages.ingest.text_files import (
 )
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import read_table
-from stx_mine.store.groups import make_groups
+from stx_mine.store.groups import lost_grouping, make_groups
 from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.places import refuse_input_within
 from stx_mine.store.run_dir import RunDir
@@ -63,8 +63,9 @@ def run_ingest(config: IngestConfig) -> StageReport:
         skipped = artifact.done
         if not skipped:
             _write(artifact, config, opened, chunker)
+        lost = lost_grouping(run, artifact.result)
         make_groups(run, artifact.result, config)
-        return ingest_report(artifact, config, opened, skipped)
+        return ingest_report(artifact, config, opened, skipped, lost)
 
 
 def open_input(config: IngestConfig) -> list[PairSource]:

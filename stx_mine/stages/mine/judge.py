@@ -35,6 +35,7 @@ class Units:
         hits: (U,) hits of each unit.
         pairs: (U,) numbers of the pairs that share the pool.
         left_out: int64 numbers of the pairs whose positive scores too low to be trusted.
+        dropped: int64 numbers of the pairs that `dedup` dropped.
         num_suspect: Pairs whose positive scores below most random passages.
     """
 
@@ -44,6 +45,7 @@ class Units:
     hits: HitBlock
     pairs: Ragged
     left_out: NDArray[np.int64]
+    dropped: NDArray[np.int64]
     num_suspect: int
 
 
@@ -102,6 +104,14 @@ class Judge:
         size = min(_SAMPLE, len(self.passages))
         return self.passages.take(np.sort(rng.choice(len(self.passages), size, replace=False)))
 
+    @cached_property
+    def _is_dropped(self) -> NDArray[np.bool_]:
+        """Which passages `dedup` dropped; empty where it dropped none."""
+        ids = self.groups.dropped_passages
+        is_dropped = np.zeros(len(self.passages) if len(ids) else 0, bool)
+        is_dropped[ids] = True
+        return is_dropped
+
     def units(self, hits: HitBlock) -> Units:
         """The units of a block of queries; queries without a pair to trust have none.
 
@@ -122,9 +132,12 @@ class Judge:
         percentiles = self._percentiles(vectors, rows, positives)
         least = self.config.min_positive_percentile
         trusted = np.ones(len(rows), bool) if least is None else percentiles >= least
+        dropped = np.isin(pairs.values, self.groups.dropped_pairs)
+        kept = trusted & ~dropped
         return Units(
-            **self._group(hits, rows[trusted], pairs.values[trusted], positives[trusted]),
-            left_out=pairs.values[~trusted],
+            **self._group(hits, rows[kept], pairs.values[kept], positives[kept]),
+            left_out=pairs.values[~trusted & ~dropped],
+            dropped=pairs.values[dropped],
             num_suspect=int((percentiles < SUSPECT_PERCENTILE).sum()),
         )
 
@@ -217,6 +230,7 @@ class Judge:
             units.hits.scores,
             query_groups=self.groups.queries,
             passage_groups=self.groups.passages,
+            is_dropped=self._is_dropped,
             forbidden=self.forbidden,
             rules=self.rules,
             known=self.kept_anyway(units.hits),

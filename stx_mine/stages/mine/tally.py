@@ -28,6 +28,7 @@ class Tally:
     _verdicts: NDArray[np.int64] = field(init=False)
     _rows: NDArray[np.int64] = field(init=False)
     _untrusted: list[NDArray[np.int64]] = field(init=False, default_factory=list)
+    _duplicate: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _short: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _suspect: int = field(init=False, default=0)
     _known: NDArray[np.int64] = field(init=False)
@@ -62,6 +63,7 @@ class Tally:
         self._verdicts += np.bincount(chosen.verdicts_H, minlength=len(Verdict))
         self._suspect += units.num_suspect
         self._untrusted.append(units.left_out)
+        self._duplicate.append(units.dropped)
         sizes = np.repeat(chosen.sizes(), units.pairs.lengths())
         if self.drop_short:
             self._short.append(units.pairs.values[sizes < self.k])
@@ -85,6 +87,7 @@ class Tally:
         self._verdicts += other._verdicts
         self._rows += other._rows
         self._untrusted += other._untrusted
+        self._duplicate += other._duplicate
         self._short += other._short
         self._suspect += other._suspect
         self._known += other._known
@@ -94,7 +97,7 @@ class Tally:
 
     def dropped_pairs(self) -> NDArray[np.int64]:
         """Numbers of the pairs that are no rows to train on, rising."""
-        parts = [np.empty(0, np.int64), *self._untrusted, *self._short]
+        parts = [np.empty(0, np.int64), *self._untrusted, *self._duplicate, *self._short]
         return np.sort(np.concatenate(parts))
 
     def counts(
@@ -103,6 +106,7 @@ class Tally:
         """What was counted so far, with what only the caller knows."""
         dropped = {
             "positive_percentile": sum(len(pairs) for pairs in self._untrusted),
+            "dedup": sum(len(pairs) for pairs in self._duplicate),
             "short": sum(len(pairs) for pairs in self._short),
         }
         rows = int(self._rows.sum())

@@ -22,6 +22,7 @@ Sampling = Literal["top", "random", "weighted"]
 _OWN_TEXT = int(Verdict.OWN_TEXT)
 _KNOWN_POSITIVE = int(Verdict.KNOWN_POSITIVE)
 _DUPLICATE_GROUP = int(Verdict.DUPLICATE_GROUP)
+_DROPPED_PASSAGE = int(Verdict.DROPPED_PASSAGE)
 _LANGUAGE = int(Verdict.LANGUAGE)
 _RANK_WINDOW = int(Verdict.RANK_WINDOW)
 _SCORE_WINDOW = int(Verdict.SCORE_WINDOW)
@@ -117,7 +118,7 @@ def _select(
 ) -> Any:
     unit_ids, unit_queries, positive_scores = units
     hit_offsets, hit_ids, hit_scores, known, wrong_language, too_close = hits
-    query_groups, passage_groups = groups
+    query_groups, passage_groups, is_dropped = groups
     num_units = len(unit_queries)
     ids = np.full((num_units, pool), -1, np.int64)
     ranks = np.full((num_units, pool), -1, np.int32)
@@ -143,7 +144,13 @@ def _select(
             is_known = _holds(known, hit)
             # The place of a group belongs to its known negative, whatever scores better.
             is_seen = seen_by[group] == unit or (not is_known and _is(known_by, group, unit))
-            verdict = _exclusion(group, query_groups[query], forbidden_by[group] == unit, is_seen)
+            verdict = _exclusion(
+                group,
+                query_groups[query],
+                forbidden_by[group] == unit,
+                is_seen,
+                not is_known and _holds(is_dropped, passage),
+            )
             if not verdict:
                 seen_by[group] = unit
                 if not is_known:
@@ -183,13 +190,15 @@ def _holds(flags: Any, hit: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any) -> Any:
+def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any, is_dropped: Any) -> Any:
     """The verdict of what is no candidate at all; 0 for a candidate."""
     if group == own_group:
         return _OWN_TEXT
     if is_forbidden:
         return _KNOWN_POSITIVE
-    return _DUPLICATE_GROUP if is_seen else 0
+    if is_seen:
+        return _DUPLICATE_GROUP
+    return _DROPPED_PASSAGE if is_dropped else 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -279,6 +288,7 @@ def select_negatives(
     passage_groups: NDArray[np.int64],
     forbidden: Ragged,
     rules: Rules,
+    is_dropped: NDArray[np.bool_] | None = None,
     known: NDArray[np.bool_] | None = None,
     wrong_language: NDArray[np.bool_] | None = None,
     too_close: NDArray[np.bool_] | None = None,
@@ -296,6 +306,7 @@ def select_negatives(
         passage_groups: int64 (num passages,).
         forbidden: (num queries,) forbidden groups.
         rules: The thresholds. A comparison with them is made in float32.
+        is_dropped: bool (num passages,) no candidates, unless they are known to be negatives.
         known: bool (H,) hits that are known to be negatives. Only the rules about texts apply to
             them: no text of the query itself, no positive, one hit a group, which is a known one.
             They stand first in the pool, ordered among themselves as the others are.
@@ -311,11 +322,12 @@ def select_negatives(
     no_uses = UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
     limits = uses or no_uses
     off = np.empty(0, np.bool_)
-    flags = (off if one is None else one for one in (known, wrong_language, too_close))
+    optional = (is_dropped, known, wrong_language, too_close)
+    dropped, *flags = (off if one is None else one for one in optional)
     found = _select(
         (unit_ids, unit_queries, positive_scores),
         (hits.offsets, hits.values, hit_scores, *flags),
-        (query_groups, passage_groups),
+        (query_groups, passage_groups, dropped),
         (forbidden.offsets, forbidden.values),
         num_groups,
         rules.pool,

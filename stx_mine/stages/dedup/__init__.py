@@ -1,0 +1,1 @@
+"""`dedup`: which texts count as one text."""

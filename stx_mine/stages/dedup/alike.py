@@ -1,0 +1,85 @@
+"""Pairs of texts whose vectors are close: `duplicates/cosine/`, a task for each block of texts."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.core.similarity import Similarity
+from stx_mine.engine.tasks import Worker
+from stx_mine.search.exact import ExactSearcher
+from stx_mine.stages.dedup.near import pairs_table
+from stx_mine.store.artifact import read_manifest
+from stx_mine.store.files import write_table
+from stx_mine.store.vectors import Vectors
+
+EMBEDDED_ROLES = ("passages", "queries")
+_ROWS = 4_096
+# Neighbours that are searched first, and at most, a text; those that have more are searched on.
+_FIRST, _FACTOR, MOST = 16, 8, 1_024
+
+
+def block_files(role: str, num_texts: int) -> list[str]:
+    """Files of a role, one for each block of texts."""
+    count = -(-num_texts // _ROWS)
+    return [f"{role}-{number:05d}-of-{count:05d}.arrow" for number in range(count)]
+
+
+@dataclass(frozen=True)
+class NeighbourSearcher(Worker):
+    """Searches the texts of a block among all of their role, and writes the close pairs.
+
+    Attributes:
+        embeddings: Folder of the embeddings.
+        folder: Folder of the pairs.
+        floor: Least cosine of a pair.
+    """
+
+    embeddings: Path
+    folder: Path
+    floor: float
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Always: the search is exact."""
+        return True
+
+    @cached_property
+    def _searchers(self) -> dict[str, ExactSearcher]:
+        return {}
+
+    def _searcher(self, role: str) -> ExactSearcher:
+        if role not in self._searchers:
+            stored = Vectors.open(read_manifest(self.embeddings), role)
+            self._searchers[role] = ExactSearcher(Vectors(stored.shards, Similarity.COSINE))
+        return self._searchers[role]
+
+    def __call__(self, task: str) -> None:
+        """Search one block."""
+        role, number = task.split("-")[:2]
+        searcher = self._searcher(role)
+        first = int(number) * _ROWS
+        left = np.arange(first, min(first + _ROWS, len(searcher.passages)))
+        found = self._close(searcher, left)
+        write_table(self.folder / task, pairs_table(*found))
+
+    def _close(
+        self, searcher: ExactSearcher, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Rows, their neighbours and the cosines of all pairs above the floor."""
+        parts = list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]()
+        wanted = _FIRST
+        while len(rows):
+            hits = searcher.search(searcher.passages.take(rows), wanted)
+            close_QK = (hits.scores_QK >= np.float32(self.floor)) & (hits.ids_QK >= 0)
+            is_last = wanted >= min(MOST, len(searcher.passages))
+            goes_on = np.zeros(len(rows), bool) if is_last else close_QK[:, -1]
+            close_QK[goes_on] = False
+            places, ranks = np.nonzero(close_QK & (hits.ids_QK != rows[:, None]))
+            parts.append((rows[places], hits.ids_QK[places, ranks], hits.scores_QK[places, ranks]))
+            rows, wanted = rows[goes_on], min(wanted * _FACTOR, MOST)
+        left, right, scores = (np.concatenate(one) for one in zip(*parts, strict=True))
+        return left, right, scores

@@ -1,0 +1,36 @@
+"""Counts of `dedup`: the groups, and what was not joined."""
+
+from dataclasses import dataclass, field
+
+from stx_mine.store.groups import GroupCounts
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupCounts(GroupCounts):
+    """Counts of `groups/` as `dedup` makes it.
+
+    Attributes:
+        joined: Texts that count as another one, by kind: exact, jaccard, cosine.
+        sizes: Groups of several texts, by the number of texts.
+        other_numbers: Pairs above a threshold that were left apart since their numbers differ.
+        cut: Pairs above a threshold whose texts lie in two groups, as one of them is not similar
+            enough to the representative of the other.
+        crowded: Texts with more similar texts than are compared, by kind.
+        curves: Texts joined by one kind and by equal forms, for each of several thresholds.
+        dropped_passages: Passages that are no candidates any more.
+        dropped_pairs: Pairs that are no rows to train on any more.
+    """
+
+    joined: dict[str, int]
+    sizes: dict[str, int]
+    other_numbers: int
+    cut: int
+    crowded: dict[str, int]
+    curves: dict[str, dict[str, int]] = field(default_factory=dict)
+    dropped_passages: int = 0
+    dropped_pairs: int = 0
+
+    @property
+    def num_joined(self) -> int:
+        """Texts that count as another one."""
+        return sum(self.joined.values())

@@ -1,0 +1,190 @@
+"""Texts that share most of their shingles: MinHash (library rensa) proposes, the sets decide.
+
+A band is a part of a signature; two texts are compared where they agree in all of one band. The
+share of equal shingles that is returned is that of the sets, not of the signatures.
+
+Shape letters: T texts, B bands.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import Ragged
+from stx_mine.core.random import mix
+from stx_mine.errors import ConfigError
+from stx_mine.search.product import own_threads
+from stx_mine.stages.dedup.core.shingles import jaccards
+
+# Values of a signature. The chance that a pair at the threshold agrees in no band is below _MISSED.
+_VALUES, _MISSED = 128, 0.01
+_SEED = 42
+# Texts whose signatures are made at a time: the library hands them over as Python numbers.
+_BLOCK = 8_192
+# Texts that agree in a band are each compared with so many of the first of them.
+_COMPARED = 256
+
+
+@dataclass(frozen=True)
+class NearPairs:
+    """Pairs of texts that are alike.
+
+    Attributes:
+        left: int64 (N,) the smaller text of each pair, rising.
+        right: int64 (N,) the larger one, rising for each smaller one.
+        scores: float32 (N,) in [0, 1].
+        num_compared: Pairs that were compared.
+        num_crowded: Texts that agree in a band with more texts than are compared.
+    """
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    num_compared: int = 0
+    num_crowded: int = 0
+
+
+def refuse_without_rensa() -> None:
+    """Refuse to begin without the library.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    if importlib.util.find_spec("rensa") is None:
+        raise ConfigError(
+            "--jaccard needs the package rensa, found none; run `pip install 'stx-mine[dedup]'`, "
+            "or give --cosine, which needs no package"
+        )
+
+
+def band_length(threshold: float) -> int:
+    """Values of a band: as many as leave few pairs at the threshold out.
+
+    Args:
+        threshold: Share of equal shingles, in (0, 1].
+    """
+    lengths = [
+        length
+        for length in range(1, _VALUES + 1)
+        if (1 - threshold**length) ** (_VALUES // length) < _MISSED
+    ]
+    return max(lengths, default=1)
+
+
+def near_pairs(sets: Ragged, threshold: float) -> NearPairs:
+    """All pairs of texts that share at least so much; about one in a hundred may be missed.
+
+    Args:
+        sets: (T,) distinct shingles of each text, rising; a text without any is in no pair.
+        threshold: Least Jaccard similarity, in (0, 1].
+    """
+    bands_BT = _bands(sets, band_length(threshold))
+    filled = np.flatnonzero(sets.lengths())
+
+    def search(band: int) -> NearPairs:
+        return _pairs_of(band, bands_BT, filled, sets, threshold)
+
+    with own_threads() as threads:
+        parts = list(threads.map(search, range(len(bands_BT))))
+    left, right, scores = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("left", "right", "scores")
+    )
+    order = np.lexsort([right, left])
+    return NearPairs(
+        left[order],
+        right[order],
+        scores[order],
+        sum(part.num_compared for part in parts),
+        max((part.num_crowded for part in parts), default=0),
+    )
+
+
+def _bands(sets: Ragged, length: int) -> NDArray[np.uint64]:
+    """uint64 (B, T): the hash of each band of each text's signature."""
+    bands_BT = np.empty((_VALUES // length, len(sets)), np.uint64)
+    for first, signatures_TV in _signatures(sets):
+        last = first + len(signatures_TV)
+        for band in range(len(bands_BT)):
+            part = signatures_TV[:, band * length : (band + 1) * length]
+            bands_BT[band, first:last] = _hash_rows(np.ascontiguousarray(part))
+    return bands_BT
+
+
+def _signatures(sets: Ragged) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+    """The first text and the signatures of each block of texts."""
+    from rensa import RMinHash
+
+    for first in range(0, len(sets), _BLOCK):
+        offsets = sets.offsets[first : first + _BLOCK + 1]
+        hashes = sets.values[offsets[0] : offsets[-1]].astype(np.uint64)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, (offsets - offsets[0]).astype(np.uint64), num_perm=_VALUES, seed=_SEED
+        )
+        yield first, np.array(matrix.to_rows(), np.uint32)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _hash_rows(rows: Any) -> Any:
+    hashes = np.empty(len(rows), np.uint64)
+    for row in range(len(rows)):
+        state = np.uint64(0)
+        for value in rows[row]:
+            state = mix(6, state, value)
+        hashes[row] = state
+    return hashes
+
+
+def _pairs_of(
+    band: int,
+    bands_BT: NDArray[np.uint64],
+    filled: NDArray[np.int64],
+    sets: Ragged,
+    threshold: float,
+) -> NearPairs:
+    """The pairs that agree in a band and in none before it."""
+    hashes = bands_BT[band]
+    order = filled[np.argsort(hashes[filled], kind="stable")]
+    left, right, num_crowded = _agreeing(order, hashes, bands_BT[:band], _COMPARED)
+    scores = jaccards(sets, left, right)
+    kept = scores >= np.float32(threshold)
+    return NearPairs(left[kept], right[kept], scores[kept], len(left), num_crowded)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _agreeing(order: Any, hashes: Any, before: Any, compared: Any) -> Any:
+    """Pairs of texts of equal hash, the smaller one first; the texts of a hash stand in order."""
+    count, num_crowded = 0, 0
+    for writes in range(2):
+        if writes:
+            left, right = np.empty(count, np.int64), np.empty(count, np.int64)
+            count = 0
+        first = 0
+        while first < len(order):
+            last = first + 1
+            while last < len(order) and hashes[order[last]] == hashes[order[first]]:
+                last += 1
+            if not writes and last - first > compared:
+                num_crowded += last - first
+            for place in range(first + 1, last):
+                for other in range(first, min(place, first + compared)):
+                    if not _agreed(before, order[other], order[place]):
+                        if writes:
+                            left[count], right[count] = order[other], order[place]
+                        count += 1
+            first = last
+    return left, right, num_crowded
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _agreed(before: Any, one: Any, other: Any) -> Any:
+    """Whether two texts agree in a band that was searched before."""
+    for band in range(len(before)):
+        if before[band, one] == before[band, other]:
+            return True
+    return False
