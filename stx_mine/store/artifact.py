@@ -61,6 +61,7 @@ class Artifact:
         overwrite: bool = False,
         subfolder: str | None = None,
         grows: bool = False,
+        command: str | None = None,
     ) -> None:
         """Open an artifact for making, resuming or reuse.
 
@@ -77,12 +78,14 @@ class Artifact:
             subfolder: For artifacts of which a run holds several.
             grows: Files may be added to the finished artifact; whatever it holds follows from
                 its key, which is its digest, so that growing makes nothing stale.
+            command: The word after `stx-mine` that makes it; None for that of its kind.
 
         Raises:
             ArtifactError: The folder was planned with other settings, or is somebody else's.
         """
         self.run, self.name, self.config, self.grows = run, name, config, grows
         self.kind = KINDS[name]
+        self._word = command or self.kind.command
         self.target = self.folder = run.folder(name, subfolder)
         self.manifest: Manifest | None = None
         if fields is None:
@@ -247,7 +250,7 @@ class Artifact:
         """The command line that makes it; what is asked of every run stands elsewhere."""
         if self.config is None:
             return self.kind.maker
-        return masked(command_line_of(self.kind.command, self.config, _NOT_OF_IT))
+        return masked(command_line_of(self._word, self.config, _NOT_OF_IT))
 
     def _refuse_little_room(self) -> None:
         """Refuse to build beside an artifact where a second one of its size does not fit.

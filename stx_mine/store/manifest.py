@@ -148,7 +148,7 @@ class Manifest:
         Raises:
             DamagedError: One is outside of [least, stop).
         """
-        if not len(ids):
+        if not ids.size:
             return
         lowest, highest = int(np.min(ids)), int(np.max(ids))
         if lowest < least or highest >= stop:
@@ -279,7 +279,8 @@ def read_finished(run: RunDir, name: str, subfolder: str | None = None) -> Manif
 def _current(run: RunDir, name: str, subfolder: str | None) -> Manifest:
     """The manifest of a finished artifact that is not stale."""
     manifest = read_finished(run, name, subfolder)
-    if stale := stale_input(run, manifest):
+    owner = run.first_round if KINDS[name].shared_by_rounds else run
+    if stale := stale_input(owner, manifest):
         kind = KINDS[name]
         command = f"{kind.maker} --overwrite` (--run-dir {run.path})"
         if str(manifest.content.get("command", kind.maker)).split()[1:2] != [kind.command]:
@@ -297,8 +298,6 @@ def stale_input(run: RunDir, manifest: Manifest) -> str:
     Raises:
         ArtifactError: An input, or one of its own, is missing, unfinished or stale.
     """
-    if KINDS[manifest.content["artifact"]].shared_by_rounds:
-        run = run.first_round
     for name, digest in manifest.content["inputs"].items():
         part, _, subfolder = name.partition("/")
         if part in KINDS and _current(run, part, subfolder or None).digest != digest:

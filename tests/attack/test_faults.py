@@ -141,7 +141,8 @@ def test_two_commands_at_once_on_one_run(whole: Laboratory, step: str) -> None:
     assert {one.code for one in ended} <= {0, 2}, ended
     for one in ended:
         if one.code == 2:
-            assert "is in use by process" in one.stderr, one
+            # The holder may not have said yet who it is.
+            assert "is in use by " in one.stderr, one
             assert wrong_end(one) == []
     assert broken_artifacts(place.work) == []
     assert place.run(case.killed).code == 0

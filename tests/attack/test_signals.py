@@ -21,6 +21,7 @@ pytestmark = [
 ]
 
 SECONDS = 2.0
+HOLDER = ".lock-stx-mine.json"
 _MOST_S = 200
 # An encoder whose second call never ends; in one way Python can interrupt it, in the other not.
 _ENCODER = """
@@ -59,7 +60,14 @@ def start(words: list[str], folder: Path, **environment: str) -> "subprocess.Pop
         cwd=folder,
         env=cli_environment(**environment),
         start_new_session=True,
+        preexec_fn=_hear,
     )
+
+
+def _hear() -> None:
+    """Signals that whoever runs the tests ignores, as jobs in the background do, count here."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until(program: "subprocess.Popen[str]", is_there: Callable[[], bool]) -> None:
@@ -134,7 +142,7 @@ def test_a_signal_in_a_task_ends_it(tmp_path: Path) -> None:
     said = interrupt(program, signal.SIGTERM)
     assert said.endswith("finished files stay, the same command continues where it stopped")
     assert (tmp_path / "a/stx-run/texts/manifest.json").exists()
-    assert not (tmp_path / "a/stx-run/.lock.json").exists()
+    assert not (tmp_path / "a/stx-run" / HOLDER).exists()
 
 
 @pytest.mark.slow
@@ -201,7 +209,7 @@ def test_a_signal_in_each_step(
     run = tmp_path / "run"
     if runs[step].exists():
         shutil.copytree(runs[step], run)
-    moment = (run / ".lock.json").exists
+    moment = (run / HOLDER).exists
     interrupt_and_continue(arguments(step, runs["input"], run), run, moment, number, to_all)
 
 

@@ -71,6 +71,7 @@ def run_dedup(config: DedupConfig) -> StageReport:
                     **{f"duplicates/{kind}": one.digest for kind, one in made.items()},
                 },
                 fields={**key_fields(config, "groups"), "numbers": "numbers" in config.ignored},
+                command="dedup",
             )
             skipped = artifact.done
             if not skipped:
