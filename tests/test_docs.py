@@ -42,6 +42,7 @@ OTHER_COMMANDS = {"run", "version"}
 # Where the run directory of a page stands when its first example runs; all others begin with none.
 STANDS_AFTER = {
     "index": "embed",
+    "dedup": "embed",
     "mine": "embed",
     "export": "mine",
     "pack": "mine",

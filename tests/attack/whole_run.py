@@ -13,6 +13,7 @@ STEPS: dict[str, list[str]] = {
         *("embed", "{input}/pairs.parquet", "--corpus", "{input}/corpus.parquet"),
         *("--model", "package:wordllama", "--device", "cpu", "--shard-size", "100"),
     ],
+    "dedup": ["dedup", "--jaccard", "0.8", "--cosine", "0.95"],
     "index": ["index", "--factory", "IVF4,Flat"],
     "mine": ["mine", "--k", "2", "--device", "cpu", "--query-block", "80"],
     "pack": ["pack", "--batch-size", "32", "--packings", "2", "--shard-rows", "64"],
