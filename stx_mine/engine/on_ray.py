@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -55,14 +56,17 @@ def run_on_ray(tasks: Sequence[str], worker: Worker, config: EngineConfig, label
         rows = ray.data.from_items(
             [{"task": task} for task in tasks], override_num_blocks=len(tasks)
         )
-        outcomes = rows.map(
-            _Actor,
-            fn_constructor_args=(worker,),
-            compute=pool,
-            max_restarts=-1,
-            max_task_retries=TRIES - 1,
-            **resources,
-        )
+        with warnings.catch_warnings():
+            # Deprecated without another way to bound the retries (Ray 2.60).
+            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+            outcomes = rows.map(
+                _Actor,
+                fn_constructor_args=(worker,),
+                compute=pool,
+                max_restarts=-1,
+                max_task_retries=TRIES - 1,
+                **resources,
+            )
         try:
             for outcome in outcomes.iter_rows():
                 _raise(outcome)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,8 @@ from stx_mine.engine.local import with_progress
 from stx_mine.engine.tasks import CONTINUES, Worker, attempt
 from stx_mine.errors import TaskError
 
+# Python's tracker of semaphores removes them where a signal ends the program, and need not say so.
+_UNSAID = "ignore:resource_tracker:UserWarning"
 # What does the tasks of this process, from its start on.
 _own: list[Worker] = []
 
@@ -29,6 +32,8 @@ def run_in_processes(tasks: Sequence[str], workers: Sequence[Worker], label: str
     Raises:
         TaskError: A task failed three times, or a process was killed.
     """
+    if _UNSAID not in sys.warnoptions:
+        sys.warnoptions.append(_UNSAID)
     # Not forked: a process that has used a GPU cannot be.
     context = multiprocessing.get_context("spawn")
     waiting: SimpleQueue[Worker] = context.SimpleQueue()

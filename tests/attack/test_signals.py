@@ -90,8 +90,11 @@ def interrupt(program: "subprocess.Popen[str]", number: int, to_all: bool = Fals
     line = said.strip().splitlines()[-1]
     assert line.startswith(f"stx-mine: interrupted by {signal.Signals(number).name}; "), said
     assert "Traceback" not in said
-    assert said.strip() == line
-    end = time.monotonic() + 5
+    # Ray's core logs at the start that it may restart actors, and cannot be kept from it.
+    others = [one for one in said.strip().splitlines() if " core_worker.cc:" not in one]
+    assert others == [line]
+    # Agents of Ray see by themselves that their node is gone, within a minute.
+    end = time.monotonic() + (90 if others != said.strip().splitlines() else 5)
     while left := session_of(program.pid):
         assert time.monotonic() < end, left
         time.sleep(0.05)
