@@ -50,7 +50,6 @@ test-slow: $(READY)
 attack: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' --numprocesses $(TEST_PROCESSES) \
 		--dist loadfile tests/attack
-	PYTHONPATH=.:tests $(BIN)/python tests/attack/kills.py --kills 200
 	$(BIN)/python tests/attack/mutate.py --sample 60 --seconds 300
 
 lint: $(READY)
@@ -71,6 +70,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quality --quick
 	$(BIN)/python -m benchmarks.mine --quick
 	$(BIN)/python -m benchmarks.false_negatives --quick
+	$(BIN)/python -m benchmarks.dedup --quick
 	$(BIN)/python -m benchmarks.pack --quick
 	$(BIN)/python -m benchmarks.losses --quick
 	$(BIN)/python -m benchmarks.scores --quick
@@ -89,6 +89,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
+	$(BIN)/python -m benchmarks.dedup --output benchmarks/results/dedup.json
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.losses
 	$(BIN)/python -m benchmarks.scores

@@ -17,6 +17,7 @@ are those of a fresh process with two threads; ours includes all that `dedup` do
 import argparse
 import importlib.util
 import json
+import re
 import string
 import tempfile
 import time
@@ -30,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import machine
-from benchmarks.datasets import ROOT
+from benchmarks.datasets import ROOT, text_key
 from benchmarks.fresh import PeakMemory, run_fresh
 
 SEED = 7
@@ -42,6 +43,7 @@ QUICK = ("ours:1:0.7", "ours:2:0.6", "datasketch:1:0.7", "semhash:0.95")
 COSTS = ("ours:1:0.7", "datasketch:1:0.7", "semhash:0.95")
 _NEEDS = {"datasketch": "datasketch", "semhash": "semhash"}
 _THREADS = 2
+_NO_WORD = re.compile(r"\W")
 
 
 def glosses() -> list[str]:
@@ -142,6 +144,7 @@ def cluster_ours(path: Path, words: str, threshold: str) -> tuple[list[int], flo
     from stx_mine.store.artifact import require
     from stx_mine.store.groups import TextGroups
     from stx_mine.store.run_dir import RunDir
+    from stx_mine.store.texts import TextStore
 
     with tempfile.TemporaryDirectory() as folder:
         pairs = Path(folder, "pairs.parquet")
@@ -156,8 +159,11 @@ def cluster_ours(path: Path, words: str, threshold: str) -> tuple[list[int], flo
             )
         )
         seconds = time.perf_counter() - began
-        groups = TextGroups.open(require(RunDir(run), "groups"))
-        return groups.passages.tolist(), seconds
+        groups = TextGroups.open(require(RunDir(run), "groups")).passages.tolist()
+        passages = TextStore.open(require(RunDir(run), "texts")).passages.column("text")
+        # `ingest` has numbered distinct texts.
+        by_text = dict(zip(map(text_key, passages.to_pylist()), groups, strict=True))
+        return [by_text[text_key(text)] for text in read(path)], seconds
 
 
 def cluster_datasketch(path: Path, words: str, threshold: str) -> tuple[list[int], float]:
@@ -176,7 +182,7 @@ def cluster_datasketch(path: Path, words: str, threshold: str) -> tuple[list[int
         return one
 
     for number, text in enumerate(texts):
-        tokens = text.lower().split()
+        tokens = [token for token in _NO_WORD.split(text.lower()) if token]
         grams = {" ".join(tokens[i : i + size]) for i in range(max(1, len(tokens) - size + 1))}
         sketch = MinHash(num_perm=128)
         sketch.update_batch([gram.encode() for gram in grams])

@@ -1,11 +1,13 @@
 """Pairs of texts whose vectors are close: `duplicates/cosine/`, a task for each block of texts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.similarity import Similarity
@@ -26,6 +28,12 @@ def block_files(role: str, num_texts: int) -> list[str]:
     """Files of a role, one for each block of texts."""
     count = -(-num_texts // _ROWS)
     return [f"{role}-{number:05d}-of-{count:05d}.arrow" for number in range(count)]
+
+
+def num_crowded(tables: Iterable[pa.Table]) -> int:
+    """Texts of which as many neighbours are close as are searched: there may be more."""
+    lengths = [np.bincount(one["left"].to_numpy()) for one in tables if one.num_rows]
+    return sum(int((length >= MOST - 1).sum()) for length in lengths)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class DedupCounts(GroupCounts):
         other_numbers: Pairs above a threshold that were left apart since their numbers differ.
         cut: Pairs above a threshold whose texts lie in two groups, as one of them is not similar
             enough to the representative of the other.
-        crowded: Texts with more similar texts than are compared, by kind.
+        crowded: Texts with more candidates than are compared, by kind.
         curves: Texts joined by one kind and by equal forms, for each of several thresholds.
         dropped_passages: Passages that are no candidates any more.
         dropped_pairs: Pairs that are no rows to train on any more.

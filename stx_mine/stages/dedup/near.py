@@ -24,11 +24,11 @@ class SearchCounts(Counts):
     """Counts of a search for pairs.
 
     Attributes:
-        compared: Pairs whose score was computed.
-        crowded: Texts with more similar texts than are compared or kept.
+        pairs: Pairs above the floor; one of vectors may be found from both ends.
+        crowded: Texts with more candidates than are compared.
     """
 
-    compared: int
+    pairs: int
     crowded: int
 
 
@@ -52,7 +52,7 @@ def write_near(
     found = near_pairs(sets, floor)
     table = pairs_table(ids[found.left], ids[found.right], found.scores)
     write_table(artifact.folder / NEAR_PAIRS, table)
-    counts = SearchCounts(compared=found.num_compared, crowded=found.num_crowded)
+    counts = SearchCounts(pairs=len(found.left), crowded=found.num_crowded)
     return artifact.finish([NEAR_PAIRS], counts=counts)
 
 

@@ -27,7 +27,7 @@ _SEED = 42
 # Texts whose signatures are made at a time: the library hands them over as Python numbers.
 _BLOCK = 8_192
 # Texts that agree in a band are each compared with so many of the first of them.
-_COMPARED = 256
+_COMPARED = 1_024
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,12 @@ class NearPairs:
         left: int64 (N,) the smaller text of each pair, rising.
         right: int64 (N,) the larger one, rising for each smaller one.
         scores: float32 (N,) in [0, 1].
-        num_compared: Pairs that were compared.
         num_crowded: Texts that agree in a band with more texts than are compared.
     """
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     scores: NDArray[np.float32]
-    num_compared: int = 0
     num_crowded: int = 0
 
 
@@ -100,7 +98,6 @@ def near_pairs(sets: Ragged, threshold: float) -> NearPairs:
         left[order],
         right[order],
         scores[order],
-        sum(part.num_compared for part in parts),
         max((part.num_crowded for part in parts), default=0),
     )
 
@@ -153,7 +150,7 @@ def _pairs_of(
     left, right, num_crowded = _agreeing(order, hashes, bands_BT[:band], _COMPARED)
     scores = jaccards(sets, left, right)
     kept = scores >= np.float32(threshold)
-    return NearPairs(left[kept], right[kept], scores[kept], len(left), num_crowded)
+    return NearPairs(left[kept], right[kept], scores[kept], num_crowded)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

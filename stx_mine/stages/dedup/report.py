@@ -69,8 +69,7 @@ def dedup_report(
 
 
 def _shingles(config: DedupConfig) -> str:
-    noun = config.shingles if config.run_length > 1 else config.shingles.removesuffix("s")
-    return f"runs of {config.run_length} {noun}"
+    return f"{'' if config.run_length == 1 else f'runs of {config.run_length} '}{config.shingles}"
 
 
 def _warnings(counts: DedupCounts) -> list[str]:
@@ -81,8 +80,8 @@ def _warnings(counts: DedupCounts) -> list[str]:
             "whether these are duplicates"
         )
     warnings += [
-        f"{number:,} texts have more similar texts than are compared, some of which may be in "
-        f"other groups; a higher --{kind} compares fewer"
+        f"{number:,} texts have more candidates than are compared, so that duplicates of them may "
+        f"be in other groups; a higher --{kind} has fewer"
         for kind, number in counts.crowded.items()
         if number
     ]

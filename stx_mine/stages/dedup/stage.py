@@ -9,7 +9,12 @@ from stx_mine.engine.run import make_files
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError
 from stx_mine.settings import key_fields
-from stx_mine.stages.dedup.alike import EMBEDDED_ROLES, NeighbourSearcher, block_files
+from stx_mine.stages.dedup.alike import (
+    EMBEDDED_ROLES,
+    NeighbourSearcher,
+    block_files,
+    num_crowded,
+)
 from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.dedup.forms import FORMS, write_forms
 from stx_mine.stages.dedup.near import SearchCounts, write_near
@@ -17,7 +22,7 @@ from stx_mine.stages.dedup.near_texts import refuse_without_rensa
 from stx_mine.stages.dedup.regroup import regroup
 from stx_mine.stages.dedup.report import dedup_report
 from stx_mine.store.artifact import PLAN, Artifact, Manifest, require
-from stx_mine.store.files import json_or_empty
+from stx_mine.store.files import json_or_empty, read_table
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
@@ -154,4 +159,7 @@ class _Search:
             artifact.plan["fields"]["floor"],
         )
         make_files(artifact, files, worker, self.config, "search", self.task_shard)
-        return artifact.finish(files, counts=SearchCounts(compared=0, crowded=0))
+        tables = [read_table(artifact.folder / file) for file in files]
+        num_pairs = sum(table.num_rows for table in tables)
+        found = SearchCounts(pairs=num_pairs, crowded=num_crowded(tables))
+        return artifact.finish(files, counts=found)

@@ -143,10 +143,10 @@ def test_near_pairs_are_those_of_all_pairs() -> None:
 
 
 def test_a_crowd_is_counted_and_found_through_its_first_texts() -> None:
-    texts = [f"one text that so many have {chr(97 + number % 26)}" for number in range(600)]
+    texts = [f"one text that so many have {chr(97 + number % 26)}" for number in range(2_000)]
     found = near_pairs(sets_of(texts, of_words=True, size=1), 0.7)
-    assert found.num_crowded > 256
-    assert set(found.right.tolist()) == set(range(1, 600))
+    assert found.num_crowded > 1_024
+    assert set(found.right.tolist()) == set(range(1, 2_000))
 
 
 def test_longer_bands_propose_fewer_pairs_and_miss_few() -> None:
