@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _TOP = ("run_dir", "rounds")
 _MOST_ROUNDS = 100
-# Stages that make input: later rounds read that of round 1.
-_ONCE = ("queries", "split")
+# Stages that make input, or groups: later rounds read those of round 1.
+_ONCE = ("queries", "split", "dedup")
 # Ways to vectors without a model; later rounds have one, that of the round before.
 _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 # How the first model is read; what a round trained is a folder that says it all.

@@ -203,6 +203,13 @@ def test_two_rounds_mine_with_what_the_first_one_trained(tmp_path: Path) -> None
     assert evaluate.models == ("package:wordllama", str(run / "model"), str(second / "model"))
 
 
+def test_texts_are_joined_once_for_all_rounds(tmp_path: Path) -> None:
+    pipeline = load(tmp_path, f"{EVERY_STAGE}\ndedup:\n  cosine: 0.95\n", "rounds=2")
+    first, second = ([stage for at, stage in steps(pipeline) if at == number] for number in (1, 2))
+    assert first[:3] == ["embed", "dedup", "mine"]
+    assert "dedup" not in second
+
+
 def test_later_rounds_of_a_run_without_a_model_have_the_one_that_was_trained(
     tmp_path: Path,
 ) -> None:

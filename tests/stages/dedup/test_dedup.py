@@ -266,3 +266,28 @@ def test_shares_make_the_same_pairs(run: Path, tmp_path: Path) -> None:
     for name, kind in (("duplicates", "exact"), ("duplicates", "cosine"), ("groups", None)):
         made = [require(one, name, kind).digest for one in opened]
         assert made[0] == made[1]
+
+
+def test_later_rounds_read_the_groups_of_the_first(run: Path) -> None:
+    """Their embeddings are others than those by which texts were joined."""
+    dedup(run, cosine=0.97, max_joined=1)
+    later = run / "rounds/2"
+    run_embed(
+        EmbedConfig(model="package:wordllama", device="cpu", truncate_dim=64, run_dir=str(later))
+    )
+    mined = run_mine(MineConfig(run_dir=str(later), k=2, device="cpu", relative_margin=None))
+    assert mined.counts["rows"] == FAMILIES
+    again = MineConfig(run_dir=str(run), k=2, device="cpu", relative_margin=None)
+    assert run_mine(again).counts["rows"] == FAMILIES
+    # Other embeddings of the run itself make them stale.
+    run_embed(
+        EmbedConfig(
+            model="package:wordllama",
+            device="cpu",
+            truncate_dim=64,
+            run_dir=str(run),
+            overwrite=True,
+        )
+    )
+    with pytest.raises(ArtifactError, match=r"groups/ is stale|duplicates/cosine/ is stale"):
+        run_mine(again)
