@@ -19,10 +19,10 @@ from stx_mine.core.ragged import Ragged
 from stx_mine.core.random import mix
 from stx_mine.errors import ConfigError
 from stx_mine.search.product import own_threads
-from stx_mine.stages.dedup.core.shingles import jaccards
+from stx_mine.stages.dedup.core.shingles import jaccard_above
 
 # Values of a signature. The chance that a pair at the threshold agrees in no band is below _MISSED.
-_VALUES, _MISSED = 128, 0.01
+_VALUES, _MISSED = 128, 0.02
 _SEED = 42
 # Texts whose signatures are made at a time: the library hands them over as Python numbers.
 _BLOCK = 8_192
@@ -75,7 +75,7 @@ def band_length(threshold: float) -> int:
 
 
 def near_pairs(sets: Ragged, threshold: float) -> NearPairs:
-    """All pairs of texts that share at least so much; about one in a hundred may be missed.
+    """All pairs of texts that share at least so much; at most one in fifty is missed.
 
     Args:
         sets: (T,) distinct shingles of each text, rising; a text without any is in no pair.
@@ -147,35 +147,41 @@ def _pairs_of(
     """The pairs that agree in a band and in none before it."""
     hashes = bands_BT[band]
     order = filled[np.argsort(hashes[filled], kind="stable")]
-    left, right, num_crowded = _agreeing(order, hashes, bands_BT[:band], _COMPARED)
-    scores = jaccards(sets, left, right)
-    kept = scores >= np.float32(threshold)
-    return NearPairs(left[kept], right[kept], scores[kept], num_crowded)
+    texts = order, hashes, bands_BT[:band]
+    return NearPairs(*_agreeing(texts, (sets.offsets, sets.values), threshold, _COMPARED))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _agreeing(order: Any, hashes: Any, before: Any, compared: Any) -> Any:
-    """Pairs of texts of equal hash, the smaller one first; the texts of a hash stand in order."""
-    count, num_crowded = 0, 0
-    for writes in range(2):
-        if writes:
-            left, right = np.empty(count, np.int64), np.empty(count, np.int64)
-            count = 0
-        first = 0
-        while first < len(order):
-            last = first + 1
-            while last < len(order) and hashes[order[last]] == hashes[order[first]]:
-                last += 1
-            if not writes and last - first > compared:
-                num_crowded += last - first
-            for place in range(first + 1, last):
-                for other in range(first, min(place, first + compared)):
-                    if not _agreed(before, order[other], order[place]):
-                        if writes:
-                            left[count], right[count] = order[other], order[place]
-                        count += 1
-            first = last
-    return left, right, num_crowded
+def _agreeing(texts: Any, sets: Any, threshold: Any, compared: Any) -> Any:
+    """Alike pairs among texts of equal hash, which stand in order; the smaller one first."""
+    order, hashes, before = texts
+    offsets, values = sets
+    left, right = np.empty(1_024, np.int64), np.empty(1_024, np.int64)
+    scores = np.empty(1_024, np.float32)
+    least = np.float32(threshold)
+    count, num_crowded, first = 0, 0, 0
+    while first < len(order):
+        last = first + 1
+        while last < len(order) and hashes[order[last]] == hashes[order[first]]:
+            last += 1
+        if last - first > compared:
+            num_crowded += last - first
+        for place in range(first + 1, last):
+            for other in range(first, min(place, first + compared)):
+                one, two = order[other], order[place]
+                if _agreed(before, one, two):
+                    continue
+                score = jaccard_above(offsets, values, one, two, threshold)
+                if score < least:
+                    continue
+                if count == len(left):
+                    left = np.concatenate((left, np.empty_like(left)))
+                    right = np.concatenate((right, np.empty_like(right)))
+                    scores = np.concatenate((scores, np.empty_like(scores)))
+                left[count], right[count], scores[count] = one, two, score
+                count += 1
+        first = last
+    return left[:count], right[:count], scores[:count], num_crowded
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

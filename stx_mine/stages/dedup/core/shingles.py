@@ -150,22 +150,40 @@ def _all_numbers(data: Any, offsets: Any, classes: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def jaccard_above(offsets: Any, hashes: Any, one: Any, other: Any, least: Any) -> Any:
+    """What two sets share of all that they hold; -1 where that is certainly below `least`.
+
+    Args:
+        offsets: int64 (T + 1,) where each set begins.
+        hashes: int64, distinct and rising within a set.
+        one: A set.
+        other: Another one.
+        least: In [0, 1].
+    """
+    a, a_end = offsets[one], offsets[one + 1]
+    b, b_end = offsets[other], offsets[other + 1]
+    total, common = (a_end - a) + (b_end - b), 0
+    # Less than one hash below what is needed, so that rounding decides nothing.
+    needed = least * total / (1 + least) - 0.5
+    while a < a_end and b < b_end:
+        if common + min(a_end - a, b_end - b) < needed:
+            return np.float32(-1)
+        if hashes[a] == hashes[b]:
+            common += 1
+            a += 1
+            b += 1
+        elif hashes[a] < hashes[b]:
+            a += 1
+        else:
+            b += 1
+    return np.float32(common / max(1, total - common))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _jaccards(offsets: Any, hashes: Any, left: Any, right: Any) -> Any:
     found = np.empty(len(left), np.float32)
     for pair in range(len(left)):
-        a, a_end = offsets[left[pair]], offsets[left[pair] + 1]
-        b, b_end = offsets[right[pair]], offsets[right[pair] + 1]
-        total, common = (a_end - a) + (b_end - b), 0
-        while a < a_end and b < b_end:
-            if hashes[a] == hashes[b]:
-                common += 1
-                a += 1
-                b += 1
-            elif hashes[a] < hashes[b]:
-                a += 1
-            else:
-                b += 1
-        found[pair] = common / max(1, total - common)
+        found[pair] = jaccard_above(offsets, hashes, left[pair], right[pair], 0.0)
     return found
 
 
