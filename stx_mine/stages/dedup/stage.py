@@ -103,10 +103,10 @@ class _Search:
         threshold = getattr(self.config, kind, None)
         reaches_less = False
         if threshold is not None:
-            folder = self.run.folder("duplicates", kind)
-            before = json_or_empty(folder / PLAN)
-            floor = before.get("fields", {}).get("floor")
-            same = before.get("fields") == {**fields, "floor": floor}
+            before = json_or_empty(self.run.folder("duplicates", kind) / PLAN)
+            planned = before.get("fields")
+            floor = planned.get("floor") if isinstance(planned, dict) else None
+            same = isinstance(floor, float) and planned == {**fields, "floor": floor}
             same = same and before.get("inputs") == inputs
             if same and floor <= threshold:
                 fields["floor"] = floor
