@@ -35,11 +35,15 @@ def normalise(texts: pa.Array) -> pa.Array:
 
 def text_digests(texts: pa.Array) -> pa.Array:
     """The xxh3-128 digest of each normalised text; null where it is empty."""
-    normal = normalise(texts)
+    return form_digests(normalise(texts))
+
+
+def form_digests(forms: pa.Array) -> pa.Array:
+    """The xxh3-128 digest of each text as it is; null where it is empty."""
     digest = xxhash.xxh3_128_digest
-    raw = b"".join([digest(text) for text in normal.cast(pa.large_binary()).to_pylist()])
-    validity = pc.not_equal(pc.utf8_length(normal), 0)
-    array = pa.Array.from_buffers(DIGEST, len(normal), [None, pa.py_buffer(raw)])
+    raw = b"".join([digest(text) for text in forms.cast(pa.large_binary()).to_pylist()])
+    validity = pc.not_equal(pc.utf8_length(forms), 0)
+    array = pa.Array.from_buffers(DIGEST, len(forms), [None, pa.py_buffer(raw)])
     return pc.if_else(validity, array, pa.scalar(None, DIGEST))
 
 

@@ -16,6 +16,7 @@ from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.dedup.near import pairs_table
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import write_table
+from stx_mine.store.hits import block_names
 from stx_mine.store.vectors import Vectors
 
 EMBEDDED_ROLES = ("passages", "queries")
@@ -26,8 +27,7 @@ _FIRST, _FACTOR, MOST = 16, 8, 1_024
 
 def block_files(role: str, num_texts: int) -> list[str]:
     """Files of a role, one for each block of texts."""
-    count = -(-num_texts // _ROWS)
-    return [f"{role}-{number:05d}-of-{count:05d}.arrow" for number in range(count)]
+    return block_names(role, -(-num_texts // _ROWS))
 
 
 def num_crowded(tables: Iterable[pa.Table]) -> int:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 
 from stx_mine.stages.dedup.core.shingles import number_hashes
 from stx_mine.store.artifact import Artifact, Manifest
+from stx_mine.store.columns import number_values
 from stx_mine.store.counts import Counts
-from stx_mine.store.digests import normalise
+from stx_mine.store.digests import form_digests, normalise
 from stx_mine.store.files import write_array
 from stx_mine.store.texts import TextStore
 
@@ -60,22 +60,18 @@ def all_texts(
     store: TextStore, ignored: Sequence[str]
 ) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
     """Ids and comparable forms of every distinct text, in blocks; by rising id."""
-    own = np.asarray(store.query_texts) >= store.num_passages
-    for table, first, kept in (
-        (store.passages, 0, None),
-        (store.queries, store.num_passages, own),
+    passages, queries = np.arange(store.num_passages), np.asarray(store.query_texts)
+    for table, ids, kept in (
+        (store.passages, passages, np.ones(len(passages), bool)),
+        # The text of any other query is a passage.
+        (store.queries, queries, queries >= store.num_passages),
     ):
         start = 0
         for batch in table.select(["text"]).to_batches(max_chunksize=_ROWS):
-            rows = np.arange(start, start + batch.num_rows)
+            rows = slice(start, start + batch.num_rows)
             start += batch.num_rows
-            texts = batch.column("text")
-            if kept is not None:
-                texts = texts.filter(pa.array(kept[rows]))
-                rows = np.asarray(store.query_texts)[rows[kept[rows]]]
-            else:
-                rows = first + rows
-            yield rows, comparable(texts, ignored)
+            texts = batch.column("text").filter(pa.array(kept[rows]))
+            yield ids[rows][kept[rows]], comparable(texts, ignored)
 
 
 def buffers_of(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -105,32 +101,28 @@ def write_forms(artifact: Artifact, store: TextStore, ignored: Sequence[str]) ->
     A form without a letter or digit, as of `?!`, is that of its own text only.
     """
     artifact.begin([FORMS, NUMBERS])
-    num_texts = 0
     numbers = np.zeros(store.num_texts, np.uint64)
-    digests = np.zeros((store.num_texts, 2), np.uint64)
-    digests[:, 0] = np.arange(store.num_texts)
-    for ids, forms in all_texts(store, ignored):
-        raw = forms.cast(pa.large_binary()).to_pylist()
-        joined = b"".join([xxhash.xxh3_128_digest(text) for text in raw])
-        found = np.frombuffer(joined, np.uint64).reshape(-1, 2)
-        filled = pc.not_equal(pc.utf8_length(forms), 0).to_numpy(zero_copy_only=False)
-        digests[ids[filled]] = found[filled]
-        numbers[ids] = number_hashes(*buffers_of(forms))
-        num_texts += len(ids)
-    firsts = _first_of_equal(digests)
+    blocks, digests = list[NDArray[np.int64]](), list[pa.Array]()
+    for block, forms in all_texts(store, ignored):
+        blocks.append(block)
+        digests.append(form_digests(forms))
+        numbers[block] = number_hashes(*buffers_of(forms))
+    ids = np.concatenate(blocks)
+    firsts = _first_of_equal(ids, pa.concat_arrays(digests), store.num_texts)
     write_array(artifact.folder / FORMS, firsts)
     write_array(artifact.folder / NUMBERS, numbers)
     num_equal = int((firsts != np.arange(len(firsts))).sum())
-    counts = FormCounts(num_texts, num_texts - num_equal)
+    counts = FormCounts(len(ids), len(ids) - num_equal)
     return artifact.finish([FORMS, NUMBERS], counts=counts)
 
 
-def _first_of_equal(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """int64 (T,): the smallest row that is equal to each of uint64 (T, 2)."""
-    order = np.lexsort([digests[:, 1], digests[:, 0]])
-    same = np.r_[False, (digests[order][1:] == digests[order][:-1]).all(1)]
-    starts = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
-    firsts = np.empty(len(order), np.int64)
-    # `lexsort` is stable: the first of a run is its smallest row.
-    firsts[order] = order[starts]
+def _first_of_equal(ids: NDArray[np.int64], digests: pa.Array, num_texts: int) -> NDArray[np.int64]:
+    """int64 (num texts,): the smallest text of equal digest; of a text without any, itself."""
+    forms, distinct = number_values(digests)
+    filled = forms >= 0
+    ids, forms = ids[filled], forms[filled]
+    smallest = np.full(len(distinct), num_texts)
+    np.minimum.at(smallest, forms, ids)
+    firsts = np.arange(num_texts)
+    firsts[ids] = smallest[forms]
     return firsts
