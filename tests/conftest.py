@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,19 @@ class Finished:
 
 
 Cli = Callable[..., Finished]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_at_first() -> dict[signal.Signals, object]:
+    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_handler_stays(_signals_at_first: dict[signal.Signals, object]) -> Iterator[None]:
+    """Processes that later tests fork would have it too, and may never end."""
+    yield
+    for number, handler in _signals_at_first.items():
+        assert signal.getsignal(number) is handler, number
 
 
 def cli_environment(**extra: str) -> dict[str, str]:

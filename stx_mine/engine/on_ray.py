@@ -149,23 +149,34 @@ def _start(address: str | None) -> None:
     if ray.is_initialized():
         return
     _refuse_unreachable(address)
-    # Ray answers it in a way of its own.
-    on_termination = signal.getsignal(signal.SIGTERM)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
-        ray.init(
-            address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **({} if address else own),
-        )
+        with _kept_termination():
+            ray.init(
+                address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({} if address else own),
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"cannot reach Ray at {address or 'this machine'} ({' '.join(str(error).split())[:300]}"
             "); give another --ray-address, or none to start Ray here"
         ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_termination)
+
+
+@contextmanager
+def _kept_termination() -> Iterator[None]:
+    """Let SIGTERM mean what it did before: Ray, when it begins, answers it in a way of its own.
+
+    Processes that are forked later would have its answer too, and may outlive the signal.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_unreachable(address: str | None) -> None:

@@ -37,9 +37,11 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         # Workers import this file for what it defines.
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here, here.parent, here.parents[1]))))
+        before = signal.getsignal(signal.SIGTERM)
         ray.init(
             "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error"
         )
+        signal.signal(signal.SIGTERM, before)
         yield
         ray.shutdown()
 
