@@ -47,7 +47,7 @@ def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:
     return np.setdiff1d(np.arange(num_pairs), dropped, assume_unique=True)
 
 
-def read_judged(negatives: Manifest, name: str) -> pa.Table:
+def read_verdicts(negatives: Manifest, name: str) -> pa.Table:
     """One file of a finished `negatives/`, with the hits that its verdicts are about.
 
     Returns:
@@ -91,18 +91,18 @@ def _manifest_at(folder: Path, _changed_ns: int) -> Manifest:
     return read_manifest(folder)
 
 
-def kept_known(negatives: Manifest, judged: pa.Table) -> NDArray[np.bool_]:
+def kept_known(negatives: Manifest, table: pa.Table) -> NDArray[np.bool_]:
     """Which hits are negatives because the input says so, whatever their score.
 
     Args:
         negatives: Of a finished `negatives/`.
-        judged: What `read_judged` gives of a file of it.
+        table: What `read_verdicts` gives of a file of it.
 
     Returns:
         bool (H,), aligned with its hits.
     """
     sources, verdicts = (
-        judged.column(name).combine_chunks().flatten().to_numpy()
+        table.column(name).combine_chunks().flatten().to_numpy()
         for name in ("hit_sources", "verdicts")
     )
     kept: NDArray[np.bool_] = (sources & HitSource.KNOWN > 0) & np.isin(verdicts, ELIGIBLE)
@@ -128,7 +128,7 @@ def near_positives(
     queries, groups = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     num_groups = int(passage_groups.max(initial=-1)) + 1
     for name in pool_files(negatives):
-        table = read_judged(negatives, name)
+        table = read_verdicts(negatives, name)
         hits = ragged_column(table, "hit_ids")
         negatives.refuse_beyond(name, hits.values, len(passage_groups))
         units = np.repeat(np.arange(len(hits)), hits.lengths())
@@ -240,8 +240,8 @@ class Pools:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Pools and judged hits of U units.
+class UnitVerdicts:
+    """Pools and hits of U units.
 
     Attributes:
         positive_scores: float32 (U,) the positive score that margins count from.
@@ -259,7 +259,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class JudgedUnits:
+class StoredVerdicts:
     """Reader of the units of a finished `negatives/`, in any order; files are mapped when read.
 
     Attributes:
@@ -291,15 +291,15 @@ class JudgedUnits:
         """The pools of units, as `take` gives them, without reading their hits."""
         return ragged_column(self._table(unit_ids, _read_pools), "passage_ids")
 
-    def take(self, unit_ids: NDArray[np.int64]) -> Judged:
+    def take(self, unit_ids: NDArray[np.int64]) -> UnitVerdicts:
         """The units of these ids, in their order, also repeated.
 
         Args:
             unit_ids: int64 (U,), at least one: query ids, or numbers of pairs where each has a
                 pool of its own. All of them are there, as those of kept rows are.
         """
-        table = self._table(unit_ids, read_judged)
-        return Judged(
+        table = self._table(unit_ids, read_verdicts)
+        return UnitVerdicts(
             table.column("positive_score").to_numpy(),
             ragged_column(table, "passage_ids"),
             ragged_column(table, "hit_ids"),

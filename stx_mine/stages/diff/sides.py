@@ -18,7 +18,7 @@ from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, normalise, text_digests
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.negatives import JudgedUnits, rows_of
+from stx_mine.store.negatives import StoredVerdicts, rows_of
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -41,7 +41,7 @@ class Side:
     negatives: Manifest
     store: TextStore
     groups: TextGroups
-    units: JudgedUnits
+    units: StoredVerdicts
 
     @classmethod
     def open(cls, path: str, check: str) -> "Side":
@@ -60,7 +60,7 @@ class Side:
         negatives, texts = require(run, "negatives"), require(run, "texts")
         groups = TextGroups.open(require(run, "groups"))
         store = TextStore.open(texts)
-        return cls(run.path, texts, negatives, store, groups, JudgedUnits(negatives))
+        return cls(run.path, texts, negatives, store, groups, StoredVerdicts(negatives))
 
     def refuse_changed(self) -> None:
         """Refuse what was read while `mine` replaced it: no lock keeps it from that.

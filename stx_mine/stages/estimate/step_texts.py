@@ -16,7 +16,7 @@ from stx_mine.stages.pack.core.assign import assign_merge, draw_order
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import BatchShard, ragged_column, slot_text_ids
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.negatives import kept_known, pool_files, read_judged
+from stx_mine.store.negatives import kept_known, pool_files, read_verdicts
 from stx_mine.store.texts import TextStore
 
 # Batches of a dry run that are counted, evenly spaced: they differ little.
@@ -172,7 +172,7 @@ def deeper_pools(
     units = np.arange(len(pair_query_ids)) if negatives.extra["per_pair"] else pair_query_ids
     ids_US = np.full((int(units.max(initial=-1)) + 1, slots), -1, np.int32)
     for name in pool_files(negatives):
-        table = read_judged(negatives, name)
+        table = read_verdicts(negatives, name)
         pools, hits = ragged_column(table, "passage_ids"), ragged_column(table, "hit_ids")
         verdicts = table.column("verdicts").combine_chunks().flatten().to_numpy()
         beyond = verdicts == Verdict.BEYOND_POOL

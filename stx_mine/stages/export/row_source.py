@@ -12,7 +12,7 @@ from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.text_ids import IdKind, NamedTexts
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.negatives import PoolBlock, pool_files, read_judged, rows_of
+from stx_mine.store.negatives import PoolBlock, pool_files, read_verdicts, rows_of
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
@@ -100,7 +100,7 @@ class RowSource:
             int64 (Q,) query ids; (Q,) passage ids, best first; float32 scores aligned with them.
         """
         for name in pool_files(self.negatives):
-            table = read_judged(self.negatives, name)
+            table = read_verdicts(self.negatives, name)
             query_ids, firsts = np.unique(table.column("query_id").to_numpy(), return_index=True)
             hits = ragged_column(table, "hit_ids")
             scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()

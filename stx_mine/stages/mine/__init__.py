@@ -1,1 +1,1 @@
-"""`mine`: search, judge every hit, keep an ordered pool of negatives per pair."""
+"""`mine`: search, give every hit a verdict, keep an ordered pool of negatives per pair."""

@@ -12,7 +12,7 @@ from stx_mine.settings import option_words
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.counts import MineCounts
 from stx_mine.stages.mine.depths import AllHits
-from stx_mine.stages.mine.judge import Judge
+from stx_mine.stages.mine.selector import Selector
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.stage_report import listed
 from stx_mine.store.texts import TextStore
@@ -51,7 +51,7 @@ def refuse_misfit(config: MineConfig, store: TextStore, texts: Manifest) -> None
         )
 
 
-def refuse_empty(counts: MineCounts, judge: Judge, hits: AllHits) -> None:
+def refuse_empty(counts: MineCounts, selector: Selector, hits: AllHits) -> None:
     """Refuse negatives without a row, or without a hit in any pool.
 
     Raises:
@@ -73,22 +73,22 @@ def refuse_empty(counts: MineCounts, judge: Judge, hits: AllHits) -> None:
     most = f"most dropped by {names[-1]} ({counts.dropped[names[-1]]:,})" if names else "none found"
     raise InputError(
         f"no candidate is left for any query: {counts.hits_in:,} hits, {most}; "
-        f"{_way_out(names[::-1], judge, hits)}"
+        f"{_way_out(names[::-1], selector, hits)}"
     )
 
 
-def _way_out(names: list[str], judge: Judge, hits: AllHits) -> str:
+def _way_out(names: list[str], selector: Selector, hits: AllHits) -> str:
     """What would leave candidates: without one of the rules that dropped hits, or more passages.
 
     Args:
         names: Verdicts of the hits, those that most have first.
-        judge: What gave them.
+        selector: What gave them.
         hits: All hits.
     """
-    config = judge.config
+    config = selector.config
     for name in names:
         off = RULES[Verdict[name.upper()]].off
-        left = _num_eligible(replace(judge, config=replace(config, **off)), hits) if off else 0
+        left = _num_eligible(replace(selector, config=replace(config, **off)), hits) if off else 0
         if left:
             given = [
                 one for one in fields(config) if getattr(config, one.name) != off.get(one.name)
@@ -98,16 +98,16 @@ def _way_out(names: list[str], judge: Judge, hits: AllHits) -> str:
             ]
             return f"loosen {', '.join(options)}: without it {left:,} would be left"
     wanted = hits.wanted(np.arange(len(hits.depths)))
-    deeper = hits.dense is not None and bool((wanted < len(judge.passages)).any())
+    deeper = hits.dense is not None and bool((wanted < len(selector.passages)).any())
     return f"give a larger {'--depth or ' if deeper else ''}--corpus, or loosen several rules"
 
 
-def _num_eligible(judge: Judge, hits: AllHits) -> int:
+def _num_eligible(selector: Selector, hits: AllHits) -> int:
     """Hits that pass every rule."""
 
     def eligible(block: int) -> int:
-        verdicts = judge.select(judge.units(hits.block(block))).verdicts_H
+        verdicts = selector.select(selector.units(hits.block(block))).verdicts_H
         return int(np.isin(verdicts, ELIGIBLE).sum())
 
     with own_threads() as threads:
-        return sum(run_tasks(range(hits.num_blocks), eligible, "judge", threads))
+        return sum(run_tasks(range(hits.num_blocks), eligible, "select", threads))

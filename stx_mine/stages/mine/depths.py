@@ -9,7 +9,7 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.search.product import own_threads
 from stx_mine.stages.mine.core.select import Selection
 from stx_mine.stages.mine.dense import DenseHits
-from stx_mine.stages.mine.judge import Judge, Units
+from stx_mine.stages.mine.selector import Selector, Units
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.hits import HitBlock, HitSource, merge_sources, read_hits
 
@@ -63,11 +63,11 @@ class AllHits:
         return merge_sources([*dense, *others])
 
 
-def search_depths(judge: Judge, hits: AllHits) -> AllHits:
+def search_depths(selector: Selector, hits: AllHits) -> AllHits:
     """Search every query, and those that lack negatives deeper and deeper.
 
     Args:
-        judge: Decides which queries lack negatives.
+        selector: Decides which queries lack negatives.
         hits: The sources; their depths are those to begin with.
 
     Returns:
@@ -76,15 +76,15 @@ def search_depths(judge: Judge, hits: AllHits) -> AllHits:
     Raises:
         TaskShardsLeftError: This call did its part, and others are at work.
     """
-    config, dense = judge.config, hits.dense
+    config, dense = selector.config, hits.dense
     if dense is None:
         return hits
     depth, queries = config.depth, np.arange(len(hits.depths))
     # Candidates beyond the window would be dropped anyway.
-    deepest = min(config.max_depth or depth, config.range_max or len(judge.passages))
+    deepest = min(config.max_depth or depth, config.range_max or len(selector.passages))
     dense.ensure(queries, depth)
     while depth < deepest:
-        queries = _lacking(judge, hits, queries)
+        queries = _lacking(selector, hits, queries)
         if not len(queries):
             break
         depth = min(depth * DEEPER, deepest)
@@ -96,7 +96,7 @@ def search_depths(judge: Judge, hits: AllHits) -> AllHits:
 
 
 def would_gain(
-    judge: Judge, units: Units, chosen: Selection, wanted: NDArray[np.int64]
+    selector: Selector, units: Units, chosen: Selection, wanted: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Mark units that lack negatives and to which a deeper search can give some.
 
@@ -104,7 +104,7 @@ def would_gain(
     whatever comes next scores too low already.
 
     Args:
-        judge: What decided.
+        selector: What decided.
         units: Its units.
         chosen: What it chose.
         wanted: int64 (U,) dense hits that were asked for.
@@ -112,13 +112,13 @@ def would_gain(
     Returns:
         bool (U,).
     """
-    config = judge.config
+    config = selector.config
     owners = np.repeat(np.arange(len(units.ids)), units.hits.hits.lengths())
     dense = (units.hits.sources & HitSource.DENSE) > 0
     found = np.bincount(owners[dense], minlength=len(units.ids))
     lowest = np.full(len(units.ids), np.inf, np.float32)
     np.minimum.at(lowest, owners[dense], units.hits.scores[dense])
-    gains = (chosen.sizes() < config.k) & (found >= wanted) & (wanted < len(judge.passages))
+    gains = (chosen.sizes() < config.k) & (found >= wanted) & (wanted < len(selector.passages))
     if config.min_score is not None:
         gains &= lowest >= np.float32(config.min_score)
     if config.upper_margin is not None:
@@ -126,14 +126,16 @@ def would_gain(
     return gains
 
 
-def _lacking(judge: Judge, hits: AllHits, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def _lacking(selector: Selector, hits: AllHits, query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """The queries with fewer than k negatives at their depth that may find more below it."""
 
     def lacking(block: int) -> NDArray[np.int64]:
         own = np.intersect1d(hits.block_queries(block), query_ids, assume_unique=True)
-        units = judge.units(hits.block(block, own))
+        units = selector.units(hits.block(block, own))
         wanted = hits.wanted(units.query_ids)
-        return np.unique(units.query_ids[would_gain(judge, units, judge.select(units), wanted)])
+        return np.unique(
+            units.query_ids[would_gain(selector, units, selector.select(units), wanted)]
+        )
 
     with own_threads() as threads:
-        return np.concatenate(run_tasks(range(hits.num_blocks), lacking, "judge", threads))
+        return np.concatenate(run_tasks(range(hits.num_blocks), lacking, "select", threads))

@@ -5,7 +5,7 @@ from stx_mine.stages.index.counts import IndexCounts
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.counts import NO_POOL, CandidateCounts, MineCounts
 from stx_mine.stages.mine.depths import DEEPER, AllHits
-from stx_mine.stages.mine.judge import SUSPECT_PERCENTILE
+from stx_mine.stages.mine.selector import SUSPECT_PERCENTILE
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.hits import HitSource
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent

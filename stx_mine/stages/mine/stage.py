@@ -13,8 +13,8 @@ from stx_mine.stages.mine.core.select import UseLimits
 from stx_mine.stages.mine.core.uses import UseCounter
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.depths import AllHits, search_depths, would_gain
-from stx_mine.stages.mine.judge import Judge, negatives_table
 from stx_mine.stages.mine.report import mine_report
+from stx_mine.stages.mine.selector import Selector, negatives_table
 from stx_mine.stages.mine.sources import other_hits
 from stx_mine.stages.mine.tally import Tally
 from stx_mine.store.artifact import Artifact, Manifest, require
@@ -81,14 +81,14 @@ def run_mine(config: MineConfig) -> StageReport:
         if artifact.done:
             return mine_report(artifact, config, hits, skipped=True)
         queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
-        judge = Judge(config, store, groups, queries, passages, forbidden)
-        hits = search_depths(judge, hits)
+        selector = Selector(config, store, groups, queries, passages, forbidden)
+        hits = search_depths(selector, hits)
         with run.exclusive():
             if task_shard is not None:
                 artifact.reload()
             # Selecting is quick: the call that ends last does all of it.
             if not artifact.done:
-                _select(artifact, judge, hits)
+                _select(artifact, selector, hits)
         return mine_report(artifact, config, hits)
 
 
@@ -112,45 +112,45 @@ def _other_hits(
     }
 
 
-def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
+def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
     """Write the pools and the verdict of every hit.
 
     Raises:
         InputError: No candidate is left for any query.
     """
-    config = judge.config
+    config = selector.config
     names = block_names("negatives", hits.num_blocks)
     artifact.begin(names)
-    uses = _use_limits(judge, hits) if config.max_uses else None
+    uses = _use_limits(selector, hits) if config.max_uses else None
 
     def select(block: int) -> Tally:
         found = hits.block(block)
-        units = judge.units(found)
-        chosen = judge.select(units, uses)
+        units = selector.units(found)
+        chosen = selector.select(units, uses)
         depths, wanted = hits.depths[units.query_ids], hits.wanted(units.query_ids)
         table = negatives_table(units, chosen, depths, wanted)
         write_table(artifact.folder / names[block], table)
-        part = Tally.begin(judge)
-        gains = would_gain(judge, units, chosen, wanted)
+        part = Tally.begin(selector)
+        gains = would_gain(selector, units, chosen, wanted)
         can_deepen = hits.dense is not None
-        gains &= can_deepen & (depths < (config.range_max or len(judge.passages)))
+        gains &= can_deepen & (depths < (config.range_max or len(selector.passages)))
         part.add(units, chosen, found, gains)
         return part
 
-    tally = Tally.begin(judge)
+    tally = Tally.begin(selector)
     with own_threads() as threads:
         for part in run_tasks(range(len(names)), select, "select", threads):
             tally.merge(part)
     write_array(artifact.folder / DROPPED_PAIRS, tally.dropped_pairs())
-    languages = judge.store.languages
+    languages = selector.store.languages
     unknown = languages.counts() if languages else {}
     counts = tally.counts(
         queries_deepened=int((hits.depths > config.depth).sum()),
         unknown_languages={role: of_role["unknown"] for role, of_role in unknown.items()},
     )
-    refuse_empty(counts, judge, hits)
+    refuse_empty(counts, selector, hits)
     extra = {
-        "slots": judge.slots,
+        "slots": selector.slots,
         "k": config.k,
         "per_pair": config.positive_score == "pair",
         "known_first": config.known_negatives == "keep",
@@ -158,16 +158,16 @@ def _select(artifact: Artifact, judge: Judge, hits: AllHits) -> None:
     artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
 
 
-def _use_limits(judge: Judge, hits: AllHits) -> UseLimits:
+def _use_limits(selector: Selector, hits: AllHits) -> UseLimits:
     """One pass over all hits: which uses each passage keeps."""
-    assert judge.config.max_uses is not None
-    counter = UseCounter(len(judge.passages), judge.config.max_uses)
+    assert selector.config.max_uses is not None
+    counter = UseCounter(len(selector.passages), selector.config.max_uses)
     for block in range(hits.num_blocks):
-        units = judge.units(hits.block(block))
-        verdicts = judge.select(units).verdicts_H
+        units = selector.units(hits.block(block))
+        verdicts = selector.select(units).verdicts_H
         eligible = np.isin(verdicts, ELIGIBLE)
         unit_ids = np.repeat(units.ids, units.hits.hits.lengths())
-        known = judge.kept_anyway(units.hits)
+        known = selector.kept_anyway(units.hits)
         scores = units.hits.scores if known is None else np.where(known, _FIRST, units.hits.scores)
         counter.add(units.hits.hits.values[eligible], scores[eligible], unit_ids[eligible])
     return counter.limits()

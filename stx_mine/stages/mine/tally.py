@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stx_mine.core.verdicts import Verdict
 from stx_mine.stages.mine.core.select import Selection
 from stx_mine.stages.mine.counts import NO_POOL, MineCounts
-from stx_mine.stages.mine.judge import Judge, Units
+from stx_mine.stages.mine.selector import Selector, Units
 from stx_mine.store.hits import HitBlock, HitSource
 
 
@@ -42,10 +42,10 @@ class Tally:
         self._rows = np.zeros(self.slots + 1, np.int64)
 
     @classmethod
-    def begin(cls, judge: Judge) -> "Tally":
-        """Counts of what a judge decides, from zero."""
-        config = judge.config
-        return cls(config.k, judge.slots, config.short_rows == "drop")
+    def begin(cls, selector: Selector) -> "Tally":
+        """Counts of what a selector decides, from zero."""
+        config = selector.config
+        return cls(config.k, selector.slots, config.short_rows == "drop")
 
     def add(
         self, units: Units, chosen: Selection, found: HitBlock, gains: NDArray[np.bool_]

@@ -23,7 +23,7 @@ from stx_mine.stages.pack.core.strata import (
 )
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.negatives import pool_files, read_judged
+from stx_mine.store.negatives import pool_files, read_verdicts
 from stx_mine.store.sources import SourceTable, prompts_differ
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
@@ -223,7 +223,7 @@ def row_difficulties(negatives: Manifest, pair_query_ids: NDArray[np.int64]) -> 
     units = np.arange(len(pair_query_ids)) if negatives.extra["per_pair"] else pair_query_ids
     found = np.full(int(units.max(initial=-1)) + 1, -np.inf)
     for name in pool_files(negatives):
-        table = read_judged(negatives, name)
+        table = read_verdicts(negatives, name)
         verdicts = ragged_column(table, "verdicts")
         scores = table.column("hit_scores").combine_chunks().flatten().to_numpy()
         candidate = ~np.isin(verdicts.values, NO_CANDIDATES)

@@ -38,7 +38,7 @@ from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.files import read_array, read_table, write_array, write_table
 from stx_mine.store.hits import HitBlock, HitSource, LayerFile
-from stx_mine.store.negatives import DROPPED_PAIRS, JudgedUnits, pool_files, read_judged
+from stx_mine.store.negatives import DROPPED_PAIRS, StoredVerdicts, pool_files, read_verdicts
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -186,7 +186,7 @@ def told(run):
         positives.setdefault(query, set()).add(passage)
     units = {}
     for name in pool_files(negatives):
-        for one in read_judged(negatives, name).to_pylist():
+        for one in read_verdicts(negatives, name).to_pylist():
             verdicts = zip(one["hit_ids"], one["verdicts"], strict=True)
             units[one["unit_id"]] = {
                 "pool": [passages[p] for p in one["passage_ids"]],
@@ -437,9 +437,9 @@ def test_units_are_read_in_any_order_from_any_file(tmp_path):
     manifest = require(RunDir(tmp_path / "run"), "negatives")
     stored = {}
     for name in pool_files(manifest):
-        for one in read_judged(manifest, name).to_pylist():
+        for one in read_verdicts(manifest, name).to_pylist():
             stored[one["unit_id"]] = one
-    units, asked = JudgedUnits(manifest), np.array([7, 0, 7, 10, 3])
+    units, asked = StoredVerdicts(manifest), np.array([7, 0, 7, 10, 3])
     judged = units.take(asked)
     pools = units.pools(asked)
     for row, unit in enumerate(asked.tolist()):

@@ -19,7 +19,7 @@ from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.negatives import Pools, pool_files, read_judged
+from stx_mine.store.negatives import Pools, pool_files, read_verdicts
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -127,7 +127,7 @@ def test_a_ranking_read_again_is_that_of_the_search(mined: Path) -> None:
     store = TextStore.open(require(RunDir(mined), "texts"))
     names = NamedTexts(store, "original")
     negatives = require(RunDir(mined), "negatives")
-    table = read_judged(negatives, pool_files(negatives)[0])
+    table = read_verdicts(negatives, pool_files(negatives)[0])
     hits = ragged_column(table, "hit_ids")
     asked = np.repeat(table.column("query_id").to_numpy(), hits.lengths())
     assert queries == names.query_ids.take(asked).cast("string").to_pylist()

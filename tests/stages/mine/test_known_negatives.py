@@ -27,7 +27,7 @@ from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_table
 from stx_mine.store.hits import HitSource
-from stx_mine.store.negatives import Pools, near_positives, pool_files, read_judged
+from stx_mine.store.negatives import Pools, near_positives, pool_files, read_verdicts
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import NEGATIVES, TextStore
 from stx_mine.store.vectors import Vectors
@@ -99,7 +99,7 @@ def pools_of(run):
 def judged_of(run):
     manifest = require(RunDir(run), "negatives")
     return pa.concat_tables(
-        [read_judged(manifest, name) for name in pool_files(manifest)]
+        [read_verdicts(manifest, name) for name in pool_files(manifest)]
     ).to_pylist()
 
 

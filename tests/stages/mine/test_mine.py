@@ -33,7 +33,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_table
 from stx_mine.store.hits import HitBlock, HitLayers, HitSource, concatenate, merge_sources
-from stx_mine.store.negatives import Pools, pool_files, read_judged
+from stx_mine.store.negatives import Pools, pool_files, read_verdicts
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
@@ -45,7 +45,7 @@ def mine(run, **fields):
 
 def negatives(run):
     manifest = require(RunDir(run), "negatives")
-    return pa.concat_tables([read_judged(manifest, name) for name in pool_files(manifest)])
+    return pa.concat_tables([read_verdicts(manifest, name) for name in pool_files(manifest)])
 
 
 def store_of(run):

@@ -30,7 +30,7 @@ from stx_mine.store.artifact import require
 from stx_mine.store.batches import list_packings
 from stx_mine.store.files import read_table, write_table
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.negatives import pool_files, read_judged
+from stx_mine.store.negatives import pool_files, read_verdicts
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
@@ -52,7 +52,7 @@ def rows_of(run, packing=0):
 
 def negatives_of(run):
     manifest = require(RunDir(run), "negatives")
-    return pa.concat_tables([read_judged(manifest, one) for one in pool_files(manifest)])
+    return pa.concat_tables([read_verdicts(manifest, one) for one in pool_files(manifest)])
 
 
 def test_a_dry_run_says_what_packing_would_give_and_writes_nothing(run_copy):

@@ -294,7 +294,7 @@ def select_negatives(
     too_close: NDArray[np.bool_] | None = None,
     uses: UseLimits | None = None,
 ) -> Selection:
-    """Judge the hits of each unit and fill its pool.
+    """Give every hit of each unit a verdict, and fill its pool.
 
     Args:
         unit_ids: int64 (U,) query_id or number of the pair: the counter of its random draw.

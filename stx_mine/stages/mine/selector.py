@@ -50,7 +50,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Selector:
     """Turns hits into pools by the rules of a config; several threads may use one.
 
     Attributes:
@@ -245,7 +245,7 @@ def negatives_table(
 ) -> pa.Table:
     """A file of `negatives/`: a row per unit, with its pool and the verdict of every hit.
 
-    The hits themselves stay in `hits/`; `read_judged` joins them.
+    The hits themselves stay in `hits/`; `read_verdicts` joins them.
 
     Args:
         units: U units.
