@@ -133,28 +133,42 @@ def test_what_a_worker_has_opened_does_not_travel(tmp_path: Path) -> None:
 # --- several processes ---
 
 
+# A module of its own, so that its processes import little.
+SIGNING = """
+import os, signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from stx_mine.engine.tasks import Worker
+from stx_mine.store.files import atomic
+
 @dataclass(frozen=True)
 class Signing(Worker):
-    """Writes its name into a file a task; at some it is killed."""
-
     folder: Path
-    names: tuple[str, ...]
-    deadly: tuple[str, ...] = ()
+    names: tuple
+    deadly: tuple = ()
 
     @property
-    def copies(self) -> list["Signing"]:
+    def copies(self):
         return [replace(self, names=(one,)) for one in self.names] if len(self.names) > 1 else []
 
-    def __call__(self, task: str) -> None:
+    def __call__(self, task):
         if task in self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         with atomic(self.folder / task) as path:
             path.write_text(f"{self.names[0]} {os.getpid()}")
+"""
 
 
-def test_copies_of_a_worker_get_a_process_each(tmp_path: Path) -> None:
-    artifact = begun(RunDir(tmp_path))
-    worker = Signing(artifact.folder, ("one", "two"))
+def test_copies_of_a_worker_get_a_process_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each writes its name into a file a task; at some it is killed."""
+    (tmp_path / "signing.py").write_text(SIGNING)
+    monkeypatch.syspath_prepend(tmp_path)
+    import signing
+
+    artifact = begun(RunDir(tmp_path / "run"))
+    worker = signing.Signing(artifact.folder, ("one", "two"))
     make_files(artifact, FILES[:-1], worker, LOCAL, "write")
     signed = {tuple((artifact.folder / name).read_text().split()) for name in FILES[:-1]}
     assert {name for name, _ in signed} <= {"one", "two"}

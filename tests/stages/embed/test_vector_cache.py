@@ -402,9 +402,9 @@ def test_a_device_that_torch_does_not_know_is_refused(data, tiny_transformer):
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="mps works here")
-def test_a_device_that_fails_says_so_in_one_line(data, tiny_transformer, cli):
+def test_a_device_that_fails_says_so_in_one_line(data, tiny_transformer, cli_here):
     options = ["--model", tiny_transformer, "--device", "mps,mps", "--shard-size", "4"]
-    done = cli("embed", data / "pairs.parquet", *options, run_dir=data / "run")
+    done = cli_here("embed", data / "pairs.parquet", *options, run_dir=data / "run")
     assert done.code == 2
     assert "mps" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

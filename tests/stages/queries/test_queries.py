@@ -259,7 +259,7 @@ def test_what_queries_writes_embed_reads(shared_data: Path, tmp_path: Path, cli_
     ],
 )
 def test_a_mistake_is_one_line(
-    line: str, said: list[str], small_input: Path, tmp_path: Path, cli_here: Cli
+    line: str, said: list[str], small_input: Path, tmp_path: Path, cli: Cli, cli_here: Cli
 ) -> None:
     (tmp_path / "prompt.txt").write_text("Ask something")
     (tmp_path / "folder").mkdir()
@@ -410,7 +410,12 @@ def test_the_passage_is_cut_and_the_prompt_is_not(generators: dict[str, Path]) -
 
 @pytest.mark.parametrize("kind", ["t5", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_generated_queries_through_the_command_line(
-    kind: str, generators: dict[str, Path], small_input: Path, tmp_path: Path, cli: Cli
+    kind: str,
+    generators: dict[str, Path],
+    small_input: Path,
+    tmp_path: Path,
+    cli: Cli,
+    cli_here: Cli,
 ) -> None:
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("Q: {passage}\nA:")
@@ -418,7 +423,7 @@ def test_generated_queries_through_the_command_line(
     args += ["--method", "crop", "--generator", generators[kind], "--prompt-file", prompt]
     args += ["--max-new-tokens", "6", "--max-passage-tokens", "60", "--per-passage", "2"]
     args += ["--generate-batch-size", "64", "--device", "cpu", "--block-size", "200"]
-    done = cli(*args, run_dir=tmp_path / "run")
+    done = cli_here(*args, run_dir=tmp_path / "run")
     assert done.code == 0, done.stderr
     pairs = pq.read_table(tmp_path / "run/queries/pairs.parquet").to_pylist()
     written = [pair for pair in pairs if pair["method"] == "generate"]
