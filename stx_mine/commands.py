@@ -11,6 +11,7 @@ from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.export.config import ExportConfig
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.ingest.config import IngestConfig
+from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.queries.config import QueriesConfig
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "dedup": Command(DedupConfig, "dedup.stage:run_dedup", _DATA),
     "index": Command(IndexConfig, "index.stage:run_index", _DATA),
     "mine": Command(MineConfig, "mine.stage:run_mine", _NEGATIVES),
+    "judge": Command(JudgeConfig, "judge.stage:run_judge", _NEGATIVES),
     "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES, after_signal=_ANEW),
     "pack": Command(PackConfig, "pack.stage:run_pack", _NEGATIVES),
     "verify": Command(VerifyConfig, "verify.stage:run_verify", _LOOK, True, _READS),

@@ -13,6 +13,7 @@ from stx_mine.inputs.config import MANY_SOURCES, Source
 from stx_mine.settings import StageConfig, fits
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.ingest.config import IngestConfig
+from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.safe_yaml import parse_yaml, read_yaml
 
@@ -27,6 +28,8 @@ _ONCE = ("queries", "split", "dedup")
 _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 # How the first model is read; what a round trained is a folder that says it all.
 _OF_HUB = ("revision", "pooling")
+# What `mine` asks of judges.
+_OF_JUDGES = ("judges", "judged", "judged_margin", "votes")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 StageRunner = Callable[[str, StageConfig], "StageReport"]
 
@@ -129,7 +132,14 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]
                 left = (*_ingest_fields(), *_WITHOUT_MODEL, *_OF_HUB)
                 values = {key: v for key, v in values.items() if key not in left}
                 values["model"] = str(first.round_dir(number - 1).folder("model"))
-            yield number, stage, _config(pipeline, stage, first.round_dir(number), values)
+            if stage == "mine" and "judge" in pipeline.settings:
+                # Judges are asked about what was found without them.
+                values = {key: value for key, value in values.items() if key not in _OF_JUDGES}
+            config = _config(pipeline, stage, first.round_dir(number), values)
+            yield number, stage, config
+            if isinstance(config, JudgeConfig) and "mine" in pipeline.settings:
+                again = {"judges": (config.judge_name,), **pipeline.settings.get("mine", {})}
+                yield number, "mine", _config(pipeline, "mine", first.round_dir(number), again)
     if "evaluate" in pipeline.settings:
         values = dict(pipeline.settings["evaluate"])
         if "train" in pipeline.settings:

@@ -14,10 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
@@ -197,6 +202,33 @@ def run_copy(small_run: Path, tmp_path: Path) -> Path:
 def tiny_transformer(tmp_path_factory) -> Path:
     """A folder with a real BERT of random weights and a vocabulary of characters."""
     folder = tmp_path_factory.mktemp("tiny")
+    sizes = save_tiny_tokenizer(folder / "bert")
+    BertModel(BertConfig(**sizes)).save_pretrained(folder / "bert")
+    transformer = Transformer(str(folder / "bert"))
+    model = SentenceTransformer(modules=[transformer, Pooling(32)], device="cpu")
+    model.save_pretrained(str(folder / "model"))
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_cross_encoder(tmp_path_factory) -> Path:
+    """A folder with a real cross-encoder of random weights that tells pairs apart."""
+    folder = tmp_path_factory.mktemp("tiny-cross")
+    sizes = save_tiny_tokenizer(folder / "bert")
+    # With weights as small as usual, all pairs would score nearly the same.
+    config = BertConfig(num_labels=1, initializer_range=0.3, **sizes)
+    network = BertForSequenceClassification(config)
+    network.save_pretrained(folder / "bert")
+    model = CrossEncoder(str(folder / "bert"), device="cpu")
+    model.save_pretrained(str(folder / "reranker"))
+    return folder / "reranker"
+
+
+def save_tiny_tokenizer(folder: Path) -> dict[str, int]:
+    """Save a tokenizer of characters; returns the sizes of a BERT that it fits.
+
+    Seeds torch, so that the network that is made next is always the same.
+    """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:()'-"
     vocabulary = [*special, *letters, *(f"##{letter}" for letter in letters)]
@@ -205,14 +237,10 @@ def tiny_transformer(tmp_path_factory) -> Path:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = BertConfig(
-        vocab_size=len(vocabulary), intermediate_size=64, max_position_embeddings=128, **sizes
-    )
-    BertModel(config).save_pretrained(folder / "bert")
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="[UNK]",
@@ -220,8 +248,8 @@ def tiny_transformer(tmp_path_factory) -> Path:
         cls_token="[CLS]",
         sep_token="[SEP]",
         model_max_length=128,
-    ).save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"))
-    model = SentenceTransformer(modules=[transformer, Pooling(32)], device="cpu")
-    model.save_pretrained(str(folder / "model"))
-    return folder / "model"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 64, "max_position_embeddings": 128}
+    return {**sizes, "vocab_size": len(vocabulary)}

@@ -37,6 +37,7 @@ SLICES = [
     "verify",
     "export",
     "pack",
+    "judge",
     "mine",
     "index",
     "dedup",

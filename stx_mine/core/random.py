@@ -20,3 +20,12 @@ def mix(seed: Any, first: Any, second: Any) -> Any:
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state = state ^ (state >> np.uint64(31))
     return state
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def mix_rows(seed: Any, first_N: Any, second_N: Any) -> Any:
+    """uint64 (N,): what `mix` makes of each two counters."""
+    found = np.empty(len(first_N), np.uint64)
+    for row in range(len(first_N)):
+        found[row] = mix(seed, first_N[row], second_N[row])
+    return found

@@ -17,15 +17,17 @@ class Verdict(IntEnum):
     KNOWN_POSITIVE = 2
     DUPLICATE_GROUP = 3
     DROPPED_PASSAGE = 4
-    LANGUAGE = 5
-    RANK_WINDOW = 6
-    SCORE_WINDOW = 7
-    ABSOLUTE_MARGIN = 8
-    RELATIVE_MARGIN = 9
-    UPPER_MARGIN = 10
-    CLOSE_TO_POSITIVE = 11
-    MAX_USES = 12
-    BEYOND_POOL = 13
+    JUDGED_POSITIVE = 5
+    JUDGED_CLOSE = 6
+    LANGUAGE = 7
+    RANK_WINDOW = 8
+    SCORE_WINDOW = 9
+    ABSOLUTE_MARGIN = 10
+    RELATIVE_MARGIN = 11
+    UPPER_MARGIN = 12
+    CLOSE_TO_POSITIVE = 13
+    MAX_USES = 14
+    BEYOND_POOL = 15
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ RULES: dict[Verdict, Rule] = {
     Verdict.DROPPED_PASSAGE: Rule(
         "is left out of the corpus as a duplicate (dedup --drop)", candidate=False
     ),
+    Verdict.JUDGED_POSITIVE: Rule("is judged as relevant as the positive", {"judges": ()}),
+    Verdict.JUDGED_CLOSE: Rule("is judged nearly as relevant as the positive", {"judges": ()}),
     Verdict.LANGUAGE: Rule("is not in the language asked for", {"negative_language": "any"}),
     Verdict.RANK_WINDOW: Rule("ranks outside of the window", {"range_min": 0, "range_max": None}),
     Verdict.SCORE_WINDOW: Rule(

@@ -182,11 +182,7 @@ class Checkpoint:
             ModelError: One of the first two.
             ConfigError: A pooling where the files name one.
         """
-        if self.adapter is not None and self.base is None:
-            raise ModelError(
-                f"expected base_model_name_or_path in {ADAPTER} of {self.name}, found none; name "
-                "the base of the adapter there"
-            )
+        self._refuse_no_base()
         kind = self._kind()
         by_head = kind == _CROSS and self.is_plain and self.settings.get("model_type") is None
         if kind is not None and not (by_head and reading.pooling):
@@ -199,6 +195,32 @@ class Checkpoint:
                 f"--pooling {reading.pooling} is for plain transformers folders, found {_MODULES} "
                 f"in {self.name}, which says how it pools; leave it out"
             )
+        self._refuse_code(reading)
+
+    def refuse_unlike_cross_encoder(self, reading: Reading) -> None:
+        """Refuse what scores no pairs, and what has code that may not run.
+
+        Raises:
+            ModelError: It is one of them.
+        """
+        self._refuse_no_base()
+        generates = any(one.endswith("ForCausalLM") for one in self._heads)
+        if self._kind() != _CROSS and not (self.is_plain and generates):
+            what = _KINDS.get(self._kind() or "", "an embedding model, with no score of a pair")
+            raise ModelError(
+                f"expected a cross-encoder (reranker), found {self.name}, which is {what}; name "
+                "a model that CrossEncoder can load"
+            )
+        self._refuse_code(reading)
+
+    def _refuse_no_base(self) -> None:
+        if self.adapter is not None and self.base is None:
+            raise ModelError(
+                f"expected base_model_name_or_path in {ADAPTER} of {self.name}, found none; name "
+                "the base of the adapter there"
+            )
+
+    def _refuse_code(self, reading: Reading) -> None:
         code = list(self._code())
         if code and not reading.trust_remote_code:
             known = self._native()

@@ -46,8 +46,8 @@ AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFields(StageConfig):
-    """How a model is read."""
+class CheckpointFields(StageConfig):
+    """How the files of a model are read, whatever kind of model it is."""
 
     trust_remote_code: bool = option(
         False,
@@ -61,6 +61,12 @@ class ModelFields(StageConfig):
         "estimates",
         group="Model files",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFields(CheckpointFields):
+    """How an embedding model is read."""
+
     pooling: Literal["mean", "cls", "lasttoken"] | None = option(
         None,
         "How a plain transformers folder, which names no pooling, makes one vector of its tokens.",

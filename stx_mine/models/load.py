@@ -3,15 +3,16 @@
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from tokenizers import Tokenizer
+from torch import nn
 
 from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.adapter import NO_PEFT, open_adapter
@@ -33,6 +34,7 @@ from stx_mine.models.soundness import (
 PREFIX = "package:"
 _WORDLLAMA_WEIGHTS = "weights/l2_supercat_256.safetensors"
 _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+ModelT = TypeVar("ModelT", SentenceTransformer, CrossEncoder)
 # What torch raises where a pickle holds anything else than numbers: it reads no more than those.
 _UNSAFE = torch.serialization.pickle.UnpicklingError
 # What libraries, and code that comes with a model, raise where files are damaged or do not fit.
@@ -43,7 +45,7 @@ BROKEN = (
 
 
 @dataclass(frozen=True)
-class OpenedModel:
+class OpenedModel(Generic[ModelT]):
     """A model, and what is worth knowing about how it was read.
 
     Attributes:
@@ -54,7 +56,7 @@ class OpenedModel:
         commit: Of a hub repository.
     """
 
-    model: SentenceTransformer
+    model: ModelT
     reading: Reading
     stored: str
     notes: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ def open_model(
     runtime: Runtime = PLAIN,
     reading: Reading = AS_IT_IS,
     as_stored: bool = False,
-) -> OpenedModel:
+) -> OpenedModel[SentenceTransformer]:
     """Load a model; its weights are float32 whatever the files hold.
 
     Args:
@@ -120,12 +122,49 @@ def open_model(
     return OpenedModel(model.eval(), reading, opened.stored, tuple(notes), opened.commit)
 
 
+def open_cross_encoder(
+    name: str, device: str | None, max_length: int | None, reading: Reading = AS_IT_IS
+) -> OpenedModel[CrossEncoder]:
+    """Load a model of pairs of texts that gives one score a pair; its weights are float32.
+
+    Args:
+        name: A local folder or a hub id.
+        device: Where to put it; None lets sentence-transformers choose.
+        max_length: Tokens kept of a pair; None keeps the model's own limit.
+        reading: How its files are read.
+
+    Raises:
+        ModelError: There is no such model, it cannot be loaded, or it gives no one score.
+        ConfigError: An option does not fit it.
+    """
+    refuse_device(device)
+    found = Checkpoint.find(name, reading.revision)
+    found.refuse_unlike_cross_encoder(reading)
+    with watch_weights() as report:
+        model = _loaded(found, device, PLAIN, reading, CrossEncoder)
+    refuse_random_weights(model, name, report)
+    stored = _stored_format(model)
+    refuse_empty_vocabulary(model, name)
+    if model.num_labels != 1:
+        raise ModelError(
+            f"expected one score a pair from {name}, found {model.num_labels} (a classifier); give "
+            "a reranker, or package.module:function that makes one score of them"
+        )
+    notes = name_pad_token(model, name)
+    if max_length is not None:
+        limit_tokens(model, name, max_length)
+    notes += keep_within_positions(model, name, max_length)
+    return OpenedModel(model.float().eval(), reading, stored, tuple(notes), found.commit)
+
+
 def is_static(model: SentenceTransformer) -> bool:
     """Whether the model is a table of token embeddings without a network."""
     return isinstance(model[0], StaticEmbedding)
 
 
-def _opened(name: str, device: str | None, runtime: Runtime, reading: Reading) -> OpenedModel:
+def _opened(
+    name: str, device: str | None, runtime: Runtime, reading: Reading
+) -> OpenedModel[SentenceTransformer]:
     """The model as its files hold it."""
     if not name.startswith(PREFIX):
         return _read(name, device, runtime, reading)
@@ -152,7 +191,7 @@ def _read(
     runtime: Runtime,
     reading: Reading,
     above: tuple[str, ...] = (),
-) -> OpenedModel:
+) -> OpenedModel[SentenceTransformer]:
     """A folder or a hub repository; `above` are the adapters that it is the base of."""
     found = Checkpoint.find(name, reading.revision)
     found.refuse(reading)
@@ -170,7 +209,7 @@ def _read(
             open_adapter(found, base.model, reading.revision)
             return replace(base, reading=reading, notes=(*notes, *base.notes), commit=found.commit)
     with watch_weights() as report:
-        model = _loaded(found, device, runtime, reading)
+        model = _loaded(found, device, runtime, reading, SentenceTransformer)
     if found.adapter is not None:
         refuse_misfits(found.name, report)
     refuse_random_weights(model, found.name, report)
@@ -192,15 +231,19 @@ def _refuse_base(adapter: Checkpoint, reading: Reading) -> None:
 
 
 def _loaded(
-    found: Checkpoint, device: str | None, runtime: Runtime, reading: Reading
-) -> SentenceTransformer:
+    found: Checkpoint,
+    device: str | None,
+    runtime: Runtime,
+    reading: Reading,
+    kind: type[ModelT],
+) -> ModelT:
     """What the library makes of a checkpoint.
 
     Raises:
         ModelError: It cannot load it.
     """
     try:
-        return SentenceTransformer(
+        return kind(
             found.name,
             device=device,
             trust_remote_code=reading.trust_remote_code,
@@ -213,10 +256,10 @@ def _loaded(
             "give a checkpoint with safetensors"
         ) from error
     except BROKEN as error:
-        raise ModelError(_why(found, error)) from error
+        raise ModelError(_why(found, error, kind)) from error
 
 
-def _why(found: Checkpoint, error: Exception) -> str:
+def _why(found: Checkpoint, error: Exception, kind: type[ModelT]) -> str:
     """Why a checkpoint cannot be loaded, as one line."""
     words = one_line(error)
     if "trust_remote_code" in words:
@@ -237,7 +280,7 @@ def _why(found: Checkpoint, error: Exception) -> str:
     short = words[:160] + (" ..." if len(words) > 160 else "")
     return (
         f"cannot load the model {found.name!r}{of_base} ({type(error).__name__}: {short}); give a "
-        "hub id, a folder that SentenceTransformer can load, or package:wordllama"
+        f"hub id, a folder that {kind.__name__} can load, or package:wordllama"
     )
 
 
@@ -257,7 +300,7 @@ def _pool(model: SentenceTransformer, found: Checkpoint, reading: Reading) -> li
     ]
 
 
-def _stored_format(model: SentenceTransformer) -> str:
+def _stored_format(model: nn.Module) -> str:
     """Number formats of the weights, the most frequent first."""
     sizes: dict[str, int] = {}
     for weight in model.state_dict().values():
@@ -282,7 +325,9 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _wordllama(folder: Path, device: str | None, reading: Reading) -> OpenedModel:
+def _wordllama(
+    folder: Path, device: str | None, reading: Reading
+) -> OpenedModel[SentenceTransformer]:
     weights = load_file(folder / _WORDLLAMA_WEIGHTS)["embedding.weight"]
     tokenizer = Tokenizer.from_file(str(folder / _WORDLLAMA_TOKENIZER))
     tokenizer.no_truncation()

@@ -22,7 +22,7 @@ _POOLER = "pooler"
 _FEWEST_WORDS = 4
 
 
-def transformers_of(model: SentenceTransformer) -> list[Transformer]:
+def transformers_of(model: nn.Module) -> list[Transformer]:
     """The transformers in a model: none in a static one, several behind a router."""
     return [module for module in model.modules() if isinstance(module, Transformer)]
 
@@ -66,7 +66,7 @@ def watch_weights() -> Iterator[WeightReport]:
             module.log_state_dict_report = report
 
 
-def refuse_random_weights(model: SentenceTransformer, name: str, report: WeightReport) -> None:
+def refuse_random_weights(model: nn.Module, name: str, report: WeightReport) -> None:
     """Take out a pooler that the files do not have, and refuse a network that lacks other weights.
 
     Raises:
@@ -112,7 +112,7 @@ def refuse_no_input(model: SentenceTransformer, name: str) -> None:
         )
 
 
-def refuse_empty_vocabulary(model: SentenceTransformer, name: str) -> None:
+def refuse_empty_vocabulary(model: nn.Module, name: str) -> None:
     """Refuse a tokenizer that knows special tokens only: the library makes one where files lack.
 
     Raises:
@@ -130,7 +130,7 @@ def refuse_empty_vocabulary(model: SentenceTransformer, name: str) -> None:
             )
 
 
-def name_pad_token(model: SentenceTransformer, name: str) -> list[str]:
+def name_pad_token(model: nn.Module, name: str) -> list[str]:
     """Give tokenizers without a pad token their end-of-text token for it; attention skips both.
 
     Returns:
@@ -157,7 +157,7 @@ def name_pad_token(model: SentenceTransformer, name: str) -> list[str]:
     return notes
 
 
-def keep_within_positions(model: SentenceTransformer, name: str, asked: int | None) -> list[str]:
+def keep_within_positions(model: nn.Module, name: str, asked: int | None) -> list[str]:
     """Bring the limit of tokens down to the table of positions, which has nothing behind its end.
 
     Args:

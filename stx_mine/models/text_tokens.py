@@ -6,7 +6,7 @@ texts can be sorted by their true length before anything is padded.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from operator import attrgetter
 
@@ -27,17 +27,20 @@ _AHEAD = 2
 
 @dataclass(frozen=True)
 class TextTokens:
-    """The token ids of consecutive texts.
+    """The token ids of consecutive texts, or pairs of texts.
 
     Attributes:
         ids: int32 (tokens,), one text after the other, special tokens included.
         offsets: int64 (texts + 1,): where each text begins, and where the last one ends.
         lost: int32 (texts,) tokens of each text beyond the limit.
+        types: int8 (tokens,) the type id of each token, which tells the texts of a pair apart; None
+            where all are 0.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     lost: NDArray[np.int32]
+    types: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -51,7 +54,8 @@ class TextTokens:
         """The tokens of some texts."""
         offsets = offsets_of(self.lengths[rows])
         places = places_of(self.offsets[rows], offsets)
-        return TextTokens(self.ids[places], offsets, self.lost[rows])
+        types = None if self.types is None else self.types[places]
+        return TextTokens(self.ids[places], offsets, self.lost[rows], types)
 
     @classmethod
     def joined(cls, parts: "list[TextTokens]") -> "TextTokens":
@@ -95,6 +99,21 @@ class TextTokenizer:
     def __call__(self, texts: pa.ChunkedArray, prompt: str) -> TextTokens:
         """Tokens of all texts, each with the prompt before it."""
         return TextTokens.joined([tokens for _, tokens in self.chunks(texts, prompt)])
+
+    def pairs(self, first: pa.Array, second: pa.Array) -> TextTokens:
+        """Tokens of pairs of texts, with their types.
+
+        Args:
+            first: (N,) large strings without nulls.
+            second: (N,) likewise.
+        """
+        both = [within_reach(texts.to_pylist()) for texts in (first, second)]
+        found: list[Encoding] = self.tokenizer.encode_batch_fast(
+            list(zip(*both, strict=True)), add_special_tokens=self.special_tokens
+        )
+        tokens = self._flat(found)
+        types = chain.from_iterable(map(attrgetter("type_ids"), found))
+        return replace(tokens, types=np.fromiter(types, np.int8, len(tokens.ids)))
 
     def _encode(
         self, texts: pa.ChunkedArray, prompt: str, start: int, count: int

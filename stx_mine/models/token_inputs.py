@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from stx_mine.core.reach import within_reach
 from stx_mine.models.text_tokens import TextTokenizer, TextTokens
 from stx_mine.models.tokenise import AnyRole, Tokeniser, role_prompt
 
@@ -80,14 +81,45 @@ class TokenInputs:
             found = cls(
                 _copied(fast.backend_tokenizer, True),
                 _words(model, role, prompt),
-                frozenset(_PADDED & set(wanted)),
-                tuple((name, wanted[name]) for name in sorted(_CONSTANT & set(wanted))),
-                int(fast.pad_token_id or 0),
-                fast.padding_side == "left",
+                *_batch_inputs(wanted, fast),
             )
         else:
             return None
         return found if _same(found.batch(found.tokens(sample)), wanted) else None
+
+    @classmethod
+    def of_pairs(
+        cls, model: CrossEncoder, first: pa.Array, second: pa.Array
+    ) -> "TokenInputs | None":
+        """The inputs of pairs of texts, if token ids are all that they come down to.
+
+        Args:
+            model: The model.
+            first: (N,) texts of this kind; the first, and the longest pair of them, are tried.
+            second: (N,) the other text of each pair.
+
+        Returns:
+            None where the model makes anything else of pairs, as with prompts or chat templates.
+        """
+        sizes = pc.add(pc.binary_length(first), pc.binary_length(second)).to_numpy()
+        chosen = pa.array([*range(min(_SAMPLE, len(first))), int(sizes.argmax())])
+        some = first.take(chosen), second.take(chosen)
+        fast = getattr(model[0], "tokenizer", None)
+        if any((model.module_kwargs or {}).values()) or not (
+            isinstance(model[0], Transformer) and isinstance(fast, PreTrainedTokenizerFast)
+        ):
+            return None
+        both = (within_reach(texts.to_pylist()) for texts in some)
+        # Sets the truncation that the copy takes over.
+        wanted = model.preprocess(
+            list(zip(*both, strict=True)), prompt=model.prompts.get(model.default_prompt_name)
+        )
+        found = cls(_copied(fast.backend_tokenizer, True), "", *_batch_inputs(wanted, fast))
+        return found if _same(found.batch(found.pairs(*some)), wanted) else None
+
+    def pairs(self, first: pa.Array, second: pa.Array) -> TextTokens:
+        """Tokens of pairs of texts."""
+        return self.tokenizer.pairs(first, second)
 
     def tokens(self, texts: pa.ChunkedArray) -> TextTokens:
         """Tokens of texts, the prompt included."""
@@ -107,18 +139,23 @@ class TokenInputs:
                 "offsets": torch.from_numpy(tokens.offsets[:-1].astype(np.int32)),
             }
         rows = np.arange(len(tokens)) if rows is None else rows
-        ids_BL, mask_BL = self._pad(tokens, rows)
-        made = {"input_ids": ids_BL, "attention_mask": mask_BL}
+        places_BL, used_BL = self._places(tokens, rows)
+        made = {
+            "input_ids": np.where(used_BL, tokens.ids[places_BL], self.pad_id).astype(np.int64),
+            "attention_mask": used_BL.astype(np.int64),
+        }
         if "token_type_ids" in self.padded:
-            made["token_type_ids"] = np.zeros_like(ids_BL)
+            types_BL = np.zeros_like(used_BL) if tokens.types is None else tokens.types[places_BL]
+            made["token_type_ids"] = np.where(used_BL, types_BL, 0).astype(np.int64)
         return {
             **{name: torch.from_numpy(made[name]) for name in made if name in self.padded},
             **dict(self.constants),
         }
 
-    def _pad(
+    def _places(
         self, tokens: TextTokens, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where the token of each place of a batch stands, and whether there is one."""
         lengths = tokens.lengths[rows]
         columns = np.arange(lengths.max(initial=0))
         if self.pad_left:
@@ -127,9 +164,16 @@ class TokenInputs:
         else:
             columns = np.broadcast_to(columns, (len(rows), len(columns)))
             used_BL = columns < lengths[:, None]
-        places_BL = np.where(used_BL, tokens.offsets[rows][:, None] + columns, 0)
-        ids_BL = np.where(used_BL, tokens.ids[places_BL], self.pad_id)
-        return ids_BL.astype(np.int64), used_BL.astype(np.int64)
+        return np.where(used_BL, tokens.offsets[rows][:, None] + columns, 0), used_BL
+
+
+def _batch_inputs(
+    wanted: Features, fast: PreTrainedTokenizerFast
+) -> tuple[frozenset[str], tuple[tuple[str, Any], ...], int, bool]:
+    """What batches have besides token ids, as the attributes of `TokenInputs`."""
+    constants = tuple((name, wanted[name]) for name in sorted(_CONSTANT & set(wanted)))
+    padded = frozenset(_PADDED & set(wanted))
+    return padded, constants, int(fast.pad_token_id or 0), fast.padding_side == "left"
 
 
 def _words(model: SentenceTransformer, role: AnyRole, prompt: str | None) -> str:

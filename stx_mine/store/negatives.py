@@ -15,8 +15,12 @@ from stx_mine.errors import ConfigError
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
 from stx_mine.store.hits import HitLayers, HitSource, merge_sources, read_hits
+from stx_mine.store.texts import TextStore, pair_ids
 
 DROPPED_PAIRS = "dropped_pairs.npy"
+# What judges say is a positive of its query: pairs that were made, and pairs no loss may compare.
+MADE_PAIRS, MASKED_PAIRS = "made_pairs.arrow", "masked_pairs.arrow"
+_NO_IDS = np.empty(0, np.int64)
 
 
 def negatives_per_row(negatives: Manifest, k: int | None) -> int:
@@ -38,6 +42,20 @@ def negatives_per_row(negatives: Manifest, k: int | None) -> int:
 def pool_files(negatives: Manifest) -> list[str]:
     """Names of the files that hold pools, in the order of their queries."""
     return negatives.names("negatives-")
+
+
+def with_judged(store: TextStore, negatives: Manifest) -> TextStore:
+    """The texts of a run, with the pairs that judges made beside those of the input.
+
+    Raises:
+        DamagedError: A file of pairs is damaged, or names texts that are not there.
+    """
+    sizes = store.num_queries, store.num_passages
+    found = [
+        pair_ids(negatives, name, *sizes) if negatives.has(name) else (_NO_IDS, _NO_IDS)
+        for name in (MADE_PAIRS, MASKED_PAIRS)
+    ]
+    return store.with_pairs(found[0], np.stack(found[1]))
 
 
 def rows_of(negatives: Manifest, num_pairs: int) -> NDArray[np.int64]:

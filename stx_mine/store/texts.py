@@ -1,7 +1,7 @@
 """The text store: distinct texts with ids, and pairs; written in a stream, mapped on read."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import offsets_of
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.documents import Documents
-from stx_mine.store.files import atomic
+from stx_mine.store.files import atomic, write_table
 from stx_mine.store.languages import LanguageTable
 from stx_mine.store.sources import SourceTable
 
@@ -81,6 +81,11 @@ def take_texts(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> pa.Dictionary
     ]
     texts = pa.chunked_array(parts, column.type).combine_chunks()
     return pa.DictionaryArray.from_arrays(pa.array(places, mask=~real), texts)
+
+
+def write_pairs(path: Path, query_ids: NDArray[np.int64], passage_ids: NDArray[np.int64]) -> None:
+    """Write a table of pairs, as `pair_ids` reads it."""
+    write_table(path, pa.table([query_ids, passage_ids], schema=PAIR_SCHEMA))
 
 
 def pair_ids(
@@ -175,6 +180,31 @@ class TextStore:
     def num_pairs(self) -> int:
         """Number of pairs."""
         return len(self.pair_query_ids)
+
+    def with_pairs(
+        self, made: tuple[NDArray[np.int64], NDArray[np.int64]], others: NDArray[np.int64]
+    ) -> "TextStore":
+        """The same texts with more pairs, after those that are there.
+
+        Args:
+            made: int64 (M,) query ids and passage ids of pairs to train on. Each is of the source
+                that its query's first pair is of.
+            others: int64 (2, K) those of known positives that are no pairs to train on.
+        """
+        sources = self.sources
+        if sources is not None:
+            first = np.zeros(self.num_queries, np.int64)
+            first[self.pair_query_ids[::-1]] = np.arange(self.num_pairs)[::-1]
+            of_pairs = sources.numbers["pair"]
+            numbers = {**sources.numbers, "pair": np.append(of_pairs, of_pairs[first[made[0]]])}
+            sources = replace(sources, numbers=numbers)
+        return replace(
+            self,
+            pair_query_ids=np.concatenate([self.pair_query_ids, made[0]]),
+            pair_passage_ids=np.concatenate([self.pair_passage_ids, made[1]]),
+            other_positives=np.concatenate([self.other_positives, others], axis=1),
+            sources=sources,
+        )
 
     @property
     def known_positives(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.columns import number_values
 from stx_mine.store.digests import DIGEST, normalise, text_digests
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.negatives import StoredVerdicts, rows_of
+from stx_mine.store.negatives import StoredVerdicts, rows_of, with_judged
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -59,7 +59,7 @@ class Side:
         run.refuse_missing()
         negatives, texts = require(run, "negatives"), require(run, "texts")
         groups = TextGroups.open(require(run, "groups"))
-        store = TextStore.open(texts)
+        store = with_judged(TextStore.open(texts), negatives)
         return cls(run.path, texts, negatives, store, groups, StoredVerdicts(negatives))
 
     def refuse_changed(self) -> None:

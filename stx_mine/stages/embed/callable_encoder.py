@@ -1,24 +1,18 @@
 """An encoder that is any Python function: list of texts in, array of floats out."""
 
-import importlib
-import sys
-import traceback
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
 
 from stx_mine.core.role import Role
-from stx_mine.errors import ModelError, one_line
-from stx_mine.interrupts import is_signal
+from stx_mine.errors import ModelError
+from stx_mine.models.memory import is_no_memory
+from stx_mine.models.user_function import UserFunction
 from stx_mine.stages.embed.fast_encoder import Embedded
-from stx_mine.stages.embed.token_encoder import is_no_memory
 
 # Texts of a call, to begin with.
 _CALL_TEXTS = 1_024
@@ -43,20 +37,7 @@ class CallableEncoder:
             ModelError: There is none of this name.
         """
         self.name, self._call_texts = name, _CALL_TEXTS
-        module_name, _, function_name = name.partition(":")
-        # Scripts of a person lie where they work, not among installed packages.
-        if str(place) not in sys.path:
-            sys.path.append(str(place))
-        way_out = f"give package.module:function, importable from {place}"
-        with _CodeOfOthers(f"cannot import {module_name!r} of --encoder {name!r}", way_out):
-            self._module = importlib.import_module(module_name)
-        function = getattr(self._module, function_name or "", None)
-        if not callable(function):
-            raise ModelError(
-                f"expected a function {function_name!r} in {module_name}, found "
-                f"{type(function).__name__}; give --encoder package.module:function"
-            )
-        self._function: Callable[[list[str]], Any] = function
+        self._function = UserFunction.find("--encoder", name, place)
 
     @cached_property
     def dim(self) -> int:
@@ -79,11 +60,9 @@ class CallableEncoder:
         What it loads cannot: with other weights under the same code, say --overwrite, and name
         another --embedding-cache.
         """
-        source = getattr(self._module, "__file__", None)
-        digest = xxhash.xxh3_128_hexdigest(Path(source).read_bytes()) if source else ""
         return {
             "encoder": self.name,
-            "source": digest,
+            "source": self._function.source_digest(),
             "prompts": {},
             "max_length": None,
             "similarity": similarity,
@@ -126,8 +105,7 @@ class CallableEncoder:
                 texts = texts[: self._call_texts]
 
     def _call(self, texts: list[str]) -> NDArray[np.float32]:
-        with _CodeOfOthers(f"--encoder {self.name} failed", "fix the function"):
-            found = np.asarray(self._function(texts))
+        found = self._function(texts)
         if found.ndim != 2 or len(found) != len(texts) or found.dtype.kind != "f":
             raise ModelError(
                 f"expected floats of shape ({len(texts)}, dimensions) from --encoder {self.name}, "
@@ -151,30 +129,3 @@ class CallableEncoder:
                 f"--encoder {self.name} runs out of memory with one text ({error}); fix it"
             ) from error
         self._call_texts = num_texts // 2
-
-
-class _CodeOfOthers:
-    """Runs what a person wrote: whatever it raises is an error of theirs, and ends nothing."""
-
-    def __init__(self, what: str, way_out: str) -> None:
-        self._what, self._way_out = what, way_out
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None or is_signal(error):
-            return
-        if isinstance(error, (RuntimeError, MemoryError)) and is_no_memory(error):
-            return
-        # The last line of theirs that ran.
-        last = traceback.extract_tb(trace)[-1]
-        raise ModelError(
-            f"{self._what} ({type(error).__name__}: {one_line(error)[:200]}, in "
-            f"{Path(last.filename).name} line {last.lineno}); {self._way_out}"
-        ) from error

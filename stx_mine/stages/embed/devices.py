@@ -1,4 +1,4 @@
-"""Which devices of this machine embed."""
+"""Which devices of this machine are at work."""
 
 import torch
 
@@ -9,22 +9,38 @@ from stx_mine.store.lock import TaskShard
 
 
 def devices_of(config: EmbedConfig, task_shard: TaskShard | None) -> tuple[str, ...]:
-    """The devices of this machine, one process each: those named, else all GPUs if several.
-
-    Empty where one process takes the best device that it sees.
+    """The devices of this machine that embed, as `devices_here` says.
 
     Raises:
         ConfigError: A name is not that of a device, or of none that is here.
     """
-    if config.device is not None:
-        named = tuple(one.strip() for one in config.device.split(","))
-        for one in named:
-            # Where Ray embeds, the device is another machine's.
-            (refuse_device_name if config.engine == "ray" else refuse_device)(one)
-        return named
-    if config.backend == "openvino":
+    if config.device is None and config.backend == "openvino":
         return ("cpu",)
-    if config.encoder is not None or config.engine == "ray":
+    if config.device is None and config.encoder is not None:
+        return ()
+    return devices_here(config.device, config.engine == "ray", task_shard)
+
+
+def devices_here(device: str | None, on_ray: bool, task_shard: TaskShard | None) -> tuple[str, ...]:
+    """The devices of this machine, one process each: those named, else all GPUs if several.
+
+    Args:
+        device: Names with commas between; None for the best.
+        on_ray: Whether the devices are those of other machines.
+        task_shard: Which share of the tasks is done here.
+
+    Returns:
+        Their names; none where one process takes the best device that it sees.
+
+    Raises:
+        ConfigError: A name is not that of a device, or of none that is here.
+    """
+    if device is not None:
+        named = tuple(one.strip() for one in device.split(","))
+        for one in named:
+            (refuse_device_name if on_ray else refuse_device)(one)
+        return named
+    if on_ray:
         return ()
     gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
     if task_shard is not None and gpus and (rank := local_rank()) is not None:

@@ -75,7 +75,7 @@ class ShardEmbedder(VectorWriter):
         """What runs the network."""
         return Runtime(self.config.backend, self.config.model_file, self.config.attention)
 
-    def load(self, runtime: Runtime) -> OpenedModel:
+    def load(self, runtime: Runtime) -> OpenedModel[SentenceTransformer]:
         """The model, with something to run its network.
 
         Raises:
@@ -99,7 +99,7 @@ class ShardEmbedder(VectorWriter):
         return self.opened.model
 
     @cached_property
-    def opened(self) -> OpenedModel:
+    def opened(self) -> OpenedModel[SentenceTransformer]:
         """The model, and how it was read.
 
         Raises:

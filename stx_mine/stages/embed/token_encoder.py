@@ -1,4 +1,4 @@
-"""Runs the tokens of a whole shard through a SentenceTransformer.
+"""Runs the tokens of a whole shard through a SentenceTransformer, or a CrossEncoder.
 
 The modules are the model's own, so whatever follows the first one (pooling, dense layers,
 normalisation) is used as it is. Only the batches are made here: texts are sorted by their true
@@ -16,12 +16,13 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import Tensor, nn
 
 from stx_mine.errors import ModelError, one_line
 from stx_mine.models.ahead import ahead
 from stx_mine.models.limits import embedding_dim
+from stx_mine.models.memory import is_no_memory
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_batches import token_batches
 from stx_mine.models.token_inputs import Features, TokenInputs
@@ -29,7 +30,6 @@ from stx_mine.models.token_inputs import Features, TokenInputs
 Precision = Literal["float32", "bfloat16", "float16"]
 # Batches that are made ready while a GPU works.
 _AHEAD = 3
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,25 @@ class TokenEncoder:
         tuning: How; `batch_tokens` is halved where memory runs out.
         num_halvings: How often it was.
         device: Where the model is.
-        dim: Dimensions of a vector.
+        dim: Dimensions of a vector; of a CrossEncoder how many scores a pair has.
     """
 
-    def __init__(self, model: SentenceTransformer, tuning: Tuning) -> None:
+    def __init__(self, model: SentenceTransformer | CrossEncoder, tuning: Tuning) -> None:
         self.tuning, self.num_halvings = tuning, 0
-        self.dim = embedding_dim(model)
+        if isinstance(model, CrossEncoder):
+            self._output, self.dim = "scores", model.num_labels
+        else:
+            self._output, self.dim = "sentence_embedding", embedding_dim(model)
         self.device = torch.device(model.device)
         first, *rest = list(model)
         self._first = _in_format(first, getattr(torch, tuning.precision))
         self._rest = [_in_format(module, torch.float32) for module in rest]
 
     def encode(self, inputs: TokenInputs, tokens: TextTokens) -> NDArray[np.float32]:
-        """Vectors of texts, float32 (texts, dim), in their order.
+        """Vectors of texts, or scores of pairs before any activation, in their order.
+
+        Returns:
+            float32 (texts, dim).
 
         Raises:
             ModelError: Memory does not suffice for a single text.
@@ -146,8 +152,8 @@ class TokenEncoder:
                 features[name] = value.float()
         for module in self._rest:
             features = module(features)
-        embeddings: Tensor = features["sentence_embedding"][:, : self.dim].float()
-        return embeddings
+        found: Tensor = features[self._output][:, : self.dim].float()
+        return found
 
     def _halve(
         self, error: RuntimeError | MemoryError, batches: Sequence[NDArray[np.int64]]
@@ -163,7 +169,7 @@ class TokenEncoder:
         if max(map(len, batches)) == 1:
             reason = one_line(error)
             raise ModelError(
-                f"memory does not suffice to embed one text at a time ({reason}); give a "
+                f"memory does not suffice for one text at a time ({reason}); give a "
                 "smaller --max-length, a smaller model, or another --device"
             ) from error
         if self.device.type == "cuda":
@@ -181,12 +187,6 @@ def torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def is_no_memory(error: RuntimeError | MemoryError) -> bool:
-    """Whether memory ran out, on the device or here."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or any(one in words for one in _NO_MEMORY)
 
 
 def _in_format(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from stx_mine.models.text_tokens import TextTokens
 from stx_mine.models.token_inputs import TokenInputs
@@ -57,7 +57,7 @@ def default_tuning(device_type: str, asked: Asked) -> Tuning:
 
 
 def tune(
-    model: SentenceTransformer, inputs: TokenInputs, tokens: TextTokens, asked: Asked
+    model: SentenceTransformer | CrossEncoder, inputs: TokenInputs, tokens: TextTokens, asked: Asked
 ) -> tuple[Tuning, list[Trial]]:
     """Try precisions, then budgets of tokens, and on a CPU how many batches at once.
 

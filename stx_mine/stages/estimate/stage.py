@@ -26,6 +26,7 @@ from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.manifest import is_begun
+from stx_mine.store.negatives import with_judged
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
@@ -64,6 +65,8 @@ def run_estimate(config: EstimateConfig) -> StageReport:
             done = Estimate.of_json(read_json(artifact.folder / RESULTS))
             return estimate_report(artifact, done, notes, skipped=True)
         store, groups = TextStore.open(texts), TextGroups.open(grouping)
+        if "negatives" in counted_in:
+            store = with_judged(store, counted_in["negatives"])
         model = open_model(name, config.device, length, reading=reading)
         notes += model.notes
         estimate = _estimate(config, counted_in, store, groups, name, model.model)

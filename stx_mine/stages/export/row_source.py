@@ -12,7 +12,7 @@ from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.text_ids import IdKind, NamedTexts
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.negatives import PoolBlock, pool_files, read_verdicts, rows_of
+from stx_mine.store.negatives import PoolBlock, pool_files, read_verdicts, rows_of, with_judged
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
@@ -53,11 +53,12 @@ class RowSource:
             k: Most negatives of a row.
             id_kind: The ids of texts that the layout wants.
         """
-        store, embeddings = TextStore.open(inputs["texts"]), inputs["embeddings"]
-        rows = rows_of(inputs["negatives"], store.num_pairs)
+        negatives, embeddings = inputs["negatives"], inputs["embeddings"]
+        store = with_judged(TextStore.open(inputs["texts"]), negatives)
+        rows = rows_of(negatives, store.num_pairs)
         by_query = rows[np.argsort(store.pair_query_ids[rows], kind="stable")]
         return cls(
-            inputs["negatives"],
+            negatives,
             embeddings.extra["miner"],
             NamedTexts(store, id_kind),
             Vectors.open(embeddings, "queries"),

@@ -22,7 +22,7 @@ from stx_mine.stages.ingest.pairs import Ingested
 from stx_mine.stages.ingest.positives import choose_positives
 from stx_mine.stages.ingest.report import named_reasons
 from stx_mine.store.documents import DOCUMENTS
-from stx_mine.store.files import read_table, write_array, write_table
+from stx_mine.store.files import read_table, write_array
 from stx_mine.store.languages import (
     LANGUAGE_FILES,
     LanguageTable,
@@ -34,11 +34,11 @@ from stx_mine.store.texts import (
     FIRST_CHUNKS,
     NEGATIVES,
     OTHER_POSITIVES,
-    PAIR_SCHEMA,
     PAIRS,
     PASSAGES,
     QUERIES,
     QUERY_TEXTS,
+    write_pairs,
     write_texts,
 )
 
@@ -101,7 +101,7 @@ def write_ids(folder: Path, numbered: Numbered, files: list[str]) -> None:
         (OTHER_POSITIVES, numbered.other_positives),
     ):
         if name in files:
-            write_table(folder / name, pa.table([ids[:, 0], ids[:, 1]], schema=PAIR_SCHEMA))
+            write_pairs(folder / name, ids[:, 0], ids[:, 1])
     if numbered.first_chunks is not None:
         write_array(folder / FIRST_CHUNKS, numbered.first_chunks)
     write_array(folder / QUERY_TEXTS, numbered.query_texts)

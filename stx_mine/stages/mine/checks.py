@@ -61,6 +61,7 @@ def refuse_empty(counts: MineCounts, selector: Selector, hits: AllHits) -> None:
         ways_out = {
             "short": "--short-rows keep, or a smaller --k",
             "positive_percentile": "a smaller --min-positive-percentile",
+            "judged_wrong": "other --judges, or none",
         }
         needed = [way for reason, way in ways_out.items() if counts.pairs_dropped[reason]]
         raise InputError(

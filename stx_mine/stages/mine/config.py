@@ -11,6 +11,7 @@ HIT_SOURCES = ("dense", "bm25")
 KNOWN_ONLY = "known"
 # What is without effect where nothing is searched, and where no rule about scores applies.
 _OF_SEARCH = ("depth", "max_depth", "search", "candidates", "corpus_parts")
+_JUDGES = "Judges"
 _RULES = (
     "negative_language",
     "range_min",
@@ -22,6 +23,7 @@ _RULES = (
     "upper_margin",
     "closeness",
     "max_uses",
+    "judges",
 )
 
 
@@ -153,6 +155,38 @@ class MineConfig(EngineConfig):
         minimum=1,
         group="Rules",
     )
+    judges: tuple[str, ...] = option(
+        (),
+        "Names of judgements (`stx-mine judge`), which decide about what they are about; the "
+        "margins decide about the rest.",
+        "negatives",
+        group=_JUDGES,
+    )
+    judged: Literal["relabel", "mask", "drop"] = option(
+        "relabel",
+        "What is judged no worse than its positive becomes a positive (relabel), what is close is "
+        "left out of the loss; or both are left out (mask), or are no negatives, no more (drop).",
+        "negatives",
+        group=_JUDGES,
+        needs="judges",
+    )
+    judged_margin: float = option(
+        0.1,
+        "Close is what a judge scores below the positive by at most this share of its score.",
+        "negatives",
+        minimum=0,
+        maximum=1,
+        group=_JUDGES,
+        needs="judges",
+    )
+    votes: int | None = option(
+        None,
+        "How many judges have to agree (default: more than half).",
+        "negatives",
+        minimum=1,
+        group=_JUDGES,
+        needs="judges",
+    )
     sampling: Literal["top", "random", "weighted"] = option(
         "top",
         "The pool takes the best candidates, draws evenly, or draws by exp(score / temperature).",
@@ -193,6 +227,7 @@ class MineConfig(EngineConfig):
         """
         super().__post_init__()
         self._check_ranks()
+        self._check_judges()
         lowest, highest = self.min_score, self.max_score
         if lowest is not None and highest is not None and lowest > highest:
             raise ConfigError(
@@ -205,6 +240,33 @@ class MineConfig(EngineConfig):
                 f"--upper-margin must be at least --absolute-margin {above:g}, found {below:g}: "
                 "no score is between; swap them"
             )
+
+    def _check_judges(self) -> None:
+        """Refuse votes that nobody can give, and new pairs where every pair has its own pool.
+
+        Raises:
+            ConfigError: One of them.
+        """
+        if len(set(self.judges)) < len(self.judges):
+            raise ConfigError(
+                f"--judges must differ, found {', '.join(self.judges)}; name each once"
+            )
+        if self.votes is not None and self.votes > len(self.judges):
+            raise ConfigError(
+                f"--votes must be at most the {len(self.judges)} judges, found {self.votes}; give "
+                "less, or more --judges"
+            )
+        if self.judges and self.judged == "relabel" and self.positive_score == "pair":
+            raise ConfigError(
+                "--judged relabel makes pairs that share the pool of their query, found "
+                "--positive-score pair, which gives every pair its own; give --judged mask, or "
+                "--positive-score lowest"
+            )
+
+    @property
+    def votes_needed(self) -> int:
+        """How many judges have to agree."""
+        return self.votes or len(self.judges) // 2 + 1
 
     def _check_ranks(self) -> None:
         """Refuse a window, or a search, that cannot hold k candidates.

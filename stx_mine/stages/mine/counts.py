@@ -17,6 +17,7 @@ class MineCounts(Counts):
         pooled: Hits that are in a pool.
         dropped: Verdict -> hits that have it, for every verdict but pooled.
         pairs_in: Pairs of the run.
+        pairs_made: Pairs of a query and a passage that judges say is a positive of it.
         pairs_dropped: Reason -> pairs that are no rows to train on.
         pairs_suspect: Pairs whose positive scores below most random passages.
         rows: Pairs that are rows to train on.
@@ -44,6 +45,7 @@ class MineCounts(Counts):
     rows_full: int
     rows_ragged: int
     rows_empty: int
+    pairs_made: int = 0
     known_in: int = 0
     known_pooled: int = 0
     known_dropped: dict[str, int] = field(default_factory=dict)
@@ -55,7 +57,7 @@ class MineCounts(Counts):
     def __post_init__(self) -> None:
         assert self.known_in == self.known_pooled + sum(self.known_dropped.values())
         assert self.hits_in == self.pooled + sum(self.dropped.values())
-        assert self.pairs_in == self.rows + sum(self.pairs_dropped.values())
+        assert self.pairs_in + self.pairs_made == self.rows + sum(self.pairs_dropped.values())
         assert self.rows == self.rows_full + self.rows_ragged + self.rows_empty
 
 

@@ -29,6 +29,7 @@ def mine_report(
         *_waterfall(counts),
         *_known_lines(counts, config),
         *_candidate_lines(hits, config),
+        *_judged_lines(counts, config),
         _rows(counts, config.k),
     ]
     if hits.dense and config.max_depth is None and counts.queries_to_deepen:
@@ -120,6 +121,24 @@ def _candidate_lines(hits: AllHits, config: MineConfig) -> list[str]:
     return [
         f"{config.candidates}: {counts.lines:,} lines, {counts.candidates:,} distinct candidates "
         f"of {percent(counts.queries_named, counts.queries)} queries"
+    ]
+
+
+def _judged_lines(counts: MineCounts, config: MineConfig) -> list[str]:
+    """What judges decided, and what is done about it."""
+    if not config.judges:
+        return []
+    better, close = (counts.dropped[one] for one in ("judged_positive", "judged_close"))
+    who = f"{config.votes_needed} of {len(config.judges)} judges ({', '.join(config.judges)})"
+    done = {
+        "relabel": f"{counts.pairs_made:,} pairs more are trained on, the others are left out of "
+        "the loss of their query",
+        "mask": "both are left out of the loss of their query",
+        "drop": "both are no negatives, and others may meet them in a batch",
+    }
+    return [
+        f"{who} find {better:,} hits as relevant as the positive and {close:,} nearly so: "
+        f"{done[config.judged]}"
     ]
 
 

@@ -1,5 +1,6 @@
 """Turn the hits of a block into pools and verdicts: what the rules need beside the hits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,9 +15,11 @@ from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
+from stx_mine.stages.mine.core.opinions import agreed, opinions_of
 from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, select_negatives
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitBlock, HitSource
+from stx_mine.store.judgements import StoredJudgements
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
@@ -35,6 +38,7 @@ class Units:
         hits: (U,) hits of each unit.
         pairs: (U,) numbers of the pairs that share the pool.
         left_out: int64 numbers of the pairs whose positive scores too low to be trusted.
+        judged_wrong: int64 numbers of the pairs whose positive is judged below random passages.
         dropped: int64 numbers of the pairs that `dedup` dropped.
         num_suspect: Pairs whose positive scores below most random passages.
     """
@@ -45,6 +49,7 @@ class Units:
     hits: HitBlock
     pairs: Ragged
     left_out: NDArray[np.int64]
+    judged_wrong: NDArray[np.int64]
     dropped: NDArray[np.int64]
     num_suspect: int
 
@@ -60,6 +65,7 @@ class Selector:
         queries: Vectors of the queries.
         passages: Vectors of the passages.
         forbidden: Forbidden groups of each query.
+        judgements: Of each judge that is asked.
     """
 
     config: MineConfig
@@ -68,6 +74,7 @@ class Selector:
     queries: Vectors
     passages: Vectors
     forbidden: Ragged
+    judgements: Sequence[StoredJudgements] = ()
 
     @property
     def slots(self) -> int:
@@ -133,10 +140,12 @@ class Selector:
         least = self.config.min_positive_percentile
         trusted = np.ones(len(rows), bool) if least is None else percentiles >= least
         dropped = np.isin(pairs.values, self.groups.dropped_pairs)
-        kept = trusted & ~dropped
+        wrong = self._judged_wrong(pairs.values)
+        kept = trusted & ~dropped & ~wrong
         return Units(
             **self._group(hits, rows[kept], pairs.values[kept], positives[kept]),
             left_out=pairs.values[~trusted & ~dropped],
+            judged_wrong=pairs.values[wrong & trusted & ~dropped],
             dropped=pairs.values[dropped],
             num_suspect=int((percentiles < SUSPECT_PERCENTILE).sum()),
         )
@@ -209,6 +218,38 @@ class Selector:
         passages = languages.passages[units.hits.hits.values]
         return wrong_language(languages.queries[rows], passages, wanted)
 
+    def _judged_wrong(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which pairs have a positive that judges put below half of the random passages."""
+        votes = np.zeros(len(pairs), np.int64)
+        for one in self.judgements:
+            if len(one.random_scores):
+                votes += self._judged_pairs(one, pairs) < np.median(one.random_scores)
+        wrong: NDArray[np.bool_] = votes >= max(1, self.config.votes_needed)
+        return wrong
+
+    def _judged_pairs(
+        self, judgements: StoredJudgements, pairs: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """A judge's score of each pair's positive; NaN for none."""
+        queries, passages = self.store.pair_query_ids, self.store.pair_passage_ids
+        return judgements.find(queries[pairs], passages[pairs])
+
+    def _opinions(self, units: Units) -> NDArray[np.uint8] | None:
+        """What judges agree on about each hit, beside the lowest positive of its unit."""
+        if not self.judgements:
+            return None
+        lengths = units.hits.hits.lengths()
+        queries = np.repeat(units.query_ids, lengths)
+        found = []
+        for one in self.judgements:
+            scores = self._judged_pairs(one, units.pairs.values)
+            # Every unit has a pair; what is not judged is passed over.
+            lowest = np.fmin.reduceat(scores, units.pairs.offsets[:-1]) if len(scores) else scores
+            of_hits = one.find(queries, units.hits.hits.values)
+            margin = self.config.judged_margin
+            found.append(opinions_of(of_hits, np.repeat(lowest, lengths), margin))
+        return agreed(np.stack(found), self.config.votes_needed)
+
     def kept_anyway(self, hits: HitBlock) -> NDArray[np.bool_] | None:
         """Which hits no rule about scores drops: known negatives, unless these are filtered.
 
@@ -236,6 +277,7 @@ class Selector:
             known=self.kept_anyway(units.hits),
             wrong_language=self._wrong_language(units),
             too_close=self._too_close(units),
+            opinions=self._opinions(units),
             uses=uses,
         )
 

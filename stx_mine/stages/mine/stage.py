@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stx_mine.core.verdicts import ELIGIBLE
+from stx_mine.core.verdicts import ELIGIBLE, Verdict
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.models.devices import refuse_device
@@ -21,13 +21,14 @@ from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitSource, block_names
+from stx_mine.store.judgements import StoredJudgements
 from stx_mine.store.lock import TaskShard
 from stx_mine.store.manifest import refuse_damaged
-from stx_mine.store.negatives import DROPPED_PAIRS
+from stx_mine.store.negatives import DROPPED_PAIRS, MADE_PAIRS, MASKED_PAIRS
 from stx_mine.store.places import refuse_taken
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
-from stx_mine.store.texts import NEGATIVES, TextStore
+from stx_mine.store.texts import NEGATIVES, TextStore, write_pairs
 from stx_mine.store.vectors import Vectors
 
 # The score of a use that no other one takes the place of.
@@ -65,6 +66,7 @@ def run_mine(config: MineConfig) -> StageReport:
             np.full(store.num_queries, config.depth if config.searches else 0, np.int64),
             config.query_block,
         )
+        judgements = {name: require(run, "judgements", name) for name in config.judges}
         artifact = Artifact(
             run,
             "negatives",
@@ -74,6 +76,7 @@ def run_mine(config: MineConfig) -> StageReport:
                 "groups": grouping.digest,
                 "embeddings": embeddings.digest,
                 **hits.digests,
+                **{f"judgements/{name}": one.digest for name, one in judgements.items()},
             },
             # They hold what is read of the hits; a digest of hits does not say that these are gone.
             overwrite=hits.dense is not None and hits.dense.is_empty,
@@ -81,7 +84,8 @@ def run_mine(config: MineConfig) -> StageReport:
         if artifact.done:
             return mine_report(artifact, config, hits, skipped=True)
         queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
-        selector = Selector(config, store, groups, queries, passages, forbidden)
+        found = [StoredJudgements.open(one, store) for one in judgements.values()]
+        selector = Selector(config, store, groups, queries, passages, forbidden, found)
         hits = search_depths(selector, hits)
         with run.exclusive():
             if task_shard is not None:
@@ -141,7 +145,9 @@ def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
     with own_threads() as threads:
         for part in run_tasks(range(len(names)), select, "select", threads):
             tally.merge(part)
-    write_array(artifact.folder / DROPPED_PAIRS, tally.dropped_pairs())
+    names += _write_judged(artifact, tally)
+    dropped = tally.dropped_pairs(selector.store.num_pairs)
+    write_array(artifact.folder / DROPPED_PAIRS, dropped)
     languages = selector.store.languages
     unknown = languages.counts() if languages else {}
     counts = tally.counts(
@@ -156,6 +162,24 @@ def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
         "known_first": config.known_negatives == "keep",
     }
     artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
+
+
+def _write_judged(artifact: Artifact, tally: Tally) -> list[str]:
+    """Write the pairs that judges made, and those that are to be left out of losses.
+
+    Returns:
+        Names of the files; none where judges are not asked, or only say what is no negative.
+    """
+    config = artifact.config
+    assert isinstance(config, MineConfig)
+    if not config.judges or config.judged == "drop":
+        return []
+    made, close = (tally.judged(one) for one in (Verdict.JUDGED_POSITIVE, Verdict.JUDGED_CLOSE))
+    if config.judged == "mask":
+        made, close = made[:, :0], np.unique(np.concatenate([made, close], axis=1), axis=1)
+    write_pairs(artifact.folder / MADE_PAIRS, *made)
+    write_pairs(artifact.folder / MASKED_PAIRS, *close)
+    return [MADE_PAIRS, MASKED_PAIRS]
 
 
 def _use_limits(selector: Selector, hits: AllHits) -> UseLimits:

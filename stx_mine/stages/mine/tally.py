@@ -11,6 +11,8 @@ from stx_mine.stages.mine.counts import NO_POOL, MineCounts
 from stx_mine.stages.mine.selector import Selector, Units
 from stx_mine.store.hits import HitBlock, HitSource
 
+_JUDGED = (Verdict.JUDGED_POSITIVE, Verdict.JUDGED_CLOSE)
+
 
 @dataclass
 class Tally:
@@ -20,14 +22,18 @@ class Tally:
         k: Negatives of a full row.
         slots: Slots of a pool.
         drop_short: Whether pairs with fewer than k negatives are dropped.
+        relabels: Whether what is judged no worse than the positive becomes a positive.
     """
 
     k: int
     slots: int
     drop_short: bool
+    relabels: bool = False
     _verdicts: NDArray[np.int64] = field(init=False)
     _rows: NDArray[np.int64] = field(init=False)
     _untrusted: list[NDArray[np.int64]] = field(init=False, default_factory=list)
+    _judged_wrong: list[NDArray[np.int64]] = field(init=False, default_factory=list)
+    _judged: dict[Verdict, list[NDArray[np.int64]]] = field(init=False, default_factory=dict)
     _duplicate: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _short: list[NDArray[np.int64]] = field(init=False, default_factory=list)
     _suspect: int = field(init=False, default=0)
@@ -40,12 +46,14 @@ class Tally:
         self._verdicts = np.zeros(len(Verdict), np.int64)
         self._known = np.zeros(len(Verdict), np.int64)
         self._rows = np.zeros(self.slots + 1, np.int64)
+        self._judged = {one: [] for one in _JUDGED}
 
     @classmethod
     def begin(cls, selector: Selector) -> "Tally":
         """Counts of what a selector decides, from zero."""
         config = selector.config
-        return cls(config.k, selector.slots, config.short_rows == "drop")
+        relabels = bool(config.judges) and config.judged == "relabel"
+        return cls(config.k, selector.slots, config.short_rows == "drop", relabels)
 
     def add(
         self, units: Units, chosen: Selection, found: HitBlock, gains: NDArray[np.bool_]
@@ -64,11 +72,33 @@ class Tally:
         self._suspect += units.num_suspect
         self._untrusted.append(units.left_out)
         self._duplicate.append(units.dropped)
-        sizes = np.repeat(chosen.sizes(), units.pairs.lengths())
+        self._judged_wrong.append(units.judged_wrong)
+        of_units = chosen.sizes()
+        sizes = np.repeat(of_units, units.pairs.lengths())
         if self.drop_short:
             self._short.append(units.pairs.values[sizes < self.k])
+        owners = self._add_judged(units, chosen)
+        if self.relabels:
+            sizes = np.concatenate([sizes, of_units[owners]])
+        if self.drop_short:
             sizes = sizes[sizes >= self.k]
         self._rows += np.bincount(sizes, minlength=self.slots + 1)
+
+    def _add_judged(self, units: Units, chosen: Selection) -> NDArray[np.int64]:
+        """Collect what is judged no worse than the positive, and whether its row is too short.
+
+        Returns:
+            int64: the unit of each that is judged a positive.
+        """
+        owners = np.repeat(np.arange(len(units.ids)), units.hits.hits.lengths())
+        short = chosen.sizes() < self.k
+        for verdict, parts in self._judged.items():
+            rows = np.flatnonzero(chosen.verdicts_H == verdict)
+            units_of = owners[rows]
+            judged = units.query_ids[units_of], units.hits.hits.values[rows], short[units_of]
+            parts.append(np.stack(judged).astype(np.int64))
+        of_positives: NDArray[np.int64] = owners[chosen.verdicts_H == Verdict.JUDGED_POSITIVE]
+        return of_positives
 
     def _add_known(self, units: Units, chosen: Selection, found: HitBlock) -> None:
         """Count what became of the known negatives."""
@@ -88,6 +118,9 @@ class Tally:
         self._rows += other._rows
         self._untrusted += other._untrusted
         self._duplicate += other._duplicate
+        self._judged_wrong += other._judged_wrong
+        for verdict, parts in other._judged.items():
+            self._judged[verdict] += parts
         self._short += other._short
         self._suspect += other._suspect
         self._known += other._known
@@ -95,10 +128,28 @@ class Tally:
         self._known_above_positive += other._known_above_positive
         self._to_deepen += other._to_deepen
 
-    def dropped_pairs(self) -> NDArray[np.int64]:
-        """Numbers of the pairs that are no rows to train on, rising."""
+    def dropped_pairs(self, num_pairs: int) -> NDArray[np.int64]:
+        """Numbers of the pairs that are no rows to train on, rising.
+
+        Args:
+            num_pairs: Pairs of the run; those that were made by judges follow them.
+        """
         parts = [np.empty(0, np.int64), *self._untrusted, *self._duplicate, *self._short]
-        return np.sort(np.concatenate(parts))
+        return np.sort(np.concatenate([*parts, *self._judged_wrong, self._short_made(num_pairs)]))
+
+    def _short_made(self, num_pairs: int = 0) -> NDArray[np.int64]:
+        if not (self.relabels and self.drop_short):
+            return np.empty(0, np.int64)
+        return num_pairs + np.flatnonzero(self._judged_rows(Verdict.JUDGED_POSITIVE)[2])
+
+    def _judged_rows(self, verdict: Verdict) -> NDArray[np.int64]:
+        """int64 (3, N): query, passage and whether the row is short, by rising ids, distinct."""
+        found = np.concatenate([np.empty((3, 0), np.int64), *self._judged[verdict]], axis=1)
+        return np.unique(found, axis=1)
+
+    def judged(self, verdict: Verdict) -> NDArray[np.int64]:
+        """int64 (2, N): query and passage of what judges decided, by rising ids, distinct."""
+        return self._judged_rows(verdict)[:2]
 
     def counts(
         self, queries_deepened: int = 0, unknown_languages: dict[str, int] | None = None
@@ -107,8 +158,10 @@ class Tally:
         dropped = {
             "positive_percentile": sum(len(pairs) for pairs in self._untrusted),
             "dedup": sum(len(pairs) for pairs in self._duplicate),
-            "short": sum(len(pairs) for pairs in self._short),
+            "judged_wrong": sum(len(pairs) for pairs in self._judged_wrong),
+            "short": sum(len(pairs) for pairs in self._short) + len(self._short_made()),
         }
+        made = self.judged(Verdict.JUDGED_POSITIVE).shape[1] if self.relabels else 0
         rows = int(self._rows.sum())
         return MineCounts(
             hits_in=int(self._verdicts.sum()),
@@ -118,7 +171,8 @@ class Tally:
             known_pooled=int(self._known[Verdict.POOLED]),
             known_dropped=_dropped(self._known) | {NO_POOL: self._known_without_pool},
             known_above_positive=self._known_above_positive,
-            pairs_in=rows + sum(dropped.values()),
+            pairs_in=rows + sum(dropped.values()) - made,
+            pairs_made=made,
             pairs_dropped=dropped,
             pairs_suspect=self._suspect,
             rows=rows,

@@ -18,6 +18,7 @@ from stx_mine.stages.pack.shard_files import write_shard
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_array, write_array
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.negatives import with_judged
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
@@ -47,9 +48,9 @@ class ShardWriter(Worker):
         """Builds batches; which rows may meet is settled by now."""
         run = RunDir(self.run)
         config = replace(self.config, cluster=None, order="random")
-        store = TextStore.open(require(run, "texts"))
-        groups = TextGroups.open(require(run, "groups"))
         negatives, embeddings = require(run, "negatives"), require(run, "embeddings")
+        store = with_judged(TextStore.open(require(run, "texts")), negatives)
+        groups = TextGroups.open(require(run, "groups"))
         return Packer.open(config, self.k, store, groups, negatives, embeddings)
 
     def using(self, packer: Packer) -> "ShardWriter":

@@ -27,7 +27,7 @@ from stx_mine.store.batches import GROUPS, POSITIVES, SCORES, TEXTS, text_column
 from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.lock import TaskShard
-from stx_mine.store.negatives import negatives_per_row
+from stx_mine.store.negatives import negatives_per_row, with_judged
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore
@@ -49,7 +49,8 @@ def run_pack(config: PackConfig) -> StageReport:
         texts, negatives = require(run, "texts"), require(run, "negatives")
         embeddings = require(run, "embeddings")
         k = negatives_per_row(negatives, config.k)
-        store, grouping = TextStore.open(texts), require(run, "groups")
+        store = with_judged(TextStore.open(texts), negatives)
+        grouping = require(run, "groups")
         groups = TextGroups.open(grouping)
         if config.dry_run:
             packer = Packer.open(config, k, store, groups, negatives, embeddings)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.core.verdicts import Verdict
+from stx_mine.stages.mine.core.opinions import Opinion
 from stx_mine.stages.mine.core.select import Rules, UseLimits, select_negatives
 from stx_mine.stages.mine.core.uses import UseCounter
 
@@ -34,27 +35,36 @@ def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
             verdicts.append(Verdict.DUPLICATE_GROUP)
             continue
         seen.add(group)
+        cleared = case["opinions"][start + place] == Opinion.WORSE
         low = -np.inf if rules.min_score is None else np.float32(rules.min_score)
         high = np.inf if rules.max_score is None else np.float32(rules.max_score)
         if known[place]:
             verdict = Verdict.POOLED
+        elif case["opinions"][start + place] == Opinion.BETTER:
+            verdict = Verdict.JUDGED_POSITIVE
+        elif case["opinions"][start + place] == Opinion.CLOSE:
+            verdict = Verdict.JUDGED_CLOSE
         elif case["wrong_language"][start + place]:
             verdict = Verdict.LANGUAGE
         elif rank < rules.range_min or (rules.range_max is not None and rank >= rules.range_max):
             verdict = Verdict.RANK_WINDOW
         elif not low <= score <= high:
             verdict = Verdict.SCORE_WINDOW
-        elif rules.absolute_margin is not None and score > positive - np.float32(
-            rules.absolute_margin
+        elif (
+            not cleared
+            and rules.absolute_margin is not None
+            and score > positive - np.float32(rules.absolute_margin)
         ):
             verdict = Verdict.ABSOLUTE_MARGIN
-        elif rules.relative_margin is not None and score > positive - abs(positive) * np.float32(
-            rules.relative_margin
+        elif (
+            not cleared
+            and rules.relative_margin is not None
+            and score > positive - abs(positive) * np.float32(rules.relative_margin)
         ):
             verdict = Verdict.RELATIVE_MARGIN
         elif rules.upper_margin is not None and score < positive - np.float32(rules.upper_margin):
             verdict = Verdict.UPPER_MARGIN
-        elif case["too_close"][start + place]:
+        elif not cleared and case["too_close"][start + place]:
             verdict = Verdict.CLOSE_TO_POSITIVE
         elif passage in case["uses"] and (-score, unit) > case["uses"][passage]:
             verdict = Verdict.MAX_USES
@@ -67,6 +77,10 @@ def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
     first = {int(passage) for passage in row[known]}
     eligible.sort(key=lambda one: int(one[0]) not in first)
     return verdicts, eligible, first
+
+
+# Shares of hits that nobody judged, that are worse, close and better.
+shares = st.sampled_from([(1, 0, 0, 0), (0.4, 0.2, 0.2, 0.2), (0.1, 0.7, 0.1, 0.1)])
 
 
 @st.composite
@@ -91,6 +105,7 @@ def cases(draw):
         "uses": uses,
         "known": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.3])),
         "wrong_language": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.4])),
+        "opinions": rng.choice(4, lengths.sum(), p=draw(shares)).astype(np.uint8),
         "too_close": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.3])),
         "unit_queries": np.arange(num_queries),
         "positive_scores": rng.uniform(-1, 1, num_queries).astype(np.float32),
@@ -136,6 +151,7 @@ def run(case, rules, units=slice(None)):
         known=case["known"] if case["known"].any() else None,
         wrong_language=case["wrong_language"],
         too_close=case["too_close"],
+        opinions=case["opinions"] if case["opinions"].any() else None,
         uses=uses,
     )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged
 from stx_mine.core.random import mix
 from stx_mine.core.verdicts import Verdict
+from stx_mine.stages.mine.core.opinions import Opinion
 
 Sampling = Literal["top", "random", "weighted"]
 # What the kernel may name: it takes no enumeration.
@@ -23,6 +24,8 @@ _OWN_TEXT = int(Verdict.OWN_TEXT)
 _KNOWN_POSITIVE = int(Verdict.KNOWN_POSITIVE)
 _DUPLICATE_GROUP = int(Verdict.DUPLICATE_GROUP)
 _DROPPED_PASSAGE = int(Verdict.DROPPED_PASSAGE)
+_JUDGED_POSITIVE = int(Verdict.JUDGED_POSITIVE)
+_JUDGED_CLOSE = int(Verdict.JUDGED_CLOSE)
 _LANGUAGE = int(Verdict.LANGUAGE)
 _RANK_WINDOW = int(Verdict.RANK_WINDOW)
 _SCORE_WINDOW = int(Verdict.SCORE_WINDOW)
@@ -32,6 +35,9 @@ _UPPER_MARGIN = int(Verdict.UPPER_MARGIN)
 _CLOSE_TO_POSITIVE = int(Verdict.CLOSE_TO_POSITIVE)
 _MAX_USES = int(Verdict.MAX_USES)
 _BEYOND_POOL = int(Verdict.BEYOND_POOL)
+_NONE, _WORSE = np.uint8(Opinion.NONE), np.uint8(Opinion.WORSE)
+_CLOSE, _BETTER = np.uint8(Opinion.CLOSE), np.uint8(Opinion.BETTER)
+_NO_FLAGS, _NO_OPINIONS = np.empty(0, np.bool_), np.empty(0, np.uint8)
 _SAMPLINGS: tuple[Sampling, ...] = ("top", "random", "weighted")
 
 
@@ -117,7 +123,7 @@ def _select(
     draw: Any,
 ) -> Any:
     unit_ids, unit_queries, positive_scores = units
-    hit_offsets, hit_ids, hit_scores, known, wrong_language, too_close = hits
+    hit_offsets, hit_ids, hit_scores, known, wrong_language, too_close, opinions = hits
     query_groups, passage_groups, is_dropped = groups
     num_units = len(unit_queries)
     ids = np.full((num_units, pool), -1, np.int64)
@@ -159,6 +165,7 @@ def _select(
                         hit_scores[hit],
                         positive_scores[unit],
                         limits,
+                        opinions[hit] if len(opinions) else _NONE,
                         _holds(wrong_language, hit),
                         _holds(too_close, hit),
                         _used_up(passage, hit_scores[hit], unit_ids[unit], uses),
@@ -213,32 +220,40 @@ def _drop(
     score: Any,
     positive: Any,
     limits: Any,
+    opinion: Any,
     wrong_language: Any,
     too_close: Any,
     used_up: Any,
 ) -> Any:
     """The verdict of the first rule that drops a candidate; 0 if it passes all."""
+    if opinion == _BETTER:
+        return _JUDGED_POSITIVE
+    if opinion == _CLOSE:
+        return _JUDGED_CLOSE
     if wrong_language:
         return _LANGUAGE
-    verdict = _threshold(rank, score, positive, limits)
+    verdict = _threshold(rank, score, positive, limits, opinion == _WORSE)
     if verdict:
         return verdict
-    if too_close:
+    if too_close and opinion != _WORSE:
         return _CLOSE_TO_POSITIVE
     return _MAX_USES if used_up else 0
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _threshold(rank: Any, score: Any, positive: Any, limits: Any) -> Any:
-    """The verdict of the windows and margins on a candidate; 0 if it passes all."""
+def _threshold(rank: Any, score: Any, positive: Any, limits: Any, is_cleared: Any) -> Any:
+    """The verdict of the windows and margins on a candidate; 0 if it passes all.
+
+    The margins that guess at false negatives say nothing of one that a judge has cleared.
+    """
     ranks_allowed, scores_allowed, absolute_margin, relative_margin, upper_margin = limits
     if rank < ranks_allowed[0] or rank >= ranks_allowed[1]:
         return _RANK_WINDOW
     if score < scores_allowed[0] or score > scores_allowed[1]:
         return _SCORE_WINDOW
-    if score > positive - absolute_margin:
+    if not is_cleared and score > positive - absolute_margin:
         return _ABSOLUTE_MARGIN
-    if score > positive - abs(positive) * relative_margin:
+    if not is_cleared and score > positive - abs(positive) * relative_margin:
         return _RELATIVE_MARGIN
     return _UPPER_MARGIN if score < positive - upper_margin else 0
 
@@ -292,6 +307,7 @@ def select_negatives(
     known: NDArray[np.bool_] | None = None,
     wrong_language: NDArray[np.bool_] | None = None,
     too_close: NDArray[np.bool_] | None = None,
+    opinions: NDArray[np.uint8] | None = None,
     uses: UseLimits | None = None,
 ) -> Selection:
     """Give every hit of each unit a verdict, and fill its pool.
@@ -310,23 +326,28 @@ def select_negatives(
         known: bool (H,) hits that are known to be negatives. Only the rules about texts apply to
             them: no text of the query itself, no positive, one hit a group, which is a known one.
             They stand first in the pool, ordered among themselves as the others are.
-        wrong_language: bool (H,) hits that do not have the language that is wanted. They are
-            candidates, and so count in ranks.
+        wrong_language: bool (H,) hits of another language than is wanted; they count in ranks.
         too_close: bool (H,) hits that lie too close to the unit's positive.
+        opinions: uint8 (H,) the `Opinion` of judges: what is not worse than the positive is no
+            negative; margins and closeness say nothing of what is.
         uses: The last use that each passage keeps.
 
     Returns:
         Pools and verdicts, in the order of the units.
     """
     num_groups = int(max(query_groups.max(initial=0), passage_groups.max(initial=0))) + 1
-    no_uses = UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
-    limits = uses or no_uses
-    off = np.empty(0, np.bool_)
+    limits = uses or UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
     optional = (is_dropped, known, wrong_language, too_close)
-    dropped, *flags = (off if one is None else one for one in optional)
+    dropped, *flags = (_NO_FLAGS if one is None else one for one in optional)
     found = _select(
         (unit_ids, unit_queries, positive_scores),
-        (hits.offsets, hits.values, hit_scores, *flags),
+        (
+            hits.offsets,
+            hits.values,
+            hit_scores,
+            *flags,
+            _NO_OPINIONS if opinions is None else opinions,
+        ),
         (query_groups, passage_groups, dropped),
         (forbidden.offsets, forbidden.values),
         num_groups,

@@ -1,0 +1,1 @@
+"""`judge`: have a stronger model score the candidates that the embedding model is unsure of."""

@@ -1,0 +1,138 @@
+"""Which pairs of a query and a passage are judged: where the embedding model is unsure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.core.ragged import Ragged, offsets_of
+from stx_mine.core.random import mix_rows
+from stx_mine.core.verdicts import NO_CANDIDATES
+from stx_mine.stages.judge.core.budget import affordable
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.batches import ragged_column
+from stx_mine.store.hits import HitSource
+from stx_mine.store.negatives import pool_files, read_verdicts
+from stx_mine.store.texts import TextStore
+
+# Positives of a query that are judged, the first of its pairs.
+_POSITIVES = 8
+# Random passages that are judged, of as many queries.
+_RANDOM = 256
+
+
+@dataclass(frozen=True)
+class DoubtfulPairs:
+    """Pairs to judge.
+
+    Attributes:
+        query_ids: int64 (N,).
+        passage_ids: int64 (N,).
+        is_random: bool (N,) whether the passage was drawn, so that its score says what no score of
+            a relevant passage is.
+        num_queries: Queries with a candidate among them.
+        num_candidates: Candidates.
+        num_positives: Positives.
+        num_beyond: Candidates that the budget leaves out.
+    """
+
+    query_ids: NDArray[np.int64]
+    passage_ids: NDArray[np.int64]
+    is_random: NDArray[np.bool_]
+    num_queries: int
+    num_candidates: int
+    num_positives: int
+    num_beyond: int
+
+
+def doubtful_pairs(
+    negatives: Manifest, store: TextStore, band: float, max_pairs: int | None, seed: int
+) -> DoubtfulPairs:
+    """The candidates in the band, the positives that they are compared with, and random passages.
+
+    Args:
+        negatives: Of a finished `negatives/`, with the verdict of every hit.
+        store: Texts and pairs.
+        band: Share of the positive's score by which a candidate's may differ from it.
+        max_pairs: At most so many pairs of all kinds; None for all.
+        seed: Of the random passages.
+    """
+    queries, passages, places = _candidates(negatives, store, band)
+    positives = _positives(store)
+    chance = mix_rows(seed, queries, passages)
+    order = np.lexsort([chance, places])
+    queries, passages = queries[order], passages[order]
+    num_random = _RANDOM if max_pairs is None else min(_RANDOM, max_pairs // 8)
+    num_kept = len(queries)
+    if max_pairs is not None:
+        num_kept = affordable(queries, positives.lengths(), max_pairs - num_random)
+    kept_queries, kept_passages = queries[:num_kept], passages[:num_kept]
+    asked = np.unique(kept_queries)
+    of_queries, _ = positives.take(asked)
+    drawn = asked[np.argsort(mix_rows(seed, asked, asked), kind="stable")[:num_random]]
+    random = (mix_rows(seed + 1, drawn, drawn) % np.uint64(store.num_passages)).astype(np.int64)
+    found = [
+        (kept_queries, kept_passages),
+        (np.repeat(asked, of_queries.lengths()), of_queries.values),
+        (drawn, random),
+    ]
+    query_ids, passage_ids = (np.concatenate(one) for one in zip(*found, strict=True))
+    # Of a pair that stands twice the first one counts: no candidate or positive is random.
+    _, first = np.unique(query_ids * store.num_passages + passage_ids, return_index=True)
+    first = np.sort(first)
+    is_random = np.repeat([False, False, True], [len(one) for one, _ in found])
+    return DoubtfulPairs(
+        query_ids[first],
+        passage_ids[first],
+        is_random[first],
+        len(asked),
+        num_kept,
+        len(of_queries.values),
+        len(queries) - num_kept,
+    )
+
+
+def _candidates(
+    negatives: Manifest, store: TextStore, band: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Query, passage and place within the band of each candidate in doubt, distinct.
+
+    What the input says is a negative is no matter of doubt.
+    """
+    empty = np.empty(0, np.int64)
+    parts = [(empty, empty, empty)]
+    for name in pool_files(negatives):
+        table = read_verdicts(negatives, name)
+        hits = ragged_column(table, "hit_ids")
+        negatives.refuse_beyond(name, hits.values, store.num_passages)
+        units = np.repeat(np.arange(len(hits)), hits.lengths())
+        scores, sources, verdicts = (
+            table.column(column).combine_chunks().flatten().to_numpy()
+            for column in ("hit_scores", "hit_sources", "verdicts")
+        )
+        positives = table.column("positive_score").to_numpy()[units]
+        doubtful = np.abs(scores - positives) <= np.float32(band) * np.abs(positives)
+        doubtful &= ~np.isin(verdicts, NO_CANDIDATES)
+        if negatives.extra["known_first"]:
+            doubtful &= sources & HitSource.KNOWN == 0
+        units = units[doubtful]
+        counts = np.bincount(units, minlength=len(hits))
+        places = np.arange(len(units)) - np.repeat(offsets_of(counts)[:-1], counts)
+        queries = table.column("query_id").to_numpy()[units]
+        parts.append((queries, hits.values[doubtful].astype(np.int64), places))
+    queries, passages, places = (np.concatenate(one) for one in zip(*parts, strict=True))
+    # Where every pair has hits of its own, a candidate has the best of its places.
+    order = np.lexsort([places, passages, queries])
+    queries, passages, places = queries[order], passages[order], places[order]
+    first = np.ones(len(queries), bool)
+    first[1:] = (queries[1:] != queries[:-1]) | (passages[1:] != passages[:-1])
+    return queries[first], passages[first], places[first]
+
+
+def _positives(store: TextStore) -> Ragged:
+    """(num queries,) the positives of each query that are judged."""
+    order = np.argsort(store.pair_query_ids, kind="stable")
+    counts = np.bincount(store.pair_query_ids, minlength=store.num_queries)
+    ranks = np.arange(len(order)) - np.repeat(offsets_of(counts)[:-1], counts)
+    kept = order[ranks < _POSITIVES]
+    return Ragged(offsets_of(counts.clip(max=_POSITIVES)), store.pair_passage_ids[kept])
