@@ -16,7 +16,7 @@ from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
 from stx_mine.stages.mine.core.opinions import agreed, opinions_of
-from stx_mine.stages.mine.core.select import Rules, Selection, UseLimits, select_negatives
+from stx_mine.stages.mine.core.select import HitMarks, Rules, Selection, UseLimits, select_negatives
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitBlock, HitSource
 from stx_mine.store.judgements import StoredJudgements
@@ -274,10 +274,12 @@ class Selector:
             is_dropped=self._is_dropped,
             forbidden=self.forbidden,
             rules=self.rules,
-            known=self.kept_anyway(units.hits),
-            wrong_language=self._wrong_language(units),
-            too_close=self._too_close(units),
-            opinions=self._opinions(units),
+            marks=HitMarks(
+                known=self.kept_anyway(units.hits),
+                wrong_language=self._wrong_language(units),
+                too_close=self._too_close(units),
+                opinions=self._opinions(units),
+            ),
             uses=uses,
         )
 

@@ -382,7 +382,7 @@ def test_the_report_says_what_became_of_them(run, embedded, cli_here):
 
 def test_a_known_negative_holds_the_place_of_its_group():
     """Chunks of one document, or near-duplicates: the one that the user gave stays."""
-    from stx_mine.stages.mine.core.select import Rules, select_negatives
+    from stx_mine.stages.mine.core.select import HitMarks, Rules, select_negatives
 
     chosen = select_negatives(
         np.array([0]),
@@ -394,7 +394,7 @@ def test_a_known_negative_holds_the_place_of_its_group():
         passage_groups=np.array([0, 1, 1]),
         forbidden=Ragged(np.array([0, 1]), np.array([9])),
         rules=Rules(pool=3),
-        known=np.array([False, True, False]),
+        marks=HitMarks(known=np.array([False, True, False])),
     )
     assert chosen.ids_US.tolist() == [[1, 0, -1]]
     assert chosen.ranks_US.tolist() == [[0, 1, -1]]

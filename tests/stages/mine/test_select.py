@@ -9,7 +9,7 @@ from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.core.verdicts import Verdict
 from stx_mine.stages.mine.core.opinions import Opinion
-from stx_mine.stages.mine.core.select import Rules, UseLimits, select_negatives
+from stx_mine.stages.mine.core.select import HitMarks, Rules, UseLimits, select_negatives
 from stx_mine.stages.mine.core.uses import UseCounter
 
 
@@ -148,10 +148,12 @@ def run(case, rules, units=slice(None)):
         passage_groups=case["passage_groups"],
         forbidden=case["forbidden"],
         rules=rules,
-        known=case["known"] if case["known"].any() else None,
-        wrong_language=case["wrong_language"],
-        too_close=case["too_close"],
-        opinions=case["opinions"] if case["opinions"].any() else None,
+        marks=HitMarks(
+            known=case["known"] if case["known"].any() else None,
+            wrong_language=case["wrong_language"],
+            too_close=case["too_close"],
+            opinions=case["opinions"] if case["opinions"].any() else None,
+        ),
         uses=uses,
     )
 

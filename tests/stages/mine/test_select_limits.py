@@ -5,7 +5,8 @@ import pytest
 
 from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.core.verdicts import Verdict
-from stx_mine.stages.mine.core.select import Rules, UseLimits, select_negatives
+from stx_mine.stages.mine.core.opinions import Opinion
+from stx_mine.stages.mine.core.select import HitMarks, Rules, UseLimits, select_negatives
 from stx_mine.stages.mine.core.uses import UseCounter
 
 POOLED = Verdict.POOLED
@@ -80,11 +81,30 @@ def test_the_last_use_of_a_passage_is_kept_and_the_next_is_not(score, unit, verd
 
 def test_a_single_hit_is_judged_by_its_flags():
     rules, flag = Rules(pool=1), np.array([True])
-    assert verdicts([0.3], rules, wrong_language=flag) == [Verdict.LANGUAGE]
-    assert verdicts([0.3], rules, too_close=flag) == [Verdict.CLOSE_TO_POSITIVE]
+    assert verdicts([0.3], rules, marks=HitMarks(wrong_language=flag)) == [Verdict.LANGUAGE]
+    close = HitMarks(too_close=flag)
+    assert verdicts([0.3], rules, marks=close) == [Verdict.CLOSE_TO_POSITIVE]
     # A known negative stays, whatever the rules about scores and texts say.
     strict = Rules(pool=1, max_score=0.0)
-    assert verdicts([0.3], strict, known=flag, wrong_language=flag) == [POOLED]
+    known = HitMarks(known=flag, wrong_language=flag)
+    assert verdicts([0.3], strict, marks=known) == [POOLED]
+
+
+def test_a_judge_is_heard_before_margins_and_beside_windows():
+    rules, hit = Rules(pool=1, relative_margin=0.5, absolute_margin=0.3), [0.3]
+
+    def judged(opinion, rules=rules, **marks):
+        return verdicts(hit, rules, marks=HitMarks(opinions=np.array([opinion], np.uint8), **marks))
+
+    assert judged(Opinion.NONE) == [Verdict.ABSOLUTE_MARGIN]
+    assert judged(Opinion.WORSE) == [POOLED]
+    assert judged(Opinion.WORSE, too_close=np.array([True])) == [POOLED]
+    assert judged(Opinion.CLOSE) == [Verdict.JUDGED_CLOSE]
+    assert judged(Opinion.BETTER, wrong_language=np.array([True])) == [Verdict.JUDGED_POSITIVE]
+    assert judged(Opinion.BETTER, Rules(pool=1, max_score=0.1)) == [Verdict.JUDGED_POSITIVE]
+    assert judged(Opinion.WORSE, Rules(pool=1, max_score=0.1)) == [Verdict.SCORE_WINDOW]
+    assert judged(Opinion.WORSE, Rules(pool=1, upper_margin=0.1)) == [Verdict.UPPER_MARGIN]
+    assert judged(Opinion.BETTER, known=np.array([True])) == [POOLED]
 
 
 def test_a_hit_beyond_the_pool_is_dropped_and_the_last_place_is_filled():
@@ -112,7 +132,7 @@ def test_a_known_negative_takes_the_place_of_its_group_in_its_own_unit_only():
         passage_groups=np.array([0, 0]),
         forbidden=ragged_sets(np.array([0, 1]), np.array([2, 3]), 2),
         rules=Rules(pool=2),
-        known=np.array([False, True, False, False]),
+        marks=HitMarks(known=np.array([False, True, False, False])),
     )
     assert chosen.ids_US.tolist() == [[1, -1], [0, -1]]
     same_group = Verdict.DUPLICATE_GROUP

@@ -37,7 +37,7 @@ _MAX_USES = int(Verdict.MAX_USES)
 _BEYOND_POOL = int(Verdict.BEYOND_POOL)
 _NONE, _WORSE = np.uint8(Opinion.NONE), np.uint8(Opinion.WORSE)
 _CLOSE, _BETTER = np.uint8(Opinion.CLOSE), np.uint8(Opinion.BETTER)
-_NO_FLAGS, _NO_OPINIONS = np.empty(0, np.bool_), np.empty(0, np.uint8)
+_NO_FLAGS = np.empty(0, np.bool_)
 _SAMPLINGS: tuple[Sampling, ...] = ("top", "random", "weighted")
 
 
@@ -72,6 +72,39 @@ class Rules:
     sampling: Sampling = "top"
     sampling_temperature: float = 0.05
     seed: int = 42
+
+
+@dataclass(frozen=True, kw_only=True)
+class HitMarks:
+    """What is known of the hits beside their scores; None where a rule is off.
+
+    Attributes:
+        known: bool (H,) hits that are known to be negatives. Only the rules about texts apply to
+            them: no text of the query itself, no positive, one hit a group, which is a known one.
+            They stand first in the pool, ordered among themselves as the others are.
+        wrong_language: bool (H,) hits that do not have the language that is wanted. They are
+            candidates, and so count in ranks.
+        too_close: bool (H,) hits that lie too close to the unit's positive.
+        opinions: uint8 (H,) the `Opinion` of judges. What is not worse than the positive is no
+            negative; margins and closeness say nothing of what is.
+    """
+
+    known: NDArray[np.bool_] | None = None
+    wrong_language: NDArray[np.bool_] | None = None
+    too_close: NDArray[np.bool_] | None = None
+    opinions: NDArray[np.uint8] | None = None
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All of them, empty where a rule is off."""
+        flags = (self.known, self.wrong_language, self.too_close)
+        none = np.empty(0, np.uint8)
+        return (
+            *(_NO_FLAGS if one is None else one for one in flags),
+            none if self.opinions is None else self.opinions,
+        )
+
+
+NO_MARKS = HitMarks()
 
 
 @dataclass(frozen=True)
@@ -304,10 +337,7 @@ def select_negatives(
     forbidden: Ragged,
     rules: Rules,
     is_dropped: NDArray[np.bool_] | None = None,
-    known: NDArray[np.bool_] | None = None,
-    wrong_language: NDArray[np.bool_] | None = None,
-    too_close: NDArray[np.bool_] | None = None,
-    opinions: NDArray[np.uint8] | None = None,
+    marks: HitMarks = NO_MARKS,
     uses: UseLimits | None = None,
 ) -> Selection:
     """Give every hit of each unit a verdict, and fill its pool.
@@ -323,13 +353,7 @@ def select_negatives(
         forbidden: (num queries,) forbidden groups.
         rules: The thresholds. A comparison with them is made in float32.
         is_dropped: bool (num passages,) no candidates, unless they are known to be negatives.
-        known: bool (H,) hits that are known to be negatives. Only the rules about texts apply to
-            them: no text of the query itself, no positive, one hit a group, which is a known one.
-            They stand first in the pool, ordered among themselves as the others are.
-        wrong_language: bool (H,) hits of another language than is wanted; they count in ranks.
-        too_close: bool (H,) hits that lie too close to the unit's positive.
-        opinions: uint8 (H,) the `Opinion` of judges: what is not worse than the positive is no
-            negative; margins and closeness say nothing of what is.
+        marks: What is known of the hits.
         uses: The last use that each passage keeps.
 
     Returns:
@@ -337,18 +361,10 @@ def select_negatives(
     """
     num_groups = int(max(query_groups.max(initial=0), passage_groups.max(initial=0))) + 1
     limits = uses or UseLimits(np.empty(0, np.float32), np.empty(0, np.int64))
-    optional = (is_dropped, known, wrong_language, too_close)
-    dropped, *flags = (_NO_FLAGS if one is None else one for one in optional)
     found = _select(
         (unit_ids, unit_queries, positive_scores),
-        (
-            hits.offsets,
-            hits.values,
-            hit_scores,
-            *flags,
-            _NO_OPINIONS if opinions is None else opinions,
-        ),
-        (query_groups, passage_groups, dropped),
+        (hits.offsets, hits.values, hit_scores, *marks.arrays()),
+        (query_groups, passage_groups, _NO_FLAGS if is_dropped is None else is_dropped),
         (forbidden.offsets, forbidden.values),
         num_groups,
         rules.pool,
