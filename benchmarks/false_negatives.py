@@ -47,11 +47,13 @@ class Mined:
         closeness: What the rules look at.
         valid_QK: Whether the place holds a candidate.
         false_QK: Whether the candidate is a hidden positive.
+        ids_QK: The candidates.
     """
 
     closeness: Closeness
     valid_QK: NDArray[np.bool_]
     false_QK: NDArray[np.bool_]
+    ids_QK: NDArray[np.int64]
 
     def margin(self, relative: float) -> NDArray[np.bool_]:
         """What a relative margin keeps."""
@@ -95,7 +97,7 @@ def mine(set_: HiddenPositives, model: str, seed: int) -> Mined:
     closeness = measure_closeness(
         queries, passages, set_.shown, ids_QK, np.random.default_rng(seed)
     )
-    return Mined(closeness, ~np.take_along_axis(excluded, order, 1), false_QK)
+    return Mined(closeness, ~np.take_along_axis(excluded, order, 1), false_QK, ids_QK)
 
 
 def outcome(mined: Mined, kept_QK: NDArray[np.bool_], offset: int = 0) -> Outcome:

@@ -80,6 +80,7 @@ def _cases() -> Iterator[Case]:
         "embed": ("--dtype", "float16", "--precision", "float32"),
         "index": ("--factory", "IVF2,Flat"),
         "mine": ("--depth", "20", "--max-depth", "40"),
+        "judge": ("--band", "0.2"),
         "pack": ("--seed", "7"),
         "train": ("--seed", "7"),
         "evaluate": ("--dims", "64,128"),

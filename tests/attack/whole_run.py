@@ -1,10 +1,15 @@
 """A small real run with every kind of artifact, made by the commands that a user would type."""
 
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from conftest import REPO_ROOT
 
+# Where `letters_judge` is found, whatever process runs a step.
+_HERE = str(Path(__file__).resolve().parent)
+if _HERE not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+    os.environ["PYTHONPATH"] = os.pathsep.join([_HERE, os.environ.get("PYTHONPATH", "")])
 PAIRS, CORPUS, DEV = 240, 120, 60
 STEPS: dict[str, list[str]] = {
     "queries": ["queries", "{input}/pairs.parquet", "--method", "crop", "--device", "cpu"],
@@ -16,6 +21,10 @@ STEPS: dict[str, list[str]] = {
     "dedup": ["dedup", "--jaccard", "0.8", "--cosine", "0.95"],
     "index": ["index", "--factory", "IVF4,Flat"],
     "mine": ["mine", "--k", "2", "--device", "cpu", "--query-block", "80"],
+    "judge": [
+        *("judge", "--cross-encoder", "letters_judge:score", "--name", "letters"),
+        *("--task-pairs", "200"),
+    ],
     "pack": ["pack", "--batch-size", "32", "--packings", "2", "--shard-rows", "64"],
     "estimate": ["estimate", "--device", "cpu"],
     "train": [
