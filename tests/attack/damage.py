@@ -78,10 +78,16 @@ READERS = {
     "queries": "embed {run}/queries/pairs.parquet --device cpu --run-dir {other}",
     "split": "embed {run}/split --device cpu --run-dir {other}",
     "texts": "mine --k 2 --device cpu --query-block 80 --run-dir {run}",
+    **dict.fromkeys(
+        ("duplicates/exact", "duplicates/jaccard", "duplicates/cosine"),
+        "dedup --jaccard 0.8 --cosine 0.95 --run-dir {run}",
+    ),
     "groups": "mine --k 2 --device cpu --query-block 80 --run-dir {run}",
     "embeddings": "index --factory IVF4,Flat --run-dir {run}",
     "index": "mine --k 2 --device cpu --query-block 80 --run-dir {run}",
     "hits/dense": "export --to trec-run --run-dir {run}",
+    "judgements/letters": "mine --k 2 --judges letters --device cpu --query-block 80 "
+    "--run-dir {run}",
     "negatives": "pack --batch-size 32 --packings 2 --shard-rows 64 --run-dir {run}",
     "batches": "train --device cpu --overwrite --run-dir {run}",
     "model": "evaluate {input}/dev.parquet --device cpu --run-dir {run}",
@@ -91,6 +97,8 @@ READERS = {
 }
 # Cheap ones, which the command that makes them makes anew without being asked.
 REMADE = ("evaluations/dev", "estimates", "exports/triplet")
+# What only the command that makes it reads: without a manifest it is begun, and is finished.
+READ_BY_MAKER = ("duplicates/exact", "duplicates/jaccard", "duplicates/cosine")
 
 
 def reader_of(artifact: str, run: Path, input_folder: Path) -> list[str]:

@@ -12,7 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Cli, Finished, reseal
-from damage import DAMAGES, MANIFEST_DAMAGE, REMADE, Case, advice, cases, digests, reader_of
+from damage import (
+    DAMAGES,
+    MANIFEST_DAMAGE,
+    READ_BY_MAKER,
+    REMADE,
+    Case,
+    advice,
+    cases,
+    digests,
+    reader_of,
+)
 from whole_run import STEPS, arguments, write_input
 
 from stx_mine.errors import DamagedError
@@ -338,7 +348,8 @@ def _verdict(case: Case, checked: Finished, said: Finished) -> str:
     names = (case.artifact,) if case.how in ("swapped", "manifest deleted") else (case.file,)
     if checked.code != 1 or not all(name in checked.stderr for name in names):
         return f"not found by verify: {checked}"
-    if said.code == 0 and case.artifact in REMADE:
+    finished = case.how == "manifest deleted" and case.artifact in READ_BY_MAKER
+    if said.code == 0 and (case.artifact in REMADE or finished):
         return "made anew"
     if said.code == 2 and all(name in said.error for name in names):
         return "named"
