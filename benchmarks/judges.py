@@ -204,7 +204,9 @@ def outcome_of(run: Path, answers: Answers) -> Outcome:
     )
 
 
-def measure(name: str, model: str, judge: Path, seed: int, **limit: int) -> dict[str, object]:
+def measure(
+    name: str, model: str, judge: Path, seed: int, max_pairs: int, **limit: int
+) -> dict[str, object]:
     """All arms on one set under one embedding model."""
     set_ = load(name, seed, **limit)
     with tempfile.TemporaryDirectory() as place:
@@ -227,33 +229,36 @@ def measure(name: str, model: str, judge: Path, seed: int, **limit: int) -> dict
             select(**fields)
             one = outcome_of(run, answers)
             found[arm] = {**asdict(one), "margins_false_rate": beside(one, others)}
-        return {"arms": found, "judge": judged(run, answers, options, seconds)}
+        return {"arms": found, "judge": judged(run, answers, options, seconds, max_pairs)}
 
 
 def judged(
-    run: Path, answers: Answers, options: dict[str, str], seconds: float
+    run: Path, answers: Answers, options: dict[str, str], seconds: float, max_pairs: int
 ) -> dict[str, object]:
     """How good the judge is, and how much of judging every candidate the band comes to."""
     run_mine(MineConfig(run_dir=str(run), k=K, judges=("judge",), device="cpu"))
     queries, passages, verdicts = hits_of(run)
-    away = ~np.isin(verdicts, ELIGIBLE)
-    store = answers.store
+    keys = queries * answers.width + passages
+    store, kept = answers.store, set(keys[np.isin(verdicts, ELIGIBLE)].tolist())
     few = require(RunDir(run), "judgements", "judge")
     # All candidates of some queries: of all of them it would take hours.
-    run_judge(JudgeConfig(run_dir=str(run), name="all", band=1e6, max_pairs=30_000, **options))
+    config = JudgeConfig(run_dir=str(run), name="all", band=1e6, max_pairs=max_pairs, **options)
+    run_judge(config)
     whole = StoredJudgements.open(require(RunDir(run), "judgements", "all"), store)
     scores = whole.find(queries, passages)
     known = np.isfinite(scores)
     is_false = answers.are_false(queries, passages)
     run_mine(MineConfig(run_dir=str(run), k=K, judges=("all",), relative_margin=None, device="cpu"))
     again = hits_of(run)
-    removed = np.isin(again[2], (Verdict.JUDGED_POSITIVE, Verdict.JUDGED_CLOSE)) & known
+    by_all = np.isin(again[2], (Verdict.JUDGED_POSITIVE, Verdict.JUDGED_CLOSE))
+    removed = again[0][by_all] * answers.width + again[1][by_all]
+    away = [key not in kept for key in removed.tolist()]
     return {
         "pairs": int(few.counts["judged"]),
         "pairs_a_second": few.counts["judged"] / seconds,
         "share_of_all_hits": few.counts["candidates"] / len(queries),
-        "removals_of_all": int(removed.sum()),
-        "removals_kept_away_by_the_band": float(away[removed].mean()) if removed.any() else None,
+        "removals_of_all": len(away),
+        "removals_kept_away_by_the_band": float(np.mean(away)) if away else None,
         "auc": area(scores[known & is_false], scores[known & ~is_false]),
     }
 
@@ -292,14 +297,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     quiet()
-    limit, steps = {"max_queries": arguments.queries}, STEPS
+    limit, steps, max_pairs = {"max_queries": arguments.queries}, STEPS, 20_000
     if arguments.quick:
-        arguments.sets, limit, steps = ["banking77"], {"max_queries": 200}, QUICK_STEPS
+        arguments.sets, limit, steps = ["banking77"], {"max_queries": 40}, QUICK_STEPS
+        max_pairs = 1_000
     results = {}
     for name in arguments.sets:
         judge = train_judge(TAUGHT_BY[name], steps, arguments.seed)
         for model in arguments.models:
-            results[f"{model} {name}"] = measure(name, model, judge, arguments.seed, **limit)
+            results[f"{model} {name}"] = measure(
+                name, model, judge, arguments.seed, max_pairs, **limit
+            )
     if arguments.quick:
         shutil.rmtree(CACHE / "judges", ignore_errors=True)
     content = {"machine": machine.describe(), "quick": arguments.quick, "seed": arguments.seed}

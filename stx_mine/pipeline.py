@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
@@ -14,6 +14,8 @@ from stx_mine.settings import StageConfig, fits
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.mine.config import OF_JUDGES
+from stx_mine.store.listing import MANIFEST
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.safe_yaml import parse_yaml, read_yaml
 
@@ -28,8 +30,6 @@ _ONCE = ("queries", "split", "dedup")
 _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 # How the first model is read; what a round trained is a folder that says it all.
 _OF_HUB = ("revision", "pooling")
-# What `mine` asks of judges.
-_OF_JUDGES = ("judges", "judged", "judged_margin", "votes")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 StageRunner = Callable[[str, StageConfig], "StageReport"]
 
@@ -124,22 +124,8 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]
     embed = pipeline.settings.get("embed", {})
     base = () if _without_model(embed) else (embed.get("model", DEFAULT_MODEL),)
     for number in range(1, pipeline.rounds + 1):
-        for stage, values in pipeline.settings.items():
-            if stage == "evaluate" or (stage in _ONCE and number > 1):
-                continue
-            values = dict(values)
-            if stage == "embed" and number > 1:
-                left = (*_ingest_fields(), *_WITHOUT_MODEL, *_OF_HUB)
-                values = {key: v for key, v in values.items() if key not in left}
-                values["model"] = str(first.round_dir(number - 1).folder("model"))
-            if stage == "mine" and "judge" in pipeline.settings:
-                # Judges are asked about what was found without them.
-                values = {key: value for key, value in values.items() if key not in _OF_JUDGES}
-            config = _config(pipeline, stage, first.round_dir(number), values)
+        for stage, config in _round_steps(pipeline, first, number):
             yield number, stage, config
-            if isinstance(config, JudgeConfig) and "mine" in pipeline.settings:
-                again = {"judges": (config.judge_name,), **pipeline.settings.get("mine", {})}
-                yield number, "mine", _config(pipeline, "mine", first.round_dir(number), again)
     if "evaluate" in pipeline.settings:
         values = dict(pipeline.settings["evaluate"])
         if "train" in pipeline.settings:
@@ -152,6 +138,31 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]
                 of_base = {name: embed[name] for name in _OF_HUB if name in embed}
                 values = {**of_base, **values}
         yield pipeline.rounds, "evaluate", _config(pipeline, "evaluate", first, values)
+
+
+def _round_steps(
+    pipeline: Pipeline, first: RunDir, number: int
+) -> Iterator[tuple[str, StageConfig]]:
+    """Yield (stage, config) of one round in order.
+
+    Judges are asked about what is found without them; then it is selected again by their word.
+    """
+    run = first.round_dir(number)
+    for stage, values in pipeline.settings.items():
+        if stage == "evaluate" or (stage in _ONCE and number > 1):
+            continue
+        values = dict(values)
+        if stage == "embed" and number > 1:
+            left = (*_ingest_fields(), *_WITHOUT_MODEL, *_OF_HUB)
+            values = {key: v for key, v in values.items() if key not in left}
+            values["model"] = str(first.round_dir(number - 1).folder("model"))
+        if stage == "mine" and "judge" in pipeline.settings:
+            values = _judged(pipeline, run)
+            if not _are_finished(run, values["judges"]):
+                values = {key: one for key, one in values.items() if key not in OF_JUDGES}
+        yield stage, _config(pipeline, stage, run, values)
+        if stage == "judge" and "mine" in pipeline.settings:
+            yield "mine", _config(pipeline, "mine", run, _judged(pipeline, run))
 
 
 def run_pipeline(
@@ -169,6 +180,18 @@ def run_pipeline(
 
 def _config(pipeline: Pipeline, stage: str, run: RunDir, values: dict[str, Any]) -> StageConfig:
     return PIPELINE_STAGES[stage](run_dir=str(run.path), overwrite=pipeline.overwrite, **values)
+
+
+def _judged(pipeline: Pipeline, run: RunDir) -> dict[str, Any]:
+    """The fields of `mine` where the pipeline judges: by that judge, unless others are named."""
+    judge = _config(pipeline, "judge", run, pipeline.settings["judge"])
+    assert isinstance(judge, JudgeConfig)
+    return {"judges": (judge.judge_name,), **pipeline.settings["mine"]}
+
+
+def _are_finished(run: RunDir, judges: Sequence[str]) -> bool:
+    folders = (run.folder("judgements", name) for name in judges)
+    return all((folder / MANIFEST).exists() for folder in folders)
 
 
 def _ingest_fields() -> set[str]:

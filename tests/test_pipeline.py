@@ -210,6 +210,43 @@ def test_texts_are_joined_once_for_all_rounds(tmp_path: Path) -> None:
     assert "dedup" not in second
 
 
+JUDGED = """
+run_dir: RUN
+embed: {pairs: PAIRS, corpus: CORPUS, device: cpu}
+mine: {k: 4, device: cpu, votes: 1}
+judge: {cross_encoder: "judging_length:score", name: length}
+pack: {batch_size: 32, packings: 1}
+"""
+
+
+def test_judges_are_asked_about_what_is_found_without_them(
+    tmp_path: Path, small_input: Path, cli_here: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "judging_length.py").write_text(
+        "import numpy as np\n"
+        "def score(pairs):\n"
+        "    return np.array([1 / (1 + abs(len(q) - len(p))) for q, p in pairs])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    content = JUDGED.replace("PAIRS", str(small_input / "pairs.parquet"))
+    pipeline = load(tmp_path, content.replace("CORPUS", str(small_input / "corpus.parquet")))
+    assert steps(pipeline) == [
+        *((1, stage) for stage in ("embed", "mine", "judge", "mine", "pack"))
+    ]
+    alone, judged = (config for _, stage, config in pipeline_steps(pipeline) if stage == "mine")
+    assert (alone.judges, alone.votes) == ((), None)
+    assert (judged.judges, judged.votes) == (("length",), 1)
+    done = cli_here("run", tmp_path / "pipeline.yaml")
+    assert done.code == 0, done.stderr
+    run = RunDir(tmp_path / "run")
+    counts = require(run, "negatives").counts
+    assert counts["pairs_made"] > 100
+    digest = require(run, "batches").digest
+    again = cli_here("run", tmp_path / "pipeline.yaml")
+    assert again.stdout.count("done before, skipped") == 6
+    assert require(run, "batches").digest == digest
+
+
 def test_later_rounds_of_a_run_without_a_model_have_the_one_that_was_trained(
     tmp_path: Path,
 ) -> None:

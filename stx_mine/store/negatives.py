@@ -14,7 +14,7 @@ from stx_mine.core.verdicts import ELIGIBLE
 from stx_mine.errors import ConfigError
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.hits import HitLayers, HitSource, merge_sources, read_hits
+from stx_mine.store.hits import HitBlock, HitLayers, HitSource, merge_sources, read_hits
 from stx_mine.store.texts import TextStore, pair_ids
 
 DROPPED_PAIRS = "dropped_pairs.npy"
@@ -73,25 +73,8 @@ def read_verdicts(negatives: Manifest, name: str) -> pa.Table:
         `hit_sources` (`HitSource` bits), lists aligned with `verdicts`, best first.
     """
     table = negatives.table(name)
-    number = pool_files(negatives).index(name)
-    query_ids, rows, units = np.unique(
-        table.column("query_id").to_numpy(), return_index=True, return_inverse=True
-    )
-    depths, wanted = (
-        table.column(column).to_numpy()[rows].astype(np.int64)
-        for column in ("depth", "hits_wanted")
-    )
-    blocks = []
-    for source in HitSource:
-        if f"hits/{source.folder}" not in negatives.content["inputs"]:
-            continue
-        folder = negatives.folder.parent / "hits" / source.folder
-        manifest = _manifest_at(folder, (folder / MANIFEST).stat().st_mtime_ns)
-        if source == HitSource.DENSE:
-            blocks.append(HitLayers(manifest).read_at(number, query_ids, depths, wanted))
-        else:
-            blocks.append(read_hits(manifest, number, source).of(query_ids))
-    hits = merge_sources(blocks).take(units.ravel())
+    searches, units = _searches(table)
+    hits = _read_searches(negatives, name, searches).take(units)
     offsets = pa.array(hits.hits.offsets, pa.int64())
     for column, values, kind in (
         ("hit_ids", hits.hits.values, pa.int32()),
@@ -101,6 +84,73 @@ def read_verdicts(negatives: Manifest, name: str) -> pa.Table:
         lists = pa.LargeListArray.from_arrays(offsets, pa.array(values, kind))
         table = table.append_column(column, lists)
     return table
+
+
+def read_all_hits(
+    negatives: Manifest, name: str, wanted: NDArray[np.int64], depth: int
+) -> HitBlock:
+    """The hits of all queries of one file of a finished `negatives/`, also of those without a unit.
+
+    Args:
+        negatives: The negatives.
+        name: The file.
+        wanted: int64 (num queries,) dense hits that a search at `depth` asked for of each query.
+        depth: Where queries without a unit are read.
+    """
+    searches, _ = _searches(negatives.table(name))
+    size = int(negatives.content["config"]["query_block"])
+    first = pool_files(negatives).index(name) * size
+    others = np.setdiff1d(np.arange(first, min(first + size, len(wanted))), searches.query_ids)
+    query_ids = np.concatenate([searches.query_ids, others])
+    order = np.argsort(query_ids)
+    depths = np.concatenate([searches.depths, np.full(len(others), depth)])
+    asked = np.concatenate([searches.wanted, wanted[others]])
+    both = _Searches(query_ids[order], depths[order], asked[order])
+    return _read_searches(negatives, name, both)
+
+
+@dataclass(frozen=True)
+class _Searches:
+    """How deep some queries were read.
+
+    Attributes:
+        query_ids: int64 (Q,), rising.
+        depths: int64 (Q,) of the dense hits.
+        wanted: int64 (Q,) dense hits that were asked for.
+    """
+
+    query_ids: NDArray[np.int64]
+    depths: NDArray[np.int64]
+    wanted: NDArray[np.int64]
+
+
+def _searches(table: pa.Table) -> tuple[_Searches, NDArray[np.int64]]:
+    """The searches of a file of `negatives/`, and int64 (U,) which one each unit has."""
+    query_ids, rows, units = np.unique(
+        table.column("query_id").to_numpy(), return_index=True, return_inverse=True
+    )
+    depths, wanted = (
+        table.column(column).to_numpy()[rows].astype(np.int64)
+        for column in ("depth", "hits_wanted")
+    )
+    return _Searches(query_ids, depths, wanted), units.ravel()
+
+
+def _read_searches(negatives: Manifest, name: str, searches: _Searches) -> HitBlock:
+    """The hits of searches, of all sources that the negatives have."""
+    number, query_ids, blocks = pool_files(negatives).index(name), searches.query_ids, []
+    for source in HitSource:
+        if f"hits/{source.folder}" not in negatives.content["inputs"]:
+            continue
+        folder = negatives.folder.parent / "hits" / source.folder
+        manifest = _manifest_at(folder, (folder / MANIFEST).stat().st_mtime_ns)
+        if source == HitSource.DENSE:
+            layers = HitLayers(manifest)
+            found = layers.read_at(number, query_ids, searches.depths, searches.wanted)
+            blocks.append(found)
+        else:
+            blocks.append(read_hits(manifest, number, source).of(query_ids))
+    return merge_sources(blocks)
 
 
 @lru_cache(maxsize=8)

@@ -9,10 +9,9 @@ from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.core.random import mix_rows
 from stx_mine.core.verdicts import NO_CANDIDATES
 from stx_mine.stages.judge.core.budget import affordable
+from stx_mine.stages.mine.selector import Selector
 from stx_mine.store.artifact import Manifest
-from stx_mine.store.batches import ragged_column
-from stx_mine.store.hits import HitSource
-from stx_mine.store.negatives import pool_files, read_verdicts
+from stx_mine.store.negatives import pool_files, read_all_hits
 from stx_mine.store.texts import TextStore
 
 # Positives of a query that are judged, the first of its pairs.
@@ -46,18 +45,20 @@ class DoubtfulPairs:
 
 
 def doubtful_pairs(
-    negatives: Manifest, store: TextStore, band: float, max_pairs: int | None, seed: int
+    negatives: Manifest, selector: Selector, band: float, max_pairs: int | None, seed: int
 ) -> DoubtfulPairs:
     """The candidates in the band, the positives that they are compared with, and random passages.
 
     Args:
         negatives: Of a finished `negatives/`, with the verdict of every hit.
-        store: Texts and pairs.
+        selector: What selected them, or would have without judges: whatever these have decided
+            about pairs makes no difference here.
         band: Share of the positive's score by which a candidate's may differ from it.
         max_pairs: At most so many pairs of all kinds; None for all.
         seed: Of the random passages.
     """
-    queries, passages, places = _candidates(negatives, store, band)
+    store = selector.store
+    queries, passages, places = _candidates(negatives, selector, band)
     positives = _positives(store)
     chance = mix_rows(seed, queries, passages)
     order = np.lexsort([chance, places])
@@ -93,7 +94,7 @@ def doubtful_pairs(
 
 
 def _candidates(
-    negatives: Manifest, store: TextStore, band: float
+    negatives: Manifest, selector: Selector, band: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Query, passage and place within the band of each candidate in doubt, distinct.
 
@@ -101,25 +102,24 @@ def _candidates(
     """
     empty = np.empty(0, np.int64)
     parts = [(empty, empty, empty)]
+    wasted = selector.groups.num_forbidden_passages(selector.forbidden)
+    depth = selector.config.depth
+    wanted = np.minimum(depth + wasted, len(selector.passages))
     for name in pool_files(negatives):
-        table = read_verdicts(negatives, name)
-        hits = ragged_column(table, "hit_ids")
-        negatives.refuse_beyond(name, hits.values, store.num_passages)
-        units = np.repeat(np.arange(len(hits)), hits.lengths())
-        scores, sources, verdicts = (
-            table.column(column).combine_chunks().flatten().to_numpy()
-            for column in ("hit_scores", "hit_sources", "verdicts")
-        )
-        positives = table.column("positive_score").to_numpy()[units]
-        doubtful = np.abs(scores - positives) <= np.float32(band) * np.abs(positives)
-        doubtful &= ~np.isin(verdicts, NO_CANDIDATES)
-        if negatives.extra["known_first"]:
-            doubtful &= sources & HitSource.KNOWN == 0
-        units = units[doubtful]
-        counts = np.bincount(units, minlength=len(hits))
-        places = np.arange(len(units)) - np.repeat(offsets_of(counts)[:-1], counts)
-        queries = table.column("query_id").to_numpy()[units]
-        parts.append((queries, hits.values[doubtful].astype(np.int64), places))
+        units = selector.units(read_all_hits(negatives, name, wanted, depth))
+        chosen, hits = selector.select(units), units.hits
+        owners = np.repeat(np.arange(len(units.ids)), hits.hits.lengths())
+        positives = units.positive_scores[owners]
+        doubtful = np.abs(hits.scores - positives) <= np.float32(band) * np.abs(positives)
+        doubtful &= ~np.isin(chosen.verdicts_H, NO_CANDIDATES)
+        known = selector.kept_anyway(hits)
+        if known is not None:
+            doubtful &= ~known
+        owners = owners[doubtful]
+        counts = np.bincount(owners, minlength=len(units.ids))
+        places = np.arange(len(owners)) - np.repeat(offsets_of(counts)[:-1], counts)
+        found = hits.hits.values[doubtful].astype(np.int64)
+        parts.append((units.query_ids[owners], found, places))
     queries, passages, places = (np.concatenate(one) for one in zip(*parts, strict=True))
     # Where every pair has hits of its own, a candidate has the best of its places.
     order = np.lexsort([places, passages, queries])

@@ -24,6 +24,7 @@ from stx_mine.stages.judge.counts import JudgeCounts
 from stx_mine.stages.judge.doubt import DoubtfulPairs, doubtful_pairs
 from stx_mine.stages.judge.pair_scorer import PairScorer
 from stx_mine.stages.judge.report import cost_report, judge_report
+from stx_mine.stages.mine.selector import Selector
 from stx_mine.store.artifact import PLAN, Artifact, require
 from stx_mine.store.files import json_or_empty, read_table, write_table
 from stx_mine.store.judgements import (
@@ -65,7 +66,8 @@ def run_judge(config: JudgeConfig) -> StageReport:
             # Others judge; the devices are theirs.
             here = replace(worker, devices=("cpu",))
         contract = here.contract()
-        wanted = doubtful_pairs(negatives, store, config.band, config.max_pairs, config.seed)
+        selector = Selector.of_negatives(run, negatives, store)
+        wanted = doubtful_pairs(negatives, selector, config.band, config.max_pairs, config.seed)
         pairs = pair_digests(store, wanted.query_ids, wanted.passage_ids)
         known = known_judgements(target, contract, config.overwrite)
         asked = ask(pairs, wanted, known, config.task_pairs)

@@ -1,7 +1,7 @@
 """Options of `mine`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
@@ -12,6 +12,8 @@ KNOWN_ONLY = "known"
 # What is without effect where nothing is searched, and where no rule about scores applies.
 _OF_SEARCH = ("depth", "max_depth", "search", "candidates", "corpus_parts")
 _JUDGES = "Judges"
+# What is asked of judges.
+OF_JUDGES = ("judges", "judged", "judged_margin", "votes")
 _RULES = (
     "negative_language",
     "range_min",
@@ -262,6 +264,16 @@ class MineConfig(EngineConfig):
                 "--positive-score pair, which gives every pair its own; give --judged mask, or "
                 "--positive-score lowest"
             )
+
+    @classmethod
+    def without_judges(cls, settings: dict[str, Any]) -> "MineConfig":
+        """The settings of `negatives/` as the embedding model alone would have decided.
+
+        Args:
+            settings: Of its plan.
+        """
+        own = {name: value for name, value in settings.items() if name not in OF_JUDGES}
+        return cls(**own)
 
     @property
     def votes_needed(self) -> int:

@@ -17,9 +17,11 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
 from stx_mine.stages.mine.core.opinions import agreed, opinions_of
 from stx_mine.stages.mine.core.select import HitMarks, Rules, Selection, UseLimits, select_negatives
+from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitBlock, HitSource
 from stx_mine.store.judgements import StoredJudgements
+from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
@@ -75,6 +77,14 @@ class Selector:
     passages: Vectors
     forbidden: Ragged
     judgements: Sequence[StoredJudgements] = ()
+
+    @classmethod
+    def of_negatives(cls, run: RunDir, negatives: Manifest, store: TextStore) -> "Selector":
+        """What made finished negatives, or would have without judges."""
+        config = MineConfig.without_judges(negatives.fields)
+        groups, embeddings = TextGroups.open(require(run, "groups")), require(run, "embeddings")
+        queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
+        return cls(config, store, groups, queries, passages, groups.forbidden(store))
 
     @property
     def slots(self) -> int:

@@ -18,9 +18,10 @@ from stx_mine.errors import ArtifactError, ConfigError, InputError, ModelError
 from stx_mine.stages.judge.asked import ASKED, KNOWN
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.core.budget import affordable
-from stx_mine.stages.judge.doubt import doubtful_pairs
+from stx_mine.stages.judge.doubt import DoubtfulPairs, doubtful_pairs
 from stx_mine.stages.judge.stage import run_judge
 from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.selector import Selector
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import MANIFEST, Manifest, require
 from stx_mine.store.files import read_table, write_array
@@ -108,9 +109,9 @@ def test_candidates_in_the_band_are_judged_beside_their_positives(
     run_copy: Path, positive_score: str
 ) -> None:
     run_mine(MineConfig(run_dir=str(run_copy), positive_score=positive_score, device="cpu"))
-    store, negatives = texts_of(run_copy), require(RunDir(run_copy), "negatives")
+    store = texts_of(run_copy)
     expected = doubtful(run_copy, 0.1)
-    found = doubtful_pairs(negatives, store, 0.1, None, 42)
+    found = asked_of(run_copy, 0.1)
     pairs = set(zip(found.query_ids.tolist(), found.passage_ids.tolist(), strict=True))
     asked = {query for query, _ in expected}
     known = set(zip(store.pair_query_ids.tolist(), store.pair_passage_ids.tolist(), strict=True))
@@ -122,16 +123,22 @@ def test_candidates_in_the_band_are_judged_beside_their_positives(
     assert found.num_queries == len(asked)
 
 
+def asked_of(run: Path, band: float, max_pairs: int | None = None) -> DoubtfulPairs:
+    negatives = require(RunDir(run), "negatives")
+    selector = Selector.of_negatives(RunDir(run), negatives, texts_of(run))
+    return doubtful_pairs(negatives, selector, band, max_pairs, 42)
+
+
 def pairs_of(found) -> list[tuple[int, int]]:
     return list(zip(found.query_ids.tolist(), found.passage_ids.tolist(), strict=True))
 
 
 def test_a_budget_takes_the_best_candidates_of_every_query_first(small_run: Path) -> None:
-    store, negatives = texts_of(small_run), require(RunDir(small_run), "negatives")
-    whole = doubtful_pairs(negatives, store, 0.2, None, 42)
+    negatives = require(RunDir(small_run), "negatives")
+    whole = asked_of(small_run, 0.2)
     for budget in (0.3, 0.6):
         most = int(budget * len(whole.query_ids))
-        some = doubtful_pairs(negatives, store, 0.2, most, 42)
+        some = asked_of(small_run, 0.2, most)
         assert 0.9 * most <= len(some.query_ids) <= most
         assert some.num_candidates + some.num_beyond == whole.num_candidates
         drawn = {
@@ -383,3 +390,26 @@ def test_a_dry_run_says_what_it_would_cost(
     done = cli_here(*args, run_dir=run_copy)
     assert done.code == 0, done.stderr
     assert read_table(run_copy / "judgements/tiny" / JUDGEMENTS).num_rows > 100
+
+
+@pytest.mark.usefixtures("functions")
+@pytest.mark.parametrize("positive_score", ["lowest", "pair"])
+def test_what_judges_decided_changes_nothing_of_what_is_asked(
+    run_copy: Path, positive_score: str
+) -> None:
+    options = {"run_dir": str(run_copy), "positive_score": positive_score, "device": "cpu"}
+    run_mine(MineConfig(**options))
+    before = asked_of(run_copy, 0.1)
+    run_judge(config_of(run_copy))
+    report = run_mine(MineConfig(judges=("letters",), judged="mask", **options))
+    assert report.counts["pairs_dropped"]["judged_wrong"] > 0
+    after = asked_of(run_copy, 0.1)
+    assert pairs_of(after) == pairs_of(before)
+    assert (after.is_random == before.is_random).all()
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_judge_that_was_heard_is_asked_nothing_twice(run_copy: Path) -> None:
+    run_judge(config_of(run_copy))
+    run_mine(MineConfig(run_dir=str(run_copy), judges=("letters",), device="cpu"))
+    assert run_judge(config_of(run_copy)).skipped
