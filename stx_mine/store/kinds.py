@@ -50,7 +50,6 @@ KINDS = {
         1,
         "stx-mine judge",
         several=True,
-        shared_by_rounds=True,
         scratch=("asked.arrow", "known.arrow", "scores-*.npy"),
     ),
     "negatives": Kind(7, "stx-mine mine", **_REMADE, read_with=("hits",)),

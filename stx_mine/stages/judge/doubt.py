@@ -70,7 +70,9 @@ def doubtful_pairs(
     kept_queries, kept_passages = queries[:num_kept], passages[:num_kept]
     asked = np.unique(kept_queries)
     of_queries, _ = positives.take(asked)
-    drawn = asked[np.argsort(mix_rows(seed, asked, asked), kind="stable")[:num_random]]
+    # Of any query, so that another band needs no others.
+    anyone = np.unique(store.pair_query_ids)
+    drawn = anyone[np.argsort(mix_rows(seed, anyone, anyone), kind="stable")[:num_random]]
     random = (mix_rows(seed + 1, drawn, drawn) % np.uint64(store.num_passages)).astype(np.int64)
     found = [
         (kept_queries, kept_passages),

@@ -1,9 +1,12 @@
 """Judge: score the candidates in doubt with a stronger model, into `judgements/NAME/`."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stx_mine.engine.run import make_files
 from stx_mine.engine.task_shards import task_shard_of
@@ -70,6 +73,9 @@ def run_judge(config: JudgeConfig) -> StageReport:
         wanted = doubtful_pairs(negatives, selector, config.band, config.max_pairs, config.seed)
         pairs = pair_digests(store, wanted.query_ids, wanted.passage_ids)
         known = known_judgements(target, contract, config.overwrite)
+        known = sorted_judgements(
+            pa.concat_tables([known, *_known_elsewhere(run, target.name, contract, pairs)])
+        )
         asked = ask(pairs, wanted, known, config.task_pairs)
         if config.dry_run:
             return cost_report(cost_of(here, asked), wanted, asked, str(target))
@@ -97,6 +103,17 @@ def run_judge(config: JudgeConfig) -> StageReport:
             if not artifact.reload():
                 _finish(artifact, asked, wanted)
         return judge_report(artifact, config, here.notes)
+
+
+def _known_elsewhere(
+    run: RunDir, name: str, contract: dict[str, Any], pairs: pa.Array
+) -> Iterator[pa.Table]:
+    """What the same judge has said of these pairs in the other rounds of a run."""
+    first = run.first_round
+    for place in (first.path, *sorted((first.path / "rounds").glob("*"))):
+        if place.absolute() != run.path.absolute():
+            found = known_judgements(RunDir(place).folder("judgements", name), contract, True)
+            yield found.filter(pc.is_in(found["pair"], pairs))
 
 
 def _worker(
