@@ -104,10 +104,11 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.scale --output benchmarks/results/scale.json
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
+# Modules are compiled when they are imported: most never are.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
-	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(PIP) install -q --no-compile "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -q --no-compile -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
 clean:

@@ -306,7 +306,7 @@ def unfinished(run: Path, damaged: bool = False, **options) -> Path:
     return copy
 
 
-@pytest.mark.usefixtures("functions")
+@pytest.mark.slow
 def test_two_processes_judge_as_one_does(run_copy: Path, tiny_cross_encoder: Path) -> None:
     options = {"cross_encoder": str(tiny_cross_encoder), "band": 0.05, "task_pairs": 128}
     run_judge(config_of(run_copy, device="cpu", **options))
