@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
@@ -33,6 +34,9 @@ class JudgeConfig(CheckpointFields, EngineConfig):
         "judgements",
         minimum=1,
         group="Judge",
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = option(
+        "float32", "Number format of the network.", "judgements", group="Judge"
     )
     band: float = option(
         0.1,
@@ -82,6 +86,7 @@ class JudgeConfig(CheckpointFields, EngineConfig):
             "--max-length": self.max_length,
             "--batch-tokens": self.batch_tokens,
             "--device": self.device,
+            "--precision": None if self.precision == "float32" else self.precision,
             "--revision": self.revision,
             "--trust-remote-code": self.trust_remote_code or None,
         }

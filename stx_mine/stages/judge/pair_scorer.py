@@ -14,7 +14,7 @@ from sentence_transformers import CrossEncoder
 
 from stx_mine.core.reach import within_reach
 from stx_mine.engine.tasks import Worker
-from stx_mine.errors import ModelError
+from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.encoder import modules_digest, token_limit, weights_digest
 from stx_mine.models.load import OpenedModel, open_cross_encoder
 from stx_mine.models.token_inputs import TokenInputs
@@ -105,6 +105,7 @@ class PairScorer(Worker):
             "prompts": dict(model.prompts),
             "default_prompt": model.default_prompt_name,
             "max_length": token_limit(model),
+            "precision": self.config.precision,
         }
 
     @cached_property
@@ -179,7 +180,7 @@ class PairScorer(Worker):
 
     @property
     def _fixed(self) -> Asked:
-        return Asked(batch_tokens=self.config.batch_tokens)
+        return Asked(self.config.precision, self.config.batch_tokens)
 
     def tune(self, queries: pa.Array, passages: pa.Array, num_pairs: int) -> Tuning | None:
         """How pairs go through the model; None where it decides that itself.
@@ -201,6 +202,11 @@ class PairScorer(Worker):
         return tune(model, inputs, inputs.pairs(*some), self._fixed)[0]
 
     def _by_predict(self, queries: pa.Array, passages: pa.Array) -> NDArray[np.float32]:
+        if self.config.precision != "float32":
+            raise ConfigError(
+                f"--precision {self.config.precision} is for models that take token ids, "
+                f"{self.config.cross_encoder} makes its own inputs of pairs; leave it out"
+            )
         both = (within_reach(texts.to_pylist()) for texts in (queries, passages))
         found = self.opened.model.predict(
             list(zip(*both, strict=True)),

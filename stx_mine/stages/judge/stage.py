@@ -50,7 +50,7 @@ def run_judge(config: JudgeConfig) -> StageReport:
     """Judge what is in doubt and not judged yet; on a dry run only say what it would cost.
 
     Raises:
-        ConfigError: No judge is named.
+        ConfigError: No judge is named, or nothing is in doubt.
         ModelError: It cannot be loaded, or gives no scores.
         InputError: It gives a score to no pair.
         ArtifactError: Negatives are missing, or the judgements of another judge are in the way.
@@ -71,6 +71,11 @@ def run_judge(config: JudgeConfig) -> StageReport:
         contract = here.contract()
         selector = Selector.of_negatives(run, negatives, store)
         wanted = doubtful_pairs(negatives, selector, config.band, config.max_pairs, config.seed)
+        if not wanted.num_candidates:
+            raise ConfigError(
+                f"expected candidates that score within --band {config.band:g} of their positive, "
+                "found none; give a larger one, or mine deeper"
+            )
         pairs = pair_digests(store, wanted.query_ids, wanted.passage_ids)
         known = known_judgements(target, contract, config.overwrite)
         known = sorted_judgements(

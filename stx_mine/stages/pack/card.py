@@ -19,6 +19,8 @@ class BatchFacts:
         packings: Different packings.
         batches: Batches of each.
         rows: Rows that mine kept.
+        rows_made: Those of them that judges made of a query and a passage.
+        judges: Their names.
         model: Name of the model that mined.
         columns: Columns without nulls in the first packing.
         sources: Counts of each source by name; empty where there is one.
@@ -30,6 +32,8 @@ class BatchFacts:
     packings: int
     batches: int
     rows: int
+    rows_made: int
+    judges: list[str]
     model: str
     columns: list[str]
     sources: dict[str, PackedSource]
@@ -55,7 +59,7 @@ def _text(facts: BatchFacts) -> str:
 
 {facts.batches:,} batches of exactly {config.batch_size:,} rows in each of {facts.packings}
 packings (`epoch-NNN/`), policy `{config.policy}`, {facts.k} negatives a row, mined with
-{code_span(facts.model)}, seed {config.seed}. Made by stx-mine from {facts.rows:,} pairs.
+{code_span(facts.model)}, seed {config.seed}. Made by stx-mine from {facts.rows:,} pairs{_made(facts)}.
 
 - `load_dataset(DIR)` gives the first packing with {named}.{_texts(config)}
 - `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
@@ -68,6 +72,16 @@ packings (`epoch-NNN/`), policy `{config.policy}`, {facts.k} negatives a row, mi
 - `positives.parquet` holds every known positive, so that `stx-mine verify DIR` needs nothing
   else.{stored}
 """
+
+
+def _made(facts: BatchFacts) -> str:
+    """How many pairs are those of judges, if there are any."""
+    if not facts.rows_made:
+        return ""
+    names = ", ".join(map(code_span, facts.judges))
+    return (
+        f", {facts.rows_made:,} of which\nare the word of judges ({names}): no pairs of the input"
+    )
 
 
 def _trainer(config: PackConfig) -> str:

@@ -131,6 +131,8 @@ def _publish(
     artifact: Artifact, packer: Packer, packings: list[Assignment], embeddings: Manifest
 ) -> None:
     config, store = packer.config, packer.store
+    negatives = require(artifact.run, "negatives")
+    made = negatives.counts.get("pairs_made", 0)
     positives = positive_groups(*store.known_positives, packer.groups.passages, store.num_queries)
     write_positives(artifact.folder / POSITIVES, store.query_texts, positives, packer.near)
     groups = Groups.of_all(packer.groups.of_text_ids(store))
@@ -149,6 +151,8 @@ def _publish(
             packings=len(packings),
             batches=counts.batches,
             rows=len(packer.pools.rows),
+            rows_made=int((packer.pools.rows >= store.num_pairs - made).sum()),
+            judges=negatives.fields.get("judges", []),
             model=embeddings.extra["miner"],
             columns=columns,
             sources=counts.by_source,

@@ -206,6 +206,25 @@ def test_pairs_that_only_the_model_knows_to_read_score_alike(
     np.testing.assert_allclose(list(one.values()), list(two.values()), atol=1e-5)
 
 
+def test_half_precision_is_another_judge_of_nearly_the_same_scores(
+    run_copy: Path, tiny_cross_encoder: Path
+) -> None:
+    options = {"cross_encoder": str(tiny_cross_encoder), "device": "cpu", "band": 0.02}
+    run_judge(config_of(run_copy, **options))
+    with pytest.raises(ArtifactError, match="precision was 'float32' and is 'bfloat16' now"):
+        run_judge(config_of(run_copy, precision="bfloat16", **options))
+    run_judge(config_of(run_copy, precision="bfloat16", **{**options, "name": "half"}))
+    one, two = by_texts(run_copy), by_texts(run_copy, "half")
+    assert one != two
+    np.testing.assert_allclose(list(one.values()), list(two.values()), atol=0.1)
+
+
+@pytest.mark.usefixtures("functions")
+def test_nothing_in_doubt_is_said(run_copy: Path) -> None:
+    with pytest.raises(ConfigError, match="--band 1e-09 of their positive, found none"):
+        run_judge(config_of(run_copy, band=1e-9))
+
+
 def test_a_longer_limit_is_another_judge(run_copy: Path, tiny_cross_encoder: Path) -> None:
     options = {"cross_encoder": str(tiny_cross_encoder), "device": "cpu", "band": 0.02}
     run_judge(config_of(run_copy, max_length=24, **options))

@@ -173,6 +173,9 @@ def test_batches_have_the_pairs_that_judges_made(judged_run: Path, layout: str) 
     assert (rows >= store.num_pairs).sum() > 30
     run_pack(PackConfig(run_dir=str(judged_run), batch_size=32, k=4, packings=1, layout=layout))
     shards = sorted((judged_run / "batches/epoch-000").glob("train-*.parquet"))
+    num_made = int((rows >= store.num_pairs).sum())
+    card = (judged_run / "batches/README.md").read_text()
+    assert f"{len(rows):,} pairs, {num_made:,} of which\nare the word of judges (`judge`)" in card
     assert run_verify(VerifyConfig(run_dir=str(judged_run))).counts["batches"] > 10
     if layout == "inline":
         texts = store.queries["text"].to_pylist(), store.passages["text"].to_pylist()
