@@ -54,12 +54,12 @@ def batches_card(facts: BatchFacts) -> DatasetCard:
 def _text(facts: BatchFacts) -> str:
     config = facts.config
     named = ", ".join(f"`{name}`" for name in facts.columns)
-    stored = _stored(facts)
+    made, stored = _made(facts), _stored(facts)
     return f"""# Packed batches
 
 {facts.batches:,} batches of exactly {config.batch_size:,} rows in each of {facts.packings}
 packings (`epoch-NNN/`), policy `{config.policy}`, {facts.k} negatives a row, mined with
-{code_span(facts.model)}, seed {config.seed}. Made by stx-mine from {facts.rows:,} pairs{_made(facts)}.
+{code_span(facts.model)}, seed {config.seed}. Made by stx-mine from {facts.rows:,} pairs{made}.
 
 - `load_dataset(DIR)` gives the first packing with {named}.{_texts(config)}
 - `load_dataset(DIR, "full")` gives every packing and column: more negatives (null where a row
@@ -79,9 +79,8 @@ def _made(facts: BatchFacts) -> str:
     if not facts.rows_made:
         return ""
     names = ", ".join(map(code_span, facts.judges))
-    return (
-        f", {facts.rows_made:,} of which\nare the word of judges ({names}): no pairs of the input"
-    )
+    made = f"{facts.rows_made:,} of which\nare the word of judges ({names})"
+    return f", {made}: no pairs of the input"
 
 
 def _trainer(config: PackConfig) -> str:
