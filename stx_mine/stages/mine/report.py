@@ -11,6 +11,10 @@ from stx_mine.store.hits import HitSource
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
 
+# From this share of the pairs on, those that judges make should be looked at.
+_MANY = 0.5
+
+
 def mine_report(
     artifact: Artifact, config: MineConfig, hits: AllHits, skipped: bool = False
 ) -> StageReport:
@@ -59,6 +63,11 @@ def mine_report(
         for reason, number in counts.pairs_dropped.items()
         if number
     ]
+    if counts.pairs_made > _MANY * counts.pairs_in:
+        warnings.append(
+            f"judges make {counts.pairs_made:,} pairs beside the {counts.pairs_in:,} of the input: "
+            "is the judge a good one? --judged mask leaves them out of the loss instead"
+        )
     warnings += _unknown_candidates(hits, config)
     if hits.dense and hits.dense.index:
         found = IndexCounts.read(hits.dense.index)

@@ -124,6 +124,8 @@ def test_what_is_no_worse_becomes_a_positive_and_what_is_close_is_masked(judged_
     assert set(zip(*table_of(negatives, MADE_PAIRS), strict=True)) == made
     assert set(zip(*table_of(negatives, MASKED_PAIRS), strict=True)) == masked
     assert report.counts["pairs_made"] == len(made)
+    many = len(made) > 0.5 * report.counts["pairs_in"]
+    assert any("is the judge a good one?" in line for line in report.warnings) == many
     assert whole.num_pairs == store.num_pairs + len(made)
     pools = Pools.open(negatives, whole.pair_query_ids, num_passages=whole.num_passages)
     for pair, ids in zip(whole.pair_query_ids.tolist(), pools.ids_NS.tolist(), strict=True):
