@@ -10,7 +10,6 @@ from stx_mine.store.artifact import Artifact
 from stx_mine.store.hits import HitSource
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
-
 # From this share of the pairs on, those that judges make should be looked at.
 _MANY = 0.5
 
