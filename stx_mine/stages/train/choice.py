@@ -17,7 +17,7 @@ from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
 from stx_mine.stages.train.label_collator import LabelCollator
-from stx_mine.stages.train.losses.guide import Guide
+from stx_mine.stages.train.losses.guide import Guide, OwnScores
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.losses.own_passages import (
     Metric,
@@ -112,7 +112,11 @@ def make_loss(
     """
     tokens = config.batch_tokens or default_tokens(model.device.type)
     dims, rows = config.matryoshka_dims, config.chunk_rows
-    guiding = Guide(guide, config.guide_margin, tokens) if guide is not None else None
+    guiding, own = None, None
+    if guide is not None:
+        guiding = Guide(model=guide, margin=config.guide_margin, batch_tokens=tokens)
+    if config.mask_above is not None:
+        own = OwnScores(margin=-config.mask_above)
     own_metric = cast(Metric, str(model.similarity_fn_name))
     if config.kind.labels:
         return LabelLoss(model, config.loss, config.metric, config.margin, tokens, dims)
@@ -136,6 +140,7 @@ def make_loss(
         hard_only=config.negatives == "hard",
         hardness=config.hardness,
         guide=guiding,
+        own_scores=own,
         dims=dims,
     )
 
@@ -165,7 +170,9 @@ def make_collator(
     )
 
 
-def masked_by_guide(loss: nn.Module) -> float | None:
-    """Share in [0, 1] of all (row, passage) that the guide of a loss masked; None without one."""
-    guide = loss.guide if isinstance(loss, PackedMNRLoss) else None
-    return None if guide is None else guide.share_masked
+def masked_shares(loss: nn.Module) -> dict[str, float]:
+    """Count -> share in [0, 1] of all (row, passage) that were masked; none where nothing masks."""
+    if not isinstance(loss, PackedMNRLoss):
+        return {}
+    by = {"masked_by_guide": loss.guide, "masked_by_own_scores": loss.own_scores}
+    return {name: one.share_masked for name, one in by.items() if one is not None}

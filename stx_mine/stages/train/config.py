@@ -31,7 +31,7 @@ class LossKind:
 _OWN_BATCH = ("symmetric", "negatives", "shared_negatives", "hardness", "weight")
 _GUIDE, _MARGIN = ("guide", "guide_margin"), ("metric", "triplet_margin")
 LOSSES = {
-    "mnr": LossKind(("temperature", *_OWN_BATCH, *_GUIDE, "matryoshka_dims")),
+    "mnr": LossKind(("temperature", *_OWN_BATCH, *_GUIDE, "mask_above", "matryoshka_dims")),
     "triplet": LossKind((*_MARGIN, "matryoshka_dims"), negatives=True),
     "margin-mse": LossKind(("matryoshka_dims",), negatives=True, scores=True),
     "kl": LossKind(("temperature", "matryoshka_dims"), negatives=True, scores=True),
@@ -181,6 +181,16 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         group="Loss",
         needs=_read_by("guide_margin") + " guide",
+    )
+    mask_above: float | None = option(
+        None,
+        "Mask what the model that is trained scores (cosine) above the positive by more than this.",
+        "model",
+        minimum=0,
+        group="Loss",
+        needs=_read_by("mask_above"),
+        conflicts="guide",
+        because="which says it instead",
     )
     symmetric: bool = option(
         False,

@@ -27,6 +27,7 @@ class TrainCounts(Counts):
         seconds: Seconds since training began, over all starts.
         masked_by_guide: Share of all (row, passage) of the batches that the guide masked, in
             [0, 1]; None, and absent from the manifest, without a guide.
+        masked_by_own_scores: The same of what the model itself masked.
     """
 
     steps: int
@@ -42,6 +43,7 @@ class TrainCounts(Counts):
     last_loss: float
     seconds: float
     masked_by_guide: float | None = None
+    masked_by_own_scores: float | None = None
 
     @classmethod
     def of_run(
@@ -51,7 +53,7 @@ class TrainCounts(Counts):
         steps: int,
         log: list[dict[str, Any]],
         num_processes: int,
-        masked_by_guide: float | None,
+        masked: dict[str, float],
     ) -> "TrainCounts":
         """The counts of a run that ended.
 
@@ -61,7 +63,7 @@ class TrainCounts(Counts):
             steps: Steps that were trained.
             log: The lines of the training log.
             num_processes: Processes that shared every batch.
-            masked_by_guide: As above.
+            masked: Shares that were masked, by the names above.
         """
         losses = [line["loss"] for line in log if "loss" in line]
         return cls(
@@ -77,12 +79,9 @@ class TrainCounts(Counts):
             first_loss=losses[0],
             last_loss=losses[-1],
             seconds=log[-1]["seconds"],
-            masked_by_guide=masked_by_guide,
+            **masked,
         )
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest of `model/` holds them."""
-        counts = super().to_json()
-        if self.masked_by_guide is None:
-            del counts["masked_by_guide"]
-        return counts
+        return {name: one for name, one in super().to_json().items() if one is not None}

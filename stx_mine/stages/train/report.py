@@ -44,6 +44,11 @@ def train_report(
         lines.append(
             f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
         )
+    if counts.masked_by_own_scores is not None:
+        lines.append(
+            f"the model itself masked {counts.masked_by_own_scores:.2%} of all (row, passage) of "
+            "the batches"
+        )
     warnings = [f"{name} was cut short or damaged, and was left out" for name in removed]
     warnings += [*extra["notes"], *_few_steps(counts), *_no_gain(best)]
     warnings += [*extra["diagnoses"], *_seen_warnings(extra)]

@@ -15,7 +15,7 @@ from stx_mine.stages.evaluate.model_card import write_card
 from stx_mine.stages.evaluate.sets import EvaluationSet
 from stx_mine.stages.train.callbacks import check_reporters
 from stx_mine.stages.train.checkpoints import remove_incomplete
-from stx_mine.stages.train.choice import check_batches, make_collator, make_loss, masked_by_guide
+from stx_mine.stages.train.choice import check_batches, make_collator, make_loss, masked_shares
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.diagnose import diagnose_run
@@ -121,7 +121,7 @@ def _train(
                 artifact.reload()
                 return removed
             files, extra = _publish(config, run, student, artifact, trained, peak, sets)
-            steps, masked = trained.steps, masked_by_guide(loss)
+            steps, masked = trained.steps, masked_shares(loss)
             counts = TrainCounts.of_run(
                 kept, schedule, steps, read_log(log), processes.size, masked
             )

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import defaultdict
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -33,7 +34,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.choice import check_model, make_collator, make_loss
 from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import LOSSES, TrainConfig
-from stx_mine.stages.train.losses.guide import Guide
+from stx_mine.stages.train.losses.guide import Guide, OwnScores
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.stage import run_train
 from stx_mine.stages.verify.config import VerifyConfig
@@ -260,7 +261,7 @@ def test_a_guide_masks_as_gist_does(tiny_transformer, guide, margin):
     model = load_model(str(tiny_transformer), "cpu").to(torch.float64)
     features, labels = packed(model, ANCHORS, TEXTS)
     features += packed(guide, ANCHORS, TEXTS)[0]
-    guiding = Guide(guide, margin, 10_000)
+    guiding = Guide(model=guide, margin=margin, batch_tokens=10_000)
     found = PackedMNRLoss(model, 0.05, 2, 10_000, guide=guiding)(features, labels)
     ours = gradients(model, found)
     unguided = PackedMNRLoss(model, 0.05, 2, 10_000)(features[:2], labels)
@@ -286,6 +287,47 @@ def test_training_with_a_guide_says_what_it_masked(run, tmp_path, tiny_transform
         shares[name] = report.counts["masked_by_guide"]
         assert any(line.startswith("the guide masked") for line in report.lines)
     assert 0 < shares["package:wordllama"] < 0.2 < shares[str(tiny_transformer)]
+
+
+@pytest.mark.parametrize("options", [{}, {"symmetric": True}, {"hard_only": True}])
+def test_a_model_masks_by_its_own_scores_as_a_frozen_copy_would(tiny_transformer, options):
+    model = load_model(str(tiny_transformer), "cpu").to(torch.float64)
+    torch.manual_seed(5)
+    for one in model.parameters():
+        # As it comes, all texts are nearly the same to it.
+        torch.nn.init.normal_(one, std=0.5)
+    copy = deepcopy(model)
+    features, labels = packed(model, ANCHORS, TEXTS)
+    none = torch.empty((2, 0), dtype=torch.int64)
+    labels |= {"shared": none[0], "ignored_anchors": none}
+    guiding = Guide(model=copy, margin=0.3, batch_tokens=10_000)
+    guided = PackedMNRLoss(model, 0.05, 2, 10_000, guide=guiding, **options)(
+        [*features, *packed(copy, ANCHORS, TEXTS)[0]], labels
+    )
+    theirs = gradients(model, guided)
+    own = OwnScores(margin=0.3)
+    found = PackedMNRLoss(model, 0.05, 2, 10_000, own_scores=own, **options)(features, labels)
+    torch.testing.assert_close(found, guided, atol=1e-9, rtol=1e-9)
+    for one, other in zip(gradients(model, found), theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
+    assert own.share_masked == guiding.share_masked
+    assert own.share_masked > 0 or "hard_only" in options
+
+
+def test_training_by_own_scores_says_what_it_masked(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shares = []
+    for margin in (0.0, 0.3):
+        config = TrainConfig(
+            run_dir=str(copy), device="cpu", mask_above=margin, epochs=1, overwrite=True
+        )
+        report = run_train(config)
+        assert any(line.startswith("the model itself masked") for line in report.lines)
+        shares.append(report.counts["masked_by_own_scores"])
+    assert shares[0] > shares[1] >= 0
+    with pytest.raises(ConfigError, match="--guide"):
+        TrainConfig(mask_above=0.1, guide="other")
 
 
 # --- the library's losses over rows ---

@@ -1,8 +1,9 @@
-"""A frozen model that says which passages of a batch are probably right for a row.
+"""A model that says which passages of a batch are probably right for a row.
 
-Source: GISTEmbed (Solatorio 2024): what the guide scores above the row's positive is masked. We ask
+It is a frozen one (GISTEmbed; Solatorio 2024), or the very model that is trained, as it is in this
+step (Qwen3-Embedding; Zhang et al. 2025): what it scores above the row's positive is masked. We ask
 it about passages for the anchor of a row, and on `symmetric` about anchors for its positive; scores
-are cosines. Each distinct text of a batch goes through the guide once.
+are cosines. Each distinct text of a batch goes through a frozen model once.
 
 Shape letters: B rows, M distinct candidates, N candidates of a row, D dimensions.
 """
@@ -60,21 +61,48 @@ class Guidance(NamedTuple):
         return hidden_BM
 
 
-@dataclass(frozen=True)
-class Guide:
-    """A frozen model with its margin.
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """How much above the positive is masked, and how much was.
+
+    Attributes:
+        margin: As in `Guidance`.
+        tally: int64 (2,) on the CPU: (row, candidate) that were masked, and all that were scored.
+    """
+
+    margin: float
+    tally: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64))
+
+    @property
+    def share_masked(self) -> float:
+        """Share of all (row, candidate) so far that were masked."""
+        masked, seen = (int(one) for one in self.tally)
+        return masked / max(1, seen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnScores(Masking):
+    """The model that is trained, as its own guide."""
+
+    def of(self, rows_BD: Tensor, candidates_MD: Tensor) -> Guidance:
+        """Its guidance for rows and candidates that it embeds just now; no gradient flows."""
+        rows_BD, candidates_MD = (
+            functional.normalize(one.detach(), dim=1) for one in (rows_BD, candidates_MD)
+        )
+        return Guidance(rows_BD, candidates_MD, self.margin, self.tally)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide(Masking):
+    """A frozen model.
 
     Attributes:
         model: In evaluation mode; never trained.
-        margin: As in `Guidance`.
         batch_tokens: Tokens that go through it at one time.
-        tally: int64 (2,) on the CPU: (row, candidate) that it masked, and all that it scored.
     """
 
     model: SentenceTransformer
-    margin: float
     batch_tokens: int
-    tally: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64))
 
     def embed(
         self, features: list[PrefixedFeatures], labels: dict[str, Tensor]
@@ -87,9 +115,3 @@ class Guide:
     def of(self, rows_BD: Tensor, candidates_MD: Tensor) -> Guidance:
         """Its guidance for rows and candidates that it embedded."""
         return Guidance(rows_BD, candidates_MD, self.margin, self.tally)
-
-    @property
-    def share_masked(self) -> float:
-        """Share of all (row, candidate) so far that it masked."""
-        masked, seen = (int(one) for one in self.tally)
-        return masked / max(1, seen)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
 from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
-from stx_mine.stages.train.losses.guide import Guidance, Guide
+from stx_mine.stages.train.losses.guide import Guidance, Guide, OwnScores
 
 
 class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
@@ -79,6 +79,7 @@ class PackedMNRLoss(PackedLoss):
         hard_only: bool = False,
         hardness: float = 0.0,
         guide: Guide | None = None,
+        own_scores: OwnScores | None = None,
         dims: tuple[int, ...] = (),
     ) -> None:
         """Wrap a model.
@@ -92,12 +93,13 @@ class PackedMNRLoss(PackedLoss):
             hard_only: A row sees its own negatives and what the batch shares, no other passage.
             hardness: How much more harder negatives count; 0: not at all.
             guide: Says which passages are probably right for a row; its inputs follow ours.
+            own_scores: The same by the scores of the model itself.
             dims: As in `PackedLoss`.
         """
         super().__init__(model, batch_tokens, str(model.similarity_fn_name) == "cosine", dims)
         self.scale, self.chunk_rows = 1 / temperature, chunk_rows
         self.symmetric, self.hard_only, self.hardness = symmetric, hard_only, hardness
-        self.guide = guide
+        self.guide, self.own_scores = guide, own_scores
 
     def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """As in `PackedLoss`; where there is a guide, its inputs follow those of the model."""
@@ -109,7 +111,7 @@ class PackedMNRLoss(PackedLoss):
     def score(self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Rows against passages, and where asked positives against anchors."""
         anchors_BD = anchors_AD[labels["anchors"]]
-        guidance, backwards = self._guidance(labels)
+        guidance, backwards = self._guidance(anchors_AD, passages_MD, labels)
         if self.hard_only:
             return own_cross_entropy(
                 anchors_BD,
@@ -148,12 +150,17 @@ class PackedMNRLoss(PackedLoss):
         )
         return (forward + backward) / 2
 
-    def _guidance(self, labels: dict[str, Tensor]) -> tuple[Guidance | None, Guidance | None]:
+    def _guidance(
+        self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]
+    ) -> tuple[Guidance | None, Guidance | None]:
         """What the guide says of passages for the rows, and of anchors for their positives."""
-        if self.guide is None:
+        says: Guide | OwnScores | None = self.own_scores
+        if self.guide is not None:
+            says = self.guide
+            anchors_AD, passages_MD = labels["guide_anchors"], labels["guide_passages"]
+        if says is None:
             return None, None
-        anchors_AD, passages_MD = labels["guide_anchors"], labels["guide_passages"]
         return (
-            self.guide.of(anchors_AD[labels["anchors"]], passages_MD),
-            self.guide.of(passages_MD[labels["targets"]], anchors_AD),
+            says.of(anchors_AD[labels["anchors"]], passages_MD),
+            says.of(passages_MD[labels["targets"]], anchors_AD),
         )
