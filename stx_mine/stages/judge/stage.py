@@ -1,6 +1,5 @@
 """Judge: score the candidates in doubt with a stronger model, into `judgements/NAME/`."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -77,10 +76,7 @@ def run_judge(config: JudgeConfig) -> StageReport:
                 "found none; give a larger one, or mine deeper"
             )
         pairs = pair_digests(store, wanted.query_ids, wanted.passage_ids)
-        known = known_judgements(target, contract, config.overwrite)
-        known = sorted_judgements(
-            pa.concat_tables([known, *_known_elsewhere(run, target.name, contract, pairs)])
-        )
+        known = _known(config, run, contract, pairs)
         asked = ask(pairs, wanted, known, config.task_pairs)
         if config.dry_run:
             return cost_report(cost_of(here, asked), wanted, asked, str(target))
@@ -110,15 +106,15 @@ def run_judge(config: JudgeConfig) -> StageReport:
         return judge_report(artifact, config, here.notes)
 
 
-def _known_elsewhere(
-    run: RunDir, name: str, contract: dict[str, Any], pairs: pa.Array
-) -> Iterator[pa.Table]:
-    """What the same judge has said of these pairs in the other rounds of a run."""
-    first = run.first_round
+def _known(config: JudgeConfig, run: RunDir, contract: dict[str, Any], pairs: pa.Array) -> pa.Table:
+    """What the judge has said before: here, and of these pairs in the other rounds of the run."""
+    name, first = config.judge_name, run.first_round
+    parts = [known_judgements(run.folder("judgements", name), contract, config.overwrite)]
     for place in (first.path, *sorted((first.path / "rounds").glob("*"))):
         if place.absolute() != run.path.absolute():
             found = known_judgements(RunDir(place).folder("judgements", name), contract, True)
-            yield found.filter(pc.is_in(found["pair"], pairs))
+            parts.append(found.filter(pc.is_in(found["pair"], pairs)))
+    return sorted_judgements(pa.concat_tables(parts))
 
 
 def _worker(

@@ -57,6 +57,11 @@ def mine_report(
             "below most random passages: mislabelled, or foreign to the model; --min-positive-"
             f"percentile {SUSPECT_PERCENTILE:g} drops them"
         )
+    return make_report(artifact, lines, _warnings(counts, config, hits), skipped=skipped)
+
+
+def _warnings(counts: MineCounts, config: MineConfig, hits: AllHits) -> list[str]:
+    """What deserves attention."""
     warnings = [
         f"{percent(number, counts.pairs_in)} pairs dropped: {reason}"
         for reason, number in counts.pairs_dropped.items()
@@ -76,7 +81,7 @@ def mine_report(
                 "--overwrite` with a larger --nprobe or --refine-factor finds more, `stx-mine mine "
                 "--search exact --overwrite` finds all"
             )
-    return make_report(artifact, lines, warnings, skipped=skipped)
+    return warnings
 
 
 def _waterfall(counts: MineCounts) -> list[str]:
