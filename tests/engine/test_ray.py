@@ -116,8 +116,6 @@ def test_both_engines_make_the_same_bytes(small_input: Path, tmp_path: Path) -> 
         where = {"run_dir": str(tmp_path / name), **engine}
         run_embed(EmbedConfig(pairs=pairs, corpus=corpus, shard_size=300, device="cpu", **where))
         parts = 2 if engine else 1
-        # A second actor would take seconds to begin.
-        where |= {"workers": 1} if engine else {}
         run_mine(
             MineConfig(
                 k=2,
