@@ -4,7 +4,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from stx_mine.errors import TaskError, one_line
 
@@ -39,6 +40,12 @@ class Worker(ABC):
     def copies(self) -> Sequence["Worker"]:
         """Itself for each device of this machine that gets a process; none for this process."""
         return ()
+
+    def in_folder(self, folder: Path) -> Self:
+        """The same, with its field `folder` another one; what it has opened stays open."""
+        moved = object.__new__(type(self))
+        vars(moved).update({**vars(self), "folder": folder})
+        return moved
 
     @abstractmethod
     def __call__(self, task: str) -> None:

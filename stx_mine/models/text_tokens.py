@@ -107,9 +107,8 @@ class TextTokenizer:
             first: (N,) large strings without nulls.
             second: (N,) likewise.
         """
-        both = [within_reach(texts.to_pylist()) for texts in (first, second)]
         found: list[Encoding] = self.tokenizer.encode_batch_fast(
-            list(zip(*both, strict=True)), add_special_tokens=self.special_tokens
+            text_pairs(first, second), add_special_tokens=self.special_tokens
         )
         tokens = self._flat(found)
         types = chain.from_iterable(map(attrgetter("type_ids"), found))
@@ -143,6 +142,12 @@ class TextTokenizer:
             beyond = encodings[row].overflowing
             lost[row] = sum(len(one) - added for one in beyond)
         return lost
+
+
+def text_pairs(first: pa.Array, second: pa.Array) -> list[tuple[str, str]]:
+    """Pairs of texts as models are given them."""
+    both = (within_reach(texts.to_pylist()) for texts in (first, second))
+    return list(zip(*both, strict=True))
 
 
 def _chunk_starts(texts: pa.ChunkedArray) -> list[int]:

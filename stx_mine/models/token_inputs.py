@@ -17,8 +17,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from stx_mine.core.reach import within_reach
-from stx_mine.models.text_tokens import TextTokenizer, TextTokens
+from stx_mine.models.text_tokens import TextTokenizer, TextTokens, text_pairs
 from stx_mine.models.tokenise import AnyRole, Tokeniser, role_prompt
 
 Features = dict[str, Any]
@@ -109,10 +108,9 @@ class TokenInputs:
             isinstance(model[0], Transformer) and isinstance(fast, PreTrainedTokenizerFast)
         ):
             return None
-        both = (within_reach(texts.to_pylist()) for texts in some)
         # Sets the truncation that the copy takes over.
         wanted = model.preprocess(
-            list(zip(*both, strict=True)), prompt=model.prompts.get(model.default_prompt_name)
+            text_pairs(*some), prompt=model.prompts.get(model.default_prompt_name)
         )
         found = cls(_copied(fast.backend_tokenizer, True), "", *_batch_inputs(wanted, fast))
         return found if _same(found.batch(found.pairs(*some)), wanted) else None

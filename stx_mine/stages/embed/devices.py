@@ -1,11 +1,52 @@
 """Which devices of this machine are at work."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
 import torch
 
 from stx_mine.engine.task_shards import local_rank
+from stx_mine.engine.tasks import Worker
 from stx_mine.models.devices import refuse_device, refuse_device_name
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.store.lock import TaskShard
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceWorker(Worker):
+    """A worker with a process for each of several devices.
+
+    Attributes:
+        devices: Devices of this machine, one process each; none for the best one seen.
+        num_beside: How many processes share the cores of this machine.
+    """
+
+    devices: tuple[str, ...] = ()
+    num_beside: int = 1
+
+    @property
+    def device(self) -> str | None:
+        """The device of this process; None for the best one seen."""
+        return self.devices[0] if self.devices else None
+
+    @property
+    def may_be_gpu(self) -> bool:
+        """Whether no other device is named."""
+        return self.device is None or self.device.startswith("cuda")
+
+    @property
+    def copies(self) -> Sequence[Self]:
+        """Itself for each device, where there are several."""
+        number = len(self.devices)
+        if number < 2:
+            return ()
+        return [replace(self, devices=(device,), num_beside=number) for device in self.devices]
+
+    def share_cores(self) -> None:
+        """Leave the processes beside this one their cores."""
+        if self.num_beside > 1:
+            torch.set_num_threads(max(1, torch.get_num_threads() // self.num_beside))
 
 
 def devices_of(config: EmbedConfig, task_shard: TaskShard | None) -> tuple[str, ...]:

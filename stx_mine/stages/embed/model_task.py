@@ -1,14 +1,12 @@
 """The embedding task: the texts of one shard to one file of vectors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
@@ -22,6 +20,7 @@ from stx_mine.stages.embed.cache import VectorCache, text_keys
 from stx_mine.stages.embed.callable_encoder import CallableEncoder
 from stx_mine.stages.embed.choices import Choices
 from stx_mine.stages.embed.counts import ShardCounts
+from stx_mine.stages.embed.devices import DeviceWorker
 from stx_mine.stages.embed.fast_encoder import Embedded, FastEncoder
 from stx_mine.stages.embed.shards import VectorWriter
 from stx_mine.store.artifact import PLAN
@@ -33,32 +32,19 @@ _SAMPLE = 4_096
 
 
 @dataclass(frozen=True)
-class ShardEmbedder(VectorWriter):
+class ShardEmbedder(DeviceWorker, VectorWriter):
     """Embeds the texts of a shard; the plan in the folder says how they go through the model.
 
     Attributes:
         place: Working directory of the caller, where the module of --encoder may lie.
-        devices: Devices of this machine, one process each; none for the best one seen.
-        num_beside: How many processes share the cores of this machine.
     """
 
     place: Path
-    devices: tuple[str, ...] = ()
-    num_beside: int = 1
 
     @property
     def wants_gpu(self) -> bool:
         """Unless another device is named, or a function embeds."""
-        device = self.devices[0] if self.devices else "cuda"
-        return self.config.encoder is None and device.startswith("cuda")
-
-    @property
-    def copies(self) -> Sequence["ShardEmbedder"]:
-        """Itself for each device, where there are several."""
-        number = len(self.devices)
-        if number < 2:
-            return ()
-        return [replace(self, devices=(device,), num_beside=number) for device in self.devices]
+        return self.config.encoder is None and self.may_be_gpu
 
     @property
     def tasks_at_once(self) -> int:
@@ -86,7 +72,7 @@ class ShardEmbedder(VectorWriter):
         halves = config.precision in ("bfloat16", "float16") or "flash" in (config.attention or "")
         return open_model(
             config.model,
-            self.devices[0] if self.devices else None,
+            self.device,
             config.max_length,
             runtime,
             config.reading,
@@ -107,8 +93,7 @@ class ShardEmbedder(VectorWriter):
             ConfigError: It has fewer dimensions than are to be kept.
         """
         config = self.config
-        if self.num_beside > 1:
-            torch.set_num_threads(max(1, torch.get_num_threads() // self.num_beside))
+        self.share_cores()
         opened = self.load(self.runtime)
         model = opened.model
         dim = embedding_dim(model)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +54,6 @@ class VectorWriter(Worker):
     def shards(self) -> dict[str, tuple[str, int]]:
         """Role and first id of each shard, by its name."""
         return shards_of(self.store, self.config.shard_size)
-
-    def in_folder(self, folder: Path) -> Self:
-        """The same, with its shards in another folder; what it has opened stays open."""
-        moved = replace(self, folder=folder)
-        vars(moved).update({**vars(self), "folder": folder})
-        return moved
 
     @abstractmethod
     def contract(self) -> dict[str, Any]:

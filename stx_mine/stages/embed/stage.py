@@ -101,7 +101,7 @@ def _worker(
     folders = texts.folder.absolute(), run.folder("embeddings").absolute()
     if config.query_vectors is not None:
         return GivenVectors(config, *folders)
-    return ShardEmbedder(config, *folders, Path.cwd(), devices_of(config, task_shard))
+    return ShardEmbedder(config, *folders, Path.cwd(), devices=devices_of(config, task_shard))
 
 
 def _absolute(path: str) -> str:

@@ -12,7 +12,6 @@ from stx_mine.stages.judge.core.budget import affordable
 from stx_mine.stages.mine.selector import Selector
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.negatives import pool_files, read_all_hits
-from stx_mine.store.texts import TextStore
 
 # Positives of a query that are judged, the first of its pairs.
 _POSITIVES = 8
@@ -59,7 +58,8 @@ def doubtful_pairs(
     """
     store = selector.store
     queries, passages, places = _candidates(negatives, selector, band)
-    positives = _positives(store)
+    pairs, _ = selector.pairs_of_query.take(np.arange(store.num_queries), _POSITIVES)
+    positives = Ragged(pairs.offsets, store.pair_passage_ids[pairs.values])
     chance = mix_rows(seed, queries, passages)
     order = np.lexsort([chance, places])
     queries, passages = queries[order], passages[order]
@@ -129,12 +129,3 @@ def _candidates(
     first = np.ones(len(queries), bool)
     first[1:] = (queries[1:] != queries[:-1]) | (passages[1:] != passages[:-1])
     return queries[first], passages[first], places[first]
-
-
-def _positives(store: TextStore) -> Ragged:
-    """(num queries,) the positives of each query that are judged."""
-    order = np.argsort(store.pair_query_ids, kind="stable")
-    counts = np.bincount(store.pair_query_ids, minlength=store.num_queries)
-    ranks = np.arange(len(order)) - np.repeat(offsets_of(counts)[:-1], counts)
-    kept = order[ranks < _POSITIVES]
-    return Ragged(offsets_of(counts.clip(max=_POSITIVES)), store.pair_passage_ids[kept])

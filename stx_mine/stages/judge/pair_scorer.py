@@ -1,7 +1,6 @@
 """Scores pairs with a CrossEncoder, or with a function that a person wrote."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 
-from stx_mine.core.reach import within_reach
-from stx_mine.engine.tasks import Worker
 from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.encoder import modules_digest, token_limit, weights_digest
 from stx_mine.models.load import OpenedModel, open_cross_encoder
+from stx_mine.models.text_tokens import text_pairs
 from stx_mine.models.token_inputs import TokenInputs
 from stx_mine.models.user_function import UserFunction
+from stx_mine.stages.embed.devices import DeviceWorker
 from stx_mine.stages.embed.token_encoder import TokenEncoder, Tuning
 from stx_mine.stages.embed.trials import Asked, default_tuning, tune
 from stx_mine.stages.judge.asked import AskedPairs
@@ -33,7 +32,7 @@ _PREDICT_BATCH = 32
 
 
 @dataclass(frozen=True)
-class PairScorer(Worker):
+class PairScorer(DeviceWorker):
     """Scores the pairs of a task; what a score is depends on the judge, more is more relevant.
 
     Attributes:
@@ -41,30 +40,17 @@ class PairScorer(Worker):
         texts: Folder of `texts/`.
         folder: Folder of the judgements, with the pairs to judge.
         place: Working directory of the caller, where the module of a function may lie.
-        devices: Devices of this machine, one process each; none for the best one seen.
-        num_beside: How many processes share the cores of this machine.
     """
 
     config: JudgeConfig
     texts: Path
     folder: Path
     place: Path
-    devices: tuple[str, ...] = ()
-    num_beside: int = 1
 
     @property
     def wants_gpu(self) -> bool:
         """Unless another device is named, or a function judges."""
-        device = self.devices[0] if self.devices else "cuda"
-        return not self.config.is_function and device.startswith("cuda")
-
-    @property
-    def copies(self) -> Sequence["PairScorer"]:
-        """Itself for each device, where there are several."""
-        number = len(self.devices)
-        if number < 2:
-            return ()
-        return [replace(self, devices=(device,), num_beside=number) for device in self.devices]
+        return not self.config.is_function and self.may_be_gpu
 
     @cached_property
     def function(self) -> UserFunction | None:
@@ -80,12 +66,10 @@ class PairScorer(Worker):
         Raises:
             ModelError: It cannot be loaded, or is no cross-encoder.
         """
-        if self.num_beside > 1:
-            torch.set_num_threads(max(1, torch.get_num_threads() // self.num_beside))
+        self.share_cores()
         config = self.config
-        device = self.devices[0] if self.devices else None
         return open_cross_encoder(
-            str(config.cross_encoder), device, config.max_length, config.reading
+            str(config.cross_encoder), self.device, config.max_length, config.reading
         )
 
     @property
@@ -119,9 +103,9 @@ class PairScorer(Worker):
         return AskedPairs.open(self.folder)
 
     @cached_property
-    def _encoders(self) -> list[TokenEncoder]:
-        """One, made once its tuning is known."""
-        return []
+    def _encoder(self) -> TokenEncoder:
+        """As the plan in the folder says, else by default."""
+        return TokenEncoder(self.opened.model, self._tuning())
 
     def __call__(self, task: str) -> None:
         """Write the scores of one task."""
@@ -151,15 +135,11 @@ class PairScorer(Worker):
             return np.empty(0, np.float32)
         if self.function is not None:
             return self._by_function(queries, passages)
-        model = self.opened.model
-        inputs = TokenInputs.of_pairs(model, queries, passages)
+        inputs = TokenInputs.of_pairs(self.opened.model, queries, passages)
         if inputs is None:
             logits = self._by_predict(queries, passages)
         else:
-            if not self._encoders:
-                self._encoders.append(TokenEncoder(model, self._tuning()))
-            tokens = inputs.pairs(queries, passages)
-            logits = self._encoders[0].encode(inputs, tokens)[:, 0]
+            logits = self._encoder.encode(inputs, inputs.pairs(queries, passages))[:, 0]
         # Whatever the model says about itself: shares of a score need one that is not negative.
         return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
 
@@ -207,9 +187,8 @@ class PairScorer(Worker):
                 f"--precision {self.config.precision} is for models that take token ids, "
                 f"{self.config.cross_encoder} makes its own inputs of pairs; leave it out"
             )
-        both = (within_reach(texts.to_pylist()) for texts in (queries, passages))
         found = self.opened.model.predict(
-            list(zip(*both, strict=True)),
+            text_pairs(queries, passages),
             batch_size=_PREDICT_BATCH,
             show_progress_bar=False,
             activation_fn=torch.nn.Identity(),

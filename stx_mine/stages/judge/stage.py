@@ -96,9 +96,7 @@ def run_judge(config: JudgeConfig) -> StageReport:
         _begin(artifact, here, asked, known)
         folder = artifact.folder.absolute()
         asked = AskedPairs.open(folder)
-        make_files(
-            artifact, asked.tasks, replace(worker, folder=folder), config, "judge", task_shard
-        )
+        make_files(artifact, asked.tasks, worker.in_folder(folder), config, "judge", task_shard)
         with run.exclusive():
             # Another share may have finished at the same time.
             if not artifact.reload():
@@ -127,7 +125,7 @@ def _worker(
     devices: tuple[str, ...] = ()
     if not config.is_function:
         devices = devices_here(config.device, config.engine == "ray", task_shard)
-    return PairScorer(config, texts, folder, Path.cwd(), devices)
+    return PairScorer(config, texts, folder, Path.cwd(), devices=devices)
 
 
 def _begin(artifact: Artifact, here: PairScorer, asked: AskedPairs, known: pa.Table) -> None:

@@ -110,7 +110,8 @@ class Selector:
         )
 
     @cached_property
-    def _pairs_of_query(self) -> Ragged:
+    def pairs_of_query(self) -> Ragged:
+        """(num queries,) numbers of the pairs of each query, rising."""
         order = np.argsort(self.store.pair_query_ids, kind="stable").astype(np.int64)
         counts = np.bincount(self.store.pair_query_ids, minlength=self.store.num_queries)
         return Ragged(offsets_of(counts), order)
@@ -136,7 +137,7 @@ class Selector:
             DamagedError: The hits name passages that are not there.
         """
         hits.refuse_beyond(len(self.passages))
-        pairs, _ = self._pairs_of_query.take(hits.query_ids)
+        pairs, _ = self.pairs_of_query.take(hits.query_ids)
         rows = np.repeat(np.arange(len(hits.query_ids)), pairs.lengths())
         vectors = self.queries.take(hits.query_ids)
         positives = score_hits(
