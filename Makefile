@@ -9,6 +9,9 @@ READY := $(VENV)/.ready
 TEST_PROCESSES ?= 2
 
 export HF_HUB_OFFLINE ?= 1
+# The install compiles nothing: a module is compiled at its first import and kept. Where the
+# environment forbids to keep it, each of the tests' processes would compile all its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test test-openvino test-peers test-slow attack lint fix docs bench bench-quick minilm clean
 
