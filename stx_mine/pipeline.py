@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from stx_mine.commands import PIPELINE_STAGES
 from stx_mine.errors import ConfigError, one_line, shortened
 from stx_mine.inputs.config import MANY_SOURCES, Source
+from stx_mine.models.config import is_server
 from stx_mine.settings import StageConfig, fits
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.ingest.config import IngestConfig
@@ -200,7 +201,9 @@ def _ingest_fields() -> set[str]:
 
 
 def _without_model(embed: dict[str, Any]) -> bool:
-    return any(embed.get(name) is not None for name in _WITHOUT_MODEL)
+    """Whether round 1 embeds without a model whose files can be read."""
+    given = any(embed.get(name) is not None for name in _WITHOUT_MODEL)
+    return given or is_server(embed.get("model"))
 
 
 def _override(top: dict[str, Any], settings: dict[str, dict[str, Any]], override: str) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from stx_mine.settings import StageConfig, option
+from stx_mine.errors import ConfigError
+from stx_mine.settings import WHERE, StageConfig, option
 
 PoolingMode = Literal["mean", "cls", "lasttoken"]
 
@@ -43,6 +44,8 @@ class Reading:
 
 
 AS_IT_IS = Reading()
+# The environment variable with the key that servers get.
+API_KEY = "STX_API_KEY"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +81,43 @@ class ModelFields(CheckpointFields):
     def reading(self) -> Reading:
         """The three as one value."""
         return Reading(self.trust_remote_code, self.revision, self.pooling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerFields(StageConfig):
+    """How a server is asked that has the model."""
+
+    server_model: str | None = option(
+        None,
+        "Name of the model at a server (default: the only one that it has).",
+        "estimates",
+        group="Model files",
+    )
+    requests: int = option(
+        8, "Requests to a server at a time.", minimum=1, maximum=256, group=WHERE
+    )
+    requests_per_minute: float | None = option(
+        None,
+        "Requests a minute to a server, at most, from each process.",
+        above=0,
+        group=WHERE,
+    )
+
+    def check_server(self, option_name: str, url: str) -> None:
+        """Check the address of a server.
+
+        Raises:
+            ConfigError: It holds a password, or no host.
+        """
+        host = url.partition("://")[2].partition("/")[0]
+        if not is_server(url) or not host or "@" in host or "?" in url:
+            raise ConfigError(
+                f"{option_name} must be the base address of a server, such as "
+                f"http://localhost:8000/v1, found {url}; a key goes into the environment variable "
+                f"{API_KEY}"
+            )
+
+
+def is_server(name: str | None) -> bool:
+    """Whether a model is named by the address of a server."""
+    return name is not None and name.startswith(("http://", "https://"))

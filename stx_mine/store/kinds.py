@@ -50,7 +50,7 @@ KINDS = {
         1,
         "stx-mine judge",
         several=True,
-        scratch=("asked.arrow", "known.arrow", "scores-*.npy"),
+        scratch=("asked.arrow", "known.arrow", "scores-*.arrow"),
     ),
     "negatives": Kind(7, "stx-mine mine", **_REMADE, read_with=("hits",)),
     "batches": Kind(4, "stx-mine pack", scratch=("assignment-*.npy",)),

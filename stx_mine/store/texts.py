@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.core.ragged import offsets_of
+from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.documents import Documents
 from stx_mine.store.files import atomic, write_table
@@ -165,6 +166,13 @@ class TextStore:
             Documents.open(manifest, sizes[1]),
             first_chunks,
         )
+
+    @cached_property
+    def pairs_of_query(self) -> Ragged:
+        """(num queries,) numbers of the pairs of each query, rising."""
+        order = np.argsort(self.pair_query_ids, kind="stable").astype(np.int64)
+        counts = np.bincount(self.pair_query_ids, minlength=self.num_queries)
+        return Ragged(offsets_of(counts), order)
 
     @property
     def num_queries(self) -> int:

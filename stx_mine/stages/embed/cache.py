@@ -28,13 +28,25 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import ArtifactError
 from stx_mine.store.artifact import digest_of
-from stx_mine.store.files import StoredArray, add_directory, read_json, write_array, write_json
+from stx_mine.store.files import (
+    StoredArray,
+    add_directory,
+    json_or_empty,
+    read_json,
+    write_array,
+    write_json,
+)
 from stx_mine.store.intact import file_entry, find_damage
 
 _SPACE, _KEYS, _VECTORS, _SEGMENT = "space.json", "keys.npy", "vectors.npy", "segment-"
 _FILES = "files.json"
 # What is being written, until it has its final name.
 _ADDING = "adding-"
+
+
+def spaces_of(directory: str | Path) -> list[dict[str, Any]]:
+    """What decides the vectors of each space of a cache; none of those that cannot be read."""
+    return [json_or_empty(one) for one in sorted(Path(directory).glob(f"*/{_SPACE}"))]
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,35 @@ from typing import Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
-from stx_mine.models.config import ModelFields
-from stx_mine.settings import WHERE, option
+from stx_mine.models.config import ModelFields, ServerFields, is_server
+from stx_mine.settings import WHERE, given_fields, option, option_words
 from stx_mine.stages.ingest.config import IngestConfig
 
 DEFAULT_MODEL = "package:wordllama"
+# What a server decides.
+_OF_OWN_MODEL = (
+    "precision",
+    "backend",
+    "attention",
+    "max_length",
+    "truncate_dim",
+    "min_overlap",
+    "batch_tokens",
+    "batches_at_once",
+    "device",
+    "trust_remote_code",
+    "revision",
+    "pooling",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedConfig(ModelFields, EngineConfig, IngestConfig):
+class EmbedConfig(ModelFields, ServerFields, EngineConfig, IngestConfig):
     """Ingest PAIRS or sources where given, then embed every distinct text once."""
 
     model: str = option(
         DEFAULT_MODEL,
-        "A hub id, a local folder, or package:NAME.",
+        "A hub id, a local folder, package:NAME, or a server (http://localhost:8000/v1).",
         "embeddings",
         group="Model",
         conflicts="encoder query_vectors",
@@ -51,7 +66,6 @@ class EmbedConfig(ModelFields, EngineConfig, IngestConfig):
         "How vectors without a model compare (default: cosine).",
         "embeddings",
         group="Vectors without a model",
-        needs="encoder|query_vectors",
     )
     dtype: Literal["float32", "float16"] = option(
         "float32", "Number format of the stored vectors.", "embeddings", group="Model"
@@ -178,6 +192,10 @@ class EmbedConfig(ModelFields, EngineConfig, IngestConfig):
         super().__post_init__()
         if self.encoder or self.query_vectors:
             self._refuse_reading()
+        elif self.is_function:
+            self._refuse_own()
+        else:
+            self._refuse_of_others()
         if self.engine == "ray" and "," in (self.device or ""):
             raise ConfigError(
                 f"--device {self.device} and --engine ray both give devices to processes; leave "
@@ -196,6 +214,7 @@ class EmbedConfig(ModelFields, EngineConfig, IngestConfig):
             "--trust-remote-code": self.trust_remote_code and not of_tokenizer,
             f"--revision {self.revision}": self.revision,
             f"--pooling {self.pooling}": self.pooling,
+            f"--server-model {self.server_model}": self.server_model,
         }
         for words in (one for one, value in given.items() if value):
             raise ConfigError(
@@ -203,10 +222,35 @@ class EmbedConfig(ModelFields, EngineConfig, IngestConfig):
                 "leave it out"
             )
 
+    def _refuse_own(self) -> None:
+        """Refuse options of a model that runs here where a server has it."""
+        self.check_server("--model", self.model)
+        for one in given_fields(self):
+            if one.name in _OF_OWN_MODEL:
+                raise ConfigError(
+                    f"{option_words(one, getattr(self, one.name))} is for a model that runs here, "
+                    f"found the server {self.model}, which decides it itself; leave it out"
+                )
+
+    def _refuse_of_others(self) -> None:
+        """Refuse options of functions and servers where a model runs here."""
+        for one in given_fields(self):
+            if one.name in ("similarity", "server_model"):
+                others = "--encoder or --query-vectors, or " * (one.name == "similarity")
+                raise ConfigError(
+                    f"{option_words(one, getattr(self, one.name))} needs {others}a server as "
+                    f"--model, found {self.model}; leave it out"
+                )
+
+    @property
+    def is_function(self) -> bool:
+        """Whether a function or a server embeds, whose network is not this process's."""
+        return self.encoder is not None or (self.query_vectors is None and is_server(self.model))
+
     @property
     def embedding_model(self) -> str | None:
-        """The model that embeds."""
-        return self.model
+        """The model that embeds, where its files can be read."""
+        return None if is_server(self.model) else self.model
 
     @property
     def kept_tokens(self) -> int | None:

@@ -57,7 +57,7 @@ def devices_of(config: EmbedConfig, task_shard: TaskShard | None) -> tuple[str, 
     """
     if config.device is None and config.backend == "openvino":
         return ("cpu",)
-    if config.device is None and config.encoder is not None:
+    if config.device is None and config.is_function:
         return ()
     return devices_here(config.device, config.engine == "ray", task_shard)
 

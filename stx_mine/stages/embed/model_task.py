@@ -17,12 +17,13 @@ from stx_mine.models.load import OpenedModel, open_model
 from stx_mine.models.runtime import Runtime
 from stx_mine.settings import key_fields
 from stx_mine.stages.embed.cache import VectorCache, text_keys
-from stx_mine.stages.embed.callable_encoder import CallableEncoder
 from stx_mine.stages.embed.choices import Choices
 from stx_mine.stages.embed.counts import ShardCounts
 from stx_mine.stages.embed.devices import DeviceWorker
 from stx_mine.stages.embed.fast_encoder import Embedded, FastEncoder
+from stx_mine.stages.embed.function_encoder import FunctionEncoder
 from stx_mine.stages.embed.shards import VectorWriter
+from stx_mine.stages.embed.text_function import function_of
 from stx_mine.store.artifact import PLAN
 from stx_mine.store.files import read_json
 
@@ -43,8 +44,8 @@ class ShardEmbedder(DeviceWorker, VectorWriter):
 
     @property
     def wants_gpu(self) -> bool:
-        """Unless another device is named, or a function embeds."""
-        return self.config.encoder is None and self.may_be_gpu
+        """Unless another device is named, or a function or a server embeds."""
+        return not self.config.is_function and self.may_be_gpu
 
     @property
     def tasks_at_once(self) -> int:
@@ -103,16 +104,17 @@ class ShardEmbedder(DeviceWorker, VectorWriter):
         return opened
 
     @cached_property
-    def function(self) -> CallableEncoder | None:
-        """The function that embeds, where one is named instead of a model.
+    def function(self) -> FunctionEncoder | None:
+        """The function or the server that embeds, where one is named instead of a model.
 
         Raises:
             ModelError: There is no such function.
         """
-        return CallableEncoder(self.config.encoder, self.place) if self.config.encoder else None
+        function = function_of(self.config, self.folder, self.place)
+        return None if function is None else FunctionEncoder(function)
 
     @cached_property
-    def encoder(self) -> FastEncoder | CallableEncoder:
+    def encoder(self) -> FastEncoder | FunctionEncoder:
         """What embeds, as the plan says."""
         if self.function is not None:
             return self.function

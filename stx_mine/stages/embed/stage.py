@@ -156,7 +156,7 @@ def _finish(
     by_role = dict.fromkeys(ROLE_OF_SHARDS, ShardCounts())
     for name, (role, _) in worker.shards.items():
         by_role[role] += ShardCounts.read(artifact.folder, name)
-    opened = here.opened if isinstance(here, ShardEmbedder) and not config.encoder else None
+    opened = here.opened if isinstance(here, ShardEmbedder) and not config.is_function else None
     extra = {
         "contract": contract,
         "model": config.model if opened else None,

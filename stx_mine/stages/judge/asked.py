@@ -4,35 +4,40 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stx_mine.errors import ArtifactError
+from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.doubt import DoubtfulPairs
+from stx_mine.stages.judge.judge import PairScores, Usage
 from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
 from stx_mine.store.columns import find_rows
-from stx_mine.store.files import json_or_empty, read_array, read_table, write_table
-from stx_mine.store.judgements import JUDGEMENTS, SCHEMA, sorted_judgements
+from stx_mine.store.files import checksum, json_or_empty, read_table, write_table
+from stx_mine.store.judgements import JUDGEMENTS, SCHEMA, digest_of_pairs, sorted_judgements
 from stx_mine.store.places import beside
+from stx_mine.store.run_dir import RunDir
 
 # What lies in the folder until its judgements are finished; `Kind.scratch` names all of it.
 ASKED, KNOWN = "asked.arrow", "known.arrow"
-_TASK = "scores-{:05d}-of-{}.npy"
-# Settings of the plan that say which pairs were asked for, not who judged them.
-PAIR_SET = "pairs"
+_TASK = "scores-{:05d}-of-{}.arrow"
+# Settings of the plan that say what was asked for and where it stood, not who judged.
+PAIR_SET, ANSWERS, ASKED_AGAIN = "pairs", "answers", "asked_again"
 
 
 @dataclass(frozen=True)
 class AskedPairs:
-    """Pairs to judge, by rising digests, in tasks of equal size.
+    """Pairs to judge, by rising digests, in tasks of whole queries.
 
     Attributes:
         table: Columns `pair`, `query_id`, `passage_id`, `is_random`.
-        task_pairs: Pairs a task.
+        task_pairs: Pairs a task, about.
     """
 
     table: pa.Table
@@ -63,16 +68,22 @@ class AskedPairs:
         """The first ones: a sample, as digests are in no order of meaning."""
         return AskedPairs(self.table.slice(0, number), self.task_pairs)
 
-    @property
-    def tasks(self) -> list[str]:
-        """A file of scores a task."""
-        number = -(-self.table.num_rows // self.task_pairs)
-        return [_TASK.format(task, number) for task in range(number)]
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        """int64 (tasks + 1,): where tasks begin, at the first pair of a query."""
+        rows = self.table.num_rows
+        queries = np.concatenate([[0], np.flatnonzero(np.diff(self.query_ids)) + 1, [rows]])
+        wanted = np.arange(0, rows, self.task_pairs)
+        return np.unique(np.append(queries[np.searchsorted(queries, wanted)], rows))
 
-    def rows_of(self, task: str) -> slice:
-        """The rows of a task."""
-        first = self.tasks.index(task) * self.task_pairs
-        return slice(first, min(first + self.task_pairs, self.table.num_rows))
+    @cached_property
+    def tasks(self) -> dict[str, slice]:
+        """The rows of each task, by the name of its file of scores."""
+        number = len(self._bounds) - 1
+        return {
+            _TASK.format(task, number): slice(int(first), int(last))
+            for task, (first, last) in enumerate(pairwise(self._bounds))
+        }
 
     def unjudged(self) -> pa.Table:
         """The pairs as judgements without a score."""
@@ -85,28 +96,48 @@ class AskedPairs:
             if (folder / task).exists() and self._scores(folder, task) is None:
                 (folder / task).unlink()
 
-    def _scores(self, folder: Path, task: str) -> NDArray[np.float32] | None:
+    def _scores(self, folder: Path, task: str) -> PairScores | None:
         """The scores of a task; None where there are none of it."""
-        rows = self.rows_of(task)
-        try:
-            found = read_array(folder / task)
-        except (OSError, ValueError):
-            return None
-        fits = found.shape == (rows.stop - rows.start,) and found.dtype == np.float32
-        return found if fits else None
+        rows = self.tasks[task]
+        with suppress(OSError, ValueError, TypeError):
+            found = PairScores.read(folder / task)
+            if len(found.scores) == rows.stop - rows.start:
+                return found
+        return None
 
-    def judged(self, folder: Path) -> pa.Table:
-        """The judgements of the tasks that are finished; those without a score are left out."""
-        parts = [SCHEMA.empty_table()]
-        for task in self.tasks:
-            scores = self._scores(folder, task)
-            if scores is None:
+    def judged(self, folder: Path) -> tuple[pa.Table, Usage]:
+        """The judgements of the tasks that are finished, those without a score left out."""
+        parts, usage = [SCHEMA.empty_table()], Usage()
+        for task, rows in self.tasks.items():
+            found = self._scores(folder, task)
+            if found is None:
                 continue
-            rows = self.rows_of(task)
             some = self.table.slice(rows.start, rows.stop - rows.start)
-            found = pa.table([some["pair"], pa.array(scores), some["is_random"]], schema=SCHEMA)
-            parts.append(found.filter(pa.array(np.isfinite(scores))))
-        return pa.concat_tables(parts)
+            columns = [some["pair"], pa.array(found.scores), some["is_random"]]
+            table = pa.table(columns, schema=SCHEMA)
+            parts.append(table.filter(pa.array(np.isfinite(found.scores))))
+            usage += found.usage
+        return pa.concat_tables(parts), usage
+
+
+def known_of_run(
+    config: JudgeConfig, run: RunDir, contract: dict[str, Any], pairs: pa.Array
+) -> pa.Table:
+    """What the judge has said before: here, and of these pairs in the other rounds of the run.
+
+    Args:
+        config: The config.
+        run: The run, or a round of it.
+        contract: What decides the scores of the judge.
+        pairs: Binary (N,) digests of the pairs that are wanted.
+    """
+    name, first = config.judge_name, run.first_round
+    parts = [known_judgements(run.folder("judgements", name), contract, config.overwrite)]
+    for place in (first.path, *sorted((first.path / "rounds").glob("*"))):
+        if place.absolute() != run.path.absolute():
+            found = known_judgements(RunDir(place).folder("judgements", name), contract, True)
+            parts.append(found.filter(pc.is_in(found["pair"], pairs)))
+    return sorted_judgements(pa.concat_tables(parts))
 
 
 def known_judgements(place: Path, contract: dict[str, Any], renews: bool) -> pa.Table:
@@ -144,7 +175,33 @@ def of_judge(fields: object) -> dict[str, Any] | None:
     """What decides scores, of the settings of a plan; None where there are none."""
     if not isinstance(fields, dict):
         return None
-    return {name: value for name, value in fields.items() if name != PAIR_SET}
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in (PAIR_SET, ANSWERS, ASKED_AGAIN)
+    }
+
+
+def asked_for(
+    config: JudgeConfig, union: pa.Table, num_known: int, earlier: dict[str, Any]
+) -> dict[str, Any]:
+    """What is asked for, and where answers stand: what does not decide who judges.
+
+    Args:
+        config: The config.
+        union: All pairs that are known or wanted.
+        num_known: How many are known.
+        earlier: The settings of judgements that are there.
+    """
+    found: dict[str, Any] = {PAIR_SET: digest_of_pairs(union["pair"].combine_chunks())}
+    if config.import_answers is not None:
+        found[ANSWERS] = checksum(Path(config.import_answers))
+    if config.overwrite and num_known < union.num_rows:
+        # Pairs that got no score before are asked about again.
+        found[ASKED_AGAIN] = num_known
+    elif earlier.get(PAIR_SET) == found[PAIR_SET] and ASKED_AGAIN in earlier:
+        found[ASKED_AGAIN] = earlier[ASKED_AGAIN]
+    return found
 
 
 def _begun(folder: Path) -> Iterator[pa.Table]:
@@ -153,7 +210,7 @@ def _begun(folder: Path) -> Iterator[pa.Table]:
         if (folder / KNOWN).exists():
             yield read_table(folder / KNOWN).cast(SCHEMA)
         if (folder / ASKED).exists():
-            yield AskedPairs.open(folder).judged(folder)
+            yield AskedPairs.open(folder).judged(folder)[0]
 
 
 def ask(pairs: pa.Array, wanted: DoubtfulPairs, known: pa.Table, task_pairs: int) -> AskedPairs:

@@ -1,15 +1,20 @@
 """What judging would cost, before it begins."""
 
+import sys
 import time
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from stx_mine.stages.judge.asked import AskedPairs
+from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.judge.judge import Judge, PairTexts
 from stx_mine.stages.judge.pair_scorer import PairScorer
 
-# Pairs whose tokens are counted, and of these those that are judged with a clock.
-_COUNTED, _TIMED, _FIRST = 4_096, 256, 8
+# Pairs whose tokens or characters are counted.
+_COUNTED = 4_096
+_CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -18,13 +23,19 @@ class Cost:
 
     Attributes:
         pairs: Pairs to judge.
-        tokens: Tokens of them; 0 where the judge does not tell.
+        calls: Requests to a server; 0 where none is asked.
+        tokens: Tokens read; 0 where the judge does not tell.
+        tokens_written: Tokens of answers.
         seconds: On this machine, by all of its devices that are named.
+        price: What the tokens cost; None where no prices are known.
     """
 
     pairs: int
+    calls: int
     tokens: int
+    tokens_written: int
     seconds: float
+    price: float | None
 
 
 def cost_of(scorer: PairScorer, asked: AskedPairs) -> Cost:
@@ -34,12 +45,44 @@ def cost_of(scorer: PairScorer, asked: AskedPairs) -> Cost:
         scorer: Judges on a device of this machine.
         asked: The pairs.
     """
-    pairs, some = asked.table.num_rows, asked.take(_COUNTED)
-    queries, passages = scorer.texts_of(some.query_ids, some.passage_ids)
-    tokens = scorer.num_tokens(queries, passages) * pairs / max(len(queries), 1)
-    # What is made at the first call must not be timed.
-    scorer.score(queries[:_FIRST], passages[:_FIRST])
+    judge, total = scorer.judge, asked.table.num_rows
+    pairs = scorer.pairs(asked.query_ids[:_COUNTED], asked.passage_ids[:_COUNTED])
+    share = total / max(len(pairs), 1)
+    judge.score(pairs[: judge.warm_up])
+    timed = pairs[: judge.sample]
     started = time.perf_counter()
-    scorer.score(queries[:_TIMED], passages[:_TIMED])
-    seconds = (time.perf_counter() - started) * pairs / max(min(len(queries), _TIMED), 1)
-    return Cost(pairs, int(np.rint(tokens)), seconds / max(len(scorer.devices), 1))
+    usage = judge.score(timed).usage
+    seconds = time.perf_counter() - started
+    if judge.listing is None:
+        parts = total / max(len(timed), 1)
+        tokens = judge.num_tokens(pairs) * share
+    else:
+        # What is asked is known; how many tokens that is, the server says of some.
+        parts = judge.num_characters(pairs) * share / max(judge.num_characters(timed), 1)
+        tokens = usage.tokens_read * parts
+    written = usage.tokens_written * total / max(len(timed), 1)
+    price = scorer.config.price(tokens, written)
+    calls = judge.num_calls(scorer.pairs(asked.query_ids, asked.passage_ids))
+    seconds *= parts / max(len(scorer.devices), 1)
+    return Cost(total, calls, int(np.rint(tokens)), int(np.rint(written)), seconds, price)
+
+
+def announce(config: JudgeConfig, judge: Judge, pairs: PairTexts) -> None:
+    """Tell on stderr what will be asked of a server, before anything is.
+
+    Args:
+        config: The config.
+        judge: Who judges.
+        pairs: All pairs to judge.
+    """
+    if judge.listing is None or config.import_answers is not None or not len(pairs):
+        return
+    some = pairs[:_COUNTED]
+    tokens = judge.num_characters(some) / len(some) * len(pairs) / _CHARACTERS_A_TOKEN
+    price = config.price(tokens, 0)
+    tqdm.write(
+        f"judge: {judge.num_calls(pairs):,} calls of about {tokens:,.0f} tokens "
+        f"({_CHARACTERS_A_TOKEN} characters each){'' if price is None else f', {price:,.2f}'}; "
+        "--dry-run measures tokens and time, --max-calls limits them",
+        file=sys.stderr,
+    )

@@ -1,6 +1,6 @@
 """Counts of `judge`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stx_mine.store.counts import Counts
 
@@ -18,6 +18,12 @@ class JudgeCounts(Counts):
         judged: Pairs that this command judged.
         known: Pairs that were judged before.
         failed: Pairs that got no score, which count as not judged.
+        failures: The same by reason.
+        calls: Requests that a server answered.
+        tokens_read: Tokens of them, as the server counts.
+        tokens_written: Tokens of the answers.
+        cut: Texts that were cut for the prompt.
+        unknown_answers: Imported answers to questions that are not asked.
     """
 
     queries: int
@@ -28,3 +34,9 @@ class JudgeCounts(Counts):
     judged: int
     known: int
     failed: int
+    failures: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+    tokens_read: int = 0
+    tokens_written: int = 0
+    cut: int = 0
+    unknown_answers: int = 0

@@ -8,10 +8,15 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.core.random import mix_rows
 from stx_mine.core.verdicts import NO_CANDIDATES
-from stx_mine.stages.judge.core.budget import affordable
-from stx_mine.stages.mine.selector import Selector
-from stx_mine.store.artifact import Manifest
+from stx_mine.errors import ConfigError
+from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.judge.core.budget import affordable, within_calls
+from stx_mine.stages.judge.judge import Judge, PassageList
+from stx_mine.stages.mine.selector import Selector, Units
+from stx_mine.store.artifact import Manifest, require
+from stx_mine.store.judgements import StoredJudgements
 from stx_mine.store.negatives import pool_files, read_all_hits
+from stx_mine.store.run_dir import RunDir
 
 # Positives of a query that are judged, the first of its pairs.
 _POSITIVES = 8
@@ -43,8 +48,101 @@ class DoubtfulPairs:
     num_beyond: int
 
 
+@dataclass(frozen=True)
+class Ambiguity:
+    """What an earlier judge leaves to be judged.
+
+    Attributes:
+        judgements: What it said.
+        band: Share of its score of the positive by which that of a candidate may differ.
+    """
+
+    judgements: StoredJudgements
+    band: float
+
+    def of_hits(self, selector: Selector, units: Units) -> NDArray[np.bool_]:
+        """Bool (H,): which hits of units it scores near their positive."""
+        scores, positives = selector.judged_beside(self.judgements, units)
+        # Not where one of them was not judged.
+        near: NDArray[np.bool_] = np.abs(scores - positives) <= np.float32(self.band) * positives
+        return near
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be judged.
+
+    Attributes:
+        max_pairs: At most so many pairs of all kinds; None for all.
+        max_calls: At most so many calls; None for all.
+        listing: What a call lists; None where each pair goes by itself.
+    """
+
+    max_pairs: int | None = None
+    max_calls: int | None = None
+    listing: PassageList | None = None
+
+    def kept(
+        self, queries: NDArray[np.int64], num_positives: NDArray[np.int64], num_random: int
+    ) -> NDArray[np.bool_]:
+        """Which candidates it pays for.
+
+        Args:
+            queries: int64 (N,) the query of each candidate, most important ones first.
+            num_positives: int64 (num queries,) positives that are judged with those of each query.
+            num_random: Random passages that are judged.
+
+        Returns:
+            bool (N,).
+        """
+        kept = np.ones(len(queries), bool)
+        if self.max_pairs is not None:
+            kept[affordable(queries, num_positives, self.max_pairs - num_random) :] = False
+        if self.listing is not None and self.max_calls is not None:
+            # One more, which is drawn.
+            beside = num_positives * self.listing.with_positives + 1
+            kept[kept] = within_calls(queries[kept], beside, self.listing.most, self.max_calls)
+        return kept
+
+
+def wanted_pairs(
+    config: JudgeConfig, run: RunDir, negatives: Manifest, selector: Selector, judge: Judge
+) -> DoubtfulPairs:
+    """The pairs in doubt.
+
+    Args:
+        config: The config.
+        run: The run.
+        negatives: Its finished `negatives/`.
+        selector: What selected them.
+        judge: Who judges.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    ambiguity, also = None, ""
+    if config.after is not None:
+        earlier = StoredJudgements.open(require(run, "judgements", config.after), selector.store)
+        ambiguity = Ambiguity(earlier, config.after_band)
+        also = f" and that {config.after} scores within --after-band {config.after_band:g} of it"
+    budget = Budget(config.max_pairs, config.max_calls, judge.listing)
+    found = doubtful_pairs(negatives, selector, config.band, budget, config.seed, ambiguity)
+    if not found.num_candidates:
+        raise ConfigError(
+            f"expected candidates that score within --band {config.band:g} of their positive"
+            f"{also}, found none{' within the budget' if found.num_beyond else ''}; give a larger "
+            "one, or mine deeper"
+        )
+    return found
+
+
 def doubtful_pairs(
-    negatives: Manifest, selector: Selector, band: float, max_pairs: int | None, seed: int
+    negatives: Manifest,
+    selector: Selector,
+    band: float,
+    budget: Budget,
+    seed: int,
+    ambiguity: Ambiguity | None = None,
 ) -> DoubtfulPairs:
     """The candidates in the band, the positives that they are compared with, and random passages.
 
@@ -53,25 +151,24 @@ def doubtful_pairs(
         selector: What selected them, or would have without judges: whatever these have decided
             about pairs makes no difference here.
         band: Share of the positive's score by which a candidate's may differ from it.
-        max_pairs: At most so many pairs of all kinds; None for all.
+        budget: What may be judged.
         seed: Of the random passages.
+        ambiguity: What an earlier judge leaves to this one; None for all.
     """
     store = selector.store
-    queries, passages, places = _candidates(negatives, selector, band)
-    pairs, _ = selector.pairs_of_query.take(np.arange(store.num_queries), _POSITIVES)
+    queries, passages, places = _candidates(negatives, selector, band, ambiguity)
+    pairs, _ = store.pairs_of_query.take(np.arange(store.num_queries), _POSITIVES)
     positives = Ragged(pairs.offsets, store.pair_passage_ids[pairs.values])
     chance = mix_rows(seed, queries, passages)
     order = np.lexsort([chance, places])
     queries, passages = queries[order], passages[order]
-    num_random = _RANDOM if max_pairs is None else min(_RANDOM, max_pairs // 8)
-    num_kept = len(queries)
-    if max_pairs is not None:
-        num_kept = affordable(queries, positives.lengths(), max_pairs - num_random)
-    kept_queries, kept_passages = queries[:num_kept], passages[:num_kept]
+    num_random = _RANDOM if budget.max_pairs is None else min(_RANDOM, budget.max_pairs // 8)
+    kept = budget.kept(queries, positives.lengths(), num_random)
+    kept_queries, kept_passages = queries[kept], passages[kept]
     asked = np.unique(kept_queries)
     of_queries, _ = positives.take(asked)
-    # Of any query, so that another band needs no others.
-    anyone = np.unique(store.pair_query_ids)
+    # Of any query, so that another band needs no others; of those asked about where calls count.
+    anyone = np.unique(store.pair_query_ids) if budget.listing is None else asked
     drawn = anyone[np.argsort(mix_rows(seed, anyone, anyone), kind="stable")[:num_random]]
     random = (mix_rows(seed + 1, drawn, drawn) % np.uint64(store.num_passages)).astype(np.int64)
     found = [
@@ -89,14 +186,14 @@ def doubtful_pairs(
         passage_ids[first],
         is_random[first],
         len(asked),
-        num_kept,
+        len(kept_queries),
         len(of_queries.values),
-        len(queries) - num_kept,
+        len(queries) - len(kept_queries),
     )
 
 
 def _candidates(
-    negatives: Manifest, selector: Selector, band: float
+    negatives: Manifest, selector: Selector, band: float, ambiguity: Ambiguity | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Query, passage and place within the band of each candidate in doubt, distinct.
 
@@ -114,6 +211,8 @@ def _candidates(
         positives = units.positive_scores[owners]
         doubtful = np.abs(hits.scores - positives) <= np.float32(band) * np.abs(positives)
         doubtful &= ~np.isin(chosen.verdicts_H, NO_CANDIDATES)
+        if ambiguity is not None:
+            doubtful &= ambiguity.of_hits(selector, units)
         known = selector.kept_anyway(hits)
         if known is not None:
             doubtful &= ~known

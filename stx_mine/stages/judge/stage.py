@@ -2,10 +2,8 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stx_mine.engine.run import make_files
 from stx_mine.engine.task_shards import task_shard_of
@@ -14,16 +12,18 @@ from stx_mine.stages.embed.devices import devices_here
 from stx_mine.stages.judge.asked import (
     ASKED,
     KNOWN,
-    PAIR_SET,
     AskedPairs,
     ask,
-    known_judgements,
+    asked_for,
+    known_of_run,
     of_judge,
 )
+from stx_mine.stages.judge.batch_jobs import export_questions, num_unknown
 from stx_mine.stages.judge.config import JudgeConfig
-from stx_mine.stages.judge.cost import cost_of
+from stx_mine.stages.judge.cost import announce, cost_of
 from stx_mine.stages.judge.counts import JudgeCounts
-from stx_mine.stages.judge.doubt import DoubtfulPairs, doubtful_pairs
+from stx_mine.stages.judge.doubt import DoubtfulPairs, wanted_pairs
+from stx_mine.stages.judge.judge import Usage
 from stx_mine.stages.judge.pair_scorer import PairScorer
 from stx_mine.stages.judge.report import cost_report, judge_report
 from stx_mine.stages.mine.selector import Selector
@@ -31,7 +31,6 @@ from stx_mine.store.artifact import PLAN, Artifact, require
 from stx_mine.store.files import json_or_empty, read_table, write_table
 from stx_mine.store.judgements import (
     JUDGEMENTS,
-    digest_of_pairs,
     pair_digests,
     sorted_judgements,
     write_judgements,
@@ -55,8 +54,10 @@ def run_judge(config: JudgeConfig) -> StageReport:
         ArtifactError: Negatives are missing, or the judgements of another judge are in the way.
         TaskShardsLeftError: This call did its part, and others are at work.
     """
-    if config.cross_encoder is None:
-        raise ConfigError("expected a judge, found none; give --cross-encoder MODEL")
+    if not config.judge:
+        raise ConfigError(
+            "expected a judge, found none; give --cross-encoder MODEL, --reranker URL or --llm URL"
+        )
     run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     target = run.folder("judgements", config.judge_name)
     with run.lock(task_shard):
@@ -67,65 +68,58 @@ def run_judge(config: JudgeConfig) -> StageReport:
         if config.engine == "ray" or worker.copies:
             # Others judge; the devices are theirs.
             here = replace(worker, devices=("cpu",))
-        contract = here.contract()
+        contract = here.judge.contract()
         selector = Selector.of_negatives(run, negatives, store)
-        wanted = doubtful_pairs(negatives, selector, config.band, config.max_pairs, config.seed)
-        if not wanted.num_candidates:
-            raise ConfigError(
-                f"expected candidates that score within --band {config.band:g} of their positive, "
-                "found none; give a larger one, or mine deeper"
-            )
+        wanted = wanted_pairs(config, run, negatives, selector, here.judge)
         pairs = pair_digests(store, wanted.query_ids, wanted.passage_ids)
-        known = _known(config, run, contract, pairs)
-        asked = ask(pairs, wanted, known, config.task_pairs)
+        known = known_of_run(config, run, contract, pairs)
+        asked = ask(pairs, wanted, known, config.pairs_a_task)
+        if config.export_questions is not None:
+            return export_questions(config, here, asked)
         if config.dry_run:
-            return cost_report(cost_of(here, asked), wanted, asked, str(target))
+            return cost_report(cost_of(here, asked), wanted, str(target))
         union = sorted_judgements(pa.concat_tables([known, asked.unjudged()]))
-        same_judge = of_judge(json_or_empty(target / PLAN).get("fields")) == contract
+        earlier = json_or_empty(target / PLAN).get("fields") or {}
         artifact = Artifact(
             run,
             "judgements",
             config,
             subfolder=config.judge_name,
-            fields={**contract, PAIR_SET: digest_of_pairs(union["pair"].combine_chunks())},
+            fields={**contract, **asked_for(config, union, known.num_rows, earlier)},
             inputs={},
-            overwrite=config.overwrite or same_judge,
+            overwrite=config.overwrite or of_judge(earlier) == contract,
         )
         if artifact.done:
             return judge_report(artifact, config, skipped=True)
         _begin(artifact, here, asked, known)
+        announce(config, here.judge, here.pairs(asked.query_ids, asked.passage_ids))
         folder = artifact.folder.absolute()
         asked = AskedPairs.open(folder)
-        make_files(artifact, asked.tasks, worker.in_folder(folder), config, "judge", task_shard)
+        make_files(
+            artifact, list(asked.tasks), worker.in_folder(folder), config, "judge", task_shard
+        )
         with run.exclusive():
             # Another share may have finished at the same time.
             if not artifact.reload():
-                _finish(artifact, asked, wanted)
-        return judge_report(artifact, config, here.notes)
-
-
-def _known(config: JudgeConfig, run: RunDir, contract: dict[str, Any], pairs: pa.Array) -> pa.Table:
-    """What the judge has said before: here, and of these pairs in the other rounds of the run."""
-    name, first = config.judge_name, run.first_round
-    parts = [known_judgements(run.folder("judgements", name), contract, config.overwrite)]
-    for place in (first.path, *sorted((first.path / "rounds").glob("*"))):
-        if place.absolute() != run.path.absolute():
-            found = known_judgements(RunDir(place).folder("judgements", name), contract, True)
-            parts.append(found.filter(pc.is_in(found["pair"], pairs)))
-    return sorted_judgements(pa.concat_tables(parts))
+                _finish(artifact, asked, wanted, num_unknown(here.judge, here, asked))
+        return judge_report(artifact, config, here.judge.notes)
 
 
 def _worker(
     config: JudgeConfig, texts: Path, folder: Path, task_shard: TaskShard | None
 ) -> PairScorer:
     """What judges; its paths are absolute, so that it may run in another process."""
-    named = Path(str(config.cross_encoder))
-    if named.is_dir():
-        config = replace(config, cross_encoder=str(named.absolute()))
+    named = config.cross_encoder and _absolute(config.cross_encoder)
+    answers = config.import_answers and str(Path(config.import_answers).absolute())
+    config = replace(config, cross_encoder=named, import_answers=answers)
     devices: tuple[str, ...] = ()
-    if not config.is_function:
+    if config.runs_here:
         devices = devices_here(config.device, config.engine == "ray", task_shard)
     return PairScorer(config, texts, folder, Path.cwd(), devices=devices)
+
+
+def _absolute(model: str) -> str:
+    return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
 def _begin(artifact: Artifact, here: PairScorer, asked: AskedPairs, known: pa.Table) -> None:
@@ -136,8 +130,8 @@ def _begin(artifact: Artifact, here: PairScorer, asked: AskedPairs, known: pa.Ta
         choices = artifact.choices
         if choices is None:
             some = asked.take(_SAMPLE)
-            texts = here.texts_of(some.query_ids, some.passage_ids)
-            tuning = here.tune(*texts, asked.table.num_rows)
+            pairs = here.pairs(some.query_ids, some.passage_ids)
+            tuning = here.judge.tune(pairs, asked.table.num_rows)
             choices = {"tuning": tuning and asdict(tuning)}
         artifact.begin([JUDGEMENTS], choices)
         if not (artifact.folder / ASKED).exists():
@@ -146,17 +140,19 @@ def _begin(artifact: Artifact, here: PairScorer, asked: AskedPairs, known: pa.Ta
         AskedPairs.open(artifact.folder).remove_damaged(artifact.folder)
 
 
-def _finish(artifact: Artifact, asked: AskedPairs, wanted: DoubtfulPairs) -> None:
+def _finish(
+    artifact: Artifact, asked: AskedPairs, wanted: DoubtfulPairs, num_unknown_answers: int
+) -> None:
     """Bring the scores of all tasks together with what was known.
 
     Raises:
         InputError: No pair got a score.
     """
-    judged = asked.judged(artifact.folder)
+    judged, usage = asked.judged(artifact.folder)
     if asked.table.num_rows and not judged.num_rows:
         raise InputError(
             f"expected scores from {artifact.target.name}, found none: all {asked.table.num_rows:,}"
-            " pairs got NaN; try it with a pair of your own, or give another judge"
+            f" pairs got {_reasons(usage)}; try it with a pair of your own, or give another judge"
         )
     known = read_table(artifact.folder / KNOWN)
     table = sorted_judgements(pa.concat_tables([known, judged]))
@@ -170,5 +166,15 @@ def _finish(artifact: Artifact, asked: AskedPairs, wanted: DoubtfulPairs) -> Non
         judged=judged.num_rows,
         known=known.num_rows,
         failed=asked.table.num_rows - judged.num_rows,
+        failures=dict(usage.failures),
+        calls=usage.calls,
+        tokens_read=usage.tokens_read,
+        tokens_written=usage.tokens_written,
+        cut=usage.cut,
+        unknown_answers=num_unknown_answers,
     )
     artifact.finish([JUDGEMENTS], counts=counts)
+
+
+def _reasons(usage: Usage) -> str:
+    return ", ".join(usage.failures)

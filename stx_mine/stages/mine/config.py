@@ -13,7 +13,7 @@ KNOWN_ONLY = "known"
 _OF_SEARCH = ("depth", "max_depth", "search", "candidates", "corpus_parts")
 _JUDGES = "Judges"
 # What is asked of judges.
-OF_JUDGES = ("judges", "judged", "judged_margin", "votes")
+OF_JUDGES = ("judges", "judged", "judged_margin", "combine", "votes")
 _RULES = (
     "negative_language",
     "range_min",
@@ -181,6 +181,13 @@ class MineConfig(EngineConfig):
         group=_JUDGES,
         needs="judges",
     )
+    combine: Literal["votes", "last"] = option(
+        "votes",
+        "Of several judges: what enough of them agree on, or what the last one says that judged.",
+        "negatives",
+        group=_JUDGES,
+        needs="judges",
+    )
     votes: int | None = option(
         None,
         "How many judges have to agree (default: more than half).",
@@ -188,6 +195,7 @@ class MineConfig(EngineConfig):
         minimum=1,
         group=_JUDGES,
         needs="judges",
+        conflicts="combine=last",
     )
     sampling: Literal["top", "random", "weighted"] = option(
         "top",

@@ -142,7 +142,8 @@ def _judged_lines(counts: MineCounts, config: MineConfig) -> list[str]:
     if not config.judges:
         return []
     better, close = (counts.dropped[one] for one in ("judged_positive", "judged_close"))
-    who = f"{config.votes_needed} of {len(config.judges)} judges ({', '.join(config.judges)})"
+    number = "the last" if config.combine == "last" else str(config.votes_needed)
+    who = f"{number} of {len(config.judges)} judges ({', '.join(config.judges)})"
     done = {
         "relabel": f"{counts.pairs_made:,} pairs more are trained on, the others are left out of "
         "the loss of their query",

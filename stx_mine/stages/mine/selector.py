@@ -15,7 +15,7 @@ from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
-from stx_mine.stages.mine.core.opinions import agreed, opinions_of
+from stx_mine.stages.mine.core.opinions import Opinion, agreed, last_opinions, opinions_of
 from stx_mine.stages.mine.core.select import HitMarks, Rules, Selection, UseLimits, select_negatives
 from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.groups import TextGroups
@@ -110,13 +110,6 @@ class Selector:
         )
 
     @cached_property
-    def pairs_of_query(self) -> Ragged:
-        """(num queries,) numbers of the pairs of each query, rising."""
-        order = np.argsort(self.store.pair_query_ids, kind="stable").astype(np.int64)
-        counts = np.bincount(self.store.pair_query_ids, minlength=self.store.num_queries)
-        return Ragged(offsets_of(counts), order)
-
-    @cached_property
     def _random_passages(self) -> NDArray[np.float32]:
         rng = np.random.default_rng(self.config.seed)
         size = min(_SAMPLE, len(self.passages))
@@ -137,7 +130,7 @@ class Selector:
             DamagedError: The hits name passages that are not there.
         """
         hits.refuse_beyond(len(self.passages))
-        pairs, _ = self.pairs_of_query.take(hits.query_ids)
+        pairs, _ = self.store.pairs_of_query.take(hits.query_ids)
         rows = np.repeat(np.arange(len(hits.query_ids)), pairs.lengths())
         vectors = self.queries.take(hits.query_ids)
         positives = score_hits(
@@ -231,12 +224,19 @@ class Selector:
 
     def _judged_wrong(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which pairs have a positive that judges put below half of the random passages."""
-        votes = np.zeros(len(pairs), np.int64)
-        for one in self.judgements:
-            if len(one.random_scores):
-                votes += self._judged_pairs(one, pairs) < np.median(one.random_scores)
-        wrong: NDArray[np.bool_] = votes >= max(1, self.config.votes_needed)
-        return wrong
+        if not self.judgements:
+            return np.zeros(len(pairs), bool)
+        opinions = np.full((len(self.judgements), len(pairs)), Opinion.NONE, np.uint8)
+        for number, one in enumerate(self.judgements):
+            scores = self._judged_pairs(one, pairs)
+            lowest = np.median(one.random_scores) if len(one.random_scores) else -np.inf
+            opinions[number, scores >= lowest] = Opinion.BETTER
+            opinions[number, scores < lowest] = Opinion.WORSE
+        if self.config.combine == "last":
+            wrong: NDArray[np.bool_] = last_opinions(opinions) == Opinion.WORSE
+            return wrong
+        votes: NDArray[np.int64] = (opinions == Opinion.WORSE).sum(0)
+        return votes >= self.config.votes_needed
 
     def _judged_pairs(
         self, judgements: StoredJudgements, pairs: NDArray[np.int64]
@@ -245,20 +245,25 @@ class Selector:
         queries, passages = self.store.pair_query_ids, self.store.pair_passage_ids
         return judgements.find(queries[pairs], passages[pairs])
 
+    def judged_beside(
+        self, judgements: StoredJudgements, units: Units
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A judge's score of each hit, and of the lowest positive of its unit; NaN for none."""
+        lengths = units.hits.hits.lengths()
+        scores = self._judged_pairs(judgements, units.pairs.values)
+        # Every unit has a pair; what is not judged is passed over.
+        lowest = np.fmin.reduceat(scores, units.pairs.offsets[:-1]) if len(scores) else scores
+        of_hits = judgements.find(np.repeat(units.query_ids, lengths), units.hits.hits.values)
+        return of_hits, np.repeat(lowest, lengths)
+
     def _opinions(self, units: Units) -> NDArray[np.uint8] | None:
-        """What judges agree on about each hit, beside the lowest positive of its unit."""
+        """What judges think of each hit together, beside the lowest positive of its unit."""
         if not self.judgements:
             return None
-        lengths = units.hits.hits.lengths()
-        queries = np.repeat(units.query_ids, lengths)
-        found = []
-        for one in self.judgements:
-            scores = self._judged_pairs(one, units.pairs.values)
-            # Every unit has a pair; what is not judged is passed over.
-            lowest = np.fmin.reduceat(scores, units.pairs.offsets[:-1]) if len(scores) else scores
-            of_hits = one.find(queries, units.hits.hits.values)
-            margin = self.config.judged_margin
-            found.append(opinions_of(of_hits, np.repeat(lowest, lengths), margin))
+        margin = self.config.judged_margin
+        found = [opinions_of(*self.judged_beside(one, units), margin) for one in self.judgements]
+        if self.config.combine == "last":
+            return last_opinions(np.stack(found))
         return agreed(np.stack(found), self.config.votes_needed)
 
     def kept_anyway(self, hits: HitBlock) -> NDArray[np.bool_] | None:

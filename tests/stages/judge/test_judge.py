@@ -18,7 +18,7 @@ from stx_mine.errors import ArtifactError, ConfigError, InputError, ModelError
 from stx_mine.stages.judge.asked import ASKED, KNOWN
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.core.budget import affordable
-from stx_mine.stages.judge.doubt import DoubtfulPairs, doubtful_pairs
+from stx_mine.stages.judge.doubt import Budget, DoubtfulPairs, doubtful_pairs
 from stx_mine.stages.judge.stage import run_judge
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.selector import Selector
@@ -125,7 +125,7 @@ def test_candidates_in_the_band_are_judged_beside_their_positives(
 def asked_of(run: Path, band: float, max_pairs: int | None = None) -> DoubtfulPairs:
     negatives = require(RunDir(run), "negatives")
     selector = Selector.of_negatives(RunDir(run), negatives, texts_of(run))
-    return doubtful_pairs(negatives, selector, band, max_pairs, 42)
+    return doubtful_pairs(negatives, selector, band, Budget(max_pairs), 42)
 
 
 def pairs_of(found) -> list[tuple[int, int]]:

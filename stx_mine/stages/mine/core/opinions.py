@@ -51,3 +51,18 @@ def agreed(opinions_JH: NDArray[np.uint8], votes: int) -> NDArray[np.uint8]:
     found[(opinions_JH >= Opinion.CLOSE).sum(0) >= votes] = Opinion.CLOSE
     found[(opinions_JH == Opinion.BETTER).sum(0) >= votes] = Opinion.BETTER
     return found
+
+
+def last_opinions(opinions_JH: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The opinion of the last judge that has one: each decides what the one before left open.
+
+    Args:
+        opinions_JH: The opinion of each judge, in their order.
+
+    Returns:
+        uint8 (H,); `Opinion.NONE` where none has one.
+    """
+    found = np.full(opinions_JH.shape[1], Opinion.NONE, np.uint8)
+    for opinions in opinions_JH:
+        found = np.where(opinions == Opinion.NONE, found, opinions)
+    return found

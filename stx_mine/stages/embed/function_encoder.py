@@ -1,7 +1,6 @@
-"""An encoder that is any Python function: list of texts in, array of floats out."""
+"""An encoder that is a function: list of texts in, array of floats out."""
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,33 +10,27 @@ from numpy.typing import NDArray
 from stx_mine.core.role import Role
 from stx_mine.errors import ModelError
 from stx_mine.models.memory import is_no_memory
-from stx_mine.models.user_function import UserFunction
 from stx_mine.stages.embed.fast_encoder import Embedded
+from stx_mine.stages.embed.text_function import TextFunction
 
-# Texts of a call, to begin with.
-_CALL_TEXTS = 1_024
 _PROBE = "how many dimensions?"
 
 
-class CallableEncoder:
-    """A function that embeds.
+class FunctionEncoder:
+    """Embeds with a function; it checks what that returns, and halves calls where memory runs out.
 
     Attributes:
-        name: `package.module:function`.
+        name: The option that names the function, with its value.
     """
 
-    def __init__(self, name: str, place: Path) -> None:
-        """Find the function.
+    def __init__(self, function: TextFunction) -> None:
+        """Take a function.
 
         Args:
-            name: `package.module:function`.
-            place: A folder to look in, beside where Python looks.
-
-        Raises:
-            ModelError: There is none of this name.
+            function: Makes vectors of texts.
         """
-        self.name, self._call_texts = name, _CALL_TEXTS
-        self._function = UserFunction.find("--encoder", name, place)
+        self.name, self._call_texts = function.name, function.call_texts
+        self._function = function
 
     @cached_property
     def dim(self) -> int:
@@ -49,20 +42,14 @@ class CallableEncoder:
         found = int(self._tried([_PROBE])[0].shape[1])
         if not found:
             raise ModelError(
-                f"expected vectors with dimensions from --encoder {self.name}, found none; fix "
-                "the function"
+                f"expected vectors with dimensions from {self.name}, found none; fix the function"
             )
         return found
 
     def contract(self, similarity: str) -> dict[str, Any]:
-        """What decides the vectors, as far as it can be seen: the source of the function's module.
-
-        What it loads cannot: with other weights under the same code, say --overwrite, and name
-        another --embedding-cache.
-        """
+        """What decides the vectors, as far as it can be seen."""
         return {
-            "encoder": self.name,
-            "source": self._function.source_digest(),
+            **self._function.contract(),
             "prompts": {},
             "max_length": None,
             "similarity": similarity,
@@ -86,7 +73,7 @@ class CallableEncoder:
             num_halvings += halvings
             if found.shape[1] != self.dim:
                 raise ModelError(
-                    f"expected {self.dim} dimensions from --encoder {self.name}, as for the first "
+                    f"expected {self.dim} dimensions from {self.name}, as for the first "
                     f"text, found {found.shape[1]}; fix the function"
                 )
             vectors[start : start + len(found)] = found
@@ -108,7 +95,7 @@ class CallableEncoder:
         found = self._function(texts)
         if found.ndim != 2 or len(found) != len(texts) or found.dtype.kind != "f":
             raise ModelError(
-                f"expected floats of shape ({len(texts)}, dimensions) from --encoder {self.name}, "
+                f"expected floats of shape ({len(texts)}, dimensions) from {self.name}, "
                 f"found {found.dtype} of shape {found.shape}; fix the function"
             )
         # What is too large for float32 becomes infinite, and is refused.
@@ -126,6 +113,6 @@ class CallableEncoder:
             raise error
         if num_texts == 1:
             raise ModelError(
-                f"--encoder {self.name} runs out of memory with one text ({error}); fix it"
+                f"{self.name} runs out of memory with one text ({error}); fix it"
             ) from error
         self._call_texts = num_texts // 2
