@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Verdict(IntEnum):
     """Why a hit is a negative or is not, in the order in which the rules apply."""
@@ -76,3 +79,9 @@ RULES: dict[Verdict, Rule] = {
 }
 NO_CANDIDATES = tuple(verdict for verdict, rule in RULES.items() if not rule.candidate)
 ELIGIBLE = tuple(verdict for verdict, rule in RULES.items() if rule.eligible)
+
+
+def candidate_ranks(verdicts_H: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """int64 (H,): the 0-based rank of one row's hits among its candidates; -1 where it is none."""
+    candidates = ~np.isin(verdicts_H, NO_CANDIDATES)
+    return np.where(candidates, np.cumsum(candidates) - 1, -1)

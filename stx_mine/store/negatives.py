@@ -316,6 +316,7 @@ class UnitVerdicts:
         pools: (U,) passage ids, in the order of the pool.
         hits: (U,) passage ids of all hits, best first.
         hit_scores: float32 (H,), aligned with `hits.values`.
+        hit_sources: uint8 (H,) `HitSource` bits, aligned with `hits.values`.
         verdicts: uint8 (H,), aligned with `hits.values`.
     """
 
@@ -323,6 +324,7 @@ class UnitVerdicts:
     pools: Ragged
     hits: Ragged
     hit_scores: NDArray[np.float32]
+    hit_sources: NDArray[np.uint8]
     verdicts: NDArray[np.uint8]
 
 
@@ -355,6 +357,11 @@ class StoredVerdicts:
         order = np.argsort(ids, kind="stable")
         return ids[order], files[order], rows[order]
 
+    @property
+    def unit_ids(self) -> NDArray[np.int64]:
+        """int64 (units,): those that are there, rising."""
+        return self._places[0]
+
     def pools(self, unit_ids: NDArray[np.int64]) -> Ragged:
         """The pools of units, as `take` gives them, without reading their hits."""
         return ragged_column(self._table(unit_ids, _read_pools), "passage_ids")
@@ -372,6 +379,7 @@ class StoredVerdicts:
             ragged_column(table, "passage_ids"),
             ragged_column(table, "hit_ids"),
             table.column("hit_scores").combine_chunks().flatten().to_numpy(),
+            table.column("hit_sources").combine_chunks().flatten().to_numpy(),
             table.column("verdicts").combine_chunks().flatten().to_numpy(),
         )
 

@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.core.verdicts import candidate_ranks
 from stx_mine.stages.diff.comparison import Example, Placement
-from stx_mine.stages.diff.core.diff import REASONS, candidate_ranks
-from stx_mine.stages.diff.sides import Matched, Side
+from stx_mine.stages.diff.core.diff import REASONS
+from stx_mine.stages.diff.sides import Matched
+from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.texts import take_texts
 
 LOST, GAINED = 0, 1
@@ -59,7 +61,7 @@ def _examples(matched: Matched, changes_C4: NDArray[np.int64]) -> Iterator[Examp
         yield Example(CHANGES[kind], REASONS[reason], query, positive, negative, in_a, in_b)
 
 
-def _passage_texts(side: Side, ids: NDArray[np.int64]) -> list[str]:
+def _passage_texts(side: MinedRun, ids: NDArray[np.int64]) -> list[str]:
     if not len(ids):
         return []
     texts: pa.Array = take_texts(side.store.passages.column("text"), ids)
@@ -67,7 +69,7 @@ def _passage_texts(side: Side, ids: NDArray[np.int64]) -> list[str]:
 
 
 def _placements(
-    side: Side, pairs: NDArray[np.int64], ids: NDArray[np.int64]
+    side: MinedRun, pairs: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> Iterator[Placement]:
     """Where a run has passages as negatives of pairs."""
     judged = side.units.take(side.units_of(pairs))

@@ -16,8 +16,9 @@ from stx_mine.stages.diff.core.diff import REASONS, Changes, ChangeSample, compa
 from stx_mine.stages.diff.counts import ComparedRows, SharedCounts
 from stx_mine.stages.diff.examples import CHANGES, GAINED, LOST, examples_of
 from stx_mine.stages.diff.report import diff_report
-from stx_mine.stages.diff.sides import Matched, Side
+from stx_mine.stages.diff.sides import Matched
 from stx_mine.store.files import write_json
+from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.stage_report import StageReport
 
 # Pairs compared at one time.
@@ -41,7 +42,7 @@ def run_diff(config: DiffConfig) -> StageReport:
             "run can be copied before it is mined again)"
         )
     _refuse_existing(config)
-    a, b = (Side.open(path, config.check) for path in (path_a, path_b))
+    a, b = (MinedRun.open(path, config.check) for path in (path_a, path_b))
     matched = Matched.of(a, b, config.query)
     comparison = _comparison(config, matched)
     for side in (matched.a, matched.b):
@@ -135,7 +136,7 @@ def _comparison(config: DiffConfig, matched: Matched) -> Comparison:
     )
 
 
-def _settings(a: Side, b: Side) -> list[SettingDifference]:
+def _settings(a: MinedRun, b: MinedRun) -> list[SettingDifference]:
     """The settings that decide bytes and differ."""
     of_a, of_b = a.settings(), b.settings()
     differing = []
@@ -179,7 +180,7 @@ def _compare(matched: Matched, rows: NDArray[np.int64], k: int, tally: _Tally) -
 
 
 def _reasons(
-    side: Side, changes: Changes, ids_C: NDArray[np.int64], pairs: NDArray[np.int64]
+    side: MinedRun, changes: Changes, ids_C: NDArray[np.int64], pairs: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Why a run has no such negatives; hits are read of the rows that changed."""
     changed, rows_C = np.unique(changes.rows_C, return_inverse=True)

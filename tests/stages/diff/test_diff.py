@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stx_mine.core.ragged import Ragged, offsets_of
-from stx_mine.core.verdicts import Verdict
+from stx_mine.core.verdicts import Verdict, candidate_ranks
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.stages.diff import stage as diff_stage
 from stx_mine.stages.diff.config import DiffConfig
@@ -23,7 +23,6 @@ from stx_mine.stages.diff.core.diff import (
     NOT_IN_CORPUS,
     REASONS,
     ChangeSample,
-    candidate_ranks,
     compare_pools,
     explain,
     find,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
-from stx_mine.core.verdicts import NO_CANDIDATES, Verdict
+from stx_mine.core.verdicts import Verdict
 
 # Reasons beyond the verdicts, whose codes they follow.
 NOT_A_HIT, NOT_IN_CORPUS = len(Verdict), len(Verdict) + 1
@@ -147,12 +147,6 @@ def explain(
     reasons[(places < 0) & known] = Verdict.KNOWN_POSITIVE
     reasons[ids_C < 0] = NOT_IN_CORPUS
     return reasons
-
-
-def candidate_ranks(verdicts_H: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """int64 (H,): the 0-based rank of one row's hits among its candidates; -1 where it is none."""
-    candidates = ~np.isin(verdicts_H, NO_CANDIDATES)
-    return np.where(candidates, np.cumsum(candidates) - 1, -1)
 
 
 class ChangeSample:
