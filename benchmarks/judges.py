@@ -47,7 +47,8 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import require
 from stx_mine.store.judgements import StoredJudgements
-from stx_mine.store.negatives import PoolBlock, pool_files, read_verdicts
+from stx_mine.store.negatives import pool_files, read_verdicts
+from stx_mine.store.pools import PoolBlock
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 

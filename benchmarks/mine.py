@@ -36,7 +36,7 @@ from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import require
-from stx_mine.store.negatives import Pools
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 

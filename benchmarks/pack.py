@@ -46,7 +46,7 @@ from stx_mine.stages.pack.core.bind import bind_clean, bind_top, ignored_passage
 from stx_mine.stages.pack.core.bounds import strict_bound
 from stx_mine.store.artifact import require
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.negatives import Pools
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 

@@ -15,6 +15,7 @@ from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.transfer.config import FetchConfig, PublishConfig
@@ -62,6 +63,7 @@ COMMANDS: dict[str, Command] = {
     "judge": Command(JudgeConfig, "judge.stage:run_judge", _NEGATIVES),
     "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES, after_signal=_ANEW),
     "pack": Command(PackConfig, "pack.stage:run_pack", _NEGATIVES),
+    "show": Command(ShowConfig, "show.stage:run_show", _LOOK, False, _READS),
     "verify": Command(VerifyConfig, "verify.stage:run_verify", _LOOK, True, _READS),
     "diff": Command(
         DiffConfig, "diff.stage:run_diff", _LOOK, in_pipeline=False, after_signal=_READS

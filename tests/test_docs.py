@@ -48,6 +48,7 @@ STANDS_AFTER = {
     "export": "mine",
     "pack": "mine",
     "diff": "mine",
+    "show": "mine",
     "estimate": "pack",
     "verify": "pack",
     "train": "pack",

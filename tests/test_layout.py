@@ -24,6 +24,7 @@ from stx_mine.core.verdicts import RULES, Verdict
 from stx_mine.inputs.config import SourceFields
 from stx_mine.settings import StageConfig, names_of, words_of
 from stx_mine.stages.diff.config import DiffConfig
+from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.verify.config import VerifyConfig
 
@@ -34,6 +35,7 @@ SLICES = [
     "train",
     "evaluate",
     "diff",
+    "show",
     "verify",
     "export",
     "pack",
@@ -529,7 +531,7 @@ def test_execution_fields_affect_no_artifact(config_type: type[StageConfig]) -> 
     for one in fields(config_type):
         if one.name in execution:
             assert one.metadata["affects"] == ()
-        elif config_type in (VerifyConfig, DiffConfig):
+        elif config_type in (VerifyConfig, DiffConfig, ShowConfig):
             # How rows of others are read affects the texts of other commands.
             shared = one.name in names_of(SourceFields)
             assert shared or one.metadata["affects"] == ()

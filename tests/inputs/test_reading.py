@@ -22,7 +22,7 @@ from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import require
-from stx_mine.store.negatives import Pools
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import TextStore

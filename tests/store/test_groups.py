@@ -9,7 +9,8 @@ from stx_mine.stages.mine.stage import run_mine
 from stx_mine.store.artifact import Artifact, require
 from stx_mine.store.files import write_array
 from stx_mine.store.groups import PASSAGE_GROUPS, QUERY_GROUPS, TextGroups, make_groups
-from stx_mine.store.negatives import PoolBlock, pool_files
+from stx_mine.store.negatives import pool_files
+from stx_mine.store.pools import PoolBlock
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 

@@ -12,7 +12,8 @@ from stx_mine.stages.export.core.mined_rows import MinedRows
 from stx_mine.stages.export.text_ids import IdKind, NamedTexts
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.negatives import PoolBlock, pool_files, read_verdicts, rows_of, with_judged
+from stx_mine.store.negatives import pool_files, read_verdicts, rows_of, with_judged
+from stx_mine.store.pools import PoolBlock
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 

@@ -132,15 +132,7 @@ class Selector:
         hits.refuse_beyond(len(self.passages))
         pairs, _ = self.store.pairs_of_query.take(hits.query_ids)
         rows = np.repeat(np.arange(len(hits.query_ids)), pairs.lengths())
-        vectors = self.queries.take(hits.query_ids)
-        positives = score_hits(
-            vectors[rows],
-            self.passages.take(self.store.pair_passage_ids[pairs.values]),
-            np.arange(len(rows))[:, None],
-            self.queries.similarity,
-            alone=True,
-        )[:, 0]
-        percentiles = self._percentiles(vectors, rows, positives)
+        positives, percentiles = self.score_positives(hits.query_ids, pairs)
         least = self.config.min_positive_percentile
         trusted = np.ones(len(rows), bool) if least is None else percentiles >= least
         dropped = np.isin(pairs.values, self.groups.dropped_pairs)
@@ -153,6 +145,26 @@ class Selector:
             dropped=pairs.values[dropped],
             num_suspect=int((percentiles < SUSPECT_PERCENTILE).sum()),
         )
+
+    def score_positives(
+        self, query_ids: NDArray[np.int64], pairs: Ragged
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Scores of positives, and percent of random passages that score below each.
+
+        Args:
+            query_ids: int64 (Q,).
+            pairs: (Q,) numbers of pairs of each query.
+        """
+        rows = np.repeat(np.arange(len(query_ids)), pairs.lengths())
+        vectors = self.queries.take(query_ids)
+        positives = score_hits(
+            vectors[rows],
+            self.passages.take(self.store.pair_passage_ids[pairs.values]),
+            np.arange(len(rows))[:, None],
+            self.queries.similarity,
+            alone=True,
+        )[:, 0]
+        return positives, self._percentiles(vectors, rows, positives)
 
     def _percentiles(
         self,

@@ -35,7 +35,8 @@ from stx_mine.store.batches import (
 )
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.languages import LanguageTable
-from stx_mine.store.negatives import Pools, near_positives
+from stx_mine.store.negatives import near_positives
+from stx_mine.store.pools import Pools
 from stx_mine.store.texts import TextStore, take_texts
 from stx_mine.store.vectors import Vectors
 

@@ -24,7 +24,8 @@ from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.negatives import PoolBlock, pool_files
+from stx_mine.store.negatives import pool_files
+from stx_mine.store.pools import PoolBlock
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors

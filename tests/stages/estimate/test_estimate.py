@@ -24,7 +24,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.artifact import require
 from stx_mine.store.digests import normalise
 from stx_mine.store.files import read_json
-from stx_mine.store.negatives import Pools
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 

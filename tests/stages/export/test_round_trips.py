@@ -19,7 +19,8 @@ from stx_mine.stages.export.text_ids import NamedTexts
 from stx_mine.stages.ingest.pairs import read_source
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import ragged_column
-from stx_mine.store.negatives import Pools, pool_files, read_verdicts
+from stx_mine.store.negatives import pool_files, read_verdicts
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 

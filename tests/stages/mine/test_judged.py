@@ -27,12 +27,12 @@ from stx_mine.store.judgements import StoredJudgements
 from stx_mine.store.negatives import (
     MADE_PAIRS,
     MASKED_PAIRS,
-    Pools,
     pool_files,
     read_verdicts,
     rows_of,
     with_judged,
 )
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 

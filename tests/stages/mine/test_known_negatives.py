@@ -27,7 +27,8 @@ from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_table
 from stx_mine.store.hits import HitSource
-from stx_mine.store.negatives import Pools, near_positives, pool_files, read_verdicts
+from stx_mine.store.negatives import near_positives, pool_files, read_verdicts
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import NEGATIVES, TextStore
 from stx_mine.store.vectors import Vectors

@@ -33,7 +33,8 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.artifact import require
 from stx_mine.store.files import read_table
 from stx_mine.store.hits import HitBlock, HitLayers, HitSource, concatenate, merge_sources
-from stx_mine.store.negatives import Pools, pool_files, read_verdicts
+from stx_mine.store.negatives import pool_files, read_verdicts
+from stx_mine.store.pools import Pools
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors

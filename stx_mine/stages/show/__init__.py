@@ -1,0 +1,1 @@
+"""`show`: look at queries, passages and batches of a run."""
