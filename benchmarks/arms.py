@@ -12,15 +12,21 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks import peers
 from benchmarks.datasets import RetrievalSet, write_files
+from benchmarks.judges import STEPS, train_judge
 from stx_mine.models.load import load_model
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
+from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.judge.stage import run_judge
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
+
+# Who judges: a cross-encoder of no set that is measured here.
+JUDGE, TAUGHT_BY_SET, JUDGE_STEPS, MOST_JUDGED = "judge", "clinc150", STEPS, 60_000
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,13 @@ class Workbench:
             self.mined[output_format] = peers.mine(self.set_, self.base_model(), output_format)
         return self.mined[output_format]
 
-    def base_run(self, teacher: str | None = None) -> Path:
-        """Our run directory with embeddings and hits of the base model or a teacher, made once."""
+    def base_run(self, teacher: str | None = None, judged: bool = False) -> Path:
+        """Our run directory with embeddings and hits of the base model or a teacher, made once.
+
+        Args:
+            teacher: The model that mines; None: the base model.
+            judged: Whether it needs judgements.
+        """
         model = teacher or self.base
         run = self.folder / model.replace(":", "-")
         if not run.exists():
@@ -83,6 +94,16 @@ class Workbench:
             pairs, corpus = str(files / "pairs.parquet"), str(files / "corpus.parquet")
             run_embed(self.embed_config(run, model, pairs=pairs, corpus=corpus))
             run_mine(MineConfig(run_dir=str(run), k=1))
+        if judged and not (run / "judgements" / JUDGE).exists():
+            run_judge(
+                JudgeConfig(
+                    run_dir=str(run),
+                    cross_encoder=str(train_judge(TAUGHT_BY_SET, JUDGE_STEPS, 0)),
+                    name=JUDGE,
+                    max_pairs=MOST_JUDGED,
+                    device="cpu",
+                )
+            )
         return run
 
     def embed_config(self, run: Path, model: str, **files: str) -> EmbedConfig:
@@ -133,6 +154,7 @@ class Ours:
         mine: Fields of `MineConfig`.
         pack: Fields of `PackConfig`.
         train: Fields of `TrainConfig`.
+        judged: Whether a cross-encoder that was trained on another set judges what is in doubt.
     """
 
     rounds: int = 1
@@ -142,12 +164,13 @@ class Ours:
     mine: dict[str, Any] = field(default_factory=dict)
     pack: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    judged: bool = False
 
     def __call__(self, bench: Workbench, learning_rate: float, seed: int) -> SentenceTransformer:
         """Train in a fresh run directory."""
         run = bench.folder / "ours"
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(bench.base_run(self.teacher), run)
+        shutil.copytree(bench.base_run(self.teacher, self.judged), run)
         last: Path | None = None
         for number, passes in enumerate(split_evenly(bench.budget.passes, self.rounds), 1):
             directory = run if number == 1 else run / "rounds" / str(number)
@@ -162,7 +185,8 @@ class Ours:
         self, bench: Workbench, run: Path, start: str, passes: int, learning_rate: float, seed: int
     ) -> None:
         size, run_dir = bench.budget.batch_size, str(run)
-        run_mine(MineConfig(run_dir=run_dir, **self.mine))
+        judges = (JUDGE,) if self.judged else ()
+        run_mine(MineConfig(run_dir=run_dir, judges=judges, **self.mine))
         run_pack(
             PackConfig(run_dir=run_dir, batch_size=size, packings=passes, seed=seed, **self.pack)
         )
@@ -219,6 +243,7 @@ ARMS: dict[str, Callable[..., SentenceTransformer]] = {
     "st_triplet": peer("triplet"),
     "ours_round2": Ours(rounds=2),
     "ours_closeness": Ours(mine={"closeness": 0.7, "relative_margin": None}),
+    "ours_judged": Ours(judged=True),
     "ours_deeper": Ours(mine={"max_depth": 1_600}),
     **ABLATION,
 }

@@ -6,6 +6,7 @@ with each seed on the test split. Differences come with a paired bootstrap over 
 
     python -m benchmarks.quality [--quick] [--sets wordnet nl2bash] [--arms mnr ours_round2]
     python -m benchmarks.quality --ablation [--output benchmarks/results/ablation.json]
+    python -m benchmarks.quality --judged [--output benchmarks/results/quality_judged.json]
 
 The ablation changes one setting of ours at a time, with three passes, so that three rounds can
 share them, and on a set where one rate suited every arm (WordNet) with that rate only.
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=NAMES)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS))
     parser.add_argument("--ablation", action="store_true", help="our settings, one at a time")
+    parser.add_argument("--judged", action="store_true", help="one round with and without a judge")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--passes", type=int)
@@ -90,6 +92,8 @@ def main() -> None:
     arms, sets, passes = list(DEFAULT_ARMS), list(setting.sets), setting.passes
     if arguments.ablation:
         arms, sets, passes = ["mnr", *ABLATION], list(ABLATION_RATES), ABLATION_PASSES
+    if arguments.judged:
+        arms = ["mnr", "ours_round1", "ours_judged"]
     arguments.arms = arguments.arms or arms
     arguments.sets = arguments.sets or sets
     arguments.passes = arguments.passes or passes
@@ -202,8 +206,12 @@ def differences(per_query: dict[str, np.ndarray]) -> dict[str, dict[str, float]]
     """Mean difference in nDCG@10 of each arm of ours to each other arm, with a 95% interval."""
     rng = np.random.default_rng(0)
     found = {}
-    for ours in (name for name in per_query if name.startswith("ours")):
-        for other in (name for name in per_query if not name.startswith("ours")):
+    mine = [name for name in per_query if name.startswith("ours")]
+    others = [name for name in per_query if not name.startswith("ours")]
+    for ours in mine:
+        # What a judge adds shows beside the same without one.
+        beside = ["ours_round1"] if ours == "ours_judged" and "ours_round1" in mine else []
+        for other in (*others, *beside):
             gap = per_query[ours] - per_query[other]
             draws = rng.integers(0, len(gap), (BOOTSTRAPS, len(gap)))
             means = gap[draws].mean(axis=1)
