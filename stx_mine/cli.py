@@ -6,12 +6,11 @@ Nothing else in the package prints. Stages, and torch with them, are imported wh
 import inspect
 import logging
 import os
+import re
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import Field
-from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +18,7 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
-    Literal,
     NoReturn,
-    get_args,
-    get_origin,
     get_type_hints,
 )
 
@@ -31,16 +27,24 @@ import typer
 from stx_mine import __version__
 from stx_mine.commands import COMMANDS
 from stx_mine.engine.config import EngineConfig
-from stx_mine.errors import ConfigError, StxMineError, TaskShardsLeftError, of_the_machine, one_line
-from stx_mine.inputs.config import MANY_SOURCES, Source
+from stx_mine.errors import (
+    ConfigError,
+    StxMineError,
+    TaskShardsLeftError,
+    did_you_mean,
+    of_the_machine,
+    one_line,
+)
 from stx_mine.interrupts import Interrupted, watched
-from stx_mine.settings import StageConfig, flag, in_order_of_help, words_of
+from stx_mine.options import given_values, parameter_of
+from stx_mine.settings import StageConfig, in_order_of_help
 
 if TYPE_CHECKING:
     from stx_mine.store.stage_report import StageReport
 
 # Of typer's own copy of click, or of click.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_NOT_ONE_OF = re.compile(r"'([^']*)' is not one of (.*)$")
 _RUN_KEPT = "finished stages and files stay, the same command continues where it stopped"
 app = typer.Typer(
     name="stx-mine",
@@ -106,6 +110,8 @@ def _of_usage(error: Any) -> ConfigError:
     """What is wrong with the words of a command line, as one line."""
     said = one_line(error.format_message()).replace("Value error, ", "").rstrip(".")
     where = error.ctx.command_path if error.ctx else "stx-mine"
+    if found := _NOT_ONE_OF.search(said):
+        said += did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
     return ConfigError(f"{said[:1].lower()}{said[1:]}; see `{where} --help`")
 
 
@@ -194,150 +200,46 @@ def _command(name: str, config_type: type[StageConfig]) -> Callable[..., None]:
 
     def command(**values: Any) -> None:
         given: dict[str, Any] = {
-            key: _joined(v) if isinstance(v, list) else v for key, v in values.items()
+            key: given_values(v) if isinstance(v, list) else v for key, v in values.items()
         }
         started = time.monotonic()
         report = run_stage(name, config_type(**given))
         show(report, time.monotonic() - started)
 
     hints = get_type_hints(config_type)
-    declared = [_parameter(one, hints[one.name]) for one in in_order_of_help(config_type)]
+    declared = [parameter_of(one, hints[one.name]) for one in in_order_of_help(config_type)]
     declared.sort(key=lambda one: one.kind)
     command.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
     command.__doc__ = config_type.__doc__
     return command
 
 
-def _joined(values: list[Any]) -> tuple[Any, ...]:
-    """The values of a repeated option; one that was given as a list brings several."""
-    return tuple(
-        _plain(single)
-        for value in values
-        for single in (value if isinstance(value, tuple) else (value,))
-    )
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, StrEnum) else value
-
-
-def _enumeration(name: str, words: tuple[str, ...]) -> Any:
-    return StrEnum(name, [(word, word) for word in words])
-
-
-def _parameter(one: "Field[Any]", hint: Any) -> inspect.Parameter:
-    default: Any = one.default
-    kind: Any = inspect.Parameter.KEYWORD_ONLY
-    if get_origin(hint) is tuple:
-        member, default = get_args(hint)[0], list(one.default)  # type: ignore[arg-type]
-        if get_origin(member) is Literal:
-            # typer takes no lists of literals.
-            member = _enumeration(one.name, get_args(member))
-            default = list(map(member, default))
-        hint = list[member]  # type: ignore[valid-type]
-    # typer reads markup in square brackets, as in stx-mine[ray].
-    help_text, panel = one.metadata["help"].replace("[", r"\["), one.metadata["group"]
-    if one.metadata["argument"]:
-        info = typer.Argument(help=help_text, show_default=False, rich_help_panel=panel)
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    else:
-        info = typer.Option(
-            flag(one),
-            help=help_text,
-            rich_help_panel=panel,
-            show_default=default not in (None, [], False),
-            parser=_parser(one, hint),
-        )
-        # What a parser makes of a word is its own affair.
-        hint = str | None if hint == MANY_SOURCES else hint
-        hint = str if _words(hint) else hint
-    return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
-
-
-def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
-    """What turns a word into the value of a field, where typer cannot."""
-    if hint == MANY_SOURCES:
-        return _sources_of_file
-    if hint == list[int]:
-        return _numbers
-    if words := _words(hint):
-        return _number_or_one_of(words)
-    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind in _NUMBERS]
-    return _number(one, kinds[0], _can_be_switched_off(one, hint)) if kinds else None
-
-
-def _words(hint: Any) -> tuple[str, ...]:
-    """The words that may stand for a number, as in `Literal["auto"] | float`."""
-    return words_of(hint) if float in get_args(hint) else ()
-
-
-def _number_or_one_of(words: tuple[str, ...]) -> Callable[[Any], Any]:
-    """What reads a number, or one of some words."""
-
-    def parse(word: str | float) -> str | float:
-        if word in words:
-            return word
-        try:
-            return float(word)
-        except ValueError as error:
-            expected = f"{', '.join(words)} or a number"
-            raise ConfigError(f"expected {expected}, found {word!r}; give one of them") from error
-
-    # What the help calls the value.
-    parse.__name__ = "|".join((*words, "float"))
-    return parse
-
-
-def _sources_of_file(path: str) -> tuple[Source, ...]:
-    from stx_mine.pipeline import load_sources
-
-    return load_sources(path)
-
-
-def _numbers(words: str) -> tuple[int, ...]:
-    """Whole numbers between commas."""
-    try:
-        return tuple(int(word) for word in words.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"expected whole numbers between commas, found {words!r}; give such as 64,128"
-        ) from error
-
-
-def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:
-    """Whether None means something else than the default, so that it needs a word."""
-    return one.default is not None and type(None) in get_args(hint)
-
-
-# Kind of number -> what the help calls it, and what messages do.
-_NUMBERS: dict[type, tuple[str, str]] = {
-    int: ("integer", "a whole number"),
-    float: ("float", "a number"),
-}
-
-
-def _number(one: "Field[Any]", kind: type, may_be_none: bool) -> Callable[[Any], Any]:
-    """What reads a number, or the word none where that means something."""
-
-    def parse(word: Any) -> Any:
-        if may_be_none and word == "none":
-            return None
-        try:
-            return kind(word)
-        except ValueError as error:
-            expected = f"{_NUMBERS[kind][1]}{' or none' if may_be_none else ''}"
-            raise ConfigError(
-                f"{flag(one)} must be {expected}, found {word!r}; give such a value"
-            ) from error
-
-    parse.__name__ = _NUMBERS[kind][0]
-    return parse
-
-
 for _name, _one in COMMANDS.items():
     app.command(_name, help=_one.config.__doc__, rich_help_panel=_one.panel)(
         _command(_name, _one.config)
     )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            metavar="",
+            is_eager=True,
+            callback=_print_version,
+        ),
+    ] = False,
+) -> None:
+    """What is asked before any command."""
 
 
 @app.command("run")
@@ -348,7 +250,8 @@ def run_command(
         typer.Option("--set", help="Override a field, as in --set mine.k=4; repeatable."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what was made with other settings.")
+        bool,
+        typer.Option("--overwrite", help="Replace what was made with other settings.", metavar=""),
     ] = False,
 ) -> None:
     """Run the stages of a pipeline file in order, skipping what is finished."""

@@ -6,6 +6,8 @@ leaves with `exit_code`.
 
 import errno
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from stx_mine.masking import escaped, masked
 
@@ -102,6 +104,12 @@ def one_line(error: BaseException | str) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     return " ".join(str(error).split())
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like one, as a question in brackets; empty where none is."""
+    close = get_close_matches(word, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def shortened(value: object) -> str:

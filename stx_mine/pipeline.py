@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from stx_mine.commands import PIPELINE_STAGES
-from stx_mine.errors import ConfigError, one_line, shortened
+from stx_mine.errors import ConfigError, did_you_mean, one_line, shortened
 from stx_mine.inputs.config import MANY_SOURCES, Source
 from stx_mine.models.config import is_server
-from stx_mine.settings import StageConfig, fits
+from stx_mine.settings import StageConfig, fits, kinds_in_words, words_of
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.judge.config import JudgeConfig
@@ -76,7 +76,10 @@ def load_pipeline(path: str, overrides: list[str], overwrite: bool = False) -> P
     for name, values in settings.items():
         if name not in PIPELINE_STAGES:
             known = ", ".join([*_TOP, *PIPELINE_STAGES])
-            raise ConfigError(f"{name!r} is no stage of a pipeline ({path}); there are {known}")
+            guess = did_you_mean(str(name), [*_TOP, *PIPELINE_STAGES])
+            raise ConfigError(
+                f"{name!r} is no stage of a pipeline ({path}){guess}; there are {known}"
+            )
         settings[name] = {
             key: _typed(name, PIPELINE_STAGES[name], key, value) for key, value in values.items()
         }
@@ -275,7 +278,8 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
     hints = get_type_hints(config_type)
     if name not in hints or name in ("run_dir", "overwrite"):
         known = ", ".join(key for key in hints if key not in ("run_dir", "overwrite"))
-        raise ConfigError(f"{where}.{name} is no field of {where}; its fields are {known}")
+        guess = did_you_mean(str(name), hints)
+        raise ConfigError(f"{where}.{name} is no field of {where}{guess}; its fields are {known}")
     if hints[name] == MANY_SOURCES and value is not None:
         return load_sources(value) if isinstance(value, str) else _sources(value, where)
     if isinstance(value, list):
@@ -286,9 +290,10 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
         # YAML 1.1 takes 2e-5 for a string.
         value = float(value)
     if not fits(value, hints[name]):
-        wanted = str(hints[name]).replace("typing.", "").removeprefix("<class '").removesuffix("'>")
+        guess = did_you_mean(str(value), words_of(hints[name]))
+        wanted = kinds_in_words(hints[name])
         raise ConfigError(
-            f"{where}.{name} must be {wanted}, found {shortened(value)}; fix the file"
+            f"{where}.{name} must be {wanted}, found {shortened(value)}{guess}; fix the file"
         )
     return float(value) if isinstance(value, int) and _takes_float(hints[name]) else value
 

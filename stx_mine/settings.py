@@ -13,13 +13,13 @@ from shlex import quote
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from stx_mine.errors import ConfigError
+from stx_mine.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 # The largest seed that everything takes which is seeded: NumPy, torch, Numba and FAISS.
 MAX_SEED = 2**31 - 1
-# Headings that stand last: what every command takes, and what changes no result.
-WHERE, COMMON = "Where it runs", "Common"
+# Headings that stand last: how files are read, what changes no result, what every command takes.
+FILES, WHERE, COMMON = "Model files", "Where it runs", "Common"
 
 
 def option(
@@ -170,17 +170,17 @@ def _plain(value: Any, hint: Any) -> Any:
     return float(value) if float in kinds and isinstance(value, Real) else value
 
 
-def _kinds_of(hint: Any) -> str:
+def kinds_in_words(hint: Any) -> str:
     """What a field of a type takes, in words."""
     if get_origin(hint) is tuple:
-        return f"a list, each {_kinds_of(get_args(hint)[0])}"
+        return f"a list, each {kinds_in_words(get_args(hint)[0])}"
     if words := words_of(hint):
         return _either([*words, *(["a number"] if float in get_args(hint) else [])])
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
     return _either(
         [
-            names.get(kind) or (_kinds_of(kind) if get_origin(kind) else kind.__name__)
+            names.get(kind) or (kinds_in_words(kind) if get_origin(kind) else kind.__name__)
             for kind in kinds
             if kind is not NoneType
         ]
@@ -199,7 +199,8 @@ def _check_value(one: "Field[Any]", hint: Any, value: Any) -> None:
         if words and isinstance(part, str) and part not in words:
             known = [*words, "a number"] if float in get_args(hint) else words
             raise ConfigError(
-                f"{flag(one)} must be {_either(known)}, found {part!r}; give one of them"
+                f"{flag(one)} must be {_either(known)}, found {part!r}"
+                f"{did_you_mean(part, words)}; give one of them"
             )
         if is_dataclass(part) and not isinstance(part, type):
             for inner in fields(part):
@@ -207,7 +208,7 @@ def _check_value(one: "Field[Any]", hint: Any, value: Any) -> None:
                 _check_texts(inner, getattr(part, inner.name))
     if not fits(value, hint):
         raise ConfigError(
-            f"{flag(one)} must be {_kinds_of(hint)}, found {value!r}; give such a value"
+            f"{flag(one)} must be {kinds_in_words(hint)}, found {value!r}; give such a value"
         )
     _check_numbers(one, value)
     _check_texts(one, value)
@@ -300,7 +301,7 @@ def _holds(config: Any, condition: str) -> bool:
 
 def in_order_of_help(config_type: type) -> list["Field[Any]"]:
     """The fields of a config as `--help` lists them: what changes no result comes last."""
-    last = (WHERE, COMMON)
+    last = (FILES, WHERE, COMMON)
     return sorted(
         fields(config_type),
         key=lambda one: (

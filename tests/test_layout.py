@@ -52,6 +52,7 @@ SLICES = [
 ROOMS = [
     "__main__",
     "cli",
+    "options",
     "pipeline",
     "commands",
     *(f"stages.{name}" for name in SLICES),
@@ -450,7 +451,9 @@ def test_an_option_is_a_config_field(command: str) -> None:
     assert set(shown) == set(declared)
     for name, one in declared.items():
         assert one.metadata["help"].strip().endswith((".", ")")), name
-        assert shown[name].help.replace(r"\[", "[") == one.metadata["help"]
+        # Choices that are too long to stand beside an option stand behind its sentence.
+        told = shown[name].help.replace(r"\[", "[").partition(" One of ")[0]
+        assert told == one.metadata["help"]
         if one.metadata["argument"]:
             assert shown[name].param_type_name == "argument"
         else:
@@ -582,7 +585,8 @@ def test_the_console_script_is_the_command_line(repo_root: Path) -> None:
     script = Path(sys.executable).with_name("stx-mine")
     if not script.exists():
         pytest.skip("stx-mine is not installed beside this interpreter")
-    done = subprocess.run(
-        [script, "version"], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
-    assert done.stdout.strip() == command_line.__version__
+    for words in ("version", "--version"):
+        done = subprocess.run(
+            [script, words], capture_output=True, text=True, check=True, env=dict(os.environ)
+        )
+        assert done.stdout.strip() == command_line.__version__

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from stx_mine.errors import ConfigError
-from stx_mine.settings import WHERE, StageConfig, option
+from stx_mine.settings import FILES, WHERE, StageConfig, option
 
 PoolingMode = Literal["mean", "cls", "lasttoken"]
 
@@ -56,13 +56,13 @@ class CheckpointFields(StageConfig):
         False,
         "Run the code that a model brings in its files. Read it first.",
         "estimates",
-        group="Model files",
+        group=FILES,
     )
     revision: str | None = option(
         None,
         "Branch, tag or commit of a model on the hub (default: main).",
         "estimates",
-        group="Model files",
+        group=FILES,
     )
 
 
@@ -74,7 +74,7 @@ class ModelFields(CheckpointFields):
         None,
         "How a plain transformers folder, which names no pooling, makes one vector of its tokens.",
         "estimates",
-        group="Model files",
+        group=FILES,
     )
 
     @property
@@ -91,7 +91,7 @@ class ServerFields(StageConfig):
         None,
         "Name of the model at a server (default: the only one that it has).",
         "estimates",
-        group="Model files",
+        group=FILES,
     )
     requests: int = option(
         8, "Requests to a server at a time.", minimum=1, maximum=256, group=WHERE
