@@ -11,7 +11,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -25,7 +24,7 @@ from typing import (
 import typer
 
 from stx_mine import __version__
-from stx_mine.commands import COMMANDS
+from stx_mine.commands import COMMANDS, stage_of
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import (
     ConfigError,
@@ -135,9 +134,7 @@ def run_stage(name: str, config: StageConfig) -> "StageReport":
     """Import a stage and run it."""
     quiet()
     _refuse_lost_directory()
-    module, _, function = COMMANDS[name].entry.partition(":")
-    report: StageReport = getattr(import_module(f"stx_mine.stages.{module}"), function)(config)
-    return report
+    return stage_of(name)(config)
 
 
 def _refuse_lost_directory() -> None:

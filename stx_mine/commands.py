@@ -1,6 +1,8 @@
 """The one table of commands: what each is called, takes and runs."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stx_mine.settings import StageConfig
 from stx_mine.stages.dedup.config import DedupConfig
@@ -20,6 +22,9 @@ from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.transfer.config import FetchConfig, PublishConfig
 from stx_mine.stages.verify.config import VerifyConfig
+
+if TYPE_CHECKING:
+    from stx_mine.store.stage_report import StageReport
 
 _DATA, _NEGATIVES, _MODEL = "Data", "Negatives and batches", "Models"
 _LOOK, _MOVE = "Look and check", "Move"
@@ -75,3 +80,12 @@ COMMANDS: dict[str, Command] = {
     "fetch": Command(FetchConfig, "transfer.fetch:run_fetch", _MOVE, in_pipeline=False),
 }
 PIPELINE_STAGES = {name: one.config for name, one in COMMANDS.items() if one.in_pipeline}
+
+
+def stage_of(name: str) -> Callable[[Any], "StageReport"]:
+    """The function of a command, from its config to a report; its stage is imported now."""
+    module, _, function = COMMANDS[name].entry.partition(":")
+    found: Callable[[Any], StageReport] = getattr(
+        import_module(f"stx_mine.stages.{module}"), function
+    )
+    return found

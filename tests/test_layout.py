@@ -52,6 +52,7 @@ SLICES = [
 ROOMS = [
     "__main__",
     "cli",
+    "api",
     "options",
     "pipeline",
     "commands",
