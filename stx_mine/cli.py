@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -261,6 +262,11 @@ def run_command(
             typer.echo(title)
         show(report, seconds)
     typer.echo(f"everything is in {pipeline.run_dir}/ ({time.monotonic() - started:.0f} s)")
+    if "mine" in pipeline.settings:
+        typer.echo(
+            f"look at it: `stx-mine show --run-dir {quote(pipeline.run_dir)} --suspects`; your own "
+            "data: `stx-mine embed PAIRS --run-dir my-run`"
+        )
 
 
 @app.command("version")

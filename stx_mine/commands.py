@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command] = {
     "judge": Command(JudgeConfig, "judge.stage:run_judge", _NEGATIVES),
     "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES, after_signal=_ANEW),
     "pack": Command(PackConfig, "pack.stage:run_pack", _NEGATIVES),
-    "show": Command(ShowConfig, "show.stage:run_show", _LOOK, False, _READS),
+    "show": Command(ShowConfig, "show.stage:run_show", _LOOK, True, _READS),
     "verify": Command(VerifyConfig, "verify.stage:run_verify", _LOOK, True, _READS),
     "diff": Command(
         DiffConfig, "diff.stage:run_diff", _LOOK, in_pipeline=False, after_signal=_READS

@@ -10,7 +10,7 @@ import typer
 
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.config import MANY_SOURCES, Source
-from stx_mine.settings import flag, words_of
+from stx_mine.settings import flag, may_be_none, words_of
 
 # Choices that stand beside an option in the help; longer ones stand in its sentence.
 _WIDEST = 28
@@ -126,7 +126,7 @@ def _numbers(words: str) -> tuple[int, ...]:
 
 def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:
     """Whether None means something else than the default, so that it needs a word."""
-    return one.default is not None and type(None) in get_args(hint)
+    return one.default is not None and may_be_none(hint)
 
 
 # Kind of number -> what the help calls it, and what messages do.

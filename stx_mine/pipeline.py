@@ -11,7 +11,7 @@ from stx_mine.commands import PIPELINE_STAGES
 from stx_mine.errors import ConfigError, did_you_mean, one_line, shortened
 from stx_mine.inputs.config import MANY_SOURCES, Source
 from stx_mine.models.config import is_server
-from stx_mine.settings import StageConfig, fits, kinds_in_words, words_of
+from stx_mine.settings import StageConfig, fits, kinds_in_words, may_be_none, words_of
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.judge.config import JudgeConfig
@@ -289,6 +289,9 @@ def _typed(where: str, config_type: type, name: str, value: Any) -> Any:
     if isinstance(value, str) and _takes_float(hints[name]) and _NUMBER.fullmatch(value):
         # YAML 1.1 takes 2e-5 for a string.
         value = float(value)
+    if value == "none" and may_be_none(hints[name]):
+        # As on the command line.
+        value = None
     if not fits(value, hints[name]):
         guess = did_you_mean(str(value), words_of(hints[name]))
         wanted = kinds_in_words(hints[name])

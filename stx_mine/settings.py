@@ -155,6 +155,12 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+def may_be_none(hint: Any) -> bool:
+    """Whether the word none stands for no number."""
+    kinds = set(get_args(hint))
+    return NoneType in kinds and not kinds.isdisjoint((int, float))
+
+
 def _plain(value: Any, hint: Any) -> Any:
     """A value as its field holds it, where it is one; else itself."""
     kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
