@@ -81,6 +81,11 @@ class EvaluateConfig(ModelFields, SourceFields, ReadingConfig):
         maximum=MAX_SEED,
         group="Output",
     )
+    pairs: bool = option(
+        False,
+        "Print the difference of every two models, not of the best two alone.",
+        group="Output",
+    )
     encode_batch_size: int = option(256, "Texts per forward pass.", minimum=1, group=WHERE)
     device: str | None = option(
         None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE

@@ -22,6 +22,10 @@ from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import StageReport, make_report, plain_table
 
 _SHOWN_METRIC = "ndcg@10"
+# Above this p two models are not told apart.
+_LEVEL = 0.05
+# Share of seen queries from which on they are shown beside the others.
+_LEAST_SEEN = 0.01
 
 
 def evaluation_report(
@@ -51,13 +55,16 @@ def evaluation_report(
         *_reading_line(manifest.extra["reading"]),
         *starmap(_model_line, manifest.extra["how"].items()),
         *seen_lines(summary.seen),
-        *_scores_table(summary.scores),
+        *_scores_table(_ranked(summary.scores)),
         f"[{summary.level:.0%} interval: {INTERVAL}; {summary.num_draws:,} draws, seed "
         f"{summary.seed}]",
-        *map(_difference_line, summary.differences),
+        *_winner_line(summary.scores, summary.differences),
     ]
     if summary.differences:
-        lines.append(f"[p: {PAIRED_TEST}; as many draws; of every other metric in {RESULTS}]")
+        if config.pairs:
+            lines += map(_difference_line, summary.differences)
+        whole = "" if config.pairs else f" and pair of models (--pairs prints them) is in {RESULTS}"
+        lines.append(f"[p: {PAIRED_TEST}; as many draws; every other metric{whole}]")
     return make_report(artifact, lines, [*warnings, *seen_warnings(summary.seen)], skipped=skipped)
 
 
@@ -81,6 +88,45 @@ def _model_line(model: str, how: Mapping[str, Any]) -> str:
     limit = how["max_length"]
     read = "all tokens" if limit is None else f"{limit:,} tokens"
     return f"{model} ({whose}): {', '.join(prompts) or 'no prompts'}; {read}"
+
+
+def _ranked(scores: Sequence[Score]) -> list[Score]:
+    """Scores of all queries first, the best model first; few seen queries tell nothing."""
+    parts = list(dict.fromkeys(score.queries for score in scores))
+    sizes = {score.queries: score.num_queries for score in scores}
+    if sizes.get("seen", 0) < _LEAST_SEEN * sizes["all"]:
+        parts = ["all"]
+    of_part = (
+        sorted(
+            (score for score in scores if score.queries == part),
+            key=lambda score: -score.metrics[_SHOWN_METRIC]["mean"],
+        )
+        for part in parts
+    )
+    return [score for some in of_part for score in some]
+
+
+def _winner_line(scores: Sequence[Score], differences: Sequence[Difference]) -> list[str]:
+    """Which model is the best, and whether it can be told from the next one."""
+    best, *others = [score for score in _ranked(scores) if score.queries == "all"]
+    if not others:
+        return []
+    second = others[0]
+    names = {(best.model, best.dims), (second.model, second.dims)}
+    for one in differences:
+        if one.queries == "all" and {(one.model, one.dims), (one.other, one.other_dims)} == names:
+            gap = one.metrics[_SHOWN_METRIC]
+            is_first = (one.model, one.dims) == (best.model, best.dims)
+            low, high = (gap["low"], gap["high"]) if is_first else (-gap["high"], -gap["low"])
+            first, next_best = _label(best.model, best.dims), _label(second.model, second.dims)
+            told = f"{abs(gap['mean']):+.4f} [{low:+.4f}, {high:+.4f}], p = {gap['p']:.4f}"
+            if gap["p"] < _LEVEL:
+                return [f"best: {first}, {_SHOWN_METRIC} {told} over {next_best}"]
+            return [
+                f"{first} and {next_best} cannot be told apart: {_SHOWN_METRIC} {told}; more "
+                "queries would tell"
+            ]
+    return []
 
 
 def _scores_table(scores: Sequence[Score]) -> list[str]:

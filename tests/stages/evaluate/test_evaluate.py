@@ -19,6 +19,7 @@ from stx_mine.inputs.pairs import PairSource
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.evaluate import model_metrics
+from stx_mine.stages.evaluate import report as report_module
 from stx_mine.stages.evaluate.block_top import BlockTop
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.metrics import METRICS, Relevance, retrieval_metrics
@@ -439,7 +440,7 @@ def test_a_single_string_is_a_list_of_one(tmp_path):
     settings = load_pipeline(str(path), []).settings["evaluate"]
     assert settings == {"data": ("dev.parquet",), "models": ("a", "b"), "dims": (64,)}
     path.write_text("evaluate:\n  dims: many\n")
-    with pytest.raises(ConfigError, match=r"dims must be tuple\[int"):
+    with pytest.raises(ConfigError, match=r"dims must be a list, each a whole number"):
         load_pipeline(str(path), [])
 
 
@@ -455,3 +456,32 @@ def test_results_are_json_without_nan(trained_run, tmp_path):
     assert "NaN" not in text
     row = json.loads(text)["scores"][0]
     assert row["ndcg@10"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+
+
+def scores_and_differences(values):
+    """Summaries of models by the nDCG of each query; other metrics are zero."""
+    scored = [
+        Scored(name, None, {metric: np.array(one) * (metric == "ndcg@10") for metric in METRICS})
+        for name, one in values.items()
+    ]
+    summary = metric_summaries(scored, None, 0)
+    return summary.scores, summary.differences
+
+
+def test_models_are_ranked_and_the_best_is_named_where_it_can_be_told():
+    rng = np.random.default_rng(0)
+    base = rng.random(300) / 2
+    scores, differences = scores_and_differences(
+        {"weak": base, "best": base + 0.3, "middle": base + rng.normal(0.1, 0.05, 300)}
+    )
+    assert [one.model for one in report_module._ranked(scores)] == ["best", "middle", "weak"]
+    [line] = report_module._winner_line(scores, differences)
+    means = {one.model: one.metrics["ndcg@10"]["mean"] for one in scores}
+    gap = means["best"] - means["middle"]
+    assert line.startswith(f"best: best, ndcg@10 {gap:+.4f} [+0.1") and "over middle" in line
+    noisy = base + rng.normal(0, 0.2, 300)
+    noisy += base.mean() - noisy.mean() + 0.001
+    scores, differences = scores_and_differences({"one": base, "two": noisy})
+    [line] = report_module._winner_line(scores, differences)
+    assert line.startswith("two and one cannot be told apart: ndcg@10 +0.0010 [-")
+    assert report_module._winner_line(*scores_and_differences({"alone": base})) == []
