@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.errors import ConfigError
 from stx_mine.stages.dedup.core.stars import stars
 
 EXACT = "exact"
@@ -28,6 +29,21 @@ class ScoredPairs:
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, kind: str) -> "ScoredPairs":
+        """No pairs."""
+        nothing = np.empty(0, np.int64)
+        return cls(kind, nothing, nothing, np.empty(0, np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence["ScoredPairs"]) -> "ScoredPairs":
+        """The pairs of several, which are of one kind."""
+        names = ("left", "right", "scores")
+        return cls(
+            parts[0].kind,
+            *(np.concatenate([getattr(one, name) for one in parts]) for name in names),
+        )
 
     @classmethod
     def of(
@@ -130,3 +146,26 @@ class Joins:
                 "score": scores[numbers],
             }
         )
+
+
+def refuse_many(num_joined: int, num_texts: int, most: float, state: str, at: str = "") -> None:
+    """Refuse to join more texts than are likely to be duplicates.
+
+    Args:
+        num_joined: Texts that would count as another one.
+        num_texts: All texts.
+        most: The largest share of them that may.
+        state: What has become of what was to be made.
+        at: What other thresholds would join.
+
+    Raises:
+        ConfigError: More would be joined.
+    """
+    if num_joined <= most * num_texts:
+        return
+    raise ConfigError(
+        f"expected to join at most {most:.0%} of the {num_texts:,} texts (--max-joined), found "
+        f"{num_joined:,} that count as another ({num_joined / num_texts:.0%}); {state}. "
+        f"{'Joined at other thresholds: ' + at + '. ' if at else ''}Give a higher threshold, less "
+        "to --ignore, or a higher --max-joined"
+    )
