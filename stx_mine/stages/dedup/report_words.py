@@ -27,7 +27,8 @@ def beside_another(*texts: str) -> str:
     """Two texts in short, from where they begin to differ."""
     # What tells two long texts apart is shown.
     differ = (place for place, both in enumerate(zip(*texts, strict=False)) if both[0] != both[1])
-    first = next(differ, len(min(texts, key=len))) - _LETTERS // 3
+    end = 0 if texts[0] == texts[1] else len(min(texts, key=len))
+    first = next(differ, end) - _LETTERS // 3
     return " = ".join(_shown(text, first) for text in texts)
 
 

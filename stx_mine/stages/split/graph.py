@@ -117,10 +117,13 @@ def _misfit_words(
     smallest, largest = int(units.sizes_U.min()), int(units.sizes_U.max())
     outside = num_pairs - largest
     noun = {"component": "components", "query": "queries", "pair": "pairs"}[config.unit]
-    if outside < num_pairs - targets["train"]:
-        way = f"give --test and --dev of together at most {outside:,} pairs"
-    else:
-        way = f"give parts of at least {smallest:,} pairs"
+    ways = []
+    if outside >= num_pairs - targets["train"]:
+        ways.append(f"give parts of at least {smallest:,} pairs")
+    elif outside:
+        ways.append(f"give --test and --dev of together at most {outside:,} pairs")
+    if config.jaccard is not None:
+        ways.append(f"a --jaccard above {config.jaccard:g}, which ties fewer texts together")
     leaking = {
         unit: f"{leaks[unit].texts / leaks[unit].held_out:.1%}"
         for unit in ("query", "pair")
@@ -128,11 +131,9 @@ def _misfit_words(
     }
     if leaking:
         others = " or ".join(f"--unit {unit} ({share})" for unit, share in leaking.items())
-        way += f", or {others} if that share of the held-out pairs may share a text with training"
-    if config.jaccard is not None:
-        way += (
-            f", or a higher --jaccard, which ties fewer texts together (found {config.jaccard:g})"
-        )
+        ways.append(f"{others} if that share of the held-out pairs may share a text with training")
+    way = ", or ".join(ways) or "bring pairs that fewer texts tie together"
+    way = way if way.startswith(("give", "bring")) else f"give {way}"
     return (
         f"{name} should have {targets[name]:,} of {num_pairs:,} pairs, whole {noun} give it "
         f"{size:,}: of {len(units):,} {noun} the smallest has {smallest:,} pairs, the largest "

@@ -224,6 +224,30 @@ def test_one_pair_of_each_query_and_positive_stays(tmp_path: Path) -> None:
     assert any("dedup" in line for line in mined.warnings)
 
 
+def test_batches_of_labels_keep_near_duplicates_of_queries_apart(tmp_path: Path) -> None:
+    """Each query and its positive are a label; a near-copy of the query has another positive."""
+    run = tmp_path / "run"
+    sentences = [sentence(family) for family in range(FAMILIES)]
+    copies = [one.replace(" of family", " in this family") for one in sentences]
+    pairs = [(one, f"answer {number} {one[::-1]}") for number, one in enumerate(sentences)]
+    pairs += [(one, f"other {number} {one[::-1]}") for number, one in enumerate(copies)]
+    # Equal but for the dot, which --drop leaves out.
+    pairs.append((f"{pairs[0][0]}.", pairs[0][1]))
+    embed(run, pairs)
+    dedup(run, jaccard=0.7, drop=True)
+    packed = run_pack(PackConfig(run_dir=str(run), batch_size=16, layout="labels", overwrite=True))
+    assert (packed.counts["pairs"], packed.counts["pairs_dropped"]) == (2 * FAMILIES, 1)
+    assert any("(1 dropped by dedup)" in line for line in packed.lines)
+    run_verify(VerifyConfig(run_dir=str(run)))
+    store, groups = TextStore.open(require(RunDir(run), "texts")), groups_of(run)
+    group_of = groups.of_text_ids(store)
+    rows = pq.read_table(run / "batches/epoch-000")
+    batches = rows["text_id"].to_numpy().reshape(-1, 16)
+    assert len(batches) > 2
+    for batch in batches:
+        assert len(np.unique(group_of[batch])) == 16
+
+
 def test_more_than_half_of_the_texts_is_refused_and_the_groups_stay(run: Path) -> None:
     before = require(RunDir(run), "groups").digest
     loose = {"jaccard": 0.3, "shingle_size": 1, "ignore": "case,punctuation,numbers"}
