@@ -85,8 +85,8 @@ class LikenessFields:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DedupConfig(LikenessFields, SourceFields, EngineConfig):
-    """Find texts that count as one text, and remake groups/, which all later commands respect."""
+class DuplicateFields(LikenessFields):
+    """What is looked for in a run, and what is done about it."""
 
     cosine: float | None = option(
         None,
@@ -122,6 +122,12 @@ class DedupConfig(LikenessFields, SourceFields, EngineConfig):
         group=_LEAKS,
         needs="against cosine",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupConfig(SourceFields, DuplicateFields, EngineConfig):
+    """Find texts that count as one text, and remake groups/, which all later commands respect."""
+
     device: str | None = option(
         None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE, needs="cosine"
     )
