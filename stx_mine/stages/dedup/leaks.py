@@ -178,11 +178,18 @@ class _LeakSearch:
         """The first row of evaluation sets."""
         return len(self.text_ids)
 
+    @cached_property
+    def row_of(self) -> NDArray[np.int64]:
+        """int64 (num texts,): the row of each text of the run; -1 for one of no pair."""
+        rows = np.full(self.store.num_texts, -1)
+        rows[self.text_ids] = np.arange(len(self.text_ids))
+        return rows
+
     def blocks(self) -> TextBlocks:
         """Rows and their texts."""
         for ids, texts in stored_texts(self.store):
-            kept = np.isin(ids, self.text_ids)
-            yield np.searchsorted(self.text_ids, ids[kept]), texts.filter(pa.array(kept))
+            rows = self.row_of[ids]
+            yield rows[rows >= 0], texts.filter(pa.array(rows >= 0))
         yield from self._evaluation_blocks()
 
     def _evaluation_blocks(self) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
@@ -239,7 +246,7 @@ class _LeakSearch:
             places, found, scores = close_rows(searcher, cosines.take(block), threshold)
             crowded += int((np.bincount(places, minlength=1) >= MOST).sum())
             text_ids = store.query_texts[block] if role == "query" else block
-            left = np.searchsorted(self.text_ids, text_ids[places])
+            left = self.row_of[text_ids[places]]
             right = self.border + rows[found]
             parts.append(ScoredPairs("cosine", self.heads[left], self.heads[right], scores))
         return self._of_other_form(ScoredPairs.joined(parts)), crowded

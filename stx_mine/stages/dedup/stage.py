@@ -47,6 +47,8 @@ def run_dedup(config: DedupConfig) -> StageReport:
             )
         sources = opened_sets(config, texts)
         search = DuplicateSearch(config, run, texts, store, task_shard)
+        # First, as a set may be malformed, or the model gone.
+        leaks = search.leaks(sources) if sources else None
         forms = search.forms()
         firsts = forms.array(FORMS)
         found = {}
@@ -54,7 +56,6 @@ def run_dedup(config: DedupConfig) -> StageReport:
             found["jaccard"] = search.near(forms, firsts)
         if config.cosine is not None:
             found["cosine"] = search.close()
-        leaks = search.leaks(sources) if sources else None
         with run.exclusive():
             made = {"exact": forms, **found}
             dropped_for = leaks if config.drop_leaks else None
