@@ -71,7 +71,7 @@ def _leak_samples(table: pa.Table, store: TextStore) -> list[str]:
 
 def leak_warnings(leaks: Manifest, config: DedupConfig) -> list[str]:
     """What deserves attention of it."""
-    found, warnings = LeakCounts.read(leaks), []
+    found, warnings = LeakCounts.read(leaks), [*leaks.extra["notes"]]
     if found.either > _LEAKING * found.pairs:
         warnings.append(
             f"{found.either / found.pairs:.0%} of the training pairs have a text that is in an "

@@ -139,7 +139,8 @@ def write_leaks(
         crowded=crowded,
         embedded=embedded,
     )
-    return artifact.finish([LEAKS], counts=counts, extra={"read": evaluation.read})
+    extra = {"read": evaluation.read, "notes": model.notes if model else ()}
+    return artifact.finish([LEAKS], counts=counts, extra=extra)
 
 
 def leaking_pairs(

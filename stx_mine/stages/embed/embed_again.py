@@ -1,5 +1,6 @@
 """Embed other texts just as a run embedded its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.model_task import ROLE_OF_SHARDS, ShardEmbedder
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.store.artifact import Manifest, digest_of
-from stx_mine.store.sources import prompts_differ, stored_sources
+from stx_mine.store.sources import SourceInfo, prompts_differ, stored_sources
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class OtherTexts:
     Attributes:
         worker: What embedded the texts of the run.
         prompts: Role -> prompt put before its texts; None for the model's own.
+        notes: What had to be decided, as sentences.
     """
 
     worker: ShardEmbedder
     prompts: dict[Role, str | None]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -73,7 +76,15 @@ class OtherTexts:
                 "(weights, prompts or limits differ), so that its vectors are not comparable; run "
                 "`stx-mine embed --overwrite`, or leave --cosine out"
             )
-        return cls(worker, _prompts(config, texts))
+        sources = stored_sources(texts)
+        notes = tuple[str, ...]()
+        if prompts_differ(sources):
+            names = ", ".join(source.name for source in sources)
+            notes = (
+                f"the sources of this run have different prompts ({names}); other texts are "
+                "embedded with those of none of them",
+            )
+        return cls(worker, _prompts(config, sources), notes)
 
     def vectors(self, texts: pa.ChunkedArray, role: Role) -> NDArray[np.float32]:
         """Vectors of texts, float32 (texts, dim), rounded as those of the run are.
@@ -91,9 +102,8 @@ class OtherTexts:
         return stored.astype(np.float32)
 
 
-def _prompts(config: EmbedConfig, texts: Manifest) -> dict[Role, str | None]:
+def _prompts(config: EmbedConfig, sources: Sequence[SourceInfo]) -> dict[Role, str | None]:
     """The prompts of the run: of its sources where these agree, else those that were asked for."""
-    sources = stored_sources(texts)
     of_sources = {} if not sources or prompts_differ(sources) else sources[0].prompts
     asked = {"query": config.query_prompt, "passage": config.passage_prompt}
     return {

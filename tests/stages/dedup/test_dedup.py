@@ -197,6 +197,9 @@ def test_no_duplicate_of_a_positive_is_a_negative_and_batches_hold_one_of_each(r
     run_pack(PackConfig(run_dir=str(run), batch_size=16, policy="strict", k=1))
     # It raises where a batch holds two texts of a group.
     run_verify(VerifyConfig(run_dir=str(run)))
+    run_pack(PackConfig(run_dir=str(run), batch_size=16, k=1, overwrite=True))
+    # And where one that is forbidden to a row is not masked.
+    run_verify(VerifyConfig(run_dir=str(run)))
 
 
 def test_dropped_passages_are_no_negatives(run: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from stx_mine.core.ragged import ragged_sets
 from stx_mine.core.terms import terms
 from stx_mine.errors import ConfigError, InputError
+from stx_mine.inputs.config import Source
 from stx_mine.models.load import load_model
 from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.dedup.core.best_matches import best_matches
@@ -285,6 +286,23 @@ def test_vectors_without_a_model_leave_letters(tmp_path: Path) -> None:
     report = dedup(tmp_path, "first.parquet", jaccard=0.7, cosine=0.9, max_joined=1)
     assert {row["kind"] for row in leaks_of(tmp_path)} == {"exact", "jaccard"}
     assert any("compared by their letters alone" in line for line in report.warnings)
+
+
+def test_sources_of_different_prompts_are_said(tmp_path: Path, tiny_transformer: Path) -> None:
+    write_pairs(tmp_path / "first.parquet", FIRST)
+    sources = tuple(
+        Source(
+            name=name,
+            path=str(write_pairs(tmp_path / f"{name}.parquet", pairs)),
+            query_prompt=f"{name}: ",
+        )
+        for name, pairs in (("one", TRAINING[:15]), ("two", TRAINING[15:]))
+    )
+    model = str(tiny_transformer)
+    run_embed(EmbedConfig(sources=sources, model=model, run_dir=str(tmp_path / "run")))
+    report = dedup(tmp_path, "first.parquet", cosine=0.9999, max_joined=1)
+    assert any("different prompts (one, two)" in line for line in report.warnings)
+    assert {"exact"} <= {row["kind"] for row in leaks_of(tmp_path)}
 
 
 def test_another_model_is_refused(folder: Path, tiny_transformer: Path) -> None:
