@@ -79,6 +79,11 @@ class LikenessFields:
         return [name for name in IGNORABLE if name in given]
 
     @property
+    def ignored_in_forms(self) -> list[str]:
+        """What makes no difference to whether two texts are equal: numbers always do."""
+        return [name for name in self.ignored if name != "numbers"]
+
+    @property
     def run_length(self) -> int:
         """Words or characters of a shingle."""
         return self.shingle_size or (2 if self.shingles == "words" else 5)

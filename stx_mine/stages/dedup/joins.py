@@ -31,21 +31,6 @@ class ScoredPairs:
     scores: NDArray[np.float32]
 
     @classmethod
-    def none(cls, kind: str) -> "ScoredPairs":
-        """No pairs."""
-        nothing = np.empty(0, np.int64)
-        return cls(kind, nothing, nothing, np.empty(0, np.float32))
-
-    @classmethod
-    def joined(cls, parts: Sequence["ScoredPairs"]) -> "ScoredPairs":
-        """The pairs of several, which are of one kind."""
-        names = ("left", "right", "scores")
-        return cls(
-            parts[0].kind,
-            *(np.concatenate([getattr(one, name) for one in parts]) for name in names),
-        )
-
-    @classmethod
     def of(
         cls,
         kind: str,

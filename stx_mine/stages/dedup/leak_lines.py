@@ -39,8 +39,8 @@ def leak_lines(
         lines += _leak_samples(table.filter(pc.equal(table["evaluation"], name)), store)
     if found.other_numbers:
         lines.append(
-            f"{found.other_numbers:,} texts of training are no leaks since their numbers differ; "
-            "--ignore with numbers in it counts them"
+            f"{found.other_numbers:,} pairs of a text of training and one of a set are no leaks "
+            "since their numbers differ; --ignore with numbers in it counts them"
         )
     dropped = counts.pairs_dropped
     by_query, by_positive = (dropped.get(f"leaked_{side}", 0) for side in ("query", "positive"))

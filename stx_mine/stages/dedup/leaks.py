@@ -1,7 +1,7 @@
 """Texts of training pairs that stand in evaluation sets: `duplicates/leaks/`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -113,30 +113,24 @@ def write_leaks(
     """
     artifact.begin([LEAKS])
     search = _LeakSearch(config, store, evaluation)
-    found = [search.equal()]
-    crowded = 0
+    search.find_equal()
     if config.jaccard is not None:
-        pairs, crowded = search.near(config.jaccard)
-        found.append(pairs)
+        search.find_near(config.jaccard)
     embedded = False
     if config.cosine is not None and embeddings is not None and model is not None:
         embedded = True
         for role, stored_role in _ROLES:
-            vectors = Vectors.open(embeddings, stored_role)
-            pairs, more = search.close(config.cosine, role, vectors, model)
-            found.append(pairs)
-            crowded += more
-    kept, other_numbers = search.without_other_numbers(found)
-    table = search.table(kept)
+            search.find_close(config.cosine, role, Vectors.open(embeddings, stored_role), model)
+    table = search.table()
     write_table(artifact.folder / LEAKS, table)
     by_query, by_positive = leaking_pairs(table["text_id"].to_numpy(), store)
     counts = LeakCounts(
-        sets=_set_counts(search, kept, table),
+        sets=_set_counts(search, table),
         pairs=store.num_pairs,
         query_leaks=int(by_query.sum()),
         positive_leaks=int((by_positive & ~by_query).sum()),
-        other_numbers=other_numbers,
-        crowded=crowded,
+        other_numbers=search.other_numbers,
+        crowded=search.crowded,
         embedded=embedded,
     )
     extra = {"read": evaluation.read, "notes": model.notes if model else ()}
@@ -157,16 +151,28 @@ def leaking_pairs(
     return among[store.query_texts[store.pair_query_ids]], among[store.pair_passage_ids]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _LeakSearch:
     """Texts of training pairs and of evaluation sets, as rows of one numbering.
 
     Rows from 0 are the texts of training pairs by rising id, the others those of evaluation sets.
+
+    Attributes:
+        config: What counts as alike.
+        store: The texts of the run.
+        evaluation: The evaluation sets.
+        found: Matches: `left` is a row of training, `right` one of a set, both `heads`. Of each
+            kind the best match of each text with each set is there, and one of each text of a set.
+        other_numbers: Matches that are none since their numbers differ.
+        crowded: Texts with more candidates than are compared.
     """
 
     config: DedupConfig
     store: TextStore
     evaluation: EvaluationTexts
+    found: list[ScoredPairs] = field(default_factory=list)
+    other_numbers: int = 0
+    crowded: int = 0
 
     @cached_property
     def text_ids(self) -> NDArray[np.int64]:
@@ -214,26 +220,24 @@ class _LeakSearch:
         heads_of_sets = self.border + first[numbers.reshape(-1)]
         return np.concatenate([self.forms.firsts[: self.border], heads_of_sets])
 
-    def equal(self) -> ScoredPairs:
-        """Texts of one form; each pair is of heads, as all pairs below are."""
+    def find_equal(self) -> None:
+        """Match texts of one form."""
         right = np.unique(self.heads[self.border :])
         right = right[self.forms.firsts[right] < self.border]
         scores = np.ones(len(right), np.float32)
-        return ScoredPairs(EXACT, self.forms.firsts[right], right, scores)
+        self.found.append(ScoredPairs(EXACT, self.forms.firsts[right], right, scores))
 
-    def near(self, threshold: float) -> tuple[ScoredPairs, int]:
-        """Texts that share shingles, and how many had more candidates than are compared."""
+    def find_near(self, threshold: float) -> None:
+        """Match texts that share shingles."""
         is_head = self.heads == np.arange(len(self.heads))
         rows, sets = shingle_sets(self.blocks(), is_head, self.config)
         border = int((rows < self.border).sum())
         found = near_pairs(sets, threshold, border, proposed=floor_below(threshold))
-        pairs = ScoredPairs("jaccard", rows[found.left], rows[found.right], found.scores)
-        return self._of_other_form(pairs), found.num_crowded
+        self.crowded += found.num_crowded
+        self._add(ScoredPairs("jaccard", rows[found.left], rows[found.right], found.scores))
 
-    def close(
-        self, threshold: float, role: Role, stored: Vectors, model: OtherTexts
-    ) -> tuple[ScoredPairs, int]:
-        """Texts of a role with close vectors, and how many had more than are compared."""
+    def find_close(self, threshold: float, role: Role, stored: Vectors, model: OtherTexts) -> None:
+        """Match texts of a role with close vectors."""
         rows = self.evaluation.rows(role)
         texts = self.evaluation.texts.take(pa.array(rows))
         vectors = Vectors((model.vectors(texts, role),), Similarity.COSINE)
@@ -241,40 +245,41 @@ class _LeakSearch:
         store = self.store
         ids = np.unique(store.pair_query_ids if role == "query" else store.pair_passage_ids)
         cosines = Vectors(stored.shards, Similarity.COSINE)
-        parts, crowded = [ScoredPairs.none("cosine")], 0
         for start in range(0, len(ids) if len(rows) else 0, _ROWS):
             block = ids[start : start + _ROWS]
             places, found, scores = close_rows(searcher, cosines.take(block), threshold)
-            crowded += int((np.bincount(places, minlength=1) >= MOST).sum())
+            self.crowded += int((np.bincount(places, minlength=1) >= MOST).sum())
             text_ids = store.query_texts[block] if role == "query" else block
-            left = self.row_of[text_ids[places]]
-            right = self.border + rows[found]
-            parts.append(ScoredPairs("cosine", self.heads[left], self.heads[right], scores))
-        return self._of_other_form(ScoredPairs.joined(parts)), crowded
+            left = self.heads[self.row_of[text_ids[places]]]
+            self._add(ScoredPairs("cosine", left, self.heads[self.border + rows[found]], scores))
 
-    def _of_other_form(self, pairs: ScoredPairs) -> ScoredPairs:
-        return pairs.where(self.forms.firsts[pairs.left] != self.forms.firsts[pairs.right])
+    def _add(self, pairs: ScoredPairs) -> None:
+        """Keep matches of texts of different form and the same numbers, no more than are needed."""
+        forms = self.forms
+        pairs = pairs.where(forms.firsts[pairs.left] != forms.firsts[pairs.right])
+        if "numbers" not in self.config.ignored:
+            same = forms.numbers[pairs.left] == forms.numbers[pairs.right]
+            self.other_numbers += int((~same).sum())
+            pairs = pairs.where(same)
+        one_kind = np.zeros(len(pairs.left), np.int8)
+        sets = self.evaluation.sets[pairs.right - self.border]
+        kept = np.zeros(len(pairs.left), bool)
+        kept[best_matches(pairs.left, sets, one_kind, pairs.scores, pairs.right)] = True
+        # Whether a text of a set is found is counted as well.
+        kept[best_matches(pairs.right, sets, one_kind, pairs.scores, pairs.left)] = True
+        self.found.append(pairs.where(kept))
 
-    def without_other_numbers(self, found: list[ScoredPairs]) -> tuple[list[ScoredPairs], int]:
-        """Pairs whose numbers are the same, unless they make no difference; and the others."""
-        if "numbers" in self.config.ignored:
-            return found, 0
-        numbers = self.forms.numbers
-        same = [numbers[one.left] == numbers[one.right] for one in found]
-        kept = [one.where(mask) for one, mask in zip(found, same, strict=True)]
-        return kept, sum(int((~mask).sum()) for mask in same)
-
-    def table(self, found: list[ScoredPairs]) -> pa.Table:
+    def table(self) -> pa.Table:
         """A row for each text of a training pair and each set that it is in, by rising text.
 
         `text_id`, `evaluation`, `text` and `role` (of the text of that set), `kind`, `score`.
         """
         left, right, scores = (
-            np.concatenate([getattr(one, name) for one in found])
+            np.concatenate([getattr(one, name) for one in self.found])
             for name in ("left", "right", "scores")
         )
-        numbers = [LEAK_KINDS.index(one.kind) for one in found]
-        kinds = np.repeat(np.array(numbers, np.int8), [len(one.left) for one in found])
+        numbers = np.array([LEAK_KINDS.index(one.kind) for one in self.found], np.int8)
+        kinds = np.repeat(numbers, [len(one.left) for one in self.found])
         sets = self.evaluation.sets[right - self.border]
         best = best_matches(left, sets, kinds, scores, right)
         rows, matches = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -306,12 +311,10 @@ def _named(numbers: NDArray[Any], names: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(numbers.astype(np.int32)), pa.array(names))
 
 
-def _set_counts(
-    search: _LeakSearch, found: list[ScoredPairs], table: pa.Table
-) -> dict[str, SetLeaks]:
+def _set_counts(search: _LeakSearch, table: pa.Table) -> dict[str, SetLeaks]:
     evaluation, store = search.evaluation, search.store
     is_found = np.zeros(len(search.heads), bool)
-    for one in found:
+    for one in search.found:
         is_found[one.right] = True
     everything = evaluation.count(np.ones(len(evaluation.texts), bool))
     inside = evaluation.count(is_found[search.heads[search.border :]])

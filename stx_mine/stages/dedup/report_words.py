@@ -11,7 +11,7 @@ _LETTERS = 70
 
 def kinds_in_words(fields: LikenessFields) -> dict[str, str]:
     """Kind of likeness -> what texts of that kind are."""
-    words = {EXACT: f"equal but for {', '.join(fields.ignored) or 'nothing'}"}
+    words = {EXACT: f"equal but for {', '.join(fields.ignored_in_forms) or 'nothing'}"}
     if fields.jaccard is not None:
         words["jaccard"] = f"near (Jaccard of {_shingles(fields)} >= {fields.jaccard:g})"
     if isinstance(fields, DedupConfig) and fields.cosine is not None:

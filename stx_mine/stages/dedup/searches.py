@@ -73,7 +73,7 @@ class DuplicateSearch:
 
     def forms(self) -> Manifest:
         """Equal texts."""
-        ignored = [name for name in self.config.ignored if name != "numbers"]
+        ignored = self.config.ignored_in_forms
         with self.run.exclusive():
             artifact = self._open("exact", {"ignored": ignored}, {"texts": self.texts.digest})
             if artifact.done:

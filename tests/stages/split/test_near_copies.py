@@ -1,6 +1,7 @@
 """`split --jaccard`: no near-copy of a held-out text is in training, beside brute force."""
 
 import json
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -83,19 +84,21 @@ def parts_of(run: Path, grade: str = "1") -> dict[str, list[Pair]]:
     return parts
 
 
+@cache
+def form_of(text: str) -> tuple[str, tuple[str, ...], frozenset[tuple[str, ...]]]:
+    """A text without case and punctuation, its numbers, and its runs of two words."""
+    form = text.lower().strip("?")
+    words = [form[a:b] for a, b in terms(form)]
+    runs = frozenset(tuple(words[i : i + 2]) for i in range(len(words) - 1))
+    return form, tuple(word for word in words if word.isdigit()), runs
+
+
 def alike(one: str, other: str, jaccard: float) -> bool:
-    forms = [text.lower().strip("?") for text in (one, other)]
-    if forms[0] == forms[1]:
+    (form, numbers, runs), (other_form, other_numbers, other_runs) = form_of(one), form_of(other)
+    if form == other_form:
         return True
-    if [[c for c in text if c.isdigit()] for text in forms].count([]) == 1:
-        return False
-    if any(c.isdigit() for c in forms[0]) and forms[0].split()[-1] != forms[1].split()[-1]:
-        return False
-    sets = []
-    for text in forms:
-        words = [text[a:b] for a, b in terms(text)]
-        sets.append({tuple(words[i : i + 2]) for i in range(len(words) - 1)})
-    return len(sets[0] & sets[1]) / len(sets[0] | sets[1]) >= jaccard
+    share = len(runs & other_runs) / len(runs | other_runs)
+    return numbers == other_numbers and share >= jaccard
 
 
 def across(parts: dict[str, list[Pair]], jaccard: float) -> int:
