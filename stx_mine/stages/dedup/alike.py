@@ -105,7 +105,8 @@ def close_rows(
         hits = searcher.search(vectors_QD[left], wanted)
         close_QK = (hits.scores_QK >= np.float32(floor)) & (hits.ids_QK >= 0)
         is_last = wanted >= min(MOST, len(searcher.passages))
-        goes_on = np.zeros(len(left), bool) if is_last else close_QK[:, -1]
+        # A copy: what it says of rows whose neighbours are looked for again is cleared next.
+        goes_on = close_QK[:, -1] & (not is_last)
         close_QK[goes_on] = False
         places, ranks = np.nonzero(close_QK)
         parts.append((left[places], hits.ids_QK[places, ranks], hits.scores_QK[places, ranks]))

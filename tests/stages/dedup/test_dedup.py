@@ -143,6 +143,23 @@ def test_texts_with_close_vectors_are_joined(run: Path) -> None:
     assert {tuple(one) for one in above.tolist()} <= pairs
 
 
+def test_texts_with_many_neighbours_are_searched_deeper(tmp_path: Path) -> None:
+    """A text with 40 close ones is a pair with all of them, beside one with 3."""
+    rng = np.random.default_rng(0)
+    words = [sentence(0).split() for _ in range(40)] + [sentence(1).split() for _ in range(3)]
+    texts = [" ".join(rng.permutation(one)) for one in words] + [sentence(n) for n in range(2, 30)]
+    embed(tmp_path / "run", [(f"query {chr(97 + n % 26) * n}", one) for n, one in enumerate(texts)])
+    dedup(tmp_path / "run", cosine=0.95, max_joined=1, ignore="nothing")
+    found = require(RunDir(tmp_path / "run"), "duplicates", "cosine")
+    table = pa.concat_tables(found.table(name) for name in found.names("passages"))
+    vectors = Vectors.open(require(RunDir(tmp_path / "run"), "embeddings"), "passages")
+    scores = vectors.rows(0, len(vectors)) @ vectors.rows(0, len(vectors)).T
+    expected = np.argwhere((scores >= found.fields["floor"]) & ~np.eye(len(scores), dtype=bool))
+    ends = zip(table["left"].to_pylist(), table["right"].to_pylist(), strict=True)
+    assert sorted(ends) == [tuple(one) for one in expected.tolist()]
+    assert (np.bincount(table["left"].to_numpy()) >= 39).sum() >= 40
+
+
 def test_another_threshold_searches_nothing(run: Path) -> None:
     dedup(run, jaccard=0.8, cosine=0.97, max_joined=1)
     opened = RunDir(run)
