@@ -46,9 +46,9 @@ def regroup(
         ConfigError: Every pair would be dropped, or more texts are joined than is allowed.
         ArtifactError: A file of pairs is damaged.
     """
-    firsts = _checked(made[EXACT], FORMS, store)
-    numbers = _checked(made[EXACT], NUMBERS, store)
-    kept, apart, curves = _pairs_above(config, store, made, firsts, numbers)
+    firsts = numbers_of_texts(made[EXACT], FORMS, store)
+    numbers = numbers_of_texts(made[EXACT], NUMBERS, store)
+    kept, apart, curves = pairs_above(config, store, made, firsts, numbers)
     joins = Joins.make(firsts, kept)
     num_texts = FormCounts.read(made[EXACT]).texts
     at = "; ".join(
@@ -84,14 +84,29 @@ def regroup(
     return artifact.finish(names, counts=counts)
 
 
-def _pairs_above(
+def pairs_above(
     config: DedupConfig,
     store: TextStore,
     made: dict[str, Manifest],
     firsts: NDArray[np.int64],
     numbers: NDArray[np.uint64],
 ) -> tuple[list[ScoredPairs], int, dict[str, dict[str, int]]]:
-    """The pairs of each kind, how many are apart for their numbers, and what others would join."""
+    """Pairs of texts of different form above the thresholds.
+
+    Args:
+        config: The thresholds.
+        store: The texts.
+        made: Equal forms, and pairs, by kind.
+        firsts: int64 (T,) the first text of the form of each text.
+        numbers: uint64 (T,) the numbers of each text, hashed.
+
+    Returns:
+        The pairs of each kind, how many are apart since their numbers differ, and how many texts
+        other thresholds would join.
+
+    Raises:
+        ArtifactError: A file of pairs is damaged.
+    """
     apart, kept, curves = 0, list[ScoredPairs](), dict[str, dict[str, int]]()
     for kind, manifest in made.items():
         if kind == EXACT:
@@ -107,8 +122,12 @@ def _pairs_above(
     return kept, apart, curves
 
 
-def _checked(manifest: Manifest, name: str, store: TextStore) -> NDArray[Any]:
-    """A number of each text."""
+def numbers_of_texts(manifest: Manifest, name: str, store: TextStore) -> NDArray[Any]:
+    """(num texts,) a number of each text, from a file of equal forms.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
     found = manifest.array(name)
     manifest.refuse_length(name, len(found), store.num_texts)
     if name == FORMS:

@@ -71,6 +71,14 @@ class SplitConfig(LikenessFields, LanguageFields, SourceFields, StageConfig):
         group="Parts",
     )
 
+    groups: str | None = option(
+        None,
+        "A run directory, whose dedup says which texts count as one, by their vectors too.",
+        group="Groups",
+        conflicts="jaccard ignore",
+        because="which decides that too",
+    )
+
     @property
     def ignored(self) -> list[str]:
         """What makes no difference, in one order."""
@@ -80,7 +88,7 @@ class SplitConfig(LikenessFields, LanguageFields, SourceFields, StageConfig):
 
     @property
     def joins_alike(self) -> bool:
-        """Whether texts count as one that ingest holds apart."""
+        """Whether texts are looked for that count as one and are not equal to ingest."""
         return bool(self.ignored) or self.jaccard is not None
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """The closing report of `split`: what each part holds, and what leaks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from stx_mine.stages.dedup.report_words import beside_another, kinds_in_words
 from stx_mine.stages.split.config import SplitConfig
@@ -20,6 +21,8 @@ from stx_mine.store.stage_report import (
 _FAR_OFF = 0.1
 # What the manifest calls the least similar texts that were joined.
 LEAST = "least_alike"
+# And the command line of the dedup that joined them.
+GROUPED_BY = "grouped_by"
 
 
 def split_report(
@@ -38,7 +41,7 @@ def split_report(
         *artifact.result.extra["read"],
         f"pairs: {counts.pairs_in:,} read, {percent(counts.pairs_kept, counts.pairs_in)} kept, "
         f"dropped: {listed(counts.pairs_dropped) or 'none'}",
-        *_joined_lines(counts.joined, config, artifact.result.extra.get(LEAST, [])),
+        *_joined_lines(counts.joined, config, artifact.result.extra),
         *_part_table(counts),
         f"{counts.components:,} components, the largest of "
         f"{percent(counts.largest_component, counts.pairs_kept)} pairs: a component is all that "
@@ -53,25 +56,28 @@ def split_report(
 
 
 def _joined_lines(
-    joined: JoinedTexts | None, config: SplitConfig, least: Sequence[tuple[str, str, float]]
+    joined: JoinedTexts | None, config: SplitConfig, extra: dict[str, Any]
 ) -> list[str]:
     """Which texts count as one, and the least similar ones of them."""
     if joined is None:
         return []
+    number = percent(joined.equal + joined.near, joined.texts)
+    if config.groups is not None:
+        return [
+            f"{number} of the texts of pairs count as another one: {joined.equal:,} equal, "
+            f"{joined.near:,} near or of one meaning, as `{extra[GROUPED_BY]}` has found"
+        ]
     words = kinds_in_words(config)
     kinds = [f"{joined.equal:,} {words['exact']}"]
     if config.jaccard is not None:
         kinds.append(f"{joined.near:,} {words['jaccard']}")
-    lines = [
-        f"{percent(joined.equal + joined.near, joined.texts)} of the texts of pairs count as "
-        f"another one: {', '.join(kinds)}"
-    ]
+    lines = [f"{number} of the texts of pairs count as another one: {', '.join(kinds)}"]
     if joined.other_numbers:
         lines.append(
             f"{joined.other_numbers:,} pairs of near-duplicates are two texts since their numbers "
             "differ; --ignore with numbers in it makes them one"
         )
-    for one, other, score in reversed(least):
+    for one, other, score in reversed(extra[LEAST]):
         texts = (" ".join(text.split()) for text in (one, other))
         lines.append(f"least jaccard {score:.3f}: {beside_another(*texts)}")
     return lines
@@ -136,6 +142,11 @@ def _warnings(counts: SplitCounts, config: SplitConfig, other_qrels: Sequence[st
     if off:
         warnings.append(f"{', '.join(off)}: components are not divided")
     joined = counts.joined
+    if joined is not None and joined.unknown:
+        warnings.append(
+            f"{joined.unknown:,} of the {joined.texts:,} texts of pairs are not in the run "
+            f"{config.groups}, and count as themselves: near-copies of them may lie in other parts"
+        )
     if joined is not None and joined.crowded:
         warnings.append(
             f"{joined.crowded:,} texts have more candidates than are compared, so that a "

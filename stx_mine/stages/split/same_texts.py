@@ -35,6 +35,7 @@ class JoinedTexts:
         near: Others that near-duplicates tie to another one.
         other_numbers: Pairs of near-duplicates that are apart since their numbers differ.
         crowded: Texts with more candidates than are compared.
+        unknown: Texts that the run of `groups` does not have.
     """
 
     texts: int
@@ -42,6 +43,7 @@ class JoinedTexts:
     near: int
     other_numbers: int
     crowded: int
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def find_same_texts(
     Raises:
         ConfigError: More texts would be joined than is allowed.
     """
-    texts = _Texts(source, found, _named(found, judgements))
+    texts = _Texts(source, found, named_texts(found, judgements))
     num_ids = len(texts.wanted)
     forms = Forms.of(texts.blocks(), num_ids, config.ignored)
     left, right = forms.firsts, np.arange(num_ids)
@@ -101,7 +103,7 @@ def find_same_texts(
     return SameTexts(counts_as, counts, least)
 
 
-def _named(found: Ingested, judgements: Iterable[JudgementBlock]) -> NDArray[np.bool_]:
+def named_texts(found: Ingested, judgements: Iterable[JudgementBlock]) -> NDArray[np.bool_]:
     """Bool (num texts,): the texts of pairs and known negatives."""
     named = np.zeros(len(found.passages.digests) + len(found.queries.digests), bool)
     for block in judgements:

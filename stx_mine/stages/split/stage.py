@@ -7,6 +7,7 @@ from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.settings import key_fields
 from stx_mine.stages.dedup.near_texts import refuse_without_rensa
+from stx_mine.stages.dedup.stored_duplicates import StoredDuplicates
 from stx_mine.stages.ingest.pairs import Ingested, read_source
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.core.parts import PARTS
@@ -25,7 +26,8 @@ from stx_mine.stages.split.files import (
 from stx_mine.stages.split.graph import Division, pair_graph
 from stx_mine.stages.split.judgements import judgements_of
 from stx_mine.stages.split.output_ids import OutputIds
-from stx_mine.stages.split.report import LEAST, split_report
+from stx_mine.stages.split.report import GROUPED_BY, LEAST, split_report
+from stx_mine.stages.split.same_in_run import same_texts_of_run
 from stx_mine.stages.split.same_texts import find_same_texts
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.manifest import refuse_damaged
@@ -55,6 +57,10 @@ def run_split(config: SplitConfig) -> StageReport:
         fields = {**key_fields(config, "split"), **key_fields(config, "texts")}
         fields = {name: v for name, v in fields.items() if name not in ("pairs", "corpus")}
         fields["content"] = source.fingerprint()
+        duplicates = None
+        if config.groups is not None:
+            duplicates = StoredDuplicates.open(RunDir(config.groups))
+            fields["groups"] = duplicates.digest
         artifact = Artifact(
             run,
             "split",
@@ -65,7 +71,7 @@ def run_split(config: SplitConfig) -> StageReport:
         )
         skipped = artifact.done
         if not skipped:
-            _write(artifact, config, source)
+            _write(artifact, config, source, duplicates)
         return split_report(artifact, config, _other_qrels(source), skipped)
 
 
@@ -76,7 +82,12 @@ def _other_qrels(source: PairSource) -> list[str]:
     return [f"{split}{source.pairs.files[0].suffix}" for split in sorted(source.other_splits)]
 
 
-def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
+def _write(
+    artifact: Artifact,
+    config: SplitConfig,
+    source: PairSource,
+    duplicates: StoredDuplicates | None,
+) -> None:
     found = read_source(source)
     asked = np.zeros(len(found.queries.digests), bool)
     asked[found.pairs[:, 0]] = True
@@ -84,9 +95,10 @@ def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
         OutputIds.of("query", found.queries, asked),
         OutputIds.of("passage", found.passages),
     )
-    same = None
-    if config.joins_alike:
-        judgements = judgements_of(source, found, queries, passages)
+    same, judgements = None, judgements_of(source, found, queries, passages)
+    if duplicates is not None:
+        same = same_texts_of_run(config, found, judgements, duplicates)
+    elif config.joins_alike:
         same = find_same_texts(config, source, found, judgements)
     graph = pair_graph(found, None if same is None else same.counts_as)
     division = Division.of(graph, config)
@@ -120,8 +132,12 @@ def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
         joined=None if same is None else same.counts,
     )
     read = [*source.description(), *found.notes]
-    least = same.least if same else []
-    artifact.finish(files, counts=counts, extra={"read": read, LEAST: least})
+    extra = {
+        "read": read,
+        LEAST: same.least if same else [],
+        GROUPED_BY: duplicates.command if duplicates else "",
+    }
+    artifact.finish(files, counts=counts, extra=extra)
 
 
 def _left_out(source: PairSource, found: Ingested, asked: NDArray[np.bool_]) -> int:

@@ -11,9 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stx_mine.core.similarity import unit_rows
 from stx_mine.core.terms import terms
-from stx_mine.errors import ConfigError, InputError
+from stx_mine.errors import ArtifactError, ConfigError, InputError
+from stx_mine.models.load import load_model
 from stx_mine.stages.dedup import near_texts
+from stx_mine.stages.dedup.config import DedupConfig
+from stx_mine.stages.dedup.stage import run_dedup
+from stx_mine.stages.embed.config import EmbedConfig
+from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.stage import run_split
 from stx_mine.store.stage_report import StageReport
@@ -199,3 +205,57 @@ def test_a_threshold_that_joins_too_much_is_refused(
     monkeypatch.setattr(near_texts.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"stx-mine\[dedup\]"):
         split(pairs_file, tmp_path / "run", jaccard=0.6)
+
+
+def test_the_dedup_of_a_run_says_what_is_one_text(tmp_path: Path) -> None:
+    """By vectors too; and where the run knows a text of a form that the input lacks."""
+    rng = np.random.default_rng(8)
+    bases = [(sentence(rng), sentence(rng)) for _ in range(60)]
+    pairs = list(bases)
+    # The same words in another order, and case.
+    pairs += [(" ".join(query.split()[::-1]), sentence(rng)) for query, _ in bases[:20]]
+    pairs += [(sentence(rng), text.title()) for _, text in bases[20:40]]
+    more = [(sentence(rng), f"{text.upper()}!") for _, text in bases[20:40]]
+    path = write_pairs(tmp_path / "pairs.parquet", pairs)
+    known = write_pairs(tmp_path / "more.parquet", [*more, *pairs])
+    run = str(tmp_path / "known")
+    run_embed(EmbedConfig(pairs=str(known), model="package:wordllama", run_dir=run))
+    with pytest.raises(ConfigError, match=r"groups that dedup made .* found those of equal texts"):
+        split(path, tmp_path / "run", groups=run)
+    run_dedup(DedupConfig(run_dir=run, cosine=0.95))
+    report = split(path, tmp_path / "run", groups=run)
+    parts = parts_of(tmp_path / "run")
+    model = load_model("package:wordllama", "cpu")
+    for role in (0, 1):
+        texts = {name: sorted({pair[role] for pair in part}) for name, part in parts.items()}
+        vectors = {name: unit_rows(model.encode(some)) for name, some in texts.items()}
+        for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+            assert (vectors[one] @ vectors[other].T).max() < 0.95
+    lowered = [{text.lower() for pair in part for text in pair} for part in parts.values()]
+    assert len(set().union(*lowered)) == sum(map(len, lowered))
+    assert report.counts["joined"]["equal"] == 20 <= report.counts["joined"]["near"]
+    assert any("`stx-mine dedup --cosine 0.95` has found" in line for line in report.lines)
+    assert split(path, tmp_path / "run", groups=run).skipped
+    # Another threshold is another split.
+    run_dedup(DedupConfig(run_dir=run, cosine=0.9999))
+    with pytest.raises(ArtifactError, match="groups was"):
+        split(path, tmp_path / "run", groups=run)
+
+
+def test_texts_that_the_run_has_not_are_told(pairs_file: Path, tmp_path: Path) -> None:
+    run = str(tmp_path / "known")
+    known = write_pairs(tmp_path / "known.parquet", PAIRS[:100])
+    run_embed(EmbedConfig(pairs=str(known), model="package:wordllama", run_dir=run))
+    run_dedup(DedupConfig(run_dir=run))
+    report = split(pairs_file, tmp_path / "run", groups=run)
+    texts = {text for pair in PAIRS for text in pair}
+    unknown = len(texts - {text for pair in PAIRS[:100] for text in pair})
+    assert report.counts["joined"]["unknown"] == unknown > 0
+    assert any(f"{unknown:,} of the {len(texts):,} texts" in line for line in report.warnings)
+    other = write_pairs(tmp_path / "other.parquet", [("one", "first"), ("two", "second")] * 20)
+    with pytest.raises(InputError, match=r"found none of 4; name the run that read the same pairs"):
+        split(other, tmp_path / "others", groups=run)
+    with pytest.raises(ConfigError, match=r"--jaccard 0.6|--groups"):
+        split(pairs_file, tmp_path / "run", groups=run, jaccard=0.6)
+    with pytest.raises(ArtifactError, match="expected a run directory at"):
+        split(pairs_file, tmp_path / "run", groups=str(tmp_path / "nowhere"))
