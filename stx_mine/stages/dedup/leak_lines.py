@@ -81,7 +81,7 @@ def leak_warnings(leaks: Manifest, config: DedupConfig) -> list[str]:
     if config.cosine is not None and not found.embedded:
         warnings.append(
             "evaluation sets were compared by their letters alone: the vectors of this run came "
-            "from files or a function, and no model is known that could embed other texts"
+            "from files, a function or a server, and no model is known that could embed others"
         )
     if found.crowded:
         warnings.append(
