@@ -8,7 +8,7 @@ from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.dedup.counts import DedupCounts
 from stx_mine.stages.dedup.joins import EXACT
 from stx_mine.stages.dedup.leaks import LEAK_KINDS, LEAKS, LeakCounts
-from stx_mine.stages.dedup.report_words import beside_another, kinds_in_words, text_of_id
+from stx_mine.stages.dedup.report_words import beside_another, likeness_words, text_of_id
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.stage_report import percent
 from stx_mine.store.texts import TextStore
@@ -23,7 +23,7 @@ def leak_lines(
 ) -> list[str]:
     """What of each evaluation set is in training pairs, samples, and what is dropped for it."""
     found, table = LeakCounts.read(leaks), leaks.table(LEAKS)
-    words, lines = kinds_in_words(config), [*leaks.extra["read"]]
+    words, lines = likeness_words(config), [*leaks.extra["read"]]
     for name, one in found.sets.items():
         lines.append(
             f"in training, or like a text of it: {percent(one.queries_found, one.queries)} of the "

@@ -9,7 +9,7 @@ from stx_mine.stages.dedup.counts import DedupCounts
 from stx_mine.stages.dedup.joins import EXACT
 from stx_mine.stages.dedup.leak_lines import leak_lines, leak_warnings
 from stx_mine.stages.dedup.regroup import JOINED
-from stx_mine.stages.dedup.report_words import beside_another, kinds_in_words, text_of_id
+from stx_mine.stages.dedup.report_words import beside_another, likeness_words, text_of_id
 from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 from stx_mine.store.texts import TextStore
@@ -37,7 +37,7 @@ def dedup_report(
     """
     counts = DedupCounts.read(artifact.result)
     joined = artifact.result.table(JOINED)
-    named = kinds_in_words(config)
+    named = likeness_words(config)
     kinds = [f"{number:,} {named[kind]}" for kind, number in counts.joined.items()]
     sizes = dict(counts.sizes)
     largest = sizes.pop("largest")

@@ -9,7 +9,7 @@ from stx_mine.store.texts import TextStore, take_texts
 _LETTERS = 70
 
 
-def kinds_in_words(fields: LikenessFields) -> dict[str, str]:
+def likeness_words(fields: LikenessFields) -> dict[str, str]:
     """Kind of likeness -> what texts of that kind are."""
     words = {EXACT: f"equal but for {', '.join(fields.ignored_in_forms) or 'nothing'}"}
     if fields.jaccard is not None:

@@ -37,7 +37,7 @@ class OtherTexts:
     def of(
         cls, embeddings: Manifest, texts: Manifest, device: str | None, trusts_code: bool
     ) -> "OtherTexts | None":
-        """Open the model of a run; None where they came from files, a function or a server.
+        """Open the model of a run; None where files, a function or a server gave its vectors.
 
         Trust in code is not taken over, as a run directory may come from elsewhere.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stx_mine.stages.dedup.report_words import beside_another, kinds_in_words
+from stx_mine.stages.dedup.report_words import beside_another, likeness_words
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.core.parts import PARTS
 from stx_mine.stages.split.counts import SplitCounts
@@ -67,7 +67,7 @@ def _joined_lines(
             f"{number} of the texts of pairs count as another one: {joined.equal:,} equal, "
             f"{joined.near:,} near or of one meaning, as `{extra[GROUPED_BY]}` has found"
         ]
-    words = kinds_in_words(config)
+    words = likeness_words(config)
     kinds = [f"{joined.equal:,} {words['exact']}"]
     if config.jaccard is not None:
         kinds.append(f"{joined.near:,} {words['jaccard']}")
