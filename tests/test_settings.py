@@ -29,7 +29,8 @@ EMPTY_MEANS_SOMETHING = {
 }
 # A space may be one; an empty one is refused where a file is read.
 EMPTY_MEANS_SOMETHING |= {
-    (command, "delimiter") for command in ("ingest", "embed", "split", "evaluate", "verify")
+    (command, "delimiter")
+    for command in ("ingest", "embed", "dedup", "split", "evaluate", "verify")
 }
 
 

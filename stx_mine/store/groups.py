@@ -101,6 +101,10 @@ class TextGroups:
         """(num queries,) groups that no negative of a query may lie in, rising."""
         return forbidden_groups(*store.known_positives, self.queries, self.passages)
 
+    def kept_pairs(self, num_pairs: int) -> NDArray[np.bool_]:
+        """Bool (num_pairs,): the pairs of a run that are rows to train on."""
+        return ~np.isin(np.arange(num_pairs), self.dropped_pairs)
+
     def num_forbidden_passages(self, forbidden: Ragged) -> NDArray[np.int64]:
         """int64 (num queries,): passages in the groups that are forbidden to each query."""
         return num_forbidden_passages(forbidden, self.passages, self.num_groups)

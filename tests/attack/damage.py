@@ -82,6 +82,8 @@ READERS = {
         ("duplicates/exact", "duplicates/jaccard", "duplicates/cosine"),
         "dedup --jaccard 0.8 --cosine 0.95 --run-dir {run}",
     ),
+    "duplicates/leaks": "dedup --jaccard 0.8 --cosine 0.95 --against {input}/dev.parquet "
+    "--run-dir {run}",
     "groups": "mine --k 2 --device cpu --query-block 80 --run-dir {run}",
     "embeddings": "index --factory IVF4,Flat --run-dir {run}",
     "index": "mine --k 2 --device cpu --query-block 80 --run-dir {run}",
@@ -96,7 +98,7 @@ READERS = {
     "exports/triplet": "export --to triplet --run-dir {run}",
 }
 # Cheap ones, which the command that makes them makes anew without being asked.
-REMADE = ("evaluations/dev", "estimates", "exports/triplet")
+REMADE = ("evaluations/dev", "estimates", "exports/triplet", "duplicates/leaks")
 # What only the command that makes it reads: without a manifest it is begun, and is finished.
 READ_BY_MAKER = ("duplicates/exact", "duplicates/jaccard", "duplicates/cosine")
 

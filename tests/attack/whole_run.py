@@ -18,7 +18,10 @@ STEPS: dict[str, list[str]] = {
         *("embed", "{input}/pairs.parquet", "--corpus", "{input}/corpus.parquet"),
         *("--model", "package:wordllama", "--device", "cpu", "--shard-size", "100"),
     ],
-    "dedup": ["dedup", "--jaccard", "0.8", "--cosine", "0.95"],
+    "dedup": [
+        *("dedup", "--jaccard", "0.8", "--cosine", "0.95"),
+        *("--against", "{input}/dev.parquet", "--device", "cpu"),
+    ],
     "index": ["index", "--factory", "IVF4,Flat"],
     "mine": ["mine", "--k", "2", "--device", "cpu", "--query-block", "80"],
     "judge": [

@@ -44,16 +44,18 @@ class NeighbourSearcher(Worker):
         embeddings: Folder of the embeddings.
         folder: Folder of the pairs.
         floor: Least cosine of a pair.
+        device: Where products run; None for the best one seen.
     """
 
     embeddings: Path
     folder: Path
     floor: float
+    device: str | None
 
     @property
     def wants_gpu(self) -> bool:
-        """Always: the search is exact."""
-        return True
+        """Unless another device is named: the search is exact."""
+        return (self.device or "cuda").startswith("cuda")
 
     @cached_property
     def _searchers(self) -> dict[str, ExactSearcher]:
@@ -62,7 +64,7 @@ class NeighbourSearcher(Worker):
     def _searcher(self, role: str) -> ExactSearcher:
         if role not in self._searchers:
             stored = Vectors.open(read_manifest(self.embeddings), role)
-            self._searchers[role] = ExactSearcher(Vectors(stored.shards, Similarity.COSINE))
+            self._searchers[role] = cosine_searcher(stored, self.device)
         return self._searchers[role]
 
     def __call__(self, task: str) -> None:
@@ -71,23 +73,45 @@ class NeighbourSearcher(Worker):
         searcher = self._searcher(role)
         first = int(number) * _ROWS
         left = np.arange(first, min(first + _ROWS, len(searcher.passages)))
-        found = self._close(searcher, left)
-        write_table(self.folder / task, pairs_table(*found))
+        places, right, scores = close_rows(searcher, searcher.passages.take(left), self.floor)
+        others = right != left[places]
+        write_table(
+            self.folder / task,
+            pairs_table(left[places][others], right[others], scores[others]),
+        )
 
-    def _close(
-        self, searcher: ExactSearcher, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Rows, their neighbours and the cosines of all pairs above the floor."""
-        parts = list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]()
-        wanted = _FIRST
-        while len(rows):
-            hits = searcher.search(searcher.passages.take(rows), wanted)
-            close_QK = (hits.scores_QK >= np.float32(self.floor)) & (hits.ids_QK >= 0)
-            is_last = wanted >= min(MOST, len(searcher.passages))
-            goes_on = np.zeros(len(rows), bool) if is_last else close_QK[:, -1]
-            close_QK[goes_on] = False
-            places, ranks = np.nonzero(close_QK & (hits.ids_QK != rows[:, None]))
-            parts.append((rows[places], hits.ids_QK[places, ranks], hits.scores_QK[places, ranks]))
-            rows, wanted = rows[goes_on], min(wanted * _FACTOR, MOST)
-        left, right, scores = (np.concatenate(one) for one in zip(*parts, strict=True))
-        return left, right, scores
+
+def cosine_searcher(stored: Vectors, device: str | None) -> ExactSearcher:
+    """Searches vectors by cosine, however their model compares them."""
+    return ExactSearcher(Vectors(stored.shards, Similarity.COSINE), device=device)
+
+
+def close_rows(
+    searcher: ExactSearcher, vectors_QD: NDArray[np.float32], floor: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """What is close to each of some vectors, at most `MOST` rows.
+
+    Args:
+        searcher: Finds rows by cosine.
+        vectors_QD: float32 (Q, D), of unit length.
+        floor: Least cosine.
+
+    Returns:
+        int64 (N,) places in `vectors_QD`, int64 (N,) rows that were found, float32 (N,) cosines.
+    """
+    parts = list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]()
+    left, wanted = np.arange(len(vectors_QD)), _FIRST
+    while len(left):
+        hits = searcher.search(vectors_QD[left], wanted)
+        close_QK = (hits.scores_QK >= np.float32(floor)) & (hits.ids_QK >= 0)
+        is_last = wanted >= min(MOST, len(searcher.passages))
+        # A copy: what it says of rows whose neighbours are looked for again is cleared next.
+        goes_on = close_QK[:, -1] & (not is_last)
+        close_QK[goes_on] = False
+        places, ranks = np.nonzero(close_QK)
+        parts.append((left[places], hits.ids_QK[places, ranks], hits.scores_QK[places, ranks]))
+        left, wanted = left[goes_on], min(wanted * _FACTOR, MOST)
+    empty = np.empty(0, np.int64)
+    parts = parts or [(empty, empty, np.empty(0, np.float32))]
+    places, rows, scores = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return places, rows, scores

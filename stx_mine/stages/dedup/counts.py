@@ -19,6 +19,7 @@ class DedupCounts(GroupCounts):
         curves: Texts joined by one kind and by equal forms, for each of several thresholds.
         dropped_passages: Passages that are no candidates any more.
         dropped_pairs: Pairs that are no rows to train on any more.
+        pairs_dropped: Those, by reason: leaked_query, leaked_positive, repeated.
     """
 
     joined: dict[str, int]
@@ -29,8 +30,14 @@ class DedupCounts(GroupCounts):
     curves: dict[str, dict[str, int]] = field(default_factory=dict)
     dropped_passages: int = 0
     dropped_pairs: int = 0
+    pairs_dropped: dict[str, int] = field(default_factory=dict)
 
     @property
     def num_joined(self) -> int:
         """Texts that count as another one."""
         return sum(self.joined.values())
+
+    @property
+    def repeated_pairs(self) -> int:
+        """Pairs that are dropped since their query and positive count as those of another one."""
+        return self.pairs_dropped.get("repeated", self.dropped_pairs)

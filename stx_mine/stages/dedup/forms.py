@@ -1,6 +1,6 @@
 """The form of a text that decides whether it is equal to another, and its numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from stx_mine.stages.dedup.core.shingles import number_hashes
 from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.columns import number_values
 from stx_mine.store.counts import Counts
-from stx_mine.store.digests import form_digests, normalise
+from stx_mine.store.digests import DIGEST, form_digests, normalise
 from stx_mine.store.files import write_array
 from stx_mine.store.texts import TextStore
 
@@ -56,10 +56,12 @@ def comparable(texts: pa.Array, ignored: Sequence[str]) -> pa.Array:
     return forms
 
 
-def all_texts(
-    store: TextStore, ignored: Sequence[str]
-) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
-    """Ids and comparable forms of every distinct text, in blocks; by rising id."""
+# Ids of texts, and the texts.
+TextBlocks = Iterable[tuple[NDArray[np.int64], pa.Array]]
+
+
+def stored_texts(store: TextStore) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
+    """Ids and every distinct text of a run, in blocks; by rising id."""
     passages, queries = np.arange(store.num_passages), np.asarray(store.query_texts)
     for table, ids, kept in (
         (store.passages, passages, np.ones(len(passages), bool)),
@@ -70,8 +72,7 @@ def all_texts(
         for batch in table.select(["text"]).to_batches(max_chunksize=_ROWS):
             rows = slice(start, start + batch.num_rows)
             start += batch.num_rows
-            texts = batch.column("text").filter(pa.array(kept[rows]))
-            yield ids[rows][kept[rows]], comparable(texts, ignored)
+            yield ids[rows][kept[rows]], batch.column("text").filter(pa.array(kept[rows]))
 
 
 def buffers_of(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -95,24 +96,60 @@ class FormCounts(Counts):
     forms: int
 
 
-def write_forms(artifact: Artifact, store: TextStore, ignored: Sequence[str]) -> Manifest:
-    """Write the smallest text of equal form, and the numbers, of every text.
+@dataclass(frozen=True)
+class Forms:
+    """The form of each text, and its numbers.
 
-    A form without a letter or digit, as of `?!`, is that of its own text only.
+    Attributes:
+        ids: int64 (D,) ids of the texts that were read.
+        firsts: int64 (T,) by id: the smallest text of equal form; of an id without a text, itself.
+        numbers: uint64 (T,) by id: the numbers of the text, hashed; 0 for none.
     """
+
+    ids: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    numbers: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, blocks: TextBlocks, num_ids: int, ignored: Sequence[str]) -> "Forms":
+        """Read texts.
+
+        A form without a letter or digit, as of `?!`, is that of its own text only.
+
+        Args:
+            blocks: The texts.
+            num_ids: One more than the largest id may be.
+            ignored: As of `comparable`.
+        """
+        numbers = np.zeros(num_ids, np.uint64)
+        ids, digests = [np.empty(0, np.int64)], [pa.array([], DIGEST)]
+        for block, texts in blocks:
+            forms = comparable(texts, ignored)
+            ids.append(block)
+            digests.append(form_digests(forms))
+            numbers[block] = number_hashes(*buffers_of(forms))
+        all_ids = np.concatenate(ids)
+        return cls(all_ids, _first_of_equal(all_ids, pa.concat_arrays(digests), num_ids), numbers)
+
+    @property
+    def is_first(self) -> NDArray[np.bool_]:
+        """Bool (T,): which ids are the smallest of equal form."""
+        is_first: NDArray[np.bool_] = self.firsts == np.arange(len(self.firsts))
+        return is_first
+
+    @property
+    def num_equal(self) -> int:
+        """Texts that are equal to a smaller one."""
+        return int((~self.is_first).sum())
+
+
+def write_forms(artifact: Artifact, store: TextStore, ignored: Sequence[str]) -> Manifest:
+    """Write the smallest text of equal form, and the numbers, of every text."""
     artifact.begin([FORMS, NUMBERS])
-    numbers = np.zeros(store.num_texts, np.uint64)
-    blocks, digests = list[NDArray[np.int64]](), list[pa.Array]()
-    for block, forms in all_texts(store, ignored):
-        blocks.append(block)
-        digests.append(form_digests(forms))
-        numbers[block] = number_hashes(*buffers_of(forms))
-    ids = np.concatenate(blocks)
-    firsts = _first_of_equal(ids, pa.concat_arrays(digests), store.num_texts)
-    write_array(artifact.folder / FORMS, firsts)
-    write_array(artifact.folder / NUMBERS, numbers)
-    num_equal = int((firsts != np.arange(len(firsts))).sum())
-    counts = FormCounts(len(ids), len(ids) - num_equal)
+    forms = Forms.of(stored_texts(store), store.num_texts, ignored)
+    write_array(artifact.folder / FORMS, forms.firsts)
+    write_array(artifact.folder / NUMBERS, forms.numbers)
+    counts = FormCounts(len(forms.ids), len(forms.ids) - forms.num_equal)
     return artifact.finish([FORMS, NUMBERS], counts=counts)
 
 

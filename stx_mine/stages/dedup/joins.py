@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.errors import ConfigError
 from stx_mine.stages.dedup.core.stars import stars
 
 EXACT = "exact"
@@ -130,3 +131,26 @@ class Joins:
                 "score": scores[numbers],
             }
         )
+
+
+def refuse_many(num_joined: int, num_texts: int, most: float, state: str, at: str = "") -> None:
+    """Refuse to join more texts than are likely to be duplicates.
+
+    Args:
+        num_joined: Texts that would count as another one.
+        num_texts: All texts.
+        most: The largest share of them that may.
+        state: What has become of what was to be made.
+        at: What other thresholds would join.
+
+    Raises:
+        ConfigError: More would be joined.
+    """
+    if num_joined <= most * num_texts:
+        return
+    raise ConfigError(
+        f"expected to join at most {most:.0%} of the {num_texts:,} texts (--max-joined), found "
+        f"{num_joined:,} that count as another ({num_joined / num_texts:.0%}); {state}. "
+        f"{'Joined at other thresholds: ' + at + '. ' if at else ''}Give a higher threshold, less "
+        "to --ignore, or a higher --max-joined"
+    )

@@ -7,9 +7,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
-from stx_mine.stages.dedup.config import DedupConfig
+from stx_mine.stages.dedup.config import DedupConfig, LikenessFields
 from stx_mine.stages.dedup.core.shingles import shingles
-from stx_mine.stages.dedup.forms import all_texts, buffers_of
+from stx_mine.stages.dedup.forms import TextBlocks, buffers_of, comparable, stored_texts
 from stx_mine.stages.dedup.near_texts import near_pairs
 from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.counts import Counts
@@ -48,7 +48,7 @@ def write_near(
 ) -> Manifest:
     """Search all pairs of texts of different form that share at least `floor` of their shingles."""
     artifact.begin([NEAR_PAIRS])
-    ids, sets = _shingle_sets(store, firsts, config)
+    ids, sets = shingle_sets(stored_texts(store), firsts == np.arange(len(firsts)), config)
     found = near_pairs(sets, floor)
     table = pairs_table(ids[found.left], ids[found.right], found.scores)
     write_table(artifact.folder / NEAR_PAIRS, table)
@@ -56,16 +56,22 @@ def write_near(
     return artifact.finish([NEAR_PAIRS], counts=counts)
 
 
-def _shingle_sets(
-    store: TextStore, firsts: NDArray[np.int64], config: DedupConfig
+def shingle_sets(
+    blocks: TextBlocks, wanted: NDArray[np.bool_], fields: LikenessFields
 ) -> tuple[NDArray[np.int64], Ragged]:
-    """Ids, rising, and shingles of the first text of each form."""
-    parts = list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]()
-    of_words = config.shingles == "words"
-    for block, forms in all_texts(store, config.ignored):
-        first = firsts[block] == block
-        kept = forms.filter(pa.array(first))
-        sets = shingles(*buffers_of(kept), of_words=of_words, size=config.run_length)
-        parts.append((block[first], sets.lengths(), sets.values))
+    """Ids, in the order of the blocks, and shingles of texts.
+
+    Args:
+        blocks: The texts.
+        wanted: Bool (T,) by id, which of them.
+        fields: What a shingle is, and what makes no difference.
+    """
+    parts = [(np.empty(0, np.int64),) * 3]
+    of_words = fields.shingles == "words"
+    for block, texts in blocks:
+        kept = wanted[block]
+        forms = comparable(texts.filter(pa.array(kept)), fields.ignored)
+        sets = shingles(*buffers_of(forms), of_words=of_words, size=fields.run_length)
+        parts.append((block[kept], sets.lengths(), sets.values))
     ids, lengths, values = (np.concatenate(one) for one in zip(*parts, strict=True))
     return ids, Ragged(offsets_of(lengths), values)

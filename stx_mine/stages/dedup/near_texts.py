@@ -24,6 +24,7 @@ from stx_mine.stages.dedup.core.shingles import jaccard_above
 # Values of a signature. The chance that a pair at the threshold agrees in no band is below _MISSED.
 _VALUES, _MISSED = 128, 0.02
 _SEED = 42
+_BELOW = 0.1
 # Texts whose signatures are made at a time: the library hands them over as Python numbers.
 _BLOCK = 8_192
 # Texts that agree in a band are each compared with so many of the first of them.
@@ -74,18 +75,27 @@ def band_length(threshold: float) -> int:
     return max(lengths, default=1)
 
 
-def near_pairs(sets: Ragged, threshold: float) -> NearPairs:
+def floor_below(threshold: float) -> float:
+    """A threshold so far below that few pairs at the given one are missed, or searched again."""
+    return max(round(threshold - _BELOW, 6), 0.01)
+
+
+def near_pairs(
+    sets: Ragged, threshold: float, border: int = 0, proposed: float | None = None
+) -> NearPairs:
     """All pairs of texts that share at least so much; at most one in fifty is missed.
 
     Args:
         sets: (T,) distinct shingles of each text, rising; a text without any is in no pair.
         threshold: Least Jaccard similarity, in (0, 1].
+        border: If above 0, only pairs of a text before this one and a text from it on.
+        proposed: A lower one, at which not more than one in fifty would be missed either.
     """
-    bands_BT = _bands(sets, band_length(threshold))
+    bands_BT = _bands(sets, band_length(threshold if proposed is None else proposed))
     filled = np.flatnonzero(sets.lengths())
 
     def search(band: int) -> NearPairs:
-        return _pairs_of(band, bands_BT, filled, sets, threshold)
+        return _pairs_of(band, bands_BT, filled, sets, (threshold, border))
 
     with own_threads() as threads:
         parts = list(threads.map(search, range(len(bands_BT))))
@@ -142,17 +152,17 @@ def _pairs_of(
     bands_BT: NDArray[np.uint64],
     filled: NDArray[np.int64],
     sets: Ragged,
-    threshold: float,
+    wanted: tuple[float, int],
 ) -> NearPairs:
     """The pairs that agree in a band and in none before it."""
     hashes = bands_BT[band]
     order = filled[np.argsort(hashes[filled], kind="stable")]
     texts = order, hashes, bands_BT[:band]
-    return NearPairs(*_agreeing(texts, (sets.offsets, sets.values), threshold, _COMPARED))
+    return NearPairs(*_agreeing(texts, (sets.offsets, sets.values), *wanted, _COMPARED))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _agreeing(texts: Any, sets: Any, threshold: Any, compared: Any) -> Any:
+def _agreeing(texts: Any, sets: Any, threshold: Any, border: Any, compared: Any) -> Any:
     """Alike pairs among texts of equal hash, which stand in order; the smaller one first."""
     order, hashes, before = texts
     offsets, values = sets
@@ -164,10 +174,13 @@ def _agreeing(texts: Any, sets: Any, threshold: Any, compared: Any) -> Any:
         last = first + 1
         while last < len(order) and hashes[order[last]] == hashes[order[first]]:
             last += 1
-        if last - first > compared:
+        begin = _first_right(order, first, last, border)
+        num_left = begin - first if border > 0 else last - first
+        if num_left > compared and begin < last:
             num_crowded += last - first
-        for place in range(first + 1, last):
-            for other in range(first, min(place, first + compared)):
+        for place in range(begin, last):
+            stop = begin if border > 0 else place
+            for other in range(first, min(stop, first + compared)):
                 one, two = order[other], order[place]
                 if _agreed(before, one, two):
                     continue
@@ -182,6 +195,17 @@ def _agreeing(texts: Any, sets: Any, threshold: Any, compared: Any) -> Any:
                 count += 1
         first = last
     return left[:count], right[:count], scores[:count], num_crowded
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _first_right(order: Any, first: Any, last: Any, border: Any) -> Any:
+    """The place of the first text that is compared with those before it."""
+    if border <= 0:
+        return first + 1
+    place = first
+    while place < last and order[place] < border:
+        place += 1
+    return place
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -1,6 +1,7 @@
 """Write `groups/`: texts of equal form, and pairs above the thresholds, joined into groups."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,8 @@ from stx_mine.errors import ConfigError
 from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.dedup.counts import DedupCounts
 from stx_mine.stages.dedup.forms import FORMS, NUMBERS, FormCounts
-from stx_mine.stages.dedup.joins import EXACT, Joins, ScoredPairs
+from stx_mine.stages.dedup.joins import EXACT, Joins, ScoredPairs, refuse_many
+from stx_mine.stages.dedup.leaks import LEAKS, leaking_pairs
 from stx_mine.stages.dedup.near import SearchCounts
 from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.files import write_table
@@ -25,7 +27,11 @@ _SIZES = ((2, 2), (3, 3), (4, 7), (8, 15))
 
 
 def regroup(
-    artifact: Artifact, config: DedupConfig, store: TextStore, made: dict[str, Manifest]
+    artifact: Artifact,
+    config: DedupConfig,
+    store: TextStore,
+    made: dict[str, Manifest],
+    leaks: Manifest | None,
 ) -> Manifest:
     """Join texts and write the groups.
 
@@ -34,37 +40,30 @@ def regroup(
         config: The thresholds.
         store: The texts.
         made: Equal forms, and pairs, by kind.
+        leaks: What is in evaluation sets; None where nothing is dropped for that.
 
     Raises:
-        ConfigError: More texts are joined than is allowed.
+        ConfigError: Every pair would be dropped, or more texts are joined than is allowed.
         ArtifactError: A file of pairs is damaged.
     """
-    firsts = _checked(made[EXACT], FORMS, store)
-    numbers = _checked(made[EXACT], NUMBERS, store)
-    apart, kept, curves = 0, list[ScoredPairs](), dict[str, dict[str, int]]()
-    for kind, manifest in made.items():
-        if kind == EXACT:
-            continue
-        threshold = getattr(config, kind)
-        pairs = _pairs(kind, manifest, store, firsts)
-        same = numbers[pairs.left] == numbers[pairs.right]
-        if "numbers" not in config.ignored:
-            apart += int((~same & (pairs.scores >= np.float32(threshold))).sum())
-            pairs = pairs.where(same)
-        curves[kind] = _curve(pairs, firsts, threshold, manifest.fields["floor"])
-        kept.append(pairs.above(threshold))
+    firsts = numbers_of_texts(made[EXACT], FORMS, store)
+    numbers = numbers_of_texts(made[EXACT], NUMBERS, store)
+    kept, apart, curves = pairs_above(config, store, made, firsts, numbers)
     joins = Joins.make(firsts, kept)
     num_texts = FormCounts.read(made[EXACT]).texts
-    _refuse_many(joins.num_joined, num_texts, config, curves)
+    at = "; ".join(
+        f"--{kind} {threshold}: {count:,}"
+        for kind, curve in curves.items()
+        for threshold, count in curve.items()
+    )
+    refuse_many(joins.num_joined, num_texts, config.max_joined, "groups/ is as it was", at)
     table = joins.table()
     kinds = table["kind"].to_pylist()
     groups = TextGroups.by_text_id(store, joins.groups)
+    dropped = _dropped_pairs(config, groups, store, leaks)
+    groups = replace(groups, dropped_pairs=np.flatnonzero(np.any([*dropped.values()], axis=0)))
     if config.drop:
-        groups = replace(
-            groups,
-            dropped_passages=_repeated_passages(joins, store),
-            dropped_pairs=_repeated_pairs(groups, store),
-        )
+        groups = replace(groups, dropped_passages=_repeated_passages(joins, store))
     counts = DedupCounts(
         texts=num_texts,
         groups=num_texts - joins.num_joined,
@@ -78,14 +77,57 @@ def regroup(
         curves=curves,
         dropped_passages=len(groups.dropped_passages),
         dropped_pairs=len(groups.dropped_pairs),
+        pairs_dropped={reason: int(pairs.sum()) for reason, pairs in dropped.items()},
     )
     names = write_grouping(artifact, groups, [JOINED])
     write_table(artifact.folder / JOINED, table)
     return artifact.finish(names, counts=counts)
 
 
-def _checked(manifest: Manifest, name: str, store: TextStore) -> NDArray[np.int64]:
-    """A number of each text."""
+def pairs_above(
+    config: DedupConfig,
+    store: TextStore,
+    made: dict[str, Manifest],
+    firsts: NDArray[np.int64],
+    numbers: NDArray[np.uint64],
+) -> tuple[list[ScoredPairs], int, dict[str, dict[str, int]]]:
+    """Pairs of texts of different form above the thresholds.
+
+    Args:
+        config: The thresholds.
+        store: The texts.
+        made: Equal forms, and pairs, by kind.
+        firsts: int64 (T,) the first text of the form of each text.
+        numbers: uint64 (T,) the numbers of each text, hashed.
+
+    Returns:
+        The pairs of each kind, how many are apart since their numbers differ, and how many texts
+        other thresholds would join.
+
+    Raises:
+        ArtifactError: A file of pairs is damaged.
+    """
+    apart, kept, curves = 0, list[ScoredPairs](), dict[str, dict[str, int]]()
+    for kind, manifest in made.items():
+        if kind == EXACT:
+            continue
+        threshold = getattr(config, kind)
+        pairs = _pairs(kind, manifest, store, firsts)
+        same = numbers[pairs.left] == numbers[pairs.right]
+        if "numbers" not in config.ignored:
+            apart += int((~same & (pairs.scores >= np.float32(threshold))).sum())
+            pairs = pairs.where(same)
+        curves[kind] = _curve(pairs, firsts, threshold, manifest.fields["floor"])
+        kept.append(pairs.above(threshold))
+    return kept, apart, curves
+
+
+def numbers_of_texts(manifest: Manifest, name: str, store: TextStore) -> NDArray[Any]:
+    """(num texts,) a number of each text, from a file of equal forms.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
     found = manifest.array(name)
     manifest.refuse_length(name, len(found), store.num_texts)
     if name == FORMS:
@@ -122,24 +164,6 @@ def _curve(
     }
 
 
-def _refuse_many(
-    num_joined: int, num_texts: int, config: DedupConfig, curves: dict[str, dict[str, int]]
-) -> None:
-    if num_joined <= config.max_joined * num_texts:
-        return
-    at = "; ".join(
-        f"--{kind} {threshold}: {count:,}"
-        for kind, curve in curves.items()
-        for threshold, count in curve.items()
-    )
-    raise ConfigError(
-        f"expected to join at most {config.max_joined:.0%} of the {num_texts:,} texts "
-        f"(--max-joined), found {num_joined:,} that count as another ({num_joined / num_texts:.0%})"
-        f"; groups/ is as it was. {'Joined at other thresholds: ' + at + '. ' if at else ''}Give a "
-        "higher threshold, less to --ignore, or a higher --max-joined"
-    )
-
-
 def _repeated_passages(joins: Joins, store: TextStore) -> NDArray[np.int64]:
     """Passages of whose group another one stays: the representative, if that is a passage."""
     num_passages = store.num_passages
@@ -151,11 +175,42 @@ def _repeated_passages(joins: Joins, store: TextStore) -> NDArray[np.int64]:
     return np.flatnonzero(stays != passages)
 
 
-def _repeated_pairs(groups: TextGroups, store: TextStore) -> NDArray[np.int64]:
-    """Pairs of a query and a positive that count as those of an earlier pair."""
+def _dropped_pairs(
+    config: DedupConfig, groups: TextGroups, store: TextStore, leaks: Manifest | None
+) -> dict[str, NDArray[np.bool_]]:
+    """Reason -> bool (pairs,) which are dropped for it; each for the first reason.
+
+    Raises:
+        ConfigError: No pair would be left.
+    """
+    none = np.zeros(store.num_pairs, bool)
+    dropped = {"leaked_query": none, "leaked_positive": none, "repeated": none}
+    if leaks is not None:
+        texts = leaks.table(LEAKS)["text_id"].to_numpy()
+        leaks.refuse_beyond(LEAKS, texts, store.num_texts)
+        by_query, by_positive = leaking_pairs(texts, store)
+        dropped["leaked_query"] = by_query
+        if config.drop_leaks == "texts":
+            dropped["leaked_positive"] = by_positive & ~by_query
+    leaking = dropped["leaked_query"] | dropped["leaked_positive"]
+    if leaking.all():
+        raise ConfigError(
+            f"--drop-leaks {config.drop_leaks} leaves none of the {store.num_pairs:,} pairs to "
+            "train on: all of them are in the evaluation sets; give another --against, or divide "
+            "the pairs with `stx-mine split`"
+        )
+    if config.drop:
+        dropped["repeated"] = _repeated_pairs(groups, store) & ~leaking
+    return dropped
+
+
+def _repeated_pairs(groups: TextGroups, store: TextStore) -> NDArray[np.bool_]:
+    """Bool (pairs,): whose query and positive count as those of an earlier pair."""
     both = np.stack([groups.queries[store.pair_query_ids], groups.passages[store.pair_passage_ids]])
     _, firsts = np.unique(both, axis=1, return_index=True)
-    return np.setdiff1d(np.arange(store.num_pairs), firsts)
+    repeated = np.ones(store.num_pairs, bool)
+    repeated[firsts] = False
+    return repeated
 
 
 def _sizes(groups: NDArray[np.int64]) -> dict[str, int]:

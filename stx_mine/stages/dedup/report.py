@@ -7,31 +7,38 @@ import pyarrow.compute as pc
 from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.dedup.counts import DedupCounts
 from stx_mine.stages.dedup.joins import EXACT
+from stx_mine.stages.dedup.leak_lines import leak_lines, leak_warnings
 from stx_mine.stages.dedup.regroup import JOINED
-from stx_mine.store.artifact import Artifact
+from stx_mine.stages.dedup.report_words import beside_another, likeness_words, text_of_id
+from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent
-from stx_mine.store.texts import TextStore, take_texts
+from stx_mine.store.texts import TextStore
 
-_SAMPLES, _LETTERS = 3, 70
+_SAMPLES = 3
 # From this share on a person should look at the samples before anything is mined.
 _MANY = 0.2
 
 
 def dedup_report(
-    artifact: Artifact, config: DedupConfig, store: TextStore, skipped: bool
+    artifact: Artifact,
+    config: DedupConfig,
+    store: TextStore,
+    leaks: Manifest | None,
+    skipped: bool,
 ) -> StageReport:
-    """The report of finished groups."""
+    """The report of finished groups.
+
+    Args:
+        artifact: The groups.
+        config: The config.
+        store: The texts.
+        leaks: What is in evaluation sets; None where none were named.
+        skipped: Whether the groups were finished before.
+    """
     counts = DedupCounts.read(artifact.result)
     joined = artifact.result.table(JOINED)
-    ignored = ", ".join(config.ignored) or "nothing"
-    kinds = [f"{counts.joined[EXACT]:,} equal but for {ignored}"]
-    if config.jaccard is not None:
-        kinds.append(
-            f"{counts.joined['jaccard']:,} near (Jaccard of {_shingles(config)} >= "
-            f"{config.jaccard:g})"
-        )
-    if config.cosine is not None:
-        kinds.append(f"{counts.joined['cosine']:,} of one meaning (cosine >= {config.cosine:g})")
+    named = likeness_words(config)
+    kinds = [f"{number:,} {named[kind]}" for kind, number in counts.joined.items()]
     sizes = dict(counts.sizes)
     largest = sizes.pop("largest")
     lines = [
@@ -53,7 +60,7 @@ def dedup_report(
     if config.drop:
         lines.append(
             f"dropped: {percent(counts.dropped_passages, store.num_passages)} of the passages "
-            f"become no negatives, {percent(counts.dropped_pairs, store.num_pairs)} of the pairs "
+            f"become no negatives, {percent(counts.repeated_pairs, store.num_pairs)} of the pairs "
             "no rows; another one of each group stays"
         )
     lines += _samples(store, joined, list(counts.joined))
@@ -65,11 +72,11 @@ def dedup_report(
             "only equal texts were joined: --jaccard 0.8 joins near-duplicates, --cosine 0.95 "
             "texts of one meaning"
         )
-    return make_report(artifact, lines, _warnings(counts), skipped=skipped)
-
-
-def _shingles(config: DedupConfig) -> str:
-    return f"{'' if config.run_length == 1 else f'runs of {config.run_length} '}{config.shingles}"
+    warnings = _warnings(counts)
+    if leaks is not None:
+        lines += leak_lines(leaks, config, counts, store)
+        warnings += leak_warnings(leaks, config)
+    return make_report(artifact, lines, warnings, skipped=skipped)
 
 
 def _warnings(counts: DedupCounts) -> list[str]:
@@ -112,25 +119,5 @@ def _samples(store: TextStore, joined: pa.Table, kinds: list[str]) -> list[str]:
 def _line(store: TextStore, joined: pa.Table, row: int, label: str) -> str:
     one = joined.slice(row, 1).to_pylist()[0]
     score = "" if one["kind"] == EXACT else f"{one['score']:.3f}"
-    texts = [_text(store, one[name]) for name in ("text_id", "like_id")]
-    # What tells two long texts apart is shown.
-    differ = (place for place, both in enumerate(zip(*texts, strict=False)) if both[0] != both[1])
-    first = next(differ, len(min(texts, key=len))) - _LETTERS // 3
-    return f"{label}{score}: " + " = ".join(_shown(text, first) for text in texts)
-
-
-def _shown(text: str, first: int) -> str:
-    """A text in short, in quotes; what is to be seen stands after some letters of `first`."""
-    first = max(0, min(first, len(text) - _LETTERS))
-    before, after = "..." if first else "", "..." if len(text) > first + _LETTERS else ""
-    return f'"{before}{text[first : first + _LETTERS]}{after}"'
-
-
-def _text(store: TextStore, text_id: int) -> str:
-    """A text on one line."""
-    if text_id < store.num_passages:
-        column, row = store.passages["text"], text_id
-    else:
-        column = store.queries["text"]
-        row = int(np.flatnonzero(np.asarray(store.query_texts) == text_id)[0])
-    return " ".join(take_texts(column, np.array([row])).to_pylist()[0].split())
+    texts = (text_of_id(store, one[name]) for name in ("text_id", "like_id"))
+    return f"{label}{score}: {beside_another(*texts)}"

@@ -19,7 +19,8 @@ def find_in_training(texts: Manifest, groups: Manifest, data: EvaluationSet) -> 
     """Look evaluation data up in the training pairs of a run.
 
     Args:
-        texts: The `texts/` of the run; all its pairs count as trained on.
+        texts: The `texts/` of the run; its pairs count as trained on, but for those that `dedup`
+            dropped.
         groups: Its `groups/`.
         data: The evaluation data.
     """
@@ -37,12 +38,14 @@ def in_training(store: TextStore, groups: TextGroups, data: EvaluationSet) -> In
     num_queries = len(data.query_ids)
     queries, passages = numbers[:num_queries], numbers[num_queries:]
 
-    of_positives = np.isin(found.passages, store.pair_passage_ids)
-    of_positives[found.documents[np.isin(found.chunks, store.pair_passage_ids)]] = True
-    by_text = np.isin(found.queries, store.pair_query_ids)[queries]
+    kept = groups.kept_pairs(store.num_pairs)
+    pair_queries, pair_passages = store.pair_query_ids[kept], store.pair_passage_ids[kept]
+    of_positives = np.isin(found.passages, pair_passages)
+    of_positives[found.documents[np.isin(found.chunks, pair_passages)]] = True
+    by_text = np.isin(found.queries, pair_queries)[queries]
 
-    known_queries = np.unique(groups.queries[store.pair_query_ids])
-    known_positives = np.unique(groups.passages[store.pair_passage_ids])
+    known_queries = np.unique(groups.queries[pair_queries])
+    known_positives = np.unique(groups.passages[pair_passages])
     seen = np.isin(found.groups[queries], known_queries)
     known = np.isin(found.groups[passages], known_positives)
     seen[data.positives[known[rows], 0]] = True

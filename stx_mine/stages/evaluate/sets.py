@@ -11,7 +11,7 @@ from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.core.role import Role
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.files import suffix_of
-from stx_mine.inputs.pairs import PairSource, TextStream
+from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.metrics import Relevance
 from stx_mine.stages.evaluate.counts import EvaluationCounts
@@ -31,7 +31,7 @@ from stx_mine.stages.evaluate.own_passages import (
     same_texts,
     texts_agree,
 )
-from stx_mine.stages.ingest.numbering import Distinct
+from stx_mine.stages.ingest.numbering import distinct_texts
 from stx_mine.stages.ingest.pairs import Ingested, read_source
 from stx_mine.store.names import name_problem
 from stx_mine.store.stage_report import listed
@@ -222,15 +222,6 @@ def _counts_of_judgements(
         own_positives=away.num_positives,
         ids_of_other_texts=away.num_other_texts,
     )
-
-
-def distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
-    """The first row of each distinct text of a stream, by id."""
-    first, start, chunks = distinct.first_rows(), 0, []
-    for texts, _ in stream:
-        chunks.append(texts.filter(pa.array(first[start : start + len(texts)])))
-        start += len(texts)
-    return pa.chunked_array(chunks, pa.large_string())
 
 
 def data_name(path: str) -> str:

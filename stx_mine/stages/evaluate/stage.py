@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stx_mine.errors import ConfigError
+from stx_mine.inputs.evaluation_data import OpenedData, open_data, recorded_options
 from stx_mine.settings import key_fields
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.core.summaries import Scored, metric_summaries
@@ -24,7 +25,6 @@ from stx_mine.stages.evaluate.judged_models import (
 from stx_mine.stages.evaluate.leaks import find_in_training
 from stx_mine.stages.evaluate.model_card import renew_cards
 from stx_mine.stages.evaluate.model_metrics import evaluate_dims
-from stx_mine.stages.evaluate.reading import OpenedData, open_data, recorded_options
 from stx_mine.stages.evaluate.report import evaluation_report, overview_report
 from stx_mine.stages.evaluate.results import (
     QUERIES,

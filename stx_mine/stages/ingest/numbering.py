@@ -1,5 +1,6 @@
 """Distinct texts: which rows of a stream are new, and the id of each; several streams as one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,25 @@ def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct
         digests.append(found)
         originals.append(original_ids)
     return Distinct(*number_values(pa.chunked_array(digests)), pa.chunked_array(originals))
+
+
+def first_texts(
+    stream: TextStream, distinct: Distinct
+) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
+    """Stream the first row of each distinct text of a stream again, with its id."""
+    is_first, start = distinct.first_rows(), 0
+    for texts, _ in stream:
+        rows = slice(start, start + len(texts))
+        kept = is_first[rows]
+        yield distinct.ids[rows][kept], texts.filter(pa.array(kept))
+        start += len(texts)
+
+
+def distinct_texts(stream: TextStream, distinct: Distinct) -> pa.ChunkedArray:
+    """The distinct texts of a stream, by id."""
+    return pa.chunked_array(
+        [texts for _, texts in first_texts(stream, distinct)], pa.large_string()
+    )
 
 
 def _is_invisible(texts: pa.Array) -> pa.Array:

@@ -7,6 +7,7 @@ from typing import Literal
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.config import LanguageFields, SourceFields
 from stx_mine.settings import MAX_SEED, StageConfig, option
+from stx_mine.stages.dedup.config import LikenessFields, unlike_ignored
 
 
 def _unlike_size(size: float) -> str:
@@ -20,8 +21,18 @@ def _unlike_size(size: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig(LanguageFields, SourceFields, StageConfig):
+class SplitConfig(LikenessFields, LanguageFields, SourceFields, StageConfig):
     """Hold out test and development pairs that share no text with training; a BEIR folder."""
+
+    ignore: str | None = option(
+        None,
+        "What makes no difference between texts, with commas between: case, punctuation (around "
+        "words), accents, numbers (near-duplicates may differ in numbers); or nothing (default: "
+        "case,punctuation with --jaccard, else nothing).",
+        "split",
+        group="Equal texts",
+        check=unlike_ignored,
+    )
 
     pairs: str | None = option(
         None,
@@ -59,6 +70,26 @@ class SplitConfig(LanguageFields, SourceFields, StageConfig):
         maximum=MAX_SEED,
         group="Parts",
     )
+
+    groups: str | None = option(
+        None,
+        "A run directory, whose dedup says which texts count as one, by their vectors too.",
+        group="Groups",
+        conflicts="jaccard ignore",
+        because="which decides that too",
+    )
+
+    @property
+    def ignored(self) -> list[str]:
+        """What makes no difference, in one order."""
+        if self.ignore is None and self.jaccard is None:
+            return []
+        return super().ignored
+
+    @property
+    def joins_alike(self) -> bool:
+        """Whether texts are looked for that count as one and are not equal to ingest."""
+        return bool(self.ignored) or self.jaccard is not None
 
     def __post_init__(self) -> None:
         """Check that something is held out, and something is left.

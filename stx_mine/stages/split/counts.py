@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from stx_mine.stages.split.core.parts import Leaks
+from stx_mine.stages.split.same_texts import JoinedTexts
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.counts import Counts
 
@@ -51,6 +52,7 @@ class SplitCounts(Counts):
         parts: `train`, `dev`, `test` -> what it holds.
         leaks: Unit -> held-out pairs that share a text with training, if it is split by this unit;
             of the units that can make such parts.
+        joined: Texts that count as another one; None where only equal texts do.
     """
 
     pairs_in: int
@@ -66,6 +68,7 @@ class SplitCounts(Counts):
     not_relevant_dropped: dict[str, int]
     parts: dict[str, PartCounts]
     leaks: dict[str, Leaks]
+    joined: JoinedTexts | None = None
 
     def __post_init__(self) -> None:
         """Check that every pair is kept or dropped for one reason, and every kept one in a part."""
@@ -81,8 +84,10 @@ class SplitCounts(Counts):
         counts = super().read(manifest)
         parts: dict[str, Any] = manifest.counts["parts"]
         leaks: dict[str, Any] = manifest.counts["leaks"]
+        joined = manifest.counts.get("joined")
         return replace(
             counts,
             parts={name: PartCounts(**part) for name, part in parts.items()},
             leaks={unit: Leaks(**found) for unit, found in leaks.items()},
+            joined=None if joined is None else JoinedTexts(**joined),
         )

@@ -92,7 +92,8 @@ class PartOfJudgement:
         parts_N: int8 (N,) the part of each of these pairs.
         parts_Q: int8 (num queries,) the part of each query, the first of `PARTS` where it has pairs
             in several; their number where it has none.
-        held_out: bool (num texts,) whether a text stands in a pair of dev or test.
+        held_out: bool (num texts,) whether a text stands in a pair of dev or test, or counts as one
+            that does.
     """
 
     num_passages: int
@@ -117,9 +118,9 @@ class PartOfJudgement:
         parts_Q = np.full(len(found.queries.digests), len(PARTS), np.int8)
         np.minimum.at(parts_Q, queries, parts_N)
         held_out = np.zeros(len(graph.digests), bool)
-        held_out[graph.queries_N[parts_N != TRAIN]] = True
-        held_out[graph.passages_N[parts_N != TRAIN]] = True
-        return cls(num_passages, keys_N[order], parts_N[order], parts_Q, held_out)
+        for texts_N in (graph.queries_N, graph.passages_N):
+            held_out[graph.names[texts_N[parts_N != TRAIN]]] = True
+        return cls(num_passages, keys_N[order], parts_N[order], parts_Q, held_out[graph.names])
 
     def of_block(self, block: JudgementBlock) -> tuple[NDArray[np.int8], dict[str, int]]:
         """The part of each judgement.

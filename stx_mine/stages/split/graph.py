@@ -17,13 +17,15 @@ from stx_mine.store.stage_report import percent
 _MOST_OFF = 2.0
 
 
-def pair_graph(found: Ingested) -> PairGraph:
+def pair_graph(found: Ingested, counts_as: NDArray[np.int64] | None) -> PairGraph:
     """The kept pairs as edges between texts; equal texts are one node in both roles.
 
-    Near-duplicates that `dedup` finds would be joined here, each text named by its group.
+    Args:
+        found: What was read.
+        counts_as: int64 (num texts,) the text that each text counts as; None for itself.
     """
     digests = np.concatenate([_halves(found.passages.digests), _halves(found.queries.digests)])
-    return PairGraph(found.query_texts[found.pairs[:, 0]], found.pairs[:, 1], digests)
+    return PairGraph(found.query_texts[found.pairs[:, 0]], found.pairs[:, 1], digests, counts_as)
 
 
 def _halves(digests: pa.Array) -> NDArray[np.uint64]:
@@ -115,10 +117,13 @@ def _misfit_words(
     smallest, largest = int(units.sizes_U.min()), int(units.sizes_U.max())
     outside = num_pairs - largest
     noun = {"component": "components", "query": "queries", "pair": "pairs"}[config.unit]
-    if outside < num_pairs - targets["train"]:
-        way = f"give --test and --dev of together at most {outside:,} pairs"
-    else:
-        way = f"give parts of at least {smallest:,} pairs"
+    ways = []
+    if outside >= num_pairs - targets["train"]:
+        ways.append(f"give parts of at least {smallest:,} pairs")
+    elif outside:
+        ways.append(f"give --test and --dev of together at most {outside:,} pairs")
+    if config.jaccard is not None:
+        ways.append(f"a --jaccard above {config.jaccard:g}, which ties fewer texts together")
     leaking = {
         unit: f"{leaks[unit].texts / leaks[unit].held_out:.1%}"
         for unit in ("query", "pair")
@@ -126,7 +131,9 @@ def _misfit_words(
     }
     if leaking:
         others = " or ".join(f"--unit {unit} ({share})" for unit, share in leaking.items())
-        way += f", or {others} if that share of the held-out pairs may share a text with training"
+        ways.append(f"{others} if that share of the held-out pairs may share a text with training")
+    way = ", or ".join(ways) or "bring pairs that fewer texts tie together"
+    way = way if way.startswith(("give", "bring")) else f"give {way}"
     return (
         f"{name} should have {targets[name]:,} of {num_pairs:,} pairs, whole {noun} give it "
         f"{size:,}: of {len(units):,} {noun} the smallest has {smallest:,} pairs, the largest "

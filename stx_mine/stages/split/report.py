@@ -1,10 +1,13 @@
 """The closing report of `split`: what each part holds, and what leaks."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from stx_mine.stages.dedup.report_words import beside_another, likeness_words
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.core.parts import PARTS
 from stx_mine.stages.split.counts import SplitCounts
+from stx_mine.stages.split.same_texts import JoinedTexts
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import (
     StageReport,
@@ -16,6 +19,10 @@ from stx_mine.store.stage_report import (
 
 # A size that is further from what was asked for is warned of.
 _FAR_OFF = 0.1
+# What the manifest calls the least similar texts that were joined.
+LEAST = "least_alike"
+# And the command line of the dedup that joined them.
+GROUPED_BY = "grouped_by"
 
 
 def split_report(
@@ -34,6 +41,7 @@ def split_report(
         *artifact.result.extra["read"],
         f"pairs: {counts.pairs_in:,} read, {percent(counts.pairs_kept, counts.pairs_in)} kept, "
         f"dropped: {listed(counts.pairs_dropped) or 'none'}",
+        *_joined_lines(counts.joined, config, artifact.result.extra),
         *_part_table(counts),
         f"{counts.components:,} components, the largest of "
         f"{percent(counts.largest_component, counts.pairs_kept)} pairs: a component is all that "
@@ -45,6 +53,34 @@ def split_report(
         + (f"; at the end: `stx-mine evaluate {folder}`" if config.test else ""),
     ]
     return make_report(artifact, lines, _warnings(counts, config, other_qrels), skipped=skipped)
+
+
+def _joined_lines(
+    joined: JoinedTexts | None, config: SplitConfig, extra: dict[str, Any]
+) -> list[str]:
+    """Which texts count as one, and the least similar ones of them."""
+    if joined is None:
+        return []
+    number = percent(joined.equal + joined.near, joined.texts)
+    if config.groups is not None:
+        return [
+            f"{number} of the texts of pairs count as another one: {joined.equal:,} equal, "
+            f"{joined.near:,} near or of one meaning, as `{extra[GROUPED_BY]}` has found"
+        ]
+    words = likeness_words(config)
+    kinds = [f"{joined.equal:,} {words['exact']}"]
+    if config.jaccard is not None:
+        kinds.append(f"{joined.near:,} {words['jaccard']}")
+    lines = [f"{number} of the texts of pairs count as another one: {', '.join(kinds)}"]
+    if joined.other_numbers:
+        lines.append(
+            f"{joined.other_numbers:,} pairs of near-duplicates are two texts since their numbers "
+            "differ; --ignore with numbers in it makes them one"
+        )
+    for one, other, score in reversed(extra[LEAST]):
+        texts = (" ".join(text.split()) for text in (one, other))
+        lines.append(f"least jaccard {score:.3f}: {beside_another(*texts)}")
+    return lines
 
 
 def _part_table(counts: SplitCounts) -> list[str]:
@@ -105,6 +141,17 @@ def _warnings(counts: SplitCounts, config: SplitConfig, other_qrels: Sequence[st
     ]
     if off:
         warnings.append(f"{', '.join(off)}: components are not divided")
+    joined = counts.joined
+    if joined is not None and joined.unknown:
+        warnings.append(
+            f"{joined.unknown:,} of the {joined.texts:,} texts of pairs are not in the run "
+            f"{config.groups}, and count as themselves: near-copies of them may lie in other parts"
+        )
+    if joined is not None and joined.crowded:
+        warnings.append(
+            f"{joined.crowded:,} texts have more candidates than are compared, so that a "
+            "near-duplicate may lie in another part; a higher --jaccard has fewer"
+        )
     if config.unit == "component" and 2 * counts.largest_component > counts.pairs_kept:
         warnings.append(
             f"one component holds {percent(counts.largest_component, counts.pairs_kept)} of the "

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.settings import key_fields
+from stx_mine.stages.dedup.near_texts import refuse_without_rensa
+from stx_mine.stages.dedup.stored_duplicates import StoredDuplicates
 from stx_mine.stages.ingest.pairs import Ingested, read_source
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.core.parts import PARTS
@@ -24,7 +26,9 @@ from stx_mine.stages.split.files import (
 from stx_mine.stages.split.graph import Division, pair_graph
 from stx_mine.stages.split.judgements import judgements_of
 from stx_mine.stages.split.output_ids import OutputIds
-from stx_mine.stages.split.report import split_report
+from stx_mine.stages.split.report import GROUPED_BY, LEAST, split_report
+from stx_mine.stages.split.same_in_run import same_texts_of_run
+from stx_mine.stages.split.same_texts import find_same_texts
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.manifest import refuse_damaged
 from stx_mine.store.places import refuse_input_within
@@ -36,13 +40,16 @@ def run_split(config: SplitConfig) -> StageReport:
     """Write `split/`: a BEIR folder whose qrels are `train`, `dev` and `test`.
 
     Raises:
-        ConfigError: No pairs are named, or the input is the folder that is written.
+        ConfigError: No pairs are named, the input is the folder that is written, a package is
+            missing, or more texts would count as one than is allowed.
         InputError: The input is missing or malformed, or parts of these sizes cannot be made.
         ArtifactError: `split/` was made from something else.
     """
     if config.pairs is None:
         raise ConfigError("expected PAIRS, found none; name a file of pairs or a BEIR folder")
     refuse_damaged(config.pairs, config.corpus)
+    if config.jaccard is not None:
+        refuse_without_rensa()
     source = PairSource.open(config.pairs, config, "train").with_languages(config)
     run = RunDir(config.run_dir)
     refuse_input_within(run.folder("split"), (config.pairs, config.corpus))
@@ -50,6 +57,10 @@ def run_split(config: SplitConfig) -> StageReport:
         fields = {**key_fields(config, "split"), **key_fields(config, "texts")}
         fields = {name: v for name, v in fields.items() if name not in ("pairs", "corpus")}
         fields["content"] = source.fingerprint()
+        duplicates = None
+        if config.groups is not None:
+            duplicates = StoredDuplicates.open(RunDir(config.groups))
+            fields["groups"] = duplicates.digest
         artifact = Artifact(
             run,
             "split",
@@ -60,7 +71,7 @@ def run_split(config: SplitConfig) -> StageReport:
         )
         skipped = artifact.done
         if not skipped:
-            _write(artifact, config, source)
+            _write(artifact, config, source, duplicates)
         return split_report(artifact, config, _other_qrels(source), skipped)
 
 
@@ -71,19 +82,29 @@ def _other_qrels(source: PairSource) -> list[str]:
     return [f"{split}{source.pairs.files[0].suffix}" for split in sorted(source.other_splits)]
 
 
-def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
+def _write(
+    artifact: Artifact,
+    config: SplitConfig,
+    source: PairSource,
+    duplicates: StoredDuplicates | None,
+) -> None:
     found = read_source(source)
-    graph = pair_graph(found)
-    division = Division.of(graph, config)
-    names = [name for name in PARTS if division.targets[name]]
-    files = [CORPUS, QUERIES, *map(qrels_file, names)]
-    artifact.begin(files)
     asked = np.zeros(len(found.queries.digests), bool)
     asked[found.pairs[:, 0]] = True
     queries, passages = (
         OutputIds.of("query", found.queries, asked),
         OutputIds.of("passage", found.passages),
     )
+    same, judgements = None, judgements_of(source, found, queries, passages)
+    if duplicates is not None:
+        same = same_texts_of_run(config, found, judgements, duplicates)
+    elif config.joins_alike:
+        same = find_same_texts(config, source, found, judgements)
+    graph = pair_graph(found, None if same is None else same.counts_as)
+    division = Division.of(graph, config)
+    names = [name for name in PARTS if division.targets[name]]
+    files = [CORPUS, QUERIES, *map(qrels_file, names)]
+    artifact.begin(files)
     num_passages = write_corpus(artifact.folder / CORPUS, source, passages)
     num_queries = write_query_file(artifact.folder / QUERIES, source, queries)
     of_qrels = write_qrels(
@@ -108,9 +129,15 @@ def _write(artifact: Artifact, config: SplitConfig, source: PairSource) -> None:
         not_relevant_dropped=of_qrels.dropped,
         parts=_part_counts(found, graph, division, of_qrels, names),
         leaks=division.leaks,
+        joined=None if same is None else same.counts,
     )
     read = [*source.description(), *found.notes]
-    artifact.finish(files, counts=counts, extra={"read": read})
+    extra = {
+        "read": read,
+        LEAST: same.least if same else [],
+        GROUPED_BY: duplicates.command if duplicates else "",
+    }
+    artifact.finish(files, counts=counts, extra=extra)
 
 
 def _left_out(source: PairSource, found: Ingested, asked: NDArray[np.bool_]) -> int:

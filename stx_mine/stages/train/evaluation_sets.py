@@ -6,8 +6,8 @@ from typing import Any
 
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.evaluation_data import OpenedData, open_data, recorded_options
 from stx_mine.stages.evaluate.leaks import find_in_training
-from stx_mine.stages.evaluate.reading import OpenedData, open_data, recorded_options
 from stx_mine.stages.evaluate.results import shares_json
 from stx_mine.stages.evaluate.sets import EvaluationSet, data_name, read_evaluation_set
 from stx_mine.stages.train.config import TrainConfig

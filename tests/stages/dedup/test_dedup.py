@@ -143,6 +143,23 @@ def test_texts_with_close_vectors_are_joined(run: Path) -> None:
     assert {tuple(one) for one in above.tolist()} <= pairs
 
 
+def test_texts_with_many_neighbours_are_searched_deeper(tmp_path: Path) -> None:
+    """A text with 40 close ones is a pair with all of them, beside one with 3."""
+    rng = np.random.default_rng(0)
+    words = [sentence(0).split() for _ in range(40)] + [sentence(1).split() for _ in range(3)]
+    texts = [" ".join(rng.permutation(one)) for one in words] + [sentence(n) for n in range(2, 30)]
+    embed(tmp_path / "run", [(f"query {chr(97 + n % 26) * n}", one) for n, one in enumerate(texts)])
+    dedup(tmp_path / "run", cosine=0.95, max_joined=1, ignore="nothing")
+    found = require(RunDir(tmp_path / "run"), "duplicates", "cosine")
+    table = pa.concat_tables(found.table(name) for name in found.names("passages"))
+    vectors = Vectors.open(require(RunDir(tmp_path / "run"), "embeddings"), "passages")
+    scores = vectors.rows(0, len(vectors)) @ vectors.rows(0, len(vectors)).T
+    expected = np.argwhere((scores >= found.fields["floor"]) & ~np.eye(len(scores), dtype=bool))
+    ends = zip(table["left"].to_pylist(), table["right"].to_pylist(), strict=True)
+    assert sorted(ends) == [tuple(one) for one in expected.tolist()]
+    assert (np.bincount(table["left"].to_numpy()) >= 39).sum() >= 40
+
+
 def test_another_threshold_searches_nothing(run: Path) -> None:
     dedup(run, jaccard=0.8, cosine=0.97, max_joined=1)
     opened = RunDir(run)
@@ -197,6 +214,9 @@ def test_no_duplicate_of_a_positive_is_a_negative_and_batches_hold_one_of_each(r
     run_pack(PackConfig(run_dir=str(run), batch_size=16, policy="strict", k=1))
     # It raises where a batch holds two texts of a group.
     run_verify(VerifyConfig(run_dir=str(run)))
+    run_pack(PackConfig(run_dir=str(run), batch_size=16, k=1, overwrite=True))
+    # And where one that is forbidden to a row is not masked.
+    run_verify(VerifyConfig(run_dir=str(run)))
 
 
 def test_dropped_passages_are_no_negatives(run: Path) -> None:
@@ -222,6 +242,30 @@ def test_one_pair_of_each_query_and_positive_stays(tmp_path: Path) -> None:
     mined = run_mine(MineConfig(run_dir=str(run), k=1, device="cpu", relative_margin=None))
     assert mined.counts["pairs_dropped"]["dedup"] == 1 and mined.counts["rows"] == 2
     assert any("dedup" in line for line in mined.warnings)
+
+
+def test_batches_of_labels_keep_near_duplicates_of_queries_apart(tmp_path: Path) -> None:
+    """Each query and its positive are a label; a near-copy of the query has another positive."""
+    run = tmp_path / "run"
+    sentences = [sentence(family) for family in range(FAMILIES)]
+    copies = [one.replace(" of family", " in this family") for one in sentences]
+    pairs = [(one, f"answer {number} {one[::-1]}") for number, one in enumerate(sentences)]
+    pairs += [(one, f"other {number} {one[::-1]}") for number, one in enumerate(copies)]
+    # Equal but for the dot, which --drop leaves out.
+    pairs.append((f"{pairs[0][0]}.", pairs[0][1]))
+    embed(run, pairs)
+    dedup(run, jaccard=0.7, drop=True)
+    packed = run_pack(PackConfig(run_dir=str(run), batch_size=16, layout="labels", overwrite=True))
+    assert (packed.counts["pairs"], packed.counts["pairs_dropped"]) == (2 * FAMILIES, 1)
+    assert any("(1 dropped by dedup)" in line for line in packed.lines)
+    run_verify(VerifyConfig(run_dir=str(run)))
+    store, groups = TextStore.open(require(RunDir(run), "texts")), groups_of(run)
+    group_of = groups.of_text_ids(store)
+    rows = pq.read_table(run / "batches/epoch-000")
+    batches = rows["text_id"].to_numpy().reshape(-1, 16)
+    assert len(batches) > 2
+    for batch in batches:
+        assert len(np.unique(group_of[batch])) == 16
 
 
 def test_more_than_half_of_the_texts_is_refused_and_the_groups_stay(run: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stx_mine.stages.ingest.numbering import number_texts
 from stx_mine.stages.split.core.parts import PARTS, TRAIN, Leaks, parts_of_pairs, target_size
-from stx_mine.stages.split.core.units import PairGraph, PairUnits
+from stx_mine.stages.split.core.units import PairGraph, PairUnits, connected
 from stx_mine.stages.split.output_ids import OutputIds
 
 NUM_TEXTS = 30
@@ -57,6 +57,34 @@ def test_components_are_what_can_be_walked_to(edges: list[tuple[int, int]]) -> N
     by_unit = dict(zip(units.of_pair_N.tolist(), names, strict=True))
     assert [by_unit[unit] for unit in units.of_pair_N.tolist()] == names
     assert units.sizes_U.tolist() == np.bincount(units.of_pair_N).tolist()
+
+
+@settings(deadline=None)
+@given(EDGES, st.lists(st.tuples(*[st.integers(0, NUM_TEXTS - 1)] * 2), max_size=12))
+def test_texts_that_count_as_one_are_one_node(
+    edges: list[tuple[int, int]], ties: list[tuple[int, int]]
+) -> None:
+    first, second = np.array([*ties, (0, 0)], np.int64).T
+    names = connected(first, second, NUM_TEXTS)
+    by_tie = walked([*ties, *((one, one) for one in range(NUM_TEXTS))])
+    assert names.tolist() == [by_tie[one] for one in range(NUM_TEXTS)]
+    queries, passages = np.array(edges, np.int64).T
+    graph = PairGraph(queries, passages, DIGESTS, names)
+    by_node = walked([*edges, *ties])
+    roots = [by_node[query] for query, _ in edges]
+    units = graph.components().of_pair_N.tolist()
+    assert len(set(zip(units, roots, strict=True))) == len(set(units)) == len(set(roots))
+    asked = graph.by_query().of_pair_N.tolist()
+    tied = [by_tie[query] for query, _ in edges]
+    assert len(set(zip(asked, tied, strict=True))) == len(set(asked)) == len(set(tied))
+    parts = np.arange(len(edges)) % 3
+    leaks = Leaks.of(graph, parts.astype(np.int8))
+    train = [edge for edge, part in zip(edges, parts, strict=True) if part == TRAIN]
+    positives = {by_tie[passage] for _, passage in train}
+    texts = positives | {by_tie[query] for query, _ in train}
+    held = [edge for edge, part in zip(edges, parts, strict=True) if part != TRAIN]
+    assert leaks.positives == sum(by_tie[passage] in positives for _, passage in held)
+    assert leaks.texts == sum(bool({by_tie[q], by_tie[p]} & texts) for q, p in held)
 
 
 def test_a_long_chain_is_one_component() -> None:

@@ -28,6 +28,7 @@ class LabelCounts(Counts):
         steps: Optimizer steps of all packings.
         labels_of_first_batch: Labels of the first batch.
         pairs: Pairs of the run, where they make the labels.
+        pairs_dropped: Those that `dedup` dropped, beside them.
     """
 
     rows_in: int
@@ -47,6 +48,7 @@ class LabelCounts(Counts):
     steps: int
     labels_of_first_batch: int
     pairs: int | None = None
+    pairs_dropped: int | None = None
 
     def __post_init__(self) -> None:
         assert self.rows_in == self.rows_kept + sum(self.rows_dropped.values())

@@ -45,9 +45,10 @@ def _sentences(
     size, batches, rows = config.batch_size, counts.batches, counts.rows_kept
     least, median, most = counts.texts_a_label
     if config.labeled is None:
+        more = f" ({counts.pairs_dropped:,} dropped by dedup)" if counts.pairs_dropped else ""
         came = (
-            f"{counts.pairs:,} pairs: queries with the same positives, and those positives, are "
-            f"a label: {counts.labels:,} labels, {rows:,} rows of {counts.texts:,} texts"
+            f"{counts.pairs:,} pairs{more}: queries with the same positives, and those positives, "
+            f"are a label: {counts.labels:,} labels, {rows:,} rows of {counts.texts:,} texts"
         )
     else:
         came = (

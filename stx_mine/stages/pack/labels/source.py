@@ -7,9 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stx_mine.core.forbidden import positive_groups
 from stx_mine.core.groups import members_of
-from stx_mine.core.ragged import Ragged
+from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.errors import InputError
 from stx_mine.inputs.labeled import LabeledFile
 from stx_mine.stages.pack.config import PackConfig
@@ -89,8 +88,9 @@ class LabelSource:
         Raises:
             InputError: All queries have the same positives.
         """
-        anchors = store.query_texts[store.pair_query_ids]
-        labels, heads = labels_of_pairs(anchors, store.pair_passage_ids, store.num_texts)
+        kept = groups.kept_pairs(store.num_pairs)
+        anchors = store.query_texts[store.pair_query_ids[kept]]
+        labels, heads = labels_of_pairs(anchors, store.pair_passage_ids[kept], store.num_texts)
         if len(heads) < 2:
             raise InputError(
                 f"expected pairs of at least two labels, found {len(heads)}: queries with the same "
@@ -107,16 +107,15 @@ class LabelSource:
         )
         rows = len(labels.texts.values)
         counts = {
-            "pairs": store.num_pairs,
+            "pairs": len(anchors),
+            "pairs_dropped": store.num_pairs - len(anchors),
             "rows_in": rows,
             "rows_kept": rows,
             "rows_dropped": {},
             "contradictory_texts": 0,
             "labels_dropped": 0,
         }
-        positives = positive_groups(*store.known_positives, groups.passages, store.num_queries)
-        passages = np.arange(store.num_passages)
-        known = members_of(positives, passages, groups.passages)
+        known = _never_negatives(store, groups)
         labels = kept_apart(labels, store.query_texts, known, store.num_texts)
         names = take_texts(texts, heads).dictionary_decode()
         languages = store.languages
@@ -133,6 +132,16 @@ class LabelSource:
         if self.languages is None:
             return table
         return table.append_column(LANGUAGE, self.languages.take(pa.array(ids)))
+
+
+def _never_negatives(store: TextStore, groups: TextGroups) -> Ragged:
+    """(num queries,) texts of the groups of a query's positives, and others of its own group."""
+    texts = np.arange(store.num_texts)
+    found = members_of(groups.forbidden(store), texts, groups.of_text_ids(store))
+    queries = np.repeat(np.arange(store.num_queries), found.lengths())
+    others = found.values != store.query_texts[queries]
+    lengths = np.bincount(queries[others], minlength=store.num_queries)
+    return Ragged(offsets_of(lengths), found.values[others])
 
 
 def _example(file: LabeledFile, contradictory: NDArray[np.int64]) -> str:

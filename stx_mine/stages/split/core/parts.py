@@ -66,7 +66,7 @@ def _filled(units: NDArray[np.int64], sizes: NDArray[np.int64], target: int) -> 
 
 @dataclass(frozen=True)
 class Leaks:
-    """Held-out pairs that share a text with training.
+    """Held-out pairs that share a text with training; texts that count as one are one.
 
     Attributes:
         held_out: Pairs of test and dev.
@@ -87,11 +87,12 @@ class Leaks:
             parts_N: int8 (N,) the part of each pair.
         """
         held = parts_N != TRAIN
+        queries_N, passages_N = graph.names[graph.queries_N], graph.names[graph.passages_N]
         positives = np.zeros(len(graph.digests), bool)
-        positives[graph.passages_N[~held]] = True
+        positives[passages_N[~held]] = True
         texts = positives.copy()
-        texts[graph.queries_N[~held]] = True
-        queries_H, passages_H = graph.queries_N[held], graph.passages_N[held]
+        texts[queries_N[~held]] = True
+        queries_H, passages_H = queries_N[held], passages_N[held]
         return cls(
             len(queries_H),
             int(positives[passages_H].sum()),

@@ -1,12 +1,14 @@
 """Units: which pairs stay in one part.
 
 Texts are nodes of a graph, and every pair is an edge between its query and its passage. A text
-that is a query here and a passage there is one node. A component is all that edges tie together.
+that is a query here and a passage there is one node, and so are texts that count as one. A
+component is all that edges tie together.
 
 Shape letters: N pairs, U units.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numba
@@ -24,24 +26,32 @@ class PairGraph:
         queries_N: int64 (N,) the text of each pair's query.
         passages_N: int64 (N,) the text of its passage.
         digests: uint64 (num texts,) of the content of each text, whatever its number.
+        counts_as: int64 (num texts,) the text that each text counts as; None for itself.
     """
 
     queries_N: NDArray[np.int64]
     passages_N: NDArray[np.int64]
     digests: NDArray[np.uint64]
+    counts_as: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.queries_N)
 
+    @cached_property
+    def names(self) -> NDArray[np.int64]:
+        """int64 (num texts,): the text that each text counts as."""
+        return np.arange(len(self.digests)) if self.counts_as is None else self.counts_as
+
     def components(self) -> "PairUnits":
         """All pairs that texts tie together are a unit."""
-        roots = _roots(self.queries_N, self.passages_N, len(self.digests))
+        queries_N, passages_N = self.names[self.queries_N], self.names[self.passages_N]
+        roots = connected(queries_N, passages_N, len(self.digests))
         of_queries, of_passages = self.digests[self.queries_N], self.digests[self.passages_N]
-        return PairUnits.of(roots[self.queries_N], np.minimum(of_queries, of_passages))
+        return PairUnits.of(roots[queries_N], np.minimum(of_queries, of_passages))
 
     def by_query(self) -> "PairUnits":
         """The pairs of a query are a unit."""
-        return PairUnits.of(self.queries_N, self.digests[self.queries_N])
+        return PairUnits.of(self.names[self.queries_N], self.digests[self.queries_N])
 
     def by_pair(self) -> "PairUnits":
         """Every pair is a unit."""
@@ -93,9 +103,23 @@ class PairUnits:
         return len(np.unique(self.of_pair_N[of_part_N]))
 
 
+def connected(
+    first_E: NDArray[np.int64], second_E: NDArray[np.int64], num_nodes: int
+) -> NDArray[np.int64]:
+    """int64 (num_nodes,): the smallest node that edges tie each node to.
+
+    Args:
+        first_E: int64 (E,) a node of each edge.
+        second_E: int64 (E,) the other one.
+        num_nodes: Nodes.
+    """
+    roots: NDArray[np.int64] = _roots(first_E, second_E, num_nodes)
+    return roots
+
+
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _roots(first_E: Any, second_E: Any, num_nodes: Any) -> Any:
-    """int64 (num_nodes,): the smallest node that edges tie each node to (union-find)."""
+    """As `connected` says, by union-find."""
     parents = np.arange(num_nodes)
     for edge in range(len(first_E)):
         one, other = first_E[edge], second_E[edge]
