@@ -78,8 +78,8 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
     """What turns a word into the value of a field, where typer cannot."""
     if hint == MANY_SOURCES:
         return _sources_of_file
-    if hint == list[int]:
-        return _numbers
+    if hint in (list[int], list[float]):
+        return _several(get_args(hint)[0])
     if words := _words(hint):
         return _number_or_one_of(words)
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind in _NUMBERS]
@@ -114,14 +114,20 @@ def _sources_of_file(path: str) -> tuple[Source, ...]:
     return load_sources(path)
 
 
-def _numbers(words: str) -> tuple[int, ...]:
-    """Whole numbers between commas."""
-    try:
-        return tuple(int(word) for word in words.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"expected whole numbers between commas, found {words!r}; give such as 64,128"
-        ) from error
+def _several(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    """What reads numbers between commas."""
+
+    def parse(words: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(word) for word in words.split(","))
+        except ValueError as error:
+            wanted, example = ("whole numbers", "64,128") if kind is int else ("numbers", "1,0.5")
+            raise ConfigError(
+                f"expected {wanted} between commas, found {words!r}; give such as {example}"
+            ) from error
+
+    parse.__name__ = _NUMBERS[kind][0]
+    return parse
 
 
 def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:

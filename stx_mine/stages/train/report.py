@@ -33,7 +33,7 @@ def train_report(
         f"passes through {counts.packings} packings, {counts.seconds:.0f} s, processes: "
         f"{counts.processes}",
         f"learning rate {counts.learning_rate:.3g} ({extra['learning_rate_reason']})",
-        f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}"
+        f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}{_terms(counts)}"
         f"{_evaluated(best, counts)}",
         *_set_lines(extra),
         f"weights saved as {_formats(manifest)}",
@@ -53,6 +53,14 @@ def train_report(
     warnings += [*extra["notes"], *_few_steps(counts), *_no_gain(best)]
     warnings += [*extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _terms(counts: TrainCounts) -> str:
+    """How the weighted terms of a sum of losses went, in brackets."""
+    if counts.terms is None:
+        return ""
+    found = (f"{name} {first:.4f} -> {last:.4f}" for name, (first, last) in counts.terms.items())
+    return f" ({', '.join(found)}, weighted)"
 
 
 def _set_lines(extra: dict[str, Any]) -> list[str]:

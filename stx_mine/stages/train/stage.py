@@ -96,7 +96,7 @@ def _train(
     """Train the student, finish the artifact; names of earlier checkpoints that were not whole."""
     kept = hold_back(list_packings(run.folder("batches")), config.validation_share, processes.size)
     packings, model, removed = kept.packings, student.model, list[str]()
-    loss = make_loss(config, model, guide)
+    loss = make_loss(config, model, guide, packings[0][0].judge is not None)
     collator = make_collator(config, model, packings, guide)
     peak = (
         PeakRate(**artifact.choices)

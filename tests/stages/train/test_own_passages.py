@@ -105,7 +105,8 @@ def test_ragged_rows_have_the_loss_of_loops_in_value_and_gradient(
         "scores": torch.rand(num_rows, 4, **double),
         "num_rows": torch.tensor(num_rows),
         "num_negatives": (~missing).sum(),
-        "num_rows_with_negatives": (~missing).any(1).sum(),
+        "num_scored_negatives": (~missing).sum(),
+        "num_scored_rows": (~missing).any(1).sum(),
     }
     loss = made(name, metric, chunk_rows)
     fast = loss.score(loss._first(anchors, None), loss._first(passages, None), labels)
@@ -150,7 +151,8 @@ def test_without_repeats_it_is_the_library_loss_in_float64(model, name, metric):
         TEXTS,
         negatives=negatives,
         scores=teacher,
-        num_rows_with_negatives=torch.tensor(3),
+        num_scored_negatives=(negatives >= 0).sum(),
+        num_scored_rows=torch.tensor(3),
     )
     found = made(name, metric, model=model)(features, labels)
     found_gradient = gradient(model, found)
@@ -162,7 +164,8 @@ def test_without_repeats_it_is_the_library_loss_in_float64(model, name, metric):
 
 @pytest.mark.parametrize("name", ["triplet", "margin-mse", "kl"])
 def test_a_batch_without_negatives_has_a_zero_gradient(model, name):
-    labels = {"scores": torch.ones(3, 1), "num_rows_with_negatives": torch.tensor(0)}
+    none = torch.tensor(0)
+    labels = {"scores": torch.ones(3, 1), "num_scored_negatives": none, "num_scored_rows": none}
     features, labels = packed(model, ANCHORS, POSITIVES, **labels)
     loss = made(name, "cosine", model=model)(features, labels)
     assert loss == 0

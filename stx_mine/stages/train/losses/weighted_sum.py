@@ -1,0 +1,36 @@
+"""A weighted sum of losses over a packed batch, each distinct text embedded once for all."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
+from stx_mine.stages.train.losses.mnr import PackedLoss
+
+
+class LossSum(nn.Module):  # type: ignore[misc]
+    """Several losses of one model; the Trainer adds what it returns, and logs each."""
+
+    def __init__(self, terms: Mapping[str, PackedLoss], weights: Mapping[str, float]) -> None:
+        """Take losses of one model.
+
+        Args:
+            terms: By name, at least one.
+            weights: Of each, by name.
+        """
+        super().__init__()
+        first = next(iter(terms.values()))
+        self.model, self.batch_tokens = first.model, first.batch_tokens
+        self.terms, self.weights = nn.ModuleDict(terms), dict(weights)
+
+    def forward(
+        self, features: list[PrefixedFeatures], labels: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The terms of the loss of one packed batch, or of this process's rows, weighted."""
+        embedded = embed_distinct(self.model, features[:2], labels, self.batch_tokens)
+        for term in self.terms.values():
+            labels = term.prepare(features, labels)
+        return {
+            name: self.weights[name] * term.of_embeddings(*embedded, labels)
+            for name, term in self.terms.items()
+        }
