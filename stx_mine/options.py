@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field
+from dataclasses import Field, fields
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args, get_origin
+from itertools import zip_longest
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -14,6 +15,8 @@ from stx_mine.settings import flag, may_be_none, words_of
 
 # Choices that stand beside an option in the help; longer ones stand in its sentence.
 _WIDEST = 28
+# What stands for an option that was given without a value.
+_ALONE = "true"
 
 
 def given_values(values: list[Any]) -> tuple[Any, ...]:
@@ -51,7 +54,7 @@ def parameter_of(one: "Field[Any]", hint: Any) -> inspect.Parameter:
         hint = list[member]  # type: ignore[valid-type]
     # typer reads markup in square brackets, as in stx-mine[ray].
     help_text, panel = one.metadata["help"].replace("[", r"\["), one.metadata["group"]
-    metavar, words = "" if one.default is False else None, words_of(hint)
+    metavar, words = "" if hint is bool else None, words_of(hint)
     if len("|".join(words)) > _WIDEST:
         metavar = "<word>"
         unnamed = [word for word in words if word not in help_text]
@@ -70,7 +73,7 @@ def parameter_of(one: "Field[Any]", hint: Any) -> inspect.Parameter:
         )
         # What a parser makes of a word is its own affair.
         hint = str | None if hint == MANY_SOURCES else hint
-        hint = str if _words(hint) else hint
+        hint = str if _words(hint) or hint == bool | str else hint
     return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
 
 
@@ -80,6 +83,8 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
         return _sources_of_file
     if hint in (list[int], list[float]):
         return _several(get_args(hint)[0])
+    if hint == bool | str:
+        return _switch_or_text
     if words := _words(hint):
         return _number_or_one_of(words)
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind in _NUMBERS]
@@ -112,6 +117,26 @@ def _sources_of_file(path: str) -> tuple[Source, ...]:
     from stx_mine.pipeline import load_sources
 
     return load_sources(path)
+
+
+def _switch_or_text(word: str | bool) -> str | bool:
+    """The value of an option that may stand alone."""
+    return True if word == _ALONE else word
+
+
+def completed(words: list[str], config_type: type) -> list[str]:
+    """The words of a command line, where options that may stand alone, and do, have a value.
+
+    Args:
+        words: Those behind the command.
+        config_type: The config of the command.
+    """
+    hints = get_type_hints(config_type)
+    alone = {flag(one) for one in fields(config_type) if hints[one.name] == bool | str}
+    return [
+        f"{word}={_ALONE}" if word in alone and (after is None or after.startswith("-")) else word
+        for word, after in zip_longest(words, words[1:])
+    ]
 
 
 def _several(kind: type) -> Callable[[str], tuple[Any, ...]]:

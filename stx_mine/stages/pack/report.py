@@ -3,7 +3,7 @@
 from typing import Any
 
 from stx_mine.stages.pack.config import PackConfig
-from stx_mine.stages.pack.counts import PackCounts, PackedSource
+from stx_mine.stages.pack.counts import PackCounts, PackedSource, ScoredRows
 from stx_mine.stages.pack.dry_run import DryRun
 from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS
 from stx_mine.store.artifact import Artifact
@@ -26,6 +26,7 @@ def pack_report(artifact: Artifact, config: PackConfig, skipped: bool = False) -
         f"the first batch holds {counts.distinct_passages_of_first_batch:,} distinct passages",
         *([counts.composition] if counts.sources else []),
         *(_source_line(name, one) for name, one in counts.by_source.items()),
+        *_scored_lines(config, counts.of_judge),
     ]
     warnings = [
         f"no row of source {name} is in a batch: its {one.rows_in:,} rows fill none of "
@@ -57,6 +58,22 @@ def _source_line(name: str, counts: PackedSource) -> str:
         f"{counts.rows_in:,} rows in {counts.batches:,} batches, "
         f"{least:,}{f' to {most:,}' if most > least else ''} rows each; left out: {left or 'none'}"
     )
+
+
+def _scored_lines(config: PackConfig, scored: ScoredRows | None) -> list[str]:
+    """What a judge has scores of, and how it would have more."""
+    if scored is None:
+        return []
+    unscored = scored.rows_unscored
+    rows = percent(scored.rows_scored, scored.rows_in)
+    negatives = percent(scored.negatives_scored, scored.negatives_in)
+    return [
+        f"judge {config.judge} has scores of {rows} rows of the first packing with {negatives} of "
+        "all negatives: margin-mse and kl learn from these alone",
+        f"the others have no score of the positive ({unscored['no_positive']:,} rows) or of any "
+        f"negative ({unscored['no_negative']:,}); `stx-mine judge --name {config.judge} --band "
+        f"{scored.band:g}` with the same judge would score nine tenths of the negatives",
+    ]
 
 
 def dry_run_report(found: DryRun, folder: str, min_steps: int = MIN_EPOCH_STEPS) -> StageReport:

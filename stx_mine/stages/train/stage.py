@@ -27,6 +27,7 @@ from stx_mine.stages.train.evaluation_sets import (
 from stx_mine.stages.train.evaluations import BestEvaluation, EvaluationPlan
 from stx_mine.stages.train.held_back import hold_back
 from stx_mine.stages.train.lora import merge_adapters
+from stx_mine.stages.train.losses.weighted_sum import faint_terms
 from stx_mine.stages.train.model_files import CHECKPOINTS, publish_model, remove_checkpoints
 from stx_mine.stages.train.outcome import finish_weights, refuse_outcome
 from stx_mine.stages.train.peak_rate import PeakRate, choose_rate
@@ -150,8 +151,9 @@ def _publish(
     if has_adapter(model):
         merge_adapters(model)
     finish_weights(model, config.save_dtype)
-    sources = list_packings(run.folder("batches"))[0][0].sources
-    files = [*publish_model(model, artifact.folder, sources), TRAINING_LOG]
+    shard = list_packings(run.folder("batches"))[0][0]
+    warnings += faint_terms(config, shard)
+    files = [*publish_model(model, artifact.folder, shard.sources), TRAINING_LOG]
     return sorted(files), {
         "base_model": student.name,
         "reading": student.recorded,

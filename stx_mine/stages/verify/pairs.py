@@ -141,7 +141,9 @@ class _Block:
         if shard.has_scores:
             offsets, scores = ragged_scores(table)
             wrong = np.diff(offsets) != slots
-            wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~np.isfinite(scores)]] = True
+            # A judge has no score of some.
+            number = np.isfinite(scores) | (np.isnan(scores) & (shard.judge is not None))
+            wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~number]] = True
             what = "scores are no number each for its positive and negatives"
             yield Broken.of(np.flatnonzero(wrong), what)
 

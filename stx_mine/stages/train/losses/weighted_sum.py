@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
 from stx_mine.stages.train.losses.mnr import PackedLoss
+from stx_mine.store.batches import BatchShard
 
 
 class LossSum(nn.Module):  # type: ignore[misc]
@@ -34,3 +36,16 @@ class LossSum(nn.Module):  # type: ignore[misc]
             name: self.weights[name] * term.of_embeddings(*embedded, labels)
             for name, term in self.terms.items()
         }
+
+
+def faint_terms(config: TrainConfig, shard: BatchShard) -> list[str]:
+    """What makes a term of a sum of losses count for less than its weight says."""
+    weight = config.weight_of.get("kl")
+    if weight is None or config.teacher_temperature is not None or shard.judge is not None:
+        return []
+    factor = config.temperature**2
+    return [
+        f"kl is multiplied by temperature x temperature = {factor:g}, as in DistillKLDivLoss, so "
+        f"that its weight of {weight:g} is one of {weight * factor:g} beside the other term; with "
+        f"--teacher-temperature {config.temperature:g} it is not multiplied"
+    ]
