@@ -49,7 +49,7 @@ class ShardWriter(Worker):
         run = RunDir(self.run)
         config = replace(self.config, cluster=None, order="random")
         negatives, embeddings = require(run, "negatives"), require(run, "embeddings")
-        judgements = judgements_of(config, run)
+        judgements = scores_of_judge(config, run)
         store = with_judged(TextStore.open(require(run, "texts")), negatives)
         groups = TextGroups.open(require(run, "groups"))
         return Packer.open(config, self.k, store, groups, negatives, embeddings, judgements)
@@ -93,7 +93,7 @@ class ShardWriter(Worker):
             write_shard(self.folder / path, rows, footer, self.packer.with_texts)
 
 
-def judgements_of(config: PackConfig, run: RunDir) -> Manifest | None:
+def scores_of_judge(config: PackConfig, run: RunDir) -> Manifest | None:
     """The judgements whose scores are stored; None where none are.
 
     Raises:

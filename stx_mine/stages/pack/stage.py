@@ -20,8 +20,8 @@ from stx_mine.stages.pack.report import dry_run_report, pack_report
 from stx_mine.stages.pack.shard_files import write_all_texts, write_groups, write_positives
 from stx_mine.stages.pack.shards import (
     ShardWriter,
-    judgements_of,
     read_assignments,
+    scores_of_judge,
     write_assignments,
 )
 from stx_mine.stages.pack.tally import count_packings, count_scored
@@ -56,7 +56,7 @@ def run_pack(config: PackConfig) -> StageReport:
         store = with_judged(TextStore.open(texts), negatives)
         grouping = require(run, "groups")
         groups = TextGroups.open(grouping)
-        judgements = judgements_of(config, run)
+        judgements = scores_of_judge(config, run)
         opened = (config, k, store, groups, negatives, embeddings, judgements)
         if config.dry_run:
             packer = Packer.open(*opened)

@@ -117,20 +117,15 @@ class PackedCollator(BatchCollator):
             "num_negatives": int((passages[1:] >= 0).sum()),
             "shared": self._shared(table, len(ids)),
         }
+        anchor_ids = np.unique(table.column("anchor_id").to_numpy())
         if self.symmetric or self.interactions:
-            anchor_ids = np.unique(table.column("anchor_id").to_numpy())
             roles = BatchRoles(anchors[0], passages, ignored, self._groups.of(anchor_ids))
             labels |= self._hidden(roles, own, anchor_ids, ids)
         if self.weight != "one":
-            anchor_ids = np.unique(table.column("anchor_id").to_numpy())
             labels["anchor_log_weights"] = self._log_weights(anchors, anchor_ids, 0)
             labels["passage_log_weights"] = self._log_weights(passages, ids, 1)
         if self.scores:
-            scores = padded_scores(table, 1 + num_negatives)
-            scored = scored_negatives(scores, passages.T)
-            labels["scores"] = scores[own]
-            labels["num_scored_negatives"] = int(scored.sum())
-            labels["num_scored_rows"] = int(scored.any(1).sum())
+            labels |= _score_labels(table, passages.T, own)
         batch["label"] = {name: torch.tensor(value) for name, value in labels.items()}
         return batch
 
@@ -243,17 +238,24 @@ def padded_scores(table: pa.Table, num_slots: int) -> NDArray[np.float32]:
     return padded
 
 
-def scored_negatives(
-    scores_BN: NDArray[np.float32], slots_BN: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Bool (B, N - 1): the negatives that have a score, of rows whose positive has one.
+def _score_labels(
+    table: pa.Table, slots_BN: NDArray[np.int64], own: slice
+) -> dict[str, NDArray[np.float32] | int]:
+    """Scores of some rows, and how many rows and negatives of the batch have scores.
 
     Args:
-        scores_BN: Of the positive, then of each negative; NaN for none.
-        slots_BN: What stands there; -1 for nothing.
+        table: The batch.
+        slots_BN: The positive and the negatives of each row; -1 for none.
+        own: The rows to take.
     """
-    found: NDArray[np.bool_] = ~np.isnan(scores_BN) & (slots_BN >= 0)
-    return found[:, 1:] & found[:, :1]
+    scores = padded_scores(table, slots_BN.shape[1])
+    there = ~np.isnan(scores) & (slots_BN >= 0)
+    scored = there[:, 1:] & there[:, :1]
+    return {
+        "scores": scores[own],
+        "num_scored_negatives": int(scored.sum()),
+        "num_scored_rows": int(scored.any(1).sum()),
+    }
 
 
 def _ignored(table: pa.Table, ids: NDArray[np.int64]) -> NDArray[np.int64]:
