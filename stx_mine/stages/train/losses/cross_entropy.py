@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from stx_mine.stages.train.losses.guide import Guidance
 
 
-class Candidates(NamedTuple):
+class Compared(NamedTuple):
     """Distinct texts that every row is compared with, by one of its own two texts.
 
     Attributes:
@@ -47,7 +47,7 @@ class _JointCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(
         ctx: Any,
-        compared: Sequence[Candidates],
+        compared: Sequence[Compared],
         scale: float,
         chunk_rows: int,
         *embeddings: Tensor,
@@ -88,7 +88,7 @@ class _JointCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
 class _Part:
     """The scores of rows with one kind of candidates, and their gradients so far."""
 
-    def __init__(self, candidates: Candidates, scale: float, chunk_rows: int) -> None:
+    def __init__(self, candidates: Compared, scale: float, chunk_rows: int) -> None:
         self.candidates, self.scale, self.chunk_rows = candidates, scale, chunk_rows
         texts_MD, hidden, num_rows = candidates.texts_MD, candidates.hidden, len(candidates.own_B)
         self.grad_rows = torch.zeros_like(candidates.rows_BD)
@@ -124,7 +124,7 @@ class _Part:
         self.grad_texts.addmm_(gradient_CM.T, self.candidates.rows_BD[rows])
 
 
-def joint_cross_entropy(compared: Sequence[Candidates], scale: float, chunk_rows: int) -> Tensor:
+def joint_cross_entropy(compared: Sequence[Compared], scale: float, chunk_rows: int) -> Tensor:
     """Mean over rows of log(sum of weight x exp(logit)) - logit of the row's target.
 
     Logits are scale x product. The sum is over everything that the row is compared with, less what
@@ -176,14 +176,14 @@ def masked_cross_entropy(
             the row's own positive.
         scale: Inverse temperature.
         chunk_rows: Rows whose logits exist at one time.
-        log_weights_M: As in `Candidates`, like all that follows.
+        log_weights_M: As in `Compared`, like all that follows.
         hardness: How much more harder negatives count.
         guidance: Hides more.
 
     Returns:
         A scalar.
     """
-    one = Candidates(anchors_BD, passages_MD, targets_B, ignored, log_weights_M, hardness, guidance)
+    one = Compared(anchors_BD, passages_MD, targets_B, ignored, log_weights_M, hardness, guidance)
     return joint_cross_entropy([one], scale, chunk_rows)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stx_mine.stages.train.losses.cross_entropy import (
-    Candidates,
+    Compared,
     joint_cross_entropy,
     masked_cross_entropy,
     own_cross_entropy,
@@ -152,7 +152,7 @@ class PackedMNRLoss(PackedLoss):
                 guidance,
             )
         compared = [
-            Candidates(
+            Compared(
                 anchors_BD,
                 passages_MD,
                 labels["targets"],
@@ -186,7 +186,7 @@ class PackedMNRLoss(PackedLoss):
         labels: dict[str, Tensor],
         guidance: Guidance | None,
         backwards: Guidance | None,
-    ) -> list[Candidates]:
+    ) -> list[Compared]:
         """What rows are compared with beside passages for their anchor."""
         anchors, targets = labels["anchors"], labels["targets"]
         anchors_BD, positives_BD = anchors_AD[anchors], passages_MD[targets]
@@ -197,19 +197,19 @@ class PackedMNRLoss(PackedLoss):
         found = []
         if "query-query" in self.interactions:
             hidden = labels["hidden_anchors"]
-            one = Candidates(
+            one = Compared(
                 anchors_BD, anchors_AD, anchors, hidden, of_anchors, guidance=beside[0]
             )
             found.append(one)
         if "passage-query" in self.interactions:
             hidden = labels["ignored_anchors"]
-            one = Candidates(
+            one = Compared(
                 positives_BD, anchors_AD, anchors, hidden, of_anchors, guidance=backwards
             )
             found.append(one)
         if "passage-passage" in self.interactions:
             hidden = labels["hidden_passages"]
-            one = Candidates(
+            one = Compared(
                 positives_BD, passages_MD, targets, hidden, of_passages, guidance=beside[1]
             )
             found.append(one)
