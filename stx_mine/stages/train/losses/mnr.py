@@ -197,9 +197,7 @@ class PackedMNRLoss(PackedLoss):
         found = []
         if "query-query" in self.interactions:
             hidden = labels["hidden_anchors"]
-            one = Compared(
-                anchors_BD, anchors_AD, anchors, hidden, of_anchors, guidance=beside[0]
-            )
+            one = Compared(anchors_BD, anchors_AD, anchors, hidden, of_anchors, guidance=beside[0])
             found.append(one)
         if "passage-query" in self.interactions:
             hidden = labels["ignored_anchors"]
