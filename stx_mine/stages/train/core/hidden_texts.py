@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.groups import members_of
-from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets, ragged_union
+from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.core.random import mix_rows
 
 
@@ -41,7 +41,8 @@ def other_right_anchors(roles: BatchRoles, own: slice) -> NDArray[np.int64]:
         own: The rows to take.
 
     Returns:
-        int64 (2, m) pairs of a row (from 0 in `own`) and a distinct anchor, sorted by row.
+        int64 (2, m) pairs of a row (from 0 in `own`) and a distinct anchor, sorted by row; one may
+        stand there more than once.
     """
     anchors_B, targets_B, ignored = roles.anchors_B, roles.slots_SB[0], roles.ignored
     distinct, kind_A = np.unique(roles.groups_A, return_inverse=True)
@@ -70,15 +71,14 @@ def hidden_anchors(roles: BatchRoles, own: slice, known: Ragged, near: Ragged) -
     Returns:
         As `other_right_anchors`.
     """
-    groups_A = roles.groups_A
-    alone = Ragged(np.arange(len(groups_A) + 1), groups_A)
-    found = sharing(ragged_union(known, alone))
-    if len(near.values):
-        there = members_of(near, np.arange(len(groups_A)), groups_A)
-        ones = np.repeat(np.arange(len(there)), there.lengths())
-        back = ragged_sets(there.values, ones, len(there))
-        found = ragged_union(found, ragged_union(there, back))
-    return _pairs(found.take(roles.anchors_B[own])[0])
+    groups_A, numbers = roles.groups_A, np.arange(len(roles.groups_A))
+    of_group = members_of(Ragged(np.arange(len(groups_A) + 1), groups_A), numbers, groups_A)
+    there = [members_of(one, numbers, groups_A) for one in (known, near)]
+    back = [
+        ragged_sets(one.values, np.repeat(numbers, one.lengths()), len(numbers)) for one in there
+    ]
+    found = (sharing(known), of_group, *there, *back)
+    return _by_row([one.take(roles.anchors_B[own])[0] for one in found])
 
 
 def hidden_passages(roles: BatchRoles, own: slice, right: Ragged) -> NDArray[np.int64]:
@@ -108,7 +108,7 @@ def hidden_passages(roles: BatchRoles, own: slice, right: Ragged) -> NDArray[np.
         np.concatenate([ignored[1], slots_SB[slots_SB >= 0]]),
         num_rows,
     )
-    return _pairs(ragged_union(together, listed))
+    return _by_row([together, listed])
 
 
 def sharing(sets: Ragged) -> Ragged:
@@ -158,6 +158,12 @@ def _members(kinds: NDArray[np.int64], num_kinds: int) -> Ragged:
     """The numbers of each kind."""
     counts = np.bincount(kinds, minlength=num_kinds)
     return Ragged(offsets_of(counts), np.argsort(kinds, kind="stable"))
+
+
+def _by_row(parts: list[Ragged]) -> NDArray[np.int64]:
+    """int64 (2, n): row and value of raggeds of as many rows, by row."""
+    together = np.concatenate([_pairs(one) for one in parts], axis=1)
+    return together[:, np.argsort(together[0], kind="stable")]
 
 
 def _pairs(ragged: Ragged) -> NDArray[np.int64]:
