@@ -16,8 +16,8 @@ def _no_teacher(scores: bool | str) -> str:
     if scores is True or re.fullmatch(f"{_JUDGE}.+", str(scores), re.DOTALL):
         return ""
     return (
-        f"--scores must stand alone, for those of the model that mined, or be judge:NAME, found "
-        f"{scores!r}; give one of them"
+        "--scores must be judge:NAME, or stand alone for the model that mined (in YAML and Python: "
+        f"true or false), found {scores!r}; give one of them"
     )
 
 

@@ -162,7 +162,7 @@ def test_judges_that_know_nothing_of_the_rows_are_refused(copy, monkeypatch):
         packed(copy, scores="judge:narrow")
     assert not (copy / "batches").exists()
     for wrong in ("judge:", "letters", "judge"):
-        with pytest.raises(ConfigError, match=f"or be judge:NAME, found '{wrong}'"):
+        with pytest.raises(ConfigError, match=f"must be judge:NAME, .* found '{wrong}'"):
             PackConfig(scores=wrong)
 
 
@@ -181,7 +181,8 @@ def test_scores_alone_are_those_of_the_miner(copy, cli_here: Cli):
         keys.append((plan["fields"]["scores"], plan["key"]))
     assert [scores for scores, _ in keys] == [True, True, "judge:letters", "judge:letters"]
     assert len({key for _, key in keys}) == 2
-    assert "--scores must stand alone" in cli_here("pack", "--scores", "x", run_dir=copy).error
+    error = cli_here("pack", "--scores", "x", run_dir=copy).error
+    assert "--scores must be judge:NAME, or stand alone" in error
 
 
 def test_verify_takes_no_score_for_none_of_a_judge_only(copy):
