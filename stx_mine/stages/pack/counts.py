@@ -38,6 +38,7 @@ class ScoredRows:
         rows_unscored: Reason -> the others.
         negatives_in: Negatives of all rows.
         negatives_scored: Those with a score, of rows that are distilled.
+        different_scores: How many numbers the scores are.
         band: The `judge --band` that would reach nine tenths of the negatives of pools.
     """
 
@@ -46,6 +47,7 @@ class ScoredRows:
     rows_unscored: dict[str, int]
     negatives_in: int
     negatives_scored: int
+    different_scores: int
     band: float
 
     def __post_init__(self) -> None:

@@ -10,6 +10,8 @@ from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import StageReport, make_report, percent
 
 _SHOWN_LETTERS = 60
+# Fewer different scores than these are grades.
+_FEW_SCORES = 12
 # Strict is as good as merge from this part of its batches on; rarer repeats need no policy.
 _NEARLY_ALL, _RARE = 0.99, 0.01
 
@@ -34,6 +36,7 @@ def pack_report(artifact: Artifact, config: PackConfig, skipped: bool = False) -
         for name, one in counts.by_source.items()
         if not one.rows_packed
     ]
+    warnings += _few_scores(config, counts.of_judge)
     composed = counts.batches_composed
     if batches < composed:
         warnings.append(
@@ -73,6 +76,17 @@ def _scored_lines(config: PackConfig, scored: ScoredRows | None) -> list[str]:
         f"the others have no score of the positive ({unscored['no_positive']:,} rows) or of any "
         f"negative ({unscored['no_negative']:,}); `stx-mine judge --name {config.judge} --band "
         f"{scored.band:g}` with the same judge would score nine tenths of the negatives",
+    ]
+
+
+def _few_scores(config: PackConfig, scored: ScoredRows | None) -> list[str]:
+    """A warning where scores are grades, whose logits say more than the judge did."""
+    if scored is None or scored.different_scores >= _FEW_SCORES:
+        return []
+    return [
+        f"judge {config.judge} gives {scored.different_scores} different scores: to kl the "
+        "difference of 0 and 1 is certainty; distil with margin-mse, or with a "
+        "--teacher-temperature of 5 or more"
     ]
 
 

@@ -77,10 +77,11 @@ def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
 
 def count_scored(folder: Path, packer: Packer, negatives: Manifest) -> dict[str, Any]:
     """What a judge has scores of in the first packing, as it was written."""
-    counts = np.zeros(5, np.int64)
+    counts, different = np.zeros(5, np.int64), np.empty(0, np.float32)
     for path in sorted(folder.glob("epoch-000/*.parquet")):
         offsets, scores = ragged_scores(pq.read_table(path, columns=[SCORES]))
         has = ~np.isnan(scores)
+        different = np.union1d(different, scores[has])
         positives = has[offsets[:-1]]
         of_rows = np.add.reduceat(has, offsets[:-1], dtype=np.int64) - positives
         scored = positives & (of_rows > 0)
@@ -94,6 +95,7 @@ def count_scored(folder: Path, packer: Packer, negatives: Manifest) -> dict[str,
         rows_unscored=unscored,
         negatives_in=num_negatives,
         negatives_scored=negatives_scored,
+        different_scores=len(different),
         band=band_of_pools(negatives, max(1, packer.k)),
     )
     return asdict(found)

@@ -139,6 +139,18 @@ def test_a_wider_band_makes_batches_stale_and_scores_what_it_promises(copy, monk
     assert two["negatives_scored"] / two["negatives_in"] > 0.85
 
 
+def test_grades_are_said_to_be_too_few_for_logits(copy, monkeypatch):
+    assert not any("different scores" in line for line in packed(copy).warnings)
+    monkeypatch.chdir(copy.parent)
+    monkeypatch.syspath_prepend(copy.parent)
+    graded = "def grade(pairs):\n    return [len(p) % 3 / 2 for _, p in pairs]\n"
+    (copy.parent / "grades_of_pairs.py").write_text("import numpy as np\n" + graded)
+    config = {"cross_encoder": "grades_of_pairs:grade", "name": "grades", "band": 0.2}
+    run_judge(JudgeConfig(run_dir=str(copy), **config))
+    report = packed(copy, scores="judge:grades", overwrite=True)
+    assert any("judge grades gives 3 different scores" in line for line in report.warnings)
+
+
 def test_pairs_that_a_judge_made_have_its_scores(copy):
     run_mine(MineConfig(run_dir=str(copy), k=4, judges=("letters",), device="cpu"))
     report = packed(copy)
