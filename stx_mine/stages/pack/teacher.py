@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from stx_mine.search.score import score_hits
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.judgements import StoredJudgements
-from stx_mine.store.negatives import PoolBlock, Pools, pool_files
+from stx_mine.store.negatives import pool_files
+from stx_mine.store.pools import PoolBlock, Pools
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
