@@ -45,6 +45,7 @@ def parameter_of(one: "Field[Any]", hint: Any) -> inspect.Parameter:
     """
     default: Any = one.default
     kind: Any = inspect.Parameter.KEYWORD_ONLY
+    metavar, words = "" if hint is bool else None, words_of(hint)
     if get_origin(hint) is tuple:
         member, default = get_args(hint)[0], list(one.default)  # type: ignore[arg-type]
         if get_origin(member) is Literal:
@@ -54,7 +55,6 @@ def parameter_of(one: "Field[Any]", hint: Any) -> inspect.Parameter:
         hint = list[member]  # type: ignore[valid-type]
     # typer reads markup in square brackets, as in stx-mine[ray].
     help_text, panel = one.metadata["help"].replace("[", r"\["), one.metadata["group"]
-    metavar, words = "" if hint is bool else None, words_of(hint)
     if len("|".join(words)) > _WIDEST:
         metavar = "<word>"
         unnamed = [word for word in words if word not in help_text]

@@ -179,6 +179,7 @@ def test_the_joint_softmax_is_the_naive_one_in_value_and_gradient(
 # --- what is hidden ---
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 8)), min_size=1, max_size=9))
 def test_rows_that_share_a_value(sets):
     found = sharing(ragged([sorted(one) for one in sets]))
