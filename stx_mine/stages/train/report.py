@@ -40,14 +40,15 @@ def train_report(
         f"how it went is in {manifest.folder / TRAINING_LOG}",
         f'load it with SentenceTransformer("{manifest.folder}")',
     ]
+    compared = "(row, text)" if manifest.fields.get("interactions") else "(row, passage)"
     if counts.masked_by_guide is not None:
         lines.append(
-            f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
+            f"the guide masked {counts.masked_by_guide:.2%} of all {compared} of the batches"
         )
     if counts.masked_by_own_scores is not None:
         lines.append(
-            f"the model itself masked {counts.masked_by_own_scores:.2%} of all (row, passage) of "
-            "the batches"
+            f"the model itself masked {counts.masked_by_own_scores:.2%} of all {compared} of the "
+            "batches"
         )
     warnings = [f"{name} was cut short or damaged, and was left out" for name in removed]
     warnings += [*extra["notes"], *_few_steps(counts), *_no_gain(best)]

@@ -369,9 +369,12 @@ def test_training_with_interactions_masks_by_its_own_scores_too(run_copy):
                 mask_above=0.0,
                 interactions=interactions,
             )
-        ).counts
+        )
         for interactions in ((), INTERACTIONS)
     )
+    for report, what in ((plain, "(row, passage)"), (all_three, "(row, text)")):
+        assert any(f"of all {what} of the batches" in line for line in report.lines)
+    plain, all_three = plain.counts, all_three.counts
     assert all_three["first_loss"] > plain["first_loss"]
     assert all_three["last_loss"] < all_three["first_loss"]
     assert all_three["masked_by_own_scores"] != plain["masked_by_own_scores"]
