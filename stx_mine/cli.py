@@ -36,7 +36,7 @@ from stx_mine.errors import (
     one_line,
 )
 from stx_mine.interrupts import Interrupted, watched
-from stx_mine.options import given_values, parameter_of
+from stx_mine.options import completed, given_values, parameter_of
 from stx_mine.settings import StageConfig, in_order_of_help
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def _run(words: list[str]) -> None:
     """Run the command that words name; typer itself would answer some errors in its own way."""
     sys.excepthook = _report
     command = typer.main.get_command(app)
+    if words and words[0] in COMMANDS:
+        words = [words[0], *completed(words[1:], COMMANDS[words[0]].config)]
     try:
         with command.make_context("stx-mine", words) as context:
             command.invoke(context)

@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field
+from dataclasses import Field, fields
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args, get_origin
+from itertools import zip_longest
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -14,6 +15,8 @@ from stx_mine.settings import flag, may_be_none, words_of
 
 # Choices that stand beside an option in the help; longer ones stand in its sentence.
 _WIDEST = 28
+# What stands for an option that was given without a value.
+_ALONE = "true"
 
 
 def given_values(values: list[Any]) -> tuple[Any, ...]:
@@ -42,6 +45,7 @@ def parameter_of(one: "Field[Any]", hint: Any) -> inspect.Parameter:
     """
     default: Any = one.default
     kind: Any = inspect.Parameter.KEYWORD_ONLY
+    metavar, words = "" if hint is bool else None, words_of(hint)
     if get_origin(hint) is tuple:
         member, default = get_args(hint)[0], list(one.default)  # type: ignore[arg-type]
         if get_origin(member) is Literal:
@@ -51,7 +55,6 @@ def parameter_of(one: "Field[Any]", hint: Any) -> inspect.Parameter:
         hint = list[member]  # type: ignore[valid-type]
     # typer reads markup in square brackets, as in stx-mine[ray].
     help_text, panel = one.metadata["help"].replace("[", r"\["), one.metadata["group"]
-    metavar, words = "" if one.default is False else None, words_of(hint)
     if len("|".join(words)) > _WIDEST:
         metavar = "<word>"
         unnamed = [word for word in words if word not in help_text]
@@ -70,7 +73,7 @@ def parameter_of(one: "Field[Any]", hint: Any) -> inspect.Parameter:
         )
         # What a parser makes of a word is its own affair.
         hint = str | None if hint == MANY_SOURCES else hint
-        hint = str if _words(hint) else hint
+        hint = str if _words(hint) or hint == bool | str else hint
     return inspect.Parameter(one.name, kind, default=default, annotation=Annotated[hint, info])
 
 
@@ -78,8 +81,10 @@ def _parser(one: "Field[Any]", hint: Any) -> Callable[[Any], Any] | None:
     """What turns a word into the value of a field, where typer cannot."""
     if hint == MANY_SOURCES:
         return _sources_of_file
-    if hint == list[int]:
-        return _numbers
+    if hint in (list[int], list[float]):
+        return _several(get_args(hint)[0])
+    if hint == bool | str:
+        return _switch_or_text
     if words := _words(hint):
         return _number_or_one_of(words)
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind in _NUMBERS]
@@ -114,14 +119,40 @@ def _sources_of_file(path: str) -> tuple[Source, ...]:
     return load_sources(path)
 
 
-def _numbers(words: str) -> tuple[int, ...]:
-    """Whole numbers between commas."""
-    try:
-        return tuple(int(word) for word in words.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"expected whole numbers between commas, found {words!r}; give such as 64,128"
-        ) from error
+def _switch_or_text(word: str | bool) -> str | bool:
+    """The value of an option that may stand alone."""
+    return True if word == _ALONE else word
+
+
+def completed(words: list[str], config_type: type) -> list[str]:
+    """The words of a command line, where options that may stand alone, and do, have a value.
+
+    Args:
+        words: Those behind the command.
+        config_type: The config of the command.
+    """
+    hints = get_type_hints(config_type)
+    alone = {flag(one) for one in fields(config_type) if hints[one.name] == bool | str}
+    return [
+        f"{word}={_ALONE}" if word in alone and (after is None or after.startswith("-")) else word
+        for word, after in zip_longest(words, words[1:])
+    ]
+
+
+def _several(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    """What reads numbers between commas."""
+
+    def parse(words: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(word) for word in words.split(","))
+        except ValueError as error:
+            wanted, example = ("whole numbers", "64,128") if kind is int else ("numbers", "1,0.5")
+            raise ConfigError(
+                f"expected {wanted} between commas, found {words!r}; give such as {example}"
+            ) from error
+
+    parse.__name__ = _NUMBERS[kind][0]
+    return parse
 
 
 def _can_be_switched_off(one: "Field[Any]", hint: Any) -> bool:

@@ -53,7 +53,8 @@ def option(
         group: The heading in `--help` under which it stands.
         needs: Space-separated conditions, all of which hold where the field is not at its
             default: `name` (another field is not at its default), `name=a|b` (it has one of these
-            values), `name|other` (one of several fields is not at its default).
+            values, or a sum `a+c` of one), `name|other` (one of several fields is not at its
+            default).
         conflicts: Space-separated conditions, none of which holds then.
         because: Why it does not go with what it conflicts with, as the end of a sentence.
         check: Says what is wrong with a value that is not the default, and what to do; an empty
@@ -301,8 +302,9 @@ def _holds(config: Any, condition: str) -> bool:
         given = {declared.name for declared in given_fields(config)}
         return not given.isdisjoint(names.split("|"))
     value = getattr(config, names)
-    found = value if isinstance(value, tuple) else (value,)
-    return not {str(one) for one in found}.isdisjoint(values.split("|"))
+    found = [str(one) for one in (value if isinstance(value, tuple) else (value,))]
+    parts = [part for one in found for part in one.split("+")]
+    return not {*found, *parts}.isdisjoint(values.split("|"))
 
 
 def in_order_of_help(config_type: type) -> list["Field[Any]"]:

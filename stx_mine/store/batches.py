@@ -63,6 +63,8 @@ class BatchShard:
         texts_per_label: Texts that a label has in a batch at most; None for rows of pairs.
         sources: What its column `source` names; empty where there is no such column.
         has_scores: Whether it stores `scores`: of the positive, then of each negative of a row.
+        judge: Name of the judge whose scores these are, which has none of some; None: they are of
+            the model that mined.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class BatchShard:
     texts_per_label: int | None = None
     sources: tuple[SourceInfo, ...] = ()
     has_scores: bool = False
+    judge: str | None = None
 
     @classmethod
     def open(cls, path: Path) -> "BatchShard":
@@ -103,7 +106,15 @@ class BatchShard:
         k, policy = int(footer["k"]), footer["policy"]
         has_scores = SCORES in parquet.schema_arrow.names
         return cls(
-            path, size, rows // size, k, policy, texts, sources=sources, has_scores=has_scores
+            path,
+            size,
+            rows // size,
+            k,
+            policy,
+            texts,
+            sources=sources,
+            has_scores=has_scores,
+            judge=footer.get("judge"),
         )
 
     def batch(self, number: int) -> pa.Table:
@@ -197,9 +208,12 @@ def ragged_column(table: pa.Table, name: str) -> Ragged:
 
 
 def ragged_scores(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Offsets (B + 1,) and values of the scores of each row: its positive, then its negatives."""
+    """Offsets (B + 1,) and values of the scores of each row: its positive, then its negatives.
+
+    What has no score, null in the column, is NaN.
+    """
     column = table.column(SCORES).combine_chunks()
     column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
     offsets = column.offsets.to_numpy().astype(np.int64)
-    values = column.values.to_numpy()[offsets[0] : offsets[-1]]
+    values = column.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
     return offsets - offsets[0], values

@@ -8,6 +8,8 @@ from typing import Any
 from stx_mine.store.files import atomic
 
 TRAINING_LOG = "training_log.jsonl"
+# What the name of a term of a loss stands after.
+TERM = "loss_"
 
 
 class TrainingLog:
@@ -38,7 +40,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     Returns:
         One dict a line: `step`, and of the keys below those that were measured at that step.
         `seconds` since training began, over all starts; `learning_rate`; `loss` (mean of the
-        steps since the line before); `validation_loss`; `grad_norm` (before clipping);
+        steps since the line before), and of a sum of losses `loss_NAME` (its weighted terms);
+        `validation_loss`; `grad_norm` (before clipping);
         `samples_per_second` (without evaluations); `eta_seconds`; `slots`, `distinct`, `tokens`
         (places for texts, distinct texts and their tokens in the batch of the step);
         `peak_rss_bytes`, `peak_device_bytes` (of the first process); `cosine`: `positive`, `hard`,

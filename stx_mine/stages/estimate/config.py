@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stx_mine.models.config import ModelFields
 from stx_mine.settings import WHERE, ReadingConfig, option
+from stx_mine.stages.train.config import Interaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,12 @@ class EstimateConfig(ModelFields, ReadingConfig):
         "Passes over the rows (default: the packings there are).",
         "estimates",
         minimum=1,
+        group="Step",
+    )
+    interactions: tuple[Interaction, ...] = option(
+        (),
+        "What `train --interactions` adds to the softmax of a row; repeatable.",
+        "estimates",
         group="Step",
     )
     model: str | None = option(

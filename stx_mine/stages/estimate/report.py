@@ -1,5 +1,7 @@
 """The closing sentences of `estimate`, with a table over batch sizes and numbers of negatives."""
 
+from collections.abc import Sequence
+
 from stx_mine.stages.estimate.results import Cell, Estimate
 from stx_mine.stages.estimate.step_time import StepTime
 from stx_mine.store.artifact import Artifact
@@ -20,10 +22,11 @@ def estimate_report(
     warnings = list(notes)
     if not estimate.static and not estimate.shape.layers:
         warnings.append("activations of this kind of model are not known, memory is without them")
-    return make_report(artifact, _lines(estimate), warnings, skipped=skipped)
+    added = artifact.result.fields.get("interactions", [])
+    return make_report(artifact, _lines(estimate, added), warnings, skipped=skipped)
 
 
-def _lines(estimate: Estimate) -> list[str]:
+def _lines(estimate: Estimate, interactions: Sequence[str]) -> list[str]:
     asked = estimate.asked
     in_batch, memory = asked.in_batch, asked.in_batch.memory
     parts = {
@@ -37,8 +40,8 @@ def _lines(estimate: Estimate) -> list[str]:
         f"negatives; {estimate.model_name}, {estimate.shape.parameters:,} parameters",
         f"texts a step: {_texts(asked)} ({asked.queries:,.0f} queries, {asked.passages:,.0f} "
         f"passages; {_how(asked)}), {asked.texts_without_sharing:,.0f} if rows shared none",
-        f"scores a step: {in_batch.scores:,.0f} of rows with passages of the batch, "
-        f"{asked.own_negatives.scores:,.0f} with --negatives hard",
+        f"scores a step: {in_batch.scores:,.0f} of rows with passages of the batch"
+        f"{_beside(interactions)}, {asked.own_negatives.scores:,.0f} with --negatives hard",
         f"memory: {_gib(memory.total)} GiB (of it "
         f"{', '.join(f'{name} {_gib(value)}' for name, value in parts.items())})",
         f"[memory: {estimate.memory_formula}]",
@@ -49,6 +52,11 @@ def _lines(estimate: Estimate) -> list[str]:
             f"all; {_rates(estimate.measured)}"
         )
     return [*lines, *_grid(estimate)]
+
+
+def _beside(interactions: Sequence[str]) -> str:
+    """What else rows are scored against, to go on with a sentence."""
+    return f" and by {', '.join(interactions)}" if interactions else ""
 
 
 def _rates(timed: StepTime) -> str:

@@ -121,7 +121,7 @@ def _estimate(
     if config.time:
         means: dict[Role, float] = {"query": shape.query_tokens, "passage": shape.passage_tokens}
         measured = time_step(model, sample, means, tokens)
-    costs = StepCosts(shape, config.chunk_rows, tokens, measured)
+    costs = StepCosts(shape, config.chunk_rows, tokens, measured, config.interactions)
     cells = _cells(asked, dry_run, costs, ks)
     if packings:
         shard = packings[0][0]

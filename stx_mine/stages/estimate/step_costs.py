@@ -17,12 +17,14 @@ class StepCosts:
         chunk_rows: Rows whose scores exist at one time.
         batch_tokens: Tokens that go through a network at one time.
         measured: Seconds of the parts of a step; None where they were not measured.
+        interactions: What else rows are scored against where they are against all passages.
     """
 
     shape: ModelShape
     chunk_rows: int
     batch_tokens: int
     measured: StepTime | None
+    interactions: tuple[str, ...] = ()
 
     def cell(self, size: int, k: int, counted: StepTexts, passes: int) -> Cell:
         """The costs of one batch size and number of negatives.
@@ -53,7 +55,9 @@ class StepCosts:
         self, size: int, k: int, counted: StepTexts, steps: int, *, in_batch: bool
     ) -> ScoringCost:
         texts = counted.means[k]
-        num_scores = size * texts.passages if in_batch else texts.slots - size
+        num_scores = texts.slots - size
+        if in_batch:
+            num_scores = size * texts.candidates(self.interactions)
         memory = step_memory(
             counted.most[k],
             self.shape,
@@ -62,6 +66,7 @@ class StepCosts:
             in_batch=in_batch,
             chunk_rows=self.chunk_rows,
             batch_tokens=self.batch_tokens,
+            interactions=self.interactions,
         )
         if self.measured is None:
             return ScoringCost(num_scores, memory, None, None)

@@ -184,7 +184,8 @@ def _batches(made: Mapping[str, Manifest]) -> str:
     if "batches" not in made:
         return ""
     counts, fields = made["batches"].counts, made["batches"].fields
-    facts = {name: fields.get(name) for name in ("batch_size", "policy", "k", "layout", "seed")}
+    named = ("batch_size", "policy", "k", "layout", "scores", "seed")
+    facts = {name: fields.get(name) for name in named}
     facts |= {name: counts.get(name) for name in ("batches", "packings", "rows_packed")}
     return "\n".join(["## Batches", "", *_table(facts)])
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_union
 from stx_mine.errors import ConfigError
-from stx_mine.search.score import score_hits
 from stx_mine.stages.pack.composition import Composition
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment, assign_merge, assign_strict, draw_order
@@ -24,6 +23,7 @@ from stx_mine.stages.pack.core.bind import (
 from stx_mine.stages.pack.core.bounds import StrictBound, strict_bound
 from stx_mine.stages.pack.packings import left_out_last
 from stx_mine.stages.pack.shard_files import score_column
+from stx_mine.stages.pack.teacher import JudgeOfPairs, Miner, Teacher
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import (
     LANGUAGE,
@@ -34,6 +34,7 @@ from stx_mine.store.batches import (
     with_text_columns,
 )
 from stx_mine.store.groups import TextGroups
+from stx_mine.store.judgements import StoredJudgements
 from stx_mine.store.languages import LanguageTable
 from stx_mine.store.negatives import near_positives
 from stx_mine.store.pools import Pools
@@ -57,7 +58,7 @@ class Packer:
         avoided: Groups that no row of a query may have as a negative of any kind: the forbidden
             ones, and near positives where asked for.
         composition: Decides which rows may meet, and the order of the batches.
-        vectors: Of queries and passages, where their scores are stored; else None.
+        teacher: Whose scores are stored; None where none are.
     """
 
     config: PackConfig
@@ -68,7 +69,7 @@ class Packer:
     near: Ragged
     avoided: Ragged
     composition: Composition
-    vectors: tuple[Vectors, Vectors] | None = None
+    teacher: Teacher | None = None
 
     @classmethod
     def open(
@@ -79,9 +80,21 @@ class Packer:
         groups: TextGroups,
         negatives: Manifest,
         embeddings: Manifest,
+        judgements: Manifest | None = None,
     ) -> "Packer":
-        """Read pools, what each query avoids, and what its batches are composed by."""
-        pools = Pools.open(negatives, store.pair_query_ids, config.scores, store.num_passages)
+        """Read pools, what each query avoids, and what its batches are composed by.
+
+        Args:
+            config: The config.
+            k: Negatives a row.
+            store: Texts and pairs.
+            groups: The group of every text.
+            negatives: Of a finished `negatives/`.
+            embeddings: Of a finished `embeddings/`.
+            judgements: Those of `config.judge`, if it names one.
+        """
+        mined = config.scores is True
+        pools = Pools.open(negatives, store.pair_query_ids, mined, store.num_passages)
         avoided = groups.forbidden(store)
         near = Ragged(np.zeros(store.num_queries + 1, np.int64), np.empty(0, np.int64))
         if config.near_positive_margin is not None:
@@ -94,10 +107,13 @@ class Packer:
             )
             pools = replace(pools, ids_NS=ids_NS)
         composition = Composition.open(config, store, negatives, embeddings)
-        vectors = None
-        if config.scores:
-            vectors = Vectors.open(embeddings, "queries"), Vectors.open(embeddings, "passages")
-        return cls(config, k, store, groups, pools, near, avoided, composition, vectors)
+        teacher: Teacher | None = None
+        if mined:
+            roles = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
+            teacher = Miner(store, pools, *roles)
+        elif judgements is not None:
+            teacher = JudgeOfPairs(store, StoredJudgements.open(judgements, store))
+        return cls(config, k, store, groups, pools, near, avoided, composition, teacher)
 
     @cached_property
     def anchor_groups(self) -> NDArray[np.int64]:
@@ -227,8 +243,8 @@ class Packer:
             table = table.append_column(LANGUAGE, spoken)
             lists = _languages(store.languages, passages, negatives_NK)
             table = table.append_column(PASSAGE_LANGUAGES, lists)
-        if self.vectors is not None:
-            scores = self._scores(rows, negatives_NK, *self.vectors)
+        if self.teacher is not None:
+            scores = self._scores(self.teacher, rows, negatives_NK)
             table = table.append_column(SCORES, scores)
         return table
 
@@ -243,35 +259,15 @@ class Packer:
         return with_text_columns(table, anchors, store.passages.column("text"), self.k)
 
     def _scores(
-        self,
-        rows: NDArray[np.int64],
-        negatives_NK: NDArray[np.int64],
-        queries: Vectors,
-        passages: Vectors,
+        self, teacher: Teacher, rows: NDArray[np.int64], negatives_NK: NDArray[np.int64]
     ) -> pa.Array:
-        """Scores of rows with their positive and negatives (-1 for none).
-
-        Those of mined negatives are what the search scored; a positive or a random negative is
-        scored here, by the same sum.
-        """
-        query_ids, positives = self.store.pair_query_ids, self.store.pair_passage_ids
+        """Scores of rows with their positive and negatives (-1 for none)."""
         parts = []
         for start in range(0, len(rows), _ROWS_SCORED):
             block = slice(start, start + _ROWS_SCORED)
-            slots = np.concatenate([positives[rows[block], None], negatives_NK[block]], axis=1)
-            scores = self.pools.known_scores(rows[block], slots)
-            new = np.isnan(scores) & (slots >= 0)
-            ids, numbers = np.unique(slots[new], return_inverse=True)
-            places = np.full(slots.shape, -1, np.int64)
-            places[new] = numbers
-            made = score_hits(
-                queries.take(query_ids[rows[block]]),
-                passages.take(ids),
-                places,
-                passages.similarity,
-            )
-            scores[new] = made[new]
-            parts.append(scores[slots >= 0])
+            positives = self.store.pair_passage_ids[rows[block], None]
+            slots = np.concatenate([positives, negatives_NK[block]], axis=1)
+            parts.append(teacher.scores(rows[block], slots)[slots >= 0])
         lengths = 1 + (negatives_NK >= 0).sum(1)
         return score_column(offsets_of(lengths), np.concatenate(parts))
 

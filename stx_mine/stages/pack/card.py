@@ -102,9 +102,11 @@ def _stored(facts: BatchFacts) -> str:
         for name, one in facts.sources.items()
     )
     sources = f"\n- `source` names where a row is from:{sources}" if sources else ""
+    judge = facts.config.judge
     scores = (
-        f"\n- `{SCORES}` holds the scores of each row by the model that mined: of the positive,\n"
-        "  then of each negative."
+        f"\n- `{SCORES}` holds the scores of each row by "
+        f"{'the model that mined' if judge is None else f'the judge {code_span(judge)}'}: of the "
+        f"positive,\n  then of each negative{'' if judge is None else '; null for none'}."
         if facts.config.scores
         else ""
     )

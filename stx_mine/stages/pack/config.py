@@ -1,11 +1,24 @@
 """Options of `pack`."""
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import ConfigError
 from stx_mine.settings import MAX_SEED, option
+
+_JUDGE = "judge:"
+
+
+def _no_teacher(scores: bool | str) -> str:
+    """What is wrong with a value of `scores`."""
+    if scores is True or re.fullmatch(f"{_JUDGE}.+", str(scores), re.DOTALL):
+        return ""
+    return (
+        "--scores must be judge:NAME, or stand alone for the model that mined (in YAML and Python: "
+        f"true or false), found {scores!r}; give one of them"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +126,13 @@ class PackConfig(EngineConfig):
         group="Several sources",
         needs="layout=inline|ids",
     )
-    scores: bool = option(
+    scores: bool | str = option(
         False,
-        "Store the scores of each row by the model that mined, to be distilled.",
+        "Store the scores of each row, to be distilled: by the model that mined, or judge:NAME.",
         "batches",
         group="Shards",
         needs="layout=inline|ids",
+        check=_no_teacher,
     )
     dry_run: bool = option(
         False, "Write nothing; say what each policy would give, and advise.", group="Batches"
@@ -179,6 +193,11 @@ class PackConfig(EngineConfig):
                 f"--batch-size must be a multiple of --texts-per-label {each}, found {size}; give "
                 f"{lower} or {lower + each}"
             )
+
+    @property
+    def judge(self) -> str | None:
+        """Name of the judge whose scores are stored; None where they are not a judge's."""
+        return self.scores.removeprefix(_JUDGE) if isinstance(self.scores, str) else None
 
     def with_layout(self, layout: Literal["inline", "labels"]) -> "PackConfig":
         """The same packing in another layout, without what that layout does not read."""

@@ -1,6 +1,6 @@
 """What `pack` counts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stx_mine.store.counts import Counts
@@ -29,6 +29,32 @@ class PackedSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredRows:
+    """What a judge has scores of, in the first packing.
+
+    Attributes:
+        rows_in: Rows of the packing.
+        rows_scored: Those whose positive and any negative have a score: these are distilled.
+        rows_unscored: Reason -> the others.
+        negatives_in: Negatives of all rows.
+        negatives_scored: Those with a score, of rows that are distilled.
+        different_scores: How many numbers the scores are.
+        band: The `judge --band` that would reach nine tenths of the negatives of pools.
+    """
+
+    rows_in: int
+    rows_scored: int
+    rows_unscored: dict[str, int]
+    negatives_in: int
+    negatives_scored: int
+    different_scores: int
+    band: float
+
+    def __post_init__(self) -> None:
+        assert self.rows_in == self.rows_scored + sum(self.rows_unscored.values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class PackCounts(Counts):
     """Counts of packed rows.
 
@@ -47,6 +73,7 @@ class PackCounts(Counts):
         distinct_passages_of_first_batch: Distinct positives and negatives of the first batch.
         composition: How sources are composed, in words.
         sources: Name -> counts; empty where there is one source.
+        scored: What a judge has scores of; empty where no judge's scores are stored.
     """
 
     rows_in: int
@@ -63,6 +90,7 @@ class PackCounts(Counts):
     distinct_passages_of_first_batch: int
     composition: str
     sources: dict[str, Any]
+    scored: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert self.rows_in == self.rows_packed + self.rows_left_out
@@ -71,3 +99,8 @@ class PackCounts(Counts):
     def by_source(self) -> dict[str, PackedSource]:
         """Name -> counts of each source."""
         return {name: PackedSource(**counts) for name, counts in self.sources.items()}
+
+    @property
+    def of_judge(self) -> ScoredRows | None:
+        """What a judge has scores of."""
+        return ScoredRows(**self.scored) if self.scored else None

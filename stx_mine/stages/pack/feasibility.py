@@ -5,9 +5,12 @@ import numpy as np
 from stx_mine.errors import ConfigError
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS
+from stx_mine.stages.pack.teacher import band_of_pools
+from stx_mine.store.artifact import Manifest
 
 # Known positives to ignore in a batch: 8 bytes each, and a shard holds 65,536 rows of batches.
 MAX_MASKS = 1 << 25
+_ROWS = 65_536
 
 
 def refuse_sizes(packer: Packer) -> None:
@@ -78,3 +81,28 @@ def _refuse_masks(packer: Packer) -> None:
             f"would list {masks:,} known positives to ignore, at most {MAX_MASKS:,} are written; "
             f"give --batch-size {fits:,} or less, or fewer pairs of that query"
         )
+
+
+def refuse_unscored(packer: Packer, negatives: Manifest) -> None:
+    """Refuse a judge who has no scores of any row, before work starts.
+
+    Raises:
+        ConfigError: It has none of both a positive and a negative of its pool.
+    """
+    config, rows = packer.config, packer.pools.rows
+    if config.judge is None:
+        return
+    assert packer.teacher is not None, "opened for the judge"
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        positives = packer.store.pair_passage_ids[some, None]
+        slots = np.concatenate([positives, packer.pools.ids_NS[some]], axis=1)
+        scored = np.isfinite(packer.teacher.scores(some, slots))
+        if (scored[:, 0] & scored[:, 1:].any(1)).any():
+            return
+    band = band_of_pools(negatives, max(1, packer.k))
+    raise ConfigError(
+        f"--scores {config.scores} needs judgements of the positive and of a negative of some row, "
+        f"found none in {len(rows):,} rows; judge more, with `stx-mine judge --name {config.judge} "
+        f"--band {band:g}` and the judge itself, or leave it out"
+    )

@@ -3,13 +3,15 @@
 from typing import Any
 
 from stx_mine.stages.pack.config import PackConfig
-from stx_mine.stages.pack.counts import PackCounts, PackedSource
+from stx_mine.stages.pack.counts import PackCounts, PackedSource, ScoredRows
 from stx_mine.stages.pack.dry_run import DryRun
 from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import StageReport, make_report, percent
 
 _SHOWN_LETTERS = 60
+# Fewer different scores than these are grades.
+_FEW_SCORES = 12
 # Strict is as good as merge from this part of its batches on; rarer repeats need no policy.
 _NEARLY_ALL, _RARE = 0.99, 0.01
 
@@ -26,6 +28,7 @@ def pack_report(artifact: Artifact, config: PackConfig, skipped: bool = False) -
         f"the first batch holds {counts.distinct_passages_of_first_batch:,} distinct passages",
         *([counts.composition] if counts.sources else []),
         *(_source_line(name, one) for name, one in counts.by_source.items()),
+        *_scored_lines(config, counts.of_judge),
     ]
     warnings = [
         f"no row of source {name} is in a batch: its {one.rows_in:,} rows fill none of "
@@ -33,6 +36,7 @@ def pack_report(artifact: Artifact, config: PackConfig, skipped: bool = False) -
         for name, one in counts.by_source.items()
         if not one.rows_packed
     ]
+    warnings += _few_scores(config, counts.of_judge)
     composed = counts.batches_composed
     if batches < composed:
         warnings.append(
@@ -57,6 +61,33 @@ def _source_line(name: str, counts: PackedSource) -> str:
         f"{counts.rows_in:,} rows in {counts.batches:,} batches, "
         f"{least:,}{f' to {most:,}' if most > least else ''} rows each; left out: {left or 'none'}"
     )
+
+
+def _scored_lines(config: PackConfig, scored: ScoredRows | None) -> list[str]:
+    """What a judge has scores of, and how it would have more."""
+    if scored is None:
+        return []
+    unscored = scored.rows_unscored
+    rows = percent(scored.rows_scored, scored.rows_in)
+    negatives = percent(scored.negatives_scored, scored.negatives_in)
+    return [
+        f"judge {config.judge} has scores of {rows} rows of the first packing with {negatives} of "
+        "all negatives: margin-mse and kl learn from these alone",
+        f"the others have no score of the positive ({unscored['no_positive']:,} rows) or of any "
+        f"negative ({unscored['no_negative']:,}); `stx-mine judge --name {config.judge} --band "
+        f"{scored.band:g}` with the same judge would score nine tenths of the negatives",
+    ]
+
+
+def _few_scores(config: PackConfig, scored: ScoredRows | None) -> list[str]:
+    """A warning where scores are grades, whose logits say more than the judge did."""
+    if scored is None or scored.different_scores >= _FEW_SCORES:
+        return []
+    return [
+        f"judge {config.judge} gives {scored.different_scores} different scores: to kl the "
+        "difference of 0 and 1 is certainty; distil with margin-mse, or with a "
+        "--teacher-temperature of 5 or more"
+    ]
 
 
 def dry_run_report(found: DryRun, folder: str, min_steps: int = MIN_EPOCH_STEPS) -> StageReport:

@@ -103,5 +103,6 @@ def write_groups(path: Path, texts: NDArray[np.int64], groups: NDArray[np.int64]
 
 
 def score_column(offsets: NDArray[np.int64], scores: NDArray[np.float32]) -> pa.Array:
-    """Scores of each row as an Arrow column; `ragged_scores` reads it back."""
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(scores, pa.float32()))
+    """Scores of each row as an Arrow column, null for NaN; `ragged_scores` reads it back."""
+    values = pa.array(scores, pa.float32(), from_pandas=True)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)

@@ -15,7 +15,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.packings import batches_of_shards
 from stx_mine.stages.pack.shard_files import write_shard
-from stx_mine.store.artifact import require
+from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.files import read_array, write_array
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import with_judged
@@ -49,9 +49,10 @@ class ShardWriter(Worker):
         run = RunDir(self.run)
         config = replace(self.config, cluster=None, order="random")
         negatives, embeddings = require(run, "negatives"), require(run, "embeddings")
+        judgements = scores_of_judge(config, run)
         store = with_judged(TextStore.open(require(run, "texts")), negatives)
         groups = TextGroups.open(require(run, "groups"))
-        return Packer.open(config, self.k, store, groups, negatives, embeddings)
+        return Packer.open(config, self.k, store, groups, negatives, embeddings, judgements)
 
     def using(self, packer: Packer) -> "ShardWriter":
         """Itself, with the packer that this process has opened already."""
@@ -81,6 +82,8 @@ class ShardWriter(Worker):
             "first_batch": first,
             "key": self.key,
         }
+        if config.judge is not None:
+            footer["judge"] = config.judge
         if store.sources is not None:
             footer["sources"] = [source.to_json() for source in store.sources.sources]
         rows = self.packer.table(rows_PB, packing, seeds)
@@ -88,6 +91,15 @@ class ShardWriter(Worker):
             write_shard(self.folder / path, rows, footer)
         else:
             write_shard(self.folder / path, rows, footer, self.packer.with_texts)
+
+
+def scores_of_judge(config: PackConfig, run: RunDir) -> Manifest | None:
+    """The judgements whose scores are stored; None where none are.
+
+    Raises:
+        ArtifactError: There are none of this name, or they are damaged.
+    """
+    return None if config.judge is None else require(run, "judgements", config.judge)
 
 
 def write_assignments(folder: Path, packings: Sequence[Assignment]) -> None:

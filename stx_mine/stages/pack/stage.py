@@ -1,5 +1,7 @@
 """Pack: bind negatives and write batches of exactly B rows into Parquet shards."""
 
+from dataclasses import replace
+
 from stx_mine.core.forbidden import positive_groups
 from stx_mine.core.groups import Groups
 from stx_mine.engine.run import make_files
@@ -11,7 +13,7 @@ from stx_mine.stages.pack.card import BatchFacts, batches_card
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.dry_run import dry_run
-from stx_mine.stages.pack.feasibility import refuse_sizes
+from stx_mine.stages.pack.feasibility import refuse_sizes, refuse_unscored
 from stx_mine.stages.pack.labels.stage import pack_labels
 from stx_mine.stages.pack.packings import assign_packings, batches_of_shards
 from stx_mine.stages.pack.report import dry_run_report, pack_report
@@ -19,9 +21,10 @@ from stx_mine.stages.pack.shard_files import write_all_texts, write_groups, writ
 from stx_mine.stages.pack.shards import (
     ShardWriter,
     read_assignments,
+    scores_of_judge,
     write_assignments,
 )
-from stx_mine.stages.pack.tally import count_packings
+from stx_mine.stages.pack.tally import count_packings, count_scored
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import GROUPS, POSITIVES, SCORES, TEXTS, text_columns
 from stx_mine.store.dataset_card import DATASET_CARD
@@ -37,7 +40,8 @@ def run_pack(config: PackConfig) -> StageReport:
     """Write `batches/`, or on a dry run only say what it would hold.
 
     Raises:
-        ConfigError: The batch is larger than the rows or than the clean texts there are.
+        ConfigError: The batch is larger than the rows or than the clean texts there are, or the
+            judge whose scores are wanted has none of the rows.
         ArtifactError: Negatives are missing, or other batches are in the way.
         TaskShardsLeftError: This call did its part, and others are at work.
     """
@@ -52,8 +56,10 @@ def run_pack(config: PackConfig) -> StageReport:
         store = with_judged(TextStore.open(texts), negatives)
         grouping = require(run, "groups")
         groups = TextGroups.open(grouping)
+        judgements = scores_of_judge(config, run)
+        opened = (config, k, store, groups, negatives, embeddings, judgements)
         if config.dry_run:
-            packer = Packer.open(config, k, store, groups, negatives, embeddings)
+            packer = Packer.open(*opened)
             return dry_run_report(dry_run(packer), str(run.folder("batches")))
         fields = {**key_fields(config, "batches"), "k": k}
         if store.sources is not None:
@@ -67,14 +73,16 @@ def run_pack(config: PackConfig) -> StageReport:
                 "texts": texts.digest,
                 "groups": grouping.digest,
                 "negatives": negatives.digest,
-                **({"embeddings": embeddings.digest} if config.scores else {}),
+                **({"embeddings": embeddings.digest} if config.scores is True else {}),
+                **({f"judgements/{config.judge}": judgements.digest} if judgements else {}),
             },
             overwrite=config.overwrite,
         )
         if artifact.done:
             return pack_report(artifact, config, skipped=True)
-        packer = Packer.open(config, k, store, groups, negatives, embeddings)
+        packer = Packer.open(*opened)
         refuse_sizes(packer)
+        refuse_unscored(packer, negatives)
         _write(artifact, packer, embeddings, task_shard)
         return pack_report(artifact, config)
 
@@ -138,8 +146,10 @@ def _publish(
     groups = Groups.of_all(packer.groups.of_text_ids(store))
     write_groups(artifact.folder / GROUPS, groups.texts, groups.groups)
     counts = count_packings(packer, packings)
+    if config.judge is not None:
+        counts = replace(counts, scored=count_scored(artifact.folder, packer, negatives))
     columns = text_columns(counts.k_of_every_row)
-    if config.scores and counts.k_of_every_row == packer.k:
+    if config.scores is True and counts.k_of_every_row == packer.k:
         columns.append(SCORES)
     if config.layout == "ids":
         write_all_texts(artifact.folder / TEXTS, [store.passages, store.queries])

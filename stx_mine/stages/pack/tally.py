@@ -1,14 +1,20 @@
 """Counts of packings that were assigned."""
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.core.assign import Assignment
-from stx_mine.stages.pack.counts import PackCounts, PackedSource
+from stx_mine.stages.pack.counts import PackCounts, PackedSource, ScoredRows
 from stx_mine.stages.pack.shards import hash_seed
+from stx_mine.stages.pack.teacher import band_of_pools
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.batches import SCORES, ragged_scores
 
 
 def count_packings(packer: Packer, packings: list[Assignment]) -> PackCounts:
@@ -67,3 +73,29 @@ def _num_distinct(packer: Packer, rows_B: NDArray[np.int64]) -> int:
     negatives, _ = packer.bind(rows_B, hash_seed(packer.config.seed, 0, 0), 0)
     positives = packer.store.pair_passage_ids[rows_B]
     return len(np.union1d(negatives[negatives >= 0], positives))
+
+
+def count_scored(folder: Path, packer: Packer, negatives: Manifest) -> dict[str, Any]:
+    """What a judge has scores of in the first packing, as it was written."""
+    counts, different = np.zeros(5, np.int64), np.empty(0, np.float32)
+    for path in sorted(folder.glob("epoch-000/*.parquet")):
+        offsets, scores = ragged_scores(pq.read_table(path, columns=[SCORES]))
+        has = ~np.isnan(scores)
+        different = np.union1d(different, scores[has])
+        positives = has[offsets[:-1]]
+        of_rows = np.add.reduceat(has, offsets[:-1], dtype=np.int64) - positives
+        scored = positives & (of_rows > 0)
+        bound = len(scores) - len(scored)
+        counts += len(scored), scored.sum(), (~positives).sum(), bound, of_rows[scored].sum()
+    rows, rows_scored, no_positive, num_negatives, negatives_scored = counts.tolist()
+    unscored = {"no_positive": no_positive, "no_negative": rows - rows_scored - no_positive}
+    found = ScoredRows(
+        rows_in=rows,
+        rows_scored=rows_scored,
+        rows_unscored=unscored,
+        negatives_in=num_negatives,
+        negatives_scored=negatives_scored,
+        different_scores=len(different),
+        band=band_of_pools(negatives, max(1, packer.k)),
+    )
+    return asdict(found)

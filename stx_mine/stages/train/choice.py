@@ -18,7 +18,7 @@ from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
 from stx_mine.stages.train.label_collator import LabelCollator
 from stx_mine.stages.train.losses.guide import Guide, OwnScores
-from stx_mine.stages.train.losses.mnr import PackedMNRLoss
+from stx_mine.stages.train.losses.mnr import PackedLoss, PackedMNRLoss
 from stx_mine.stages.train.losses.own_passages import (
     Metric,
     PackedKLLoss,
@@ -26,6 +26,7 @@ from stx_mine.stages.train.losses.own_passages import (
     PackedTripletLoss,
 )
 from stx_mine.stages.train.losses.sentence_transformers import LabelLoss, cached_mnr, gist
+from stx_mine.stages.train.losses.weighted_sum import LossSum
 from stx_mine.stages.train.row_collator import RowCollator
 from stx_mine.store.batches import BatchShard
 
@@ -98,7 +99,10 @@ def check_model(config: TrainConfig, model: SentenceTransformer, num_processes: 
 
 
 def make_loss(
-    config: TrainConfig, model: SentenceTransformer, guide: SentenceTransformer | None = None
+    config: TrainConfig,
+    model: SentenceTransformer,
+    guide: SentenceTransformer | None = None,
+    judged: bool = False,
 ) -> nn.Module:
     """The loss that the config asks for.
 
@@ -106,41 +110,67 @@ def make_loss(
         config: Names it.
         model: The model to train.
         guide: What `config.guide` names, in evaluation mode.
+        judged: Whether the scores of the batches are those of a judge.
 
     Raises:
         ConfigError: The library's loss cannot use the two models.
     """
     tokens = config.batch_tokens or default_tokens(model.device.type)
-    dims, rows = config.matryoshka_dims, config.chunk_rows
-    guiding, own = None, None
+    guiding = None
     if guide is not None:
         guiding = Guide(model=guide, margin=config.guide_margin, batch_tokens=tokens)
-    if config.mask_above is not None:
-        own = OwnScores(margin=-config.mask_above)
-    own_metric = cast(Metric, str(model.similarity_fn_name))
     if config.kind.labels:
+        dims = config.matryoshka_dims
         return LabelLoss(model, config.loss, config.metric, config.margin, tokens, dims)
-    if config.loss == "triplet":
-        return PackedTripletLoss(model, config.margin, config.metric, rows, tokens, dims)
-    if config.loss == "margin-mse":
-        return PackedMarginMSELoss(model, own_metric, rows, tokens, dims)
-    if config.loss == "kl":
-        return PackedKLLoss(model, config.temperature, own_metric, rows, tokens, dims)
     if config.loss == "cached-mnr":
         return cached_mnr(model, config.temperature, tokens)
     if config.loss == "gist":
         assert guiding is not None, "the config asks for one"
         return gist(model, guiding, config.temperature)
+    if not config.kind.terms:
+        return _packed_loss(config.loss, config, model, guiding, judged)
+    terms = {name: _packed_loss(name, config, model, guiding, judged) for name in config.kind.terms}
+    return LossSum(terms, config.weight_of)
+
+
+def _packed_loss(
+    name: str,
+    config: TrainConfig,
+    model: SentenceTransformer,
+    guide: Guide | None,
+    judged: bool,
+) -> PackedLoss:
+    """One of our losses, by its name."""
+    tokens = config.batch_tokens or default_tokens(model.device.type)
+    dims, rows = config.matryoshka_dims, config.chunk_rows
+    own_metric = cast(Metric, str(model.similarity_fn_name))
+    if name == "triplet":
+        return PackedTripletLoss(model, config.margin, config.metric, rows, tokens, dims)
+    if name == "margin-mse":
+        return PackedMarginMSELoss(model, own_metric, rows, tokens, dims)
+    if name == "kl":
+        return PackedKLLoss(
+            model,
+            config.temperature,
+            own_metric,
+            rows,
+            tokens,
+            dims,
+            teacher_temperature=config.teacher_temperature,
+            probabilities=judged,
+        )
+    above = config.mask_above
     return PackedMNRLoss(
         model,
         config.temperature,
         rows,
         tokens,
         symmetric=config.symmetric,
+        interactions=config.interactions,
         hard_only=config.negatives == "hard",
         hardness=config.hardness,
-        guide=guiding,
-        own_scores=own,
+        guide=guide,
+        own_scores=None if above is None else OwnScores(margin=-above),
         dims=dims,
     )
 
@@ -167,12 +197,14 @@ def make_collator(
         seed=config.seed,
         guide=None if guide is None else RememberingTokeniser(Tokeniser(guide)),
         scores=config.kind.scores,
+        interactions=config.interactions,
     )
 
 
 def masked_shares(loss: nn.Module) -> dict[str, float]:
     """Count -> share in [0, 1] of all (row, passage) that were masked; none where nothing masks."""
-    if not isinstance(loss, PackedMNRLoss):
-        return {}
-    by = {"masked_by_guide": loss.guide, "masked_by_own_scores": loss.own_scores}
-    return {name: one.share_masked for name, one in by.items() if one is not None}
+    found: dict[str, float] = {}
+    for term in (one for one in loss.modules() if isinstance(one, PackedMNRLoss)):
+        by = {"masked_by_guide": term.guide, "masked_by_own_scores": term.own_scores}
+        found |= {name: one.share_masked for name, one in by.items() if one is not None}
+    return found

@@ -4,7 +4,7 @@ Where several processes train, each gets the features of its share of the batch'
 (share r of W: texts r, r + W, r + 2W ...) and the roles of its own rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +13,17 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from stx_mine.core.ragged import Ragged
+from stx_mine.core.groups import members_of
 from stx_mine.core.role import Role
 from stx_mine.stages.train.batch_collator import BatchCollator, rank_texts
+from stx_mine.stages.train.core.hidden_texts import (
+    BatchRoles,
+    hidden_anchors,
+    hidden_passages,
+    other_right_anchors,
+)
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
+from stx_mine.store.avoided import AvoidedGroups, read_text_groups
 from stx_mine.store.batches import (
     BatchShard,
     negative_columns,
@@ -40,7 +47,8 @@ class PackedCollator(BatchCollator):
         num_shared: Random distinct passages of the batch that all rows share.
         seed: Seed of what is shared.
         guide: Tokenises for the model that guides the loss, if one does.
-        scores: Whether the scores of the model that mined are wanted.
+        scores: Whether the scores of a teacher are wanted.
+        interactions: What else rows are compared with, as `PackedMNRLoss` has it.
     """
 
     weight: Weight = "one"
@@ -49,10 +57,16 @@ class PackedCollator(BatchCollator):
     seed: int = 0
     guide: RememberingTokeniser | None = None
     scores: bool = False
+    interactions: Collection[str] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._rareness = text_rareness(self.shards) if self.weight == "logq" else None
+        folder = self.shards[0].path.parent.parent
+        if self.symmetric or self.interactions:
+            self._groups = read_text_groups(folder)
+        if self.interactions:
+            self._avoided = AvoidedGroups.open(folder)
 
     def collate(self, table: pa.Table, rank: int = 0, num_ranks: int = 1) -> dict[str, Any]:
         """Model inputs and roles of share `rank` of `num_ranks` of a batch.
@@ -65,12 +79,16 @@ class PackedCollator(BatchCollator):
             `negatives` (B / W, K) distinct passages, -1 pads; `ignored` (2, n) pairs of a row
             (from 0) and a distinct passage that the row must not see;
             and for the whole batch, each (): `num_rows`, `num_anchors` and `num_passages`
-            (distinct), `num_negatives` (of all rows), `num_rows_with_negatives`; `shared` (S,)
-            distinct passages.
-            Where `symmetric`: `ignored_anchors` (2, n) pairs of a row and another distinct anchor
-            for which the row's positive is right too. Where `weight` is not `one`:
-            `anchor_log_weights`, `passage_log_weights` (float32) of the distinct texts. Where
-            `scores`: `scores` (B / W, 1 + K) float32 of the positive and the negatives, 0 pads.
+            (distinct), `num_negatives` (of all rows); `shared` (S,) distinct passages.
+            Where `symmetric`, or positives are compared with anchors: `ignored_anchors` (2, n)
+            pairs of a row and another distinct anchor for which the row's positive is right too.
+            For the other `interactions`: `hidden_anchors`, `hidden_passages` (2, n) pairs of a row
+            and a text that is no negative of its anchor, or of its positive, their own included.
+            Where `weight` is not `one`: `anchor_log_weights`, `passage_log_weights` (float32) of
+            the distinct texts. Where `scores`: `scores` (B / W, 1 + K) float32 of the positive and
+            the negatives, 0 pads, NaN where the teacher has none; and for the whole batch, each
+            (): `num_scored_rows` whose positive and any negative have scores, and
+            `num_scored_negatives` of these rows.
         """
         num_negatives = self.shards[0].num_negatives
         anchors, anchor_texts = distinct(
@@ -97,17 +115,17 @@ class PackedCollator(BatchCollator):
             "num_anchors": len(anchor_texts),
             "num_passages": len(passage_texts),
             "num_negatives": int((passages[1:] >= 0).sum()),
-            "num_rows_with_negatives": int((passages[1:] >= 0).any(0).sum()),
             "shared": self._shared(table, len(ids)),
         }
-        if self.symmetric:
-            labels["ignored_anchors"] = other_right_anchors(anchors[0], passages[0], ignored, own)
+        anchor_ids = np.unique(table.column("anchor_id").to_numpy())
+        if self.symmetric or self.interactions:
+            roles = BatchRoles(anchors[0], passages, ignored, self._groups.of(anchor_ids))
+            labels |= self._hidden(roles, own, anchor_ids, ids)
         if self.weight != "one":
-            anchor_ids = np.unique(table.column("anchor_id").to_numpy())
             labels["anchor_log_weights"] = self._log_weights(anchors, anchor_ids, 0)
             labels["passage_log_weights"] = self._log_weights(passages, ids, 1)
         if self.scores:
-            labels["scores"] = padded_scores(table, 1 + num_negatives)[own]
+            labels |= _score_labels(table, passages.T, own)
         batch["label"] = {name: torch.tensor(value) for name, value in labels.items()}
         return batch
 
@@ -123,6 +141,28 @@ class PackedCollator(BatchCollator):
             for name, value in self.guide(words, role).items() if self.guide else ():
                 guiding[f"guide_{prefix}_{name}"] = value
         return inputs | guiding
+
+    def _hidden(
+        self,
+        roles: BatchRoles,
+        own: slice,
+        anchor_ids: NDArray[np.int64],
+        passage_ids: NDArray[np.int64],
+    ) -> dict[str, NDArray[np.int64]]:
+        """What rows are not compared with, of anchors, and of passages beside their positive."""
+        found = {}
+        if self.symmetric or "passage-query" in self.interactions:
+            found["ignored_anchors"] = other_right_anchors(roles, own)
+        if {"query-query", "passage-passage"} & set(self.interactions):
+            rows = np.searchsorted(self._avoided.anchors, anchor_ids)
+            known, near = (one.take(rows)[0] for one in (self._avoided.known, self._avoided.near))
+        if "query-query" in self.interactions:
+            found["hidden_anchors"] = hidden_anchors(roles, own, known, near)
+        if "passage-passage" in self.interactions:
+            groups = self._groups.of(passage_ids)
+            right = members_of(known, np.arange(len(passage_ids)), groups)
+            found["hidden_passages"] = hidden_passages(roles, own, right)
+        return found
 
     def _shared(self, table: pa.Table, num_passages: int) -> NDArray[np.int64]:
         generator = np.random.default_rng((self.seed, table.column("row_id")[0].as_py()))
@@ -165,34 +205,6 @@ def _batch_ids(shard: BatchShard) -> Iterator[NDArray[np.int64]]:
         yield np.unique(slots[slots >= 0])
 
 
-def other_right_anchors(
-    anchors_B: NDArray[np.int64],
-    targets_B: NDArray[np.int64],
-    ignored: NDArray[np.int64],
-    own: slice,
-) -> NDArray[np.int64]:
-    """Anchors for which the positive of a row is right, other than the row's own.
-
-    Args:
-        anchors_B: int64 (B,) row -> distinct anchor.
-        targets_B: int64 (B,) row -> distinct passage.
-        ignored: int64 (2, n) pairs of a row and another passage that is right for its anchor.
-        own: The rows to take.
-
-    Returns:
-        int64 (2, m) pairs of a row (from 0 in `own`) and a distinct anchor, sorted by row.
-    """
-    passages = np.concatenate([targets_B, ignored[1]])
-    anchors = np.concatenate([anchors_B, anchors_B[ignored[0]]])
-    num_anchors = int(anchors_B.max()) + 1
-    passages, anchors = np.divmod(np.unique(passages * num_anchors + anchors), num_anchors)
-    offsets = np.searchsorted(passages, np.arange(passages.max() + 2))
-    right, _ = Ragged(offsets.astype(np.int64), anchors).take(targets_B[own])
-    rows = np.repeat(np.arange(len(right)), right.lengths())
-    others = right.values != anchors_B[own][rows]
-    return np.stack([rows[others], right.values[others]])
-
-
 def distinct(
     ids_SB: NDArray[np.int64], columns: list[pa.ChunkedArray]
 ) -> tuple[NDArray[np.int64], pa.ChunkedArray]:
@@ -216,11 +228,34 @@ def distinct(
 
 
 def padded_scores(table: pa.Table, num_slots: int) -> NDArray[np.float32]:
-    """float32 (B, num_slots): scores of the positive and the negatives of each row; 0 pads."""
+    """float32 (B, num_slots): scores of the positive and the negatives of each row.
+
+    0 pads; NaN stands for a score that the teacher does not have.
+    """
     offsets, scores = ragged_scores(table)
     padded = np.zeros((table.num_rows, num_slots), np.float32)
     padded[np.arange(num_slots) < np.diff(offsets)[:, None]] = scores
     return padded
+
+
+def _score_labels(
+    table: pa.Table, slots_BN: NDArray[np.int64], own: slice
+) -> dict[str, NDArray[np.float32] | int]:
+    """Scores of some rows, and how many rows and negatives of the batch have scores.
+
+    Args:
+        table: The batch.
+        slots_BN: The positive and the negatives of each row; -1 for none.
+        own: The rows to take.
+    """
+    scores = padded_scores(table, slots_BN.shape[1])
+    there = ~np.isnan(scores) & (slots_BN >= 0)
+    scored = there[:, 1:] & there[:, :1]
+    return {
+        "scores": scores[own],
+        "num_scored_negatives": int(scored.sum()),
+        "num_scored_rows": int(scored.any(1).sum()),
+    }
 
 
 def _ignored(table: pa.Table, ids: NDArray[np.int64]) -> NDArray[np.int64]:

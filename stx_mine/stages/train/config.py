@@ -6,47 +6,7 @@ from typing import Literal
 from stx_mine.errors import ConfigError
 from stx_mine.models.config import ModelFields
 from stx_mine.settings import MAX_SEED, WHERE, ReadingConfig, option
-
-
-@dataclass(frozen=True)
-class LossKind:
-    """What a loss of `train` reads.
-
-    Attributes:
-        options: Names of the options that decide its value; another loss's options are refused.
-        labels: Whether it reads (text, label) batches.
-        negatives: Whether rows without any negative teach it nothing.
-        scores: Whether it reads the scores of the model that mined.
-        rows: Whether it is the library's and takes the rows as they stand: it needs a transformer,
-            batches of the policy strict, and one process.
-    """
-
-    options: tuple[str, ...]
-    labels: bool = False
-    negatives: bool = False
-    scores: bool = False
-    rows: bool = False
-
-
-_OWN_BATCH = ("symmetric", "negatives", "shared_negatives", "hardness", "weight")
-_GUIDE, _MARGIN = ("guide", "guide_margin"), ("metric", "triplet_margin")
-LOSSES = {
-    "mnr": LossKind(("temperature", *_OWN_BATCH, *_GUIDE, "mask_above", "matryoshka_dims")),
-    "triplet": LossKind((*_MARGIN, "matryoshka_dims"), negatives=True),
-    "margin-mse": LossKind(("matryoshka_dims",), negatives=True, scores=True),
-    "kl": LossKind(("temperature", "matryoshka_dims"), negatives=True, scores=True),
-    "cached-mnr": LossKind(("temperature",), rows=True),
-    "gist": LossKind(("temperature", *_GUIDE), rows=True),
-    "batch-all": LossKind((*_MARGIN, "matryoshka_dims"), labels=True),
-    "batch-hard": LossKind((*_MARGIN, "matryoshka_dims"), labels=True),
-    "batch-semi-hard": LossKind((*_MARGIN, "matryoshka_dims"), labels=True),
-    "batch-hard-soft-margin": LossKind(("metric", "matryoshka_dims"), labels=True),
-}
-
-
-def _read_by(name: str) -> str:
-    """What an option of a loss needs: one of the losses that read it."""
-    return "loss=" + "|".join(loss for loss, kind in LOSSES.items() if name in kind.options)
+from stx_mine.stages.train.losses.config import LOSSES, LossKind, read_by, sums_of_losses
 
 
 def _no_assignment(words: tuple[str, ...]) -> str:
@@ -55,6 +15,8 @@ def _no_assignment(words: tuple[str, ...]) -> str:
     return f"--trainer-option must be NAME=VALUE, found {wrong[0]!r}; add =VALUE" if wrong else ""
 
 
+# What stands in the softmax of a row beside passages for its query.
+Interaction = Literal["query-query", "passage-passage", "passage-query"]
 # Triplet margins that suit a distance: of sentence-transformers for Euclidean.
 _TRIPLET_MARGINS = {"cosine": 0.3, "euclidean": 5.0}
 
@@ -71,6 +33,10 @@ class TrainConfig(ModelFields, ReadingConfig):
         "triplet",
         "margin-mse",
         "kl",
+        "mnr+margin-mse",
+        "mnr+kl",
+        "triplet+margin-mse",
+        "triplet+kl",
         "cached-mnr",
         "gist",
         "batch-all",
@@ -80,7 +46,8 @@ class TrainConfig(ModelFields, ReadingConfig):
     ] = option(
         "mnr",
         "mnr: softmax over all passages of the batch; triplet: own negatives only; margin-mse, kl: "
-        "scores of the miner; cached-mnr, gist: the library's, on rows; batch-*: on labels.",
+        "scores of a teacher; A+B: a sum; cached-mnr, gist: the library's, on rows; batch-*: on "
+        "labels.",
         "model",
         group="Loss",
     )
@@ -166,21 +133,38 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         minimum=1e-6,
         group="Loss",
-        needs=_read_by("temperature"),
+        needs=read_by("temperature"),
+    )
+    weights: tuple[float, ...] = option(
+        (),
+        "Weights of the terms of a sum of losses, as in 1,0.5 (default: 1 each).",
+        "model",
+        above=0,
+        group="Loss",
+        needs=sums_of_losses(),
+    )
+    teacher_temperature: float | None = option(
+        None,
+        "Softmax temperature of the scores that kl distils (default: 1 for a judge's, of their "
+        "logits; else --temperature, and the loss times its square).",
+        "model",
+        minimum=1e-6,
+        group="Loss",
+        needs=read_by("teacher_temperature"),
     )
     guide: str | None = option(
         None,
         "A frozen model; a passage that it scores above the positive is masked.",
         "model",
         group="Loss",
-        needs=_read_by("guide"),
+        needs=read_by("guide"),
     )
     guide_margin: float = option(
         0.0,
         "With --guide: mask above its score (cosine) of the positive - margin.",
         "model",
         group="Loss",
-        needs=_read_by("guide_margin") + " guide",
+        needs=read_by("guide_margin") + " guide",
     )
     mask_above: float | None = option(
         None,
@@ -188,7 +172,7 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         minimum=0,
         group="Loss",
-        needs=_read_by("mask_above"),
+        needs=read_by("mask_above"),
         conflicts="guide",
         because="which says it instead",
     )
@@ -197,15 +181,25 @@ class TrainConfig(ModelFields, ReadingConfig):
         "Also rank the anchors of the batch for each positive; the mean of both.",
         "model",
         group="Loss",
-        needs=_read_by("symmetric"),
+        needs=read_by("symmetric"),
         conflicts="negatives=hard",
+    )
+    interactions: tuple[Interaction, ...] = option(
+        (),
+        "Also in the softmax of a row: other queries beside its query, passages or queries beside "
+        "its positive; repeatable.",
+        "model",
+        group="Loss",
+        needs=read_by("interactions"),
+        conflicts="symmetric negatives=hard",
+        because="which compares otherwise",
     )
     negatives: Literal["batch", "hard"] = option(
         "batch",
         "batch: all passages of the batch; hard: the row's own negatives.",
         "model",
         group="Loss",
-        needs=_read_by("negatives"),
+        needs=read_by("negatives"),
     )
     shared_negatives: int = option(
         0,
@@ -213,7 +207,7 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         minimum=0,
         group="Loss",
-        needs=_read_by("shared_negatives") + " negatives=hard",
+        needs=read_by("shared_negatives") + " negatives=hard",
     )
     hardness: float = option(
         0.0,
@@ -221,14 +215,14 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         minimum=0,
         group="Loss",
-        needs=_read_by("hardness"),
+        needs=read_by("hardness"),
     )
     weight: Literal["one", "count", "logq"] = option(
         "one",
         "A text of the batch counts once, as often as it stands there, or by its rareness.",
         "model",
         group="Loss",
-        needs=_read_by("weight"),
+        needs=read_by("weight"),
         conflicts="negatives=hard",
     )
     matryoshka_dims: tuple[int, ...] = option(
@@ -237,14 +231,14 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         minimum=1,
         group="Loss",
-        needs=_read_by("matryoshka_dims"),
+        needs=read_by("matryoshka_dims"),
     )
     metric: Literal["cosine", "euclidean"] = option(
         "cosine",
         "Distance of triplet and batch-*.",
         "model",
         group="Loss",
-        needs=_read_by("metric"),
+        needs=read_by("metric"),
     )
     triplet_margin: float | None = option(
         None,
@@ -252,7 +246,7 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         minimum=0,
         group="Loss",
-        needs=_read_by("triplet_margin"),
+        needs=read_by("triplet_margin"),
     )
     max_length: int | None = option(
         None,
@@ -340,11 +334,27 @@ class TrainConfig(ModelFields, ReadingConfig):
         super().__post_init__()
         if self.loss == "gist" and self.guide is None:
             raise ConfigError("--loss gist needs --guide MODEL, found none; give one")
+        if len(set(self.interactions)) < len(self.interactions):
+            raise ConfigError(
+                f"--interactions must differ, found {', '.join(self.interactions)}; name each once"
+            )
+        if self.weights and len(self.weights) != len(self.kind.terms):
+            found = ",".join(f"{one:g}" for one in self.weights)
+            raise ConfigError(
+                f"--weights must be {len(self.kind.terms)} numbers, one a term of {self.loss}, "
+                f"found {found}; give such as 1,0.5"
+            )
 
     @property
     def kind(self) -> LossKind:
         """What the loss reads."""
         return LOSSES[self.loss]
+
+    @property
+    def weight_of(self) -> dict[str, float]:
+        """Weight of each term of a sum of losses, by name; empty where the loss is no sum."""
+        terms = self.kind.terms
+        return dict(zip(terms, self.weights or (1.0,) * len(terms), strict=True))
 
     @property
     def margin(self) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 from stx_mine.stages.train.held_back import HeldBack
 from stx_mine.stages.train.schedule import Schedule, count_steps
 from stx_mine.store.counts import Counts
+from stx_mine.store.training_log import TERM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class TrainCounts(Counts):
         masked_by_guide: Share of all (row, passage) of the batches that the guide masked, in
             [0, 1]; None, and absent from the manifest, without a guide.
         masked_by_own_scores: The same of what the model itself masked.
+        terms: Of a sum of losses: name -> its weighted term in the first and in the last such
+            line; None, and absent, where the loss is no sum.
     """
 
     steps: int
@@ -44,6 +47,7 @@ class TrainCounts(Counts):
     seconds: float
     masked_by_guide: float | None = None
     masked_by_own_scores: float | None = None
+    terms: dict[str, list[float]] | None = None
 
     @classmethod
     def of_run(
@@ -65,7 +69,12 @@ class TrainCounts(Counts):
             num_processes: Processes that shared every batch.
             masked: Shares that were masked, by the names above.
         """
-        losses = [line["loss"] for line in log if "loss" in line]
+        lines = [line for line in log if "loss" in line]
+        terms = {
+            name.removeprefix(TERM): [lines[0][name], lines[-1][name]]
+            for name in lines[0]
+            if name.startswith(TERM)
+        }
         return cls(
             steps=steps,
             steps_planned=count_steps(kept.packings, schedule.num_passes),
@@ -76,9 +85,10 @@ class TrainCounts(Counts):
             rows_seen=kept.rows_of_steps(steps, schedule.num_passes, schedule.seed),
             rows_held_back=kept.num_rows,
             learning_rate=schedule.learning_rate,
-            first_loss=losses[0],
-            last_loss=losses[-1],
+            first_loss=lines[0]["loss"],
+            last_loss=lines[-1]["loss"],
             seconds=log[-1]["seconds"],
+            terms=terms or None,
             **masked,
         )
 

@@ -33,26 +33,35 @@ def train_report(
         f"passes through {counts.packings} packings, {counts.seconds:.0f} s, processes: "
         f"{counts.processes}",
         f"learning rate {counts.learning_rate:.3g} ({extra['learning_rate_reason']})",
-        f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}"
+        f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}{_terms(counts)}"
         f"{_evaluated(best, counts)}",
         *_set_lines(extra),
         f"weights saved as {_formats(manifest)}",
         f"how it went is in {manifest.folder / TRAINING_LOG}",
         f'load it with SentenceTransformer("{manifest.folder}")',
     ]
+    compared = "(row, text)" if manifest.fields.get("interactions") else "(row, passage)"
     if counts.masked_by_guide is not None:
         lines.append(
-            f"the guide masked {counts.masked_by_guide:.2%} of all (row, passage) of the batches"
+            f"the guide masked {counts.masked_by_guide:.2%} of all {compared} of the batches"
         )
     if counts.masked_by_own_scores is not None:
         lines.append(
-            f"the model itself masked {counts.masked_by_own_scores:.2%} of all (row, passage) of "
-            "the batches"
+            f"the model itself masked {counts.masked_by_own_scores:.2%} of all {compared} of the "
+            "batches"
         )
     warnings = [f"{name} was cut short or damaged, and was left out" for name in removed]
     warnings += [*extra["notes"], *_few_steps(counts), *_no_gain(best)]
     warnings += [*extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _terms(counts: TrainCounts) -> str:
+    """How the weighted terms of a sum of losses went, in brackets."""
+    if counts.terms is None:
+        return ""
+    found = (f"{name} {first:.4f} -> {last:.4f}" for name, (first, last) in counts.terms.items())
+    return f" ({', '.join(found)}, weighted)"
 
 
 def _set_lines(extra: dict[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ from stx_mine.stages.train.evaluation_sets import (
 from stx_mine.stages.train.evaluations import BestEvaluation, EvaluationPlan
 from stx_mine.stages.train.held_back import hold_back
 from stx_mine.stages.train.lora import merge_adapters
+from stx_mine.stages.train.losses.weighted_sum import faint_terms
 from stx_mine.stages.train.model_files import CHECKPOINTS, publish_model, remove_checkpoints
 from stx_mine.stages.train.outcome import finish_weights, refuse_outcome
 from stx_mine.stages.train.peak_rate import PeakRate, choose_rate
@@ -96,7 +97,7 @@ def _train(
     """Train the student, finish the artifact; names of earlier checkpoints that were not whole."""
     kept = hold_back(list_packings(run.folder("batches")), config.validation_share, processes.size)
     packings, model, removed = kept.packings, student.model, list[str]()
-    loss = make_loss(config, model, guide)
+    loss = make_loss(config, model, guide, packings[0][0].judge is not None)
     collator = make_collator(config, model, packings, guide)
     peak = (
         PeakRate(**artifact.choices)
@@ -150,8 +151,9 @@ def _publish(
     if has_adapter(model):
         merge_adapters(model)
     finish_weights(model, config.save_dtype)
-    sources = list_packings(run.folder("batches"))[0][0].sources
-    files = [*publish_model(model, artifact.folder, sources), TRAINING_LOG]
+    shard = list_packings(run.folder("batches"))[0][0]
+    warnings += faint_terms(config, shard)
+    files = [*publish_model(model, artifact.folder, shard.sources), TRAINING_LOG]
     return sorted(files), {
         "base_model": student.name,
         "reading": student.recorded,

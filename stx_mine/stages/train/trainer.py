@@ -40,6 +40,7 @@ from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settl
 from stx_mine.stages.train.schedule import Schedule, count_steps, steps_between_lines
 from stx_mine.store.batches import BatchShard
 from stx_mine.store.files import written_by_library
+from stx_mine.store.training_log import TERM
 
 _TENSORBOARD = "tensorboard"
 
@@ -55,6 +56,8 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         super().__init__(evaluator=monitor, **kwargs)
         self.monitor = monitor
         self._facts: dict[str, Tensor | int] = {}
+        self._terms: dict[str, Tensor] = {}
+        self._term_steps = 0
         self.control: TrainerControl
         self.accelerator.prepare_model = partial(
             self.accelerator.prepare_model, evaluation_mode=True
@@ -78,13 +81,30 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         average_gradients(model.parameters())
         return loss
 
+    def track_loss_components(self, loss: dict[str, Tensor]) -> None:
+        """Add up the terms of a loss over the training steps until they are logged."""
+        if not self.model.training:
+            return
+        self._term_steps += 1
+        for name, value in loss.items():
+            self._terms[name] = self._terms.get(name, 0) + value.detach()
+
+    def _mean_terms(self) -> dict[str, float]:
+        """The mean of each term since they were logged last, over all processes."""
+        means = {
+            TERM + name: mean_over_processes(value.item() / self._term_steps, self.args.device)
+            for name, value in self._terms.items()
+        }
+        self._terms, self._term_steps = {}, 0
+        return means
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log a training step with what its batch held; anything else as it is."""
         if "loss" in logs:
             facts = {name: int(value) for name, value in self._facts.items()}
             mean = mean_over_processes(facts["tokens"], self.args.device)
             facts["tokens"] = round(mean * self.args.world_size)
-            logs = {**logs, **facts}
+            logs = {**logs, **self._mean_terms(), **facts}
             step, fine = self.state.global_step, math.isfinite(logs["loss"])
             self.monitor.logged(step, logs, self.control.should_evaluate and fine)
             if not fine:

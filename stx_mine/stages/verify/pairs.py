@@ -12,8 +12,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stx_mine.core.groups import Groups
-from stx_mine.core.ragged import Ragged, ragged_sets
-from stx_mine.errors import InputError
 from stx_mine.stages.verify.batch_blocks import AllTexts, BatchBlock, ShardReader
 from stx_mine.stages.verify.core.batch_ids import BatchIds
 from stx_mine.stages.verify.core.batches import (
@@ -26,10 +24,9 @@ from stx_mine.stages.verify.core.batches import (
     in_order,
 )
 from stx_mine.stages.verify.core.sets import find_all
+from stx_mine.store.avoided import AvoidedGroups, read_text_groups
 from stx_mine.store.batches import (
-    GROUPS,
     PASSAGE_LANGUAGES,
-    POSITIVES,
     SCORES,
     BatchShard,
     id_schema,
@@ -56,7 +53,7 @@ def check_pair_packings(folder: Path, packings: list[list[BatchShard]]) -> Itera
     Raises:
         InputError: A table beside the shards is missing.
     """
-    avoided, groups = _Avoided.open(folder), _groups(folder)
+    avoided, groups = AvoidedGroups.open(folder), read_text_groups(folder)
     texts_path = packings[0][0].texts
     texts = None if texts_path is None else AllTexts.open(texts_path)
     for shards in packings:
@@ -79,61 +76,6 @@ def _reader(shard: BatchShard) -> ShardReader:
 
 
 @dataclass(frozen=True)
-class _Avoided:
-    """Groups by anchor: of its known positives, and of its near ones.
-
-    Attributes:
-        anchors: int64 (A,), rising.
-        known: (A,) ragged, rising.
-        near: (A,) ragged, rising.
-    """
-
-    anchors: NDArray[np.int64]
-    known: Ragged
-    near: Ragged
-
-    @classmethod
-    def open(cls, folder: Path) -> "_Avoided":
-        """Read the known and the near positives.
-
-        Raises:
-            InputError: Their table is missing.
-        """
-        path = folder / POSITIVES
-        if not path.exists():
-            raise InputError(f"expected {POSITIVES} in {folder}, found none; pack again")
-        table = pq.read_table(path)
-        anchors = table.column("anchor_id").to_numpy()
-        order = np.argsort(anchors, kind="stable")
-        known, near = (
-            _rising(ragged_column(table, name)).take(order)[0]
-            for name in ("positive_ids", "near_ids")
-        )
-        return cls(anchors[order], known, near)
-
-    def rows_of(self, anchors: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row of each anchor; -1 for an unknown one."""
-        return find_all(self.anchors, anchors)
-
-
-def _rising(ragged: Ragged) -> Ragged:
-    """The same rows, each rising, as `pack` writes them."""
-    falls = np.flatnonzero(np.diff(ragged.values) <= 0) + 1
-    if np.isin(falls, ragged.offsets).all():
-        return ragged
-    rows = np.repeat(np.arange(len(ragged)), ragged.lengths())
-    return ragged_sets(rows, ragged.values, len(ragged))
-
-
-def _groups(folder: Path) -> Groups:
-    path = folder / GROUPS
-    if not path.exists():
-        raise InputError(f"expected {GROUPS} in {folder}, found none; pack again")
-    table = pq.read_table(path)
-    return Groups(table.column("text_id").to_numpy(), table.column("group").to_numpy())
-
-
-@dataclass(frozen=True)
 class _Block:
     """Some batches of a shard, and what they are checked against.
 
@@ -149,7 +91,7 @@ class _Block:
     folder: Path
     reader: ShardReader
     block: BatchBlock
-    avoided: _Avoided
+    avoided: AvoidedGroups
     groups: Groups
     texts: AllTexts | None
 
@@ -171,7 +113,7 @@ class _Block:
             ragged_column(table, "ignore_ids"),
             self.avoided.known,
             self.avoided.near,
-            self.avoided.rows_of(anchors),
+            find_all(self.avoided.anchors, anchors),
             self.groups,
         )
 
@@ -199,7 +141,9 @@ class _Block:
         if shard.has_scores:
             offsets, scores = ragged_scores(table)
             wrong = np.diff(offsets) != slots
-            wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~np.isfinite(scores)]] = True
+            # A judge has no score of some.
+            number = np.isfinite(scores) | (np.isnan(scores) & (shard.judge is not None))
+            wrong[np.repeat(np.arange(len(wrong)), np.diff(offsets))[~number]] = True
             what = "scores are no number each for its positive and negatives"
             yield Broken.of(np.flatnonzero(wrong), what)
 

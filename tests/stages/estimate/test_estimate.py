@@ -93,6 +93,20 @@ def test_deeper_pools_are_those_that_mine_would_keep(run_copy, positive_score):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_interactions_are_more_scores_of_the_batch(run_copy):
+    plain = cell_of(estimate(run_copy, batch_size=64), 64, 4)
+    for interactions, added in (
+        (("query-query",), plain["queries"]),
+        (("passage-query", "passage-passage"), plain["texts"]),
+    ):
+        cell = cell_of(estimate(run_copy, batch_size=64, interactions=interactions), 64, 4)
+        scores = cell["in_batch"]["scores"] - plain["in_batch"]["scores"]
+        assert scores == pytest.approx(64 * added)
+        buffers = [one["in_batch"]["bytes"]["scores"] for one in (cell, plain)]
+        assert buffers[0] > buffers[1]
+        assert cell["own_negatives"] == plain["own_negatives"]
+
+
 @pytest.mark.parametrize("batch_size", [50, 256])
 def test_a_dry_run_counts_what_is_packed_then(run_copy, batch_size):
     before = estimate(run_copy, batch_size=batch_size)

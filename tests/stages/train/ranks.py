@@ -42,6 +42,25 @@ LOSSES: dict[str, dict[str, object]] = {
     "euclidean": {"loss": "triplet", "metric": "euclidean", "chunk_rows": 7},
     "margin-mse": {"loss": "margin-mse", "chunk_rows": 7},
     "kl": {"loss": "kl", "chunk_rows": 7, "matryoshka_dims": (4, 10)},
+    "mnr+kl": {"loss": "mnr+kl", "weights": (1, 0.5), "chunk_rows": 7, "teacher_temperature": 0.1},
+    "triplet+margin-mse": {"loss": "triplet+margin-mse", "metric": "euclidean"},
+    "mnr+margin-mse": {
+        "loss": "mnr+margin-mse",
+        "chunk_rows": 7,
+        "guide": GUIDE,
+        "interactions": ("query-query",),
+        "matryoshka_dims": (4, 10),
+    },
+    "interactions": {
+        "chunk_rows": 7,
+        "weight": "count",
+        "interactions": ("query-query", "passage-passage", "passage-query"),
+    },
+    "guide interactions": {
+        "chunk_rows": 7,
+        "guide": GUIDE,
+        "interactions": ("query-query", "passage-passage", "passage-query"),
+    },
     "guide": {"chunk_rows": 7, "symmetric": True, "guide": GUIDE},
     "guide hard": {"chunk_rows": 7, "negatives": "hard", "shared_negatives": 20, "guide": GUIDE},
     "batch-all": {"loss": "batch-all"},
@@ -113,11 +132,12 @@ def step(
         {key.removeprefix(part): value for key, value in batch.items() if key.startswith(part)}
         for part in ("anchor_", "passage_", "guide_anchor_", "guide_passage_", "text_")
     ]
-    loss = make_loss(config, model, guide)([one for one in features if one], batch["label"])
+    found = make_loss(config, model, guide)([one for one in features if one], batch["label"])
+    loss = sum(found.values()) if isinstance(found, dict) else found
     loss.backward()
     average_gradients(model.parameters())
-    found = {key: one.grad for key, one in model.named_parameters() if one.grad is not None}
-    return loss.item(), found
+    gradients = {key: one.grad for key, one in model.named_parameters() if one.grad is not None}
+    return loss.item(), gradients
 
 
 def gradients(folder: Path) -> None:

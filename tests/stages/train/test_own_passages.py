@@ -39,12 +39,14 @@ def model():
 MARGINS = {"cosine": 0.9, "dot": 0.9, "euclidean": 20.0}
 
 
-def made(name, metric, chunk_rows=2, model=None, batch_tokens=64, dims=()):
+def made(name, metric, chunk_rows=2, model=None, batch_tokens=64, dims=(), **teacher):
     model = torch.nn.Identity() if model is None else model
     rest = (metric, chunk_rows, batch_tokens, dims)
     if name == "triplet":
         return PackedTripletLoss(model, MARGINS[metric], *rest)
-    return PackedKLLoss(model, 0.3, *rest) if name == "kl" else PackedMarginMSELoss(model, *rest)
+    if name == "margin-mse":
+        return PackedMarginMSELoss(model, *rest)
+    return PackedKLLoss(model, 0.3, *rest, **teacher)
 
 
 def score(metric, one, other):
@@ -55,22 +57,33 @@ def score(metric, one, other):
     return product / lengths if metric == "cosine" else product
 
 
-def slow(name, metric, anchors, passages, labels):
-    """Loops over rows and negatives that exist."""
+def slow(name, metric, anchors, passages, labels, temperature=None, judged=False):
+    """Loops over rows and negatives that exist, and have a score where one is distilled.
+
+    Args:
+        temperature: Of the teacher's own, if it has one.
+        judged: Whether its scores are probabilities.
+    """
     terms = []
     for row, anchor in enumerate(labels["anchors"]):
-        real = [one for one in labels["negatives"][row].tolist() if one >= 0]
-        own = [int(labels["targets"][row]), *real]
-        scores = [score(metric, anchors[anchor], passages[one]) for one in own]
-        kept = [0, *(1 + (labels["negatives"][row] >= 0).nonzero().flatten()).tolist()]
-        teacher = [float(labels["scores"][row, slot]) for slot in kept]
-        if name == "kl" and real:
+        slots = [int(labels["targets"][row]), *labels["negatives"][row].tolist()]
+        teacher = labels["scores"][row].tolist()
+        kept = [slot for slot, one in enumerate(slots) if one >= 0]
+        if name != "triplet":
+            kept = [slot for slot in kept if not math.isnan(teacher[slot] + teacher[0])] or [0]
+        scores = [score(metric, anchors[anchor], passages[slots[slot]]) for slot in kept]
+        teacher = [teacher[slot] for slot in kept]
+        if name == "kl" and len(kept) > 1:
             student = [one / 0.3 for one in scores]
             total = torch.stack(student).exp().sum().log()
-            weights = [math.exp(one / 0.3) for one in teacher]
+            if judged:
+                sure = [min(max(one, 1e-6), 1 - 1e-6) for one in teacher]
+                teacher = [math.log(one / (1 - one)) for one in sure]
+            weights = [math.exp(one / (temperature or (1 if judged else 0.3))) for one in teacher]
             shares = [one / sum(weights) for one in weights]
             logs = zip(shares, student, strict=True)
-            terms.append(0.3**2 * sum(p * (math.log(p) - (s - total)) for p, s in logs))
+            factor = 1 if temperature or judged else 0.3**2
+            terms.append(factor * sum(p * (math.log(p) - (s - total)) for p, s in logs if p))
         for ours, theirs in zip(scores[1:], teacher[1:], strict=True):
             if name == "triplet":
                 terms.append((ours - scores[0] + MARGINS[metric]).clamp(min=0))
@@ -87,11 +100,14 @@ def slow(name, metric, anchors, passages, labels):
     st.sampled_from(["triplet", "margin-mse", "kl"]),
     st.sampled_from(["cosine", "dot", "euclidean"]),
     st.integers(1, 8),
+    st.sampled_from([None, 0.5]),
+    st.booleans(),
+    st.sampled_from([0.0, 0.4]),
 )
 def test_ragged_rows_have_the_loss_of_loops_in_value_and_gradient(
-    seed, num_rows, num_passages, name, metric, chunk_rows
+    seed, num_rows, num_passages, name, metric, chunk_rows, temperature, judged, unscored
 ):
-    """Rows may share anchors and passages, and lack negatives in any slot."""
+    """Rows may share anchors and passages, and lack negatives in any slot; so may scores."""
     generator = torch.Generator().manual_seed(seed)
     double = {"dtype": torch.float64, "generator": generator}
     anchors = torch.randn(3, 4, **double).requires_grad_()
@@ -102,15 +118,19 @@ def test_ragged_rows_have_the_loss_of_loops_in_value_and_gradient(
         "anchors": torch.randint(3, (num_rows,), generator=generator),
         "targets": picks[:, 0],
         "negatives": picks[:, 1:4].masked_fill(missing, -1),
-        "scores": torch.rand(num_rows, 4, **double),
         "num_rows": torch.tensor(num_rows),
         "num_negatives": (~missing).sum(),
-        "num_rows_with_negatives": (~missing).any(1).sum(),
     }
-    loss = made(name, metric, chunk_rows)
+    scores = torch.rand(num_rows, 4, **double).mul(1.2).sub(0.1).clamp(0, 1)
+    scores[torch.rand(num_rows, 4, generator=generator) < unscored] = torch.nan
+    both = ~missing & ~scores[:, 1:].isnan() & ~scores[:, :1].isnan()
+    labels |= {"scores": scores, "num_scored_negatives": both.sum()}
+    labels["num_scored_rows"] = both.any(1).sum()
+    teacher = {"teacher_temperature": temperature, "probabilities": judged}
+    loss = made(name, metric, chunk_rows, **teacher)
     fast = loss.score(loss._first(anchors, None), loss._first(passages, None), labels)
     found = torch.autograd.grad(3 * fast, (anchors, passages))
-    expected = slow(name, metric, anchors, passages, labels)
+    expected = slow(name, metric, anchors, passages, labels, temperature, judged)
     gradients = torch.autograd.grad(3 * expected, (anchors, passages), allow_unused=True)
     torch.testing.assert_close(fast, expected, atol=1e-9, rtol=1e-9)
     for one, other in zip(found, gradients, strict=True):
@@ -150,7 +170,8 @@ def test_without_repeats_it_is_the_library_loss_in_float64(model, name, metric):
         TEXTS,
         negatives=negatives,
         scores=teacher,
-        num_rows_with_negatives=torch.tensor(3),
+        num_scored_negatives=(negatives >= 0).sum(),
+        num_scored_rows=torch.tensor(3),
     )
     found = made(name, metric, model=model)(features, labels)
     found_gradient = gradient(model, found)
@@ -162,7 +183,8 @@ def test_without_repeats_it_is_the_library_loss_in_float64(model, name, metric):
 
 @pytest.mark.parametrize("name", ["triplet", "margin-mse", "kl"])
 def test_a_batch_without_negatives_has_a_zero_gradient(model, name):
-    labels = {"scores": torch.ones(3, 1), "num_rows_with_negatives": torch.tensor(0)}
+    none = torch.tensor(0)
+    labels = {"scores": torch.ones(3, 1), "num_scored_negatives": none, "num_scored_rows": none}
     features, labels = packed(model, ANCHORS, POSITIVES, **labels)
     loss = made(name, "cosine", model=model)(features, labels)
     assert loss == 0

@@ -223,7 +223,7 @@ def test_the_collator_pads_scores_like_negatives(scored):
     label = collator.collate(collator.read(0))["label"]
     assert label["scores"].shape == (64, 5)
     assert torch.equal(label["scores"][:, 1:] != 0, label["negatives"] >= 0)
-    assert label["num_rows_with_negatives"] == (label["negatives"] >= 0).any(1).sum()
+    assert label["num_scored_rows"] == (label["negatives"] >= 0).any(1).sum()
     halves = [collator.collate(collator.read(0), share, 2)["label"]["scores"] for share in (0, 1)]
     assert torch.equal(torch.cat(halves), label["scores"])
 

@@ -3,6 +3,7 @@
 Shape letters: B rows, A distinct anchors, M distinct passages, K negatives per row.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -38,6 +39,15 @@ class Texts:
     def distinct(self) -> float:
         """Texts embedded where repeats are shared."""
         return self.anchors + self.passages
+
+    def candidates(self, interactions: Collection[str]) -> float:
+        """Texts that a row is scored against: all passages, and what `interactions` adds."""
+        added = {
+            "query-query": self.anchors,
+            "passage-query": self.anchors,
+            "passage-passage": self.passages,
+        }
+        return self.passages + sum(added[one] for one in interactions)
 
 
 def texts_by_k(
@@ -127,6 +137,7 @@ def step_memory(
     in_batch: bool,
     chunk_rows: int,
     batch_tokens: int,
+    interactions: Collection[str] = (),
 ) -> Memory:
     """Estimated memory of one step of `stx-mine train`.
 
@@ -138,6 +149,7 @@ def step_memory(
         in_batch: Whether rows are scored against all passages, or their own alone.
         chunk_rows: Rows whose scores exist at one time.
         batch_tokens: Tokens that go through a network at one time.
+        interactions: What else rows are scored against where they are against all passages.
     """
     chunk = min(chunk_rows, num_rows)
     tokens = texts.anchors * model.query_tokens + texts.passages * model.passage_tokens
@@ -153,5 +165,5 @@ def step_memory(
         parameters=_PARAMETER * model.parameters,
         embeddings=round(_EMBEDDING_COPIES * _FLOAT * model.dim * texts.distinct),
         activations=round(activations),
-        scores=round(_FLOAT * chunk * (texts.passages if in_batch else own)),
+        scores=round(_FLOAT * chunk * (texts.candidates(interactions) if in_batch else own)),
     )

@@ -2,8 +2,9 @@
 
 It is a frozen one (GISTEmbed; Solatorio 2024), or the very model that is trained, as it is in this
 step (Qwen3-Embedding; Zhang et al. 2025): what it scores above the row's positive is masked. We ask
-it about passages for the anchor of a row, and on `symmetric` about anchors for its positive; scores
-are cosines. Each distinct text of a batch goes through a frozen model once.
+it about passages for the anchor of a row, and where these are compared about anchors for its
+positive, anchors beside anchors and passages beside the positive; scores are cosines. Each distinct
+text of a batch goes through a frozen model once.
 
 Shape letters: B rows, M distinct candidates, N candidates of a row, D dimensions.
 """
@@ -27,16 +28,32 @@ class Guidance(NamedTuple):
         candidates_MD: Its embeddings of the distinct candidates, of unit length.
         margin: A candidate is masked where its cosine > that of the positive - margin.
         tally: (2,) how many were masked, and how many were scored, so far.
+        positives_B: (B,) the cosine of each row's anchor with its positive, where the candidates
+            have no such pair; None: that of the row with its target.
     """
 
     rows_BD: Tensor
     candidates_MD: Tensor
     margin: float
     tally: Tensor
+    positives_B: Tensor | None = None
 
     def of_rows(self, rows: slice) -> "Guidance":
         """The same for some rows."""
-        return self._replace(rows_BD=self.rows_BD[rows])
+        positives_B = None if self.positives_B is None else self.positives_B[rows]
+        return self._replace(rows_BD=self.rows_BD[rows], positives_B=positives_B)
+
+    def beside(self, other: "Guidance") -> tuple["Guidance", "Guidance"]:
+        """What it makes of anchors beside anchors, and of positives beside passages.
+
+        Args:
+            other: Of the positive of each row, and anchors; itself it is of anchors and passages.
+        """
+        positives_B = (self.rows_BD * other.rows_BD).sum(1)
+        return (
+            self._replace(candidates_MD=other.candidates_MD, positives_B=positives_B),
+            other._replace(candidates_MD=self.candidates_MD, positives_B=positives_B),
+        )
 
     def hides(self, targets_B: Tensor) -> Tensor:
         """Which of all candidates each row must not see: bool (B, M); never its target."""
@@ -55,7 +72,11 @@ class Guidance(NamedTuple):
 
     def _above(self, scores_BM: Tensor, targets_B: Tensor) -> Tensor:
         places_B1 = targets_B[:, None]
-        hidden_BM = scores_BM > scores_BM.gather(1, places_B1) - self.margin
+        if self.positives_B is None:
+            positives_B1 = scores_BM.gather(1, places_B1)
+        else:
+            positives_B1 = self.positives_B[:, None]
+        hidden_BM = scores_BM > positives_B1 - self.margin
         hidden_BM.scatter_(1, places_B1, False)
         self.tally.add_(torch.tensor([int(hidden_BM.sum()), hidden_BM.numel()]))
         return hidden_BM

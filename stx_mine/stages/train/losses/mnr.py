@@ -4,15 +4,23 @@ Shape letters: B rows, A distinct anchors, M distinct passages, K negatives a ro
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
+from stx_mine.stages.train.losses.cross_entropy import (
+    Compared,
+    joint_cross_entropy,
+    masked_cross_entropy,
+    own_cross_entropy,
+)
 from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
 from stx_mine.stages.train.losses.guide import Guidance, Guide, OwnScores
+
+_ROLES = "anchor", "passage"
 
 
 class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
@@ -43,8 +51,19 @@ class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
 
     def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one packed batch, or of this process's rows, as `PackedCollator` gives it."""
-        model, tokens = self.model, self.batch_tokens
-        anchors_AD, passages_MD = embed_distinct(model, features[:2], labels, tokens)
+        embedded = embed_distinct(self.model, features[:2], labels, self.batch_tokens)
+        return self.of_embeddings(*embedded, self.prepare(features, labels))
+
+    def prepare(
+        self, features: list[PrefixedFeatures], labels: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The labels, with what else `score` reads of the features."""
+        return labels
+
+    def of_embeddings(
+        self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]
+    ) -> Tensor:
+        """The sum over prefixes, of embeddings as the model gives them."""
         losses = [
             self.score(self._first(anchors_AD, dim), self._first(passages_MD, dim), labels)
             for dim in self.dims or (None,)
@@ -76,6 +95,7 @@ class PackedMNRLoss(PackedLoss):
         batch_tokens: int,
         *,
         symmetric: bool = False,
+        interactions: Collection[str] = (),
         hard_only: bool = False,
         hardness: float = 0.0,
         guide: Guide | None = None,
@@ -90,6 +110,9 @@ class PackedMNRLoss(PackedLoss):
             chunk_rows: Rows whose logits exist at one time.
             batch_tokens: Tokens that go through the network at one time.
             symmetric: Take the mean with the loss of each positive against all anchors.
+            interactions: What else stands in the softmax of a row: `query-query` other anchors
+                beside its anchor, `passage-passage` and `passage-query` other passages and anchors
+                beside its positive (Li et al. 2023 have all three).
             hard_only: A row sees its own negatives and what the batch shares, no other passage.
             hardness: How much more harder negatives count; 0: not at all.
             guide: Says which passages are probably right for a row; its inputs follow ours.
@@ -98,18 +121,21 @@ class PackedMNRLoss(PackedLoss):
         """
         super().__init__(model, batch_tokens, str(model.similarity_fn_name) == "cosine", dims)
         self.scale, self.chunk_rows = 1 / temperature, chunk_rows
-        self.symmetric, self.hard_only, self.hardness = symmetric, hard_only, hardness
+        self.symmetric, self.interactions = symmetric, frozenset(interactions)
+        self.hard_only, self.hardness = hard_only, hardness
         self.guide, self.own_scores = guide, own_scores
 
-    def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
-        """As in `PackedLoss`; where there is a guide, its inputs follow those of the model."""
-        if self.guide is not None:
-            anchors, passages = self.guide.embed(features[2:], labels)
-            labels = {**labels, "guide_anchors": anchors, "guide_passages": passages}
-        return super().forward(features, labels)
+    def prepare(
+        self, features: list[PrefixedFeatures], labels: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Where there is a guide, its inputs follow those of the model."""
+        if self.guide is None:
+            return labels
+        anchors, passages = self.guide.embed(features[2:], labels)
+        return {**labels, "guide_anchors": anchors, "guide_passages": passages}
 
     def score(self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Rows against passages, and where asked positives against anchors."""
+        """Rows against passages, and where asked what else is compared."""
         anchors_BD = anchors_AD[labels["anchors"]]
         guidance, backwards = self._guidance(anchors_AD, passages_MD, labels)
         if self.hard_only:
@@ -125,17 +151,20 @@ class PackedMNRLoss(PackedLoss):
                 self.hardness,
                 guidance,
             )
-        forward = masked_cross_entropy(
-            anchors_BD,
-            passages_MD,
-            labels["targets"],
-            labels["ignored"],
-            self.scale,
-            self.chunk_rows,
-            labels.get("passage_log_weights"),
-            self.hardness,
-            guidance,
-        )
+        compared = [
+            Compared(
+                anchors_BD,
+                passages_MD,
+                labels["targets"],
+                labels["ignored"],
+                labels.get("passage_log_weights"),
+                self.hardness,
+                guidance,
+            )
+        ]
+        if self.interactions:
+            compared += self._interacting(anchors_AD, passages_MD, labels, guidance, backwards)
+        forward = joint_cross_entropy(compared, self.scale, self.chunk_rows)
         if not self.symmetric:
             return forward
         backward = masked_cross_entropy(
@@ -149,6 +178,40 @@ class PackedMNRLoss(PackedLoss):
             guidance=backwards,
         )
         return (forward + backward) / 2
+
+    def _interacting(
+        self,
+        anchors_AD: Tensor,
+        passages_MD: Tensor,
+        labels: dict[str, Tensor],
+        guidance: Guidance | None,
+        backwards: Guidance | None,
+    ) -> list[Compared]:
+        """What rows are compared with beside passages for their anchor."""
+        anchors, targets = labels["anchors"], labels["targets"]
+        anchors_BD, positives_BD = anchors_AD[anchors], passages_MD[targets]
+        of_anchors, of_passages = (labels.get(f"{one}_log_weights") for one in _ROLES)
+        beside: tuple[Guidance | None, Guidance | None] = None, None
+        if guidance is not None and backwards is not None:
+            beside = guidance.beside(backwards)
+        found = []
+        if "query-query" in self.interactions:
+            hidden = labels["hidden_anchors"]
+            one = Compared(anchors_BD, anchors_AD, anchors, hidden, of_anchors, guidance=beside[0])
+            found.append(one)
+        if "passage-query" in self.interactions:
+            hidden = labels["ignored_anchors"]
+            one = Compared(
+                positives_BD, anchors_AD, anchors, hidden, of_anchors, guidance=backwards
+            )
+            found.append(one)
+        if "passage-passage" in self.interactions:
+            hidden = labels["hidden_passages"]
+            one = Compared(
+                positives_BD, passages_MD, targets, hidden, of_passages, guidance=beside[1]
+            )
+            found.append(one)
+        return found
 
     def _guidance(
         self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]

@@ -1,7 +1,9 @@
-"""Losses over a row's own passages: triplet, and margin-mse and kl, which distil mined scores.
+"""Losses over own passages: triplet; margin-mse and kl, which distil the scores of a teacher.
 
-A row has its positive and up to K negatives; a missing negative does not count. Each distinct
-passage of the batch is embedded once, whatever rows have it.
+A row has its positive and up to K negatives; a missing negative does not count. The teacher is the
+model that mined, or a judge, which has no score of some: what it has none of teaches nothing, nor
+does a row whose positive has none. Each distinct passage of the batch is embedded once, whatever
+rows have it.
 
 Shape letters: B rows, A distinct anchors, M distinct passages, N = 1 + K, C rows of a chunk,
 D dimensions.
@@ -19,6 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from stx_mine.stages.train.losses.mnr import PackedLoss
 
 Metric = Literal["cosine", "dot", "euclidean"]
+# A judge's score this near to 0 or 1 counts as so much: what it is sure of has no infinite logit.
+_LEAST_DOUBT = 1e-6
 
 
 class PackedOwnLoss(PackedLoss):
@@ -110,26 +114,29 @@ class PackedTripletLoss(PackedOwnLoss):
 
 
 class PackedMarginMSELoss(PackedOwnLoss):
-    """How far positives score above negatives must be as the miner has it (Hofstätter et al. 2020).
+    """How far positives score above negatives must be as the teacher has it.
 
-    The mean squared difference over all (row, negative): MarginMSELoss of sentence-transformers on
-    rows that lack nothing.
+    The mean squared difference over all (row, negative) that the teacher scored (Hofstätter et al.
+    2020): MarginMSELoss of sentence-transformers on rows that lack nothing.
     """
 
     def total(
         self, scores_BN: Tensor, real_BN: Tensor, labels: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Over all (row, negative)."""
-        teacher_BN = labels["scores"].to(scores_BN.dtype)
+        """Over all (row, negative) with scores."""
+        teacher_BN, scored_BN = _scored(labels["scores"].to(scores_BN.dtype), real_BN)
         off_BN = (scores_BN[:, :1] - scores_BN) - (teacher_BN[:, :1] - teacher_BN)
-        return (off_BN[:, 1:][real_BN[:, 1:]] ** 2).sum(), labels["num_negatives"]
+        return (off_BN[:, 1:][scored_BN[:, 1:]] ** 2).sum(), labels["num_scored_negatives"]
 
 
 class PackedKLLoss(PackedOwnLoss):
-    """The softmax over a row's passages must be as the miner has it (Lin et al. 2020).
+    """The softmax over a row's passages must be as the teacher has it (Lin et al. 2020).
 
-    KL(miner || model) x temperature^2, the mean over rows with a negative: over one passage alone
-    every softmax is the same. DistillKLDivLoss of sentence-transformers on rows that lack nothing.
+    KL(teacher || model), the mean over rows with a negative: over one passage alone every softmax
+    is the same. With one temperature for both the loss is multiplied by its square (Hinton et al.
+    2015): DistillKLDivLoss of sentence-transformers on rows that lack nothing. With a temperature
+    of the teacher's own it is not: to a model of cosines the other one is no softening, but the
+    scale of its scores.
     """
 
     def __init__(
@@ -140,33 +147,56 @@ class PackedKLLoss(PackedOwnLoss):
         chunk_rows: int,
         batch_tokens: int,
         dims: tuple[int, ...] = (),
+        *,
+        teacher_temperature: float | None = None,
+        probabilities: bool = False,
     ) -> None:
         """Wrap a model.
 
         Args:
             model: The model to train.
-            temperature: Scores of both models are divided by it.
+            temperature: Scores of the model, and by default of the teacher, are divided by it.
             metric: As in `PackedOwnLoss`, like all that follows.
             chunk_rows: Rows at one time.
             batch_tokens: Tokens at one time.
             dims: Dimensions.
+            teacher_temperature: What the teacher's scores are divided by; None: `temperature`, or
+                1 for probabilities.
+            probabilities: Whether the teacher's scores are a judge's, in [0, 1]; the softmax is
+                over their logits.
         """
         super().__init__(model, metric, chunk_rows, batch_tokens, dims)
-        self.temperature = temperature
+        self.temperature, self.probabilities = temperature, probabilities
+        own = 1.0 if probabilities else None
+        self.teacher_temperature = own if teacher_temperature is None else teacher_temperature
 
     def total(
         self, scores_BN: Tensor, real_BN: Tensor, labels: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Over all rows with a negative."""
-        teacher_BN = labels["scores"].to(scores_BN.dtype)
+        """Over all rows with scores."""
+        teacher_BN, scored_BN = _scored(labels["scores"].to(scores_BN.dtype), real_BN)
+        if self.probabilities:
+            teacher_BN = torch.logit(teacher_BN, eps=_LEAST_DOUBT)
+        # Over nothing at all a softmax is not a number, and so is its gradient.
+        seen_BN = scored_BN | (torch.arange(scored_BN.shape[1], device=scored_BN.device) == 0)
         ours_BN, theirs_BN = (
-            (one / self.temperature).masked_fill(~real_BN, -torch.inf).log_softmax(1)
-            for one in (scores_BN, teacher_BN)
+            (one / temperature).masked_fill(~seen_BN, -torch.inf).log_softmax(1)
+            for one, temperature in (
+                (scores_BN, self.temperature),
+                (teacher_BN, self.teacher_temperature or self.temperature),
+            )
         )
         # Minus infinity on both sides would leave 0 x nan.
-        gaps_BN = theirs_BN.masked_fill(~real_BN, 0) - ours_BN.masked_fill(~real_BN, 0)
-        total = (theirs_BN.exp() * gaps_BN).sum() * self.temperature**2
-        return total, labels["num_rows_with_negatives"]
+        gaps_BN = theirs_BN.masked_fill(~scored_BN, 0) - ours_BN.masked_fill(~scored_BN, 0)
+        factor = 1.0 if self.teacher_temperature else self.temperature**2
+        return (theirs_BN.exp() * gaps_BN).sum() * factor, labels["num_scored_rows"]
+
+
+def _scored(teacher_BN: Tensor, real_BN: Tensor) -> tuple[Tensor, Tensor]:
+    """The teacher's scores, 0 for none, and where it has one: nowhere in a row without positive."""
+    scored_BN = real_BN & ~teacher_BN.isnan()
+    scored_BN = scored_BN & scored_BN[:, :1]
+    return teacher_BN.nan_to_num(nan=0.0), scored_BN
 
 
 def own_scores(
