@@ -358,7 +358,9 @@ def option_words(one: "Field[Any]", value: Any) -> str:
         return f"{flag(one)} FILE"
     if values and all(isinstance(number, int) for number in values):
         return f"{flag(one)} {','.join(map(str, values))}"
-    return " ".join(f"{flag(one)} {quote(str(word))}" for word in values)
+    # What is switched off has a word of its own.
+    words = ("none" if word is None else str(word) for word in values)
+    return " ".join(f"{flag(one)} {quote(word)}" for word in words)
 
 
 def key_fields(config: Any, artifact: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from stx_mine.commands import COMMANDS, PIPELINE_STAGES
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.config import Source
 from stx_mine.pipeline import load_pipeline
-from stx_mine.settings import MAX_SEED, flag, words_of
+from stx_mine.settings import MAX_SEED, command_line_of, flag, words_of
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.mine.config import MineConfig
@@ -213,3 +213,8 @@ def test_what_would_do_something_else_in_silence_is_refused(
 )
 def test_what_works_is_not_refused(given: dict[str, Any]) -> None:
     MineConfig(**given)
+
+
+def test_a_command_line_says_what_is_switched_off_as_the_command_reads_it() -> None:
+    words = command_line_of("mine", MineConfig(relative_margin=None, closeness=0.7))
+    assert words == "stx-mine mine --relative-margin none --closeness 0.7"

@@ -346,7 +346,7 @@ def test_another_treatment_replaces_the_pools_and_the_same_one_is_reused(run):
         ({"search": "exact"}, r"searches nothing, found --search exact"),
         ({"candidates": "run.trec"}, r"searches nothing, found --candidates run.trec"),
         ({"closeness": 0.7}, r"--closeness 0.7 has no effect .*--known-negatives filter"),
-        ({"relative_margin": None}, r"--relative-margin None has no effect"),
+        ({"relative_margin": None}, r"--relative-margin none has no effect"),
         ({"sources": "known,dense"}, r"known \(alone\), found 'known,dense'"),
     ],
 )
