@@ -276,6 +276,12 @@ def read_finished(run: RunDir, name: str, subfolder: str | None = None) -> Manif
     return read_manifest(folder)
 
 
+def finished_names(run: RunDir, name: str) -> list[str]:
+    """Names of the finished artifacts of a kind of which a run may hold several, rising."""
+    found = run.folder(name, "x").parent.glob(f"*/{MANIFEST}")
+    return sorted(path.parent.name for path in found)
+
+
 def _current(run: RunDir, name: str, subfolder: str | None) -> Manifest:
     """The manifest of a finished artifact that is not stale."""
     manifest = read_finished(run, name, subfolder)

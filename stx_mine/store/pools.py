@@ -21,12 +21,14 @@ class PoolBlock:
         query_ids: int64 (U,).
         pools: (U,) passage ids, in the order of the pool.
         scores: float32, aligned with `pools.values`.
+        ranks: int32 among the candidates, aligned with `pools.values`.
     """
 
     unit_ids: NDArray[np.int64]
     query_ids: NDArray[np.int64]
     pools: Ragged
     scores: NDArray[np.float32]
+    ranks: NDArray[np.int32]
 
     @classmethod
     def read(cls, negatives: Manifest, name: str) -> "PoolBlock":
@@ -37,6 +39,7 @@ class PoolBlock:
             table.column("query_id").to_numpy(),
             ragged_column(table, "passage_ids"),
             table.column("scores").combine_chunks().flatten().to_numpy(),
+            table.column("ranks").combine_chunks().flatten().to_numpy(),
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,6 +88,7 @@ class Vectors:
             out[here] = self.shards[number][np.asarray(ids)[here] - number * size]
         return self.similarity.prepare(out)
 
+    @cached_property
     def mean(self) -> NDArray[np.float32]:
         """float32 (dim,): the mean of all rows."""
         total = np.zeros(self.dim, np.float64)

@@ -1,6 +1,6 @@
 """Options of `mine`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from stx_mine.engine.config import EngineConfig
@@ -282,6 +282,22 @@ class MineConfig(EngineConfig):
         """
         own = {name: value for name, value in settings.items() if name not in OF_JUDGES}
         return cls(**own)
+
+    @classmethod
+    def as_mined(cls, settings: dict[str, Any], **given: Any) -> "MineConfig":
+        """The settings that decided finished `negatives/`, to select once more as they were.
+
+        Args:
+            settings: All options of the command that mined.
+            given: What else is set, as where it runs.
+        """
+        decisive = {
+            one.name
+            for one in fields(cls)
+            if one.name == "candidates" or {"negatives", "hits"} & set(one.metadata["affects"])
+        }
+        own = {name: value for name, value in settings.items() if name in decisive}
+        return cls(**{**own, **given})
 
     @property
     def votes_needed(self) -> int:

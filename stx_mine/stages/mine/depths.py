@@ -63,12 +63,15 @@ class AllHits:
         return merge_sources([*dense, *others])
 
 
-def search_depths(selector: Selector, hits: AllHits) -> AllHits:
+def search_depths(
+    selector: Selector, hits: AllHits, query_ids: NDArray[np.int64] | None = None
+) -> AllHits:
     """Search every query, and those that lack negatives deeper and deeper.
 
     Args:
         selector: Decides which queries lack negatives.
         hits: The sources; their depths are those to begin with.
+        query_ids: int64, rising: the queries to search; None for all.
 
     Returns:
         The same sources, with the depth that each query is read at.
@@ -79,7 +82,8 @@ def search_depths(selector: Selector, hits: AllHits) -> AllHits:
     config, dense = selector.config, hits.dense
     if dense is None:
         return hits
-    depth, queries = config.depth, np.arange(len(hits.depths))
+    depth = config.depth
+    queries = np.arange(len(hits.depths)) if query_ids is None else query_ids
     # Candidates beyond the window would be dropped anyway.
     deepest = min(config.max_depth or depth, config.range_max or len(selector.passages))
     dense.ensure(queries, depth)

@@ -87,13 +87,25 @@ class BlockSearcher(Worker):
         """Search one block for one layer."""
         file = LayerFile.parse(name)
         query_ids, wanted = read_searches(self.folder, file, self.config.query_block)
-        searcher = self._searcher(file.part, file.num_parts)
-        write_table(self.folder / name, self._search(searcher, query_ids, wanted).table())
+        found = self.search(query_ids, wanted, file.part, file.num_parts)
+        write_table(self.folder / name, found.table())
 
-    def _search(
-        self, searcher: Searcher, query_ids: NDArray[np.int64], wanted: NDArray[np.int64]
+    def search(
+        self,
+        query_ids: NDArray[np.int64],
+        wanted: NDArray[np.int64],
+        part: int = 0,
+        num_parts: int = 1,
     ) -> HitBlock:
-        """Search each query to its own depth; deep ones do not deepen the others."""
+        """Search each query to its own depth; deep ones do not deepen the others.
+
+        Args:
+            query_ids: int64 (Q,), rising.
+            wanted: int64 (Q,) hits of each, at most.
+            part: Which part of the corpus is searched.
+            num_parts: Parts of the corpus.
+        """
+        searcher = self._searcher(part, num_parts)
         lengths = np.zeros(len(query_ids), np.int64)
         parts = []
         left = np.argsort(wanted, kind="stable")

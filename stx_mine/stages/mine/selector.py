@@ -207,7 +207,7 @@ class Selector:
     @cached_property
     def _centres(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The mean query and the mean passage."""
-        return self.queries.mean(), self.passages.mean()
+        return self.queries.mean, self.passages.mean
 
     def _too_close(self, units: Units) -> NDArray[np.bool_] | None:
         """Hits that are too close to a positive of their unit."""
@@ -261,12 +261,34 @@ class Selector:
         self, judgements: StoredJudgements, units: Units
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """A judge's score of each hit, and of the lowest positive of its unit; NaN for none."""
-        lengths = units.hits.hits.lengths()
-        scores = self._judged_pairs(judgements, units.pairs.values)
-        # Every unit has a pair; what is not judged is passed over.
-        lowest = np.fmin.reduceat(scores, units.pairs.offsets[:-1]) if len(scores) else scores
-        of_hits = judgements.find(np.repeat(units.query_ids, lengths), units.hits.hits.values)
-        return of_hits, np.repeat(lowest, lengths)
+        owners = np.repeat(np.arange(len(units.query_ids)), units.hits.hits.lengths())
+        passages = units.hits.hits.values
+        return self.judged_passages(judgements, units.query_ids, units.pairs, owners, passages)
+
+    def judged_passages(
+        self,
+        judgements: StoredJudgements,
+        query_ids: NDArray[np.int64],
+        pairs: Ragged,
+        owners: NDArray[np.int64],
+        passage_ids: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A judge's score of passages, and of the lowest positive of the unit of each.
+
+        Args:
+            judgements: Of the judge.
+            query_ids: int64 (U,) query of each unit.
+            pairs: (U,) numbers of the pairs of each unit, at least one.
+            owners: int64 (H,) the unit of each passage.
+            passage_ids: int64 (H,).
+
+        Returns:
+            float32 (H,) each; NaN for none.
+        """
+        scores = self._judged_pairs(judgements, pairs.values)
+        # What is not judged is passed over.
+        lowest = np.fmin.reduceat(scores, pairs.offsets[:-1]) if len(scores) else scores
+        return judgements.find(query_ids[owners], passage_ids), lowest[owners]
 
     def _opinions(self, units: Units) -> NDArray[np.uint8] | None:
         """What judges think of each hit together, beside the lowest positive of its unit."""
@@ -289,8 +311,25 @@ class Selector:
         known: NDArray[np.bool_] = (hits.sources & HitSource.KNOWN) > 0
         return known if known.any() else None
 
-    def select(self, units: Units, uses: UseLimits | None = None) -> Selection:
-        """Pools and verdicts of units."""
+    def marks(self, units: Units) -> HitMarks:
+        """What is known of the hits of units beside their scores, whatever the thresholds are."""
+        return HitMarks(
+            known=self.kept_anyway(units.hits),
+            wrong_language=self._wrong_language(units),
+            too_close=self._too_close(units),
+            opinions=self._opinions(units),
+        )
+
+    def select(
+        self, units: Units, uses: UseLimits | None = None, marks: HitMarks | None = None
+    ) -> Selection:
+        """Pools and verdicts of units.
+
+        Args:
+            units: The units.
+            uses: What each passage keeps of its uses, where these are limited.
+            marks: Of the hits, where they are known already.
+        """
         return select_negatives(
             units.ids,
             units.query_ids,
@@ -302,12 +341,7 @@ class Selector:
             is_dropped=self._is_dropped,
             forbidden=self.forbidden,
             rules=self.rules,
-            marks=HitMarks(
-                known=self.kept_anyway(units.hits),
-                wrong_language=self._wrong_language(units),
-                too_close=self._too_close(units),
-                opinions=self._opinions(units),
-            ),
+            marks=self.marks(units) if marks is None else marks,
             uses=uses,
         )
 

@@ -2,21 +2,20 @@
 
 import numpy as np
 
-from stx_mine.core.verdicts import ELIGIBLE, Verdict
+from stx_mine.core.verdicts import Verdict
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.models.devices import refuse_device
 from stx_mine.search.product import own_threads
 from stx_mine.stages.mine.checks import refuse_empty, refuse_misfit
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.core.select import UseLimits
-from stx_mine.stages.mine.core.uses import UseCounter
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.depths import AllHits, search_depths, would_gain
 from stx_mine.stages.mine.report import mine_report
 from stx_mine.stages.mine.selector import Selector, negatives_table
 from stx_mine.stages.mine.sources import other_hits
 from stx_mine.stages.mine.tally import Tally
+from stx_mine.stages.mine.use_limits import use_limits
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.files import write_array, write_table
 from stx_mine.store.groups import TextGroups
@@ -30,9 +29,6 @@ from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 from stx_mine.store.texts import NEGATIVES, TextStore, write_pairs
 from stx_mine.store.vectors import Vectors
-
-# The score of a use that no other one takes the place of.
-_FIRST = np.float32(np.inf)
 
 
 def run_mine(config: MineConfig) -> StageReport:
@@ -125,7 +121,7 @@ def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
     config = selector.config
     names = block_names("negatives", hits.num_blocks)
     artifact.begin(names)
-    uses = _use_limits(selector, hits) if config.max_uses else None
+    uses = use_limits(selector, hits)
 
     def select(block: int) -> Tally:
         found = hits.block(block)
@@ -180,18 +176,3 @@ def _write_judged(artifact: Artifact, tally: Tally) -> list[str]:
     write_pairs(artifact.folder / MADE_PAIRS, *made)
     write_pairs(artifact.folder / MASKED_PAIRS, *close)
     return [MADE_PAIRS, MASKED_PAIRS]
-
-
-def _use_limits(selector: Selector, hits: AllHits) -> UseLimits:
-    """One pass over all hits: which uses each passage keeps."""
-    assert selector.config.max_uses is not None
-    counter = UseCounter(len(selector.passages), selector.config.max_uses)
-    for block in range(hits.num_blocks):
-        units = selector.units(hits.block(block))
-        verdicts = selector.select(units).verdicts_H
-        eligible = np.isin(verdicts, ELIGIBLE)
-        unit_ids = np.repeat(units.ids, units.hits.hits.lengths())
-        known = selector.kept_anyway(units.hits)
-        scores = units.hits.scores if known is None else np.where(known, _FIRST, units.hits.scores)
-        counter.add(units.hits.hits.values[eligible], scores[eligible], unit_ids[eligible])
-    return counter.limits()

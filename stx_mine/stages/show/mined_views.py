@@ -19,9 +19,10 @@ from stx_mine.stages.show.views import (
     TextView,
     UseView,
 )
-from stx_mine.store.artifact import MANIFEST, require
+from stx_mine.store.artifact import require
 from stx_mine.store.hits import HitSource
 from stx_mine.store.judgements import StoredJudgements
+from stx_mine.store.manifest import finished_names
 from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.negatives import pool_files
 from stx_mine.store.pools import PoolBlock
@@ -55,11 +56,9 @@ class MinedViews:
     @cached_property
     def judges(self) -> dict[str, StoredJudgements]:
         """Judgements of the run by their names."""
-        folders = sorted(self.run.folder("judgements", "x").parent.glob(f"*/{MANIFEST}"))
-        names = [path.parent.name for path in folders]
         return {
             name: StoredJudgements.open(require(self.run, "judgements", name), self._store)
-            for name in names
+            for name in finished_names(self.run, "judgements")
         }
 
     @cached_property
