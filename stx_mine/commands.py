@@ -5,6 +5,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stx_mine.settings import StageConfig
+from stx_mine.stages.audit.config import AuditConfig
+from stx_mine.stages.calibrate.config import CalibrateConfig
 from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.diff.config import DiffConfig
 from stx_mine.stages.embed.config import EmbedConfig
@@ -64,8 +66,16 @@ COMMANDS: dict[str, Command] = {
     "embed": Command(EmbedConfig, "embed.stage:run_embed", _DATA),
     "dedup": Command(DedupConfig, "dedup.stage:run_dedup", _DATA),
     "index": Command(IndexConfig, "index.stage:run_index", _DATA),
+    "calibrate": Command(
+        CalibrateConfig,
+        "calibrate.stage:run_calibrate",
+        _NEGATIVES,
+        in_pipeline=False,
+        after_signal=_READS,
+    ),
     "mine": Command(MineConfig, "mine.stage:run_mine", _NEGATIVES),
     "judge": Command(JudgeConfig, "judge.stage:run_judge", _NEGATIVES),
+    "audit": Command(AuditConfig, "audit.stage:run_audit", _NEGATIVES, after_signal=_ANEW),
     "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES, after_signal=_ANEW),
     "pack": Command(PackConfig, "pack.stage:run_pack", _NEGATIVES),
     "show": Command(ShowConfig, "show.stage:run_show", _LOOK, True, _READS),

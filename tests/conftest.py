@@ -32,16 +32,20 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
-from stx_mine.store.artifact import MANIFEST
+from stx_mine.store.artifact import MANIFEST, require
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.intact import file_entry
 from stx_mine.store.manifest import sealed
+from stx_mine.store.negatives import pool_files, read_verdicts
+from stx_mine.store.run_dir import RunDir
+from stx_mine.store.texts import TextStore
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 # What was checked is remembered for as long as the tests run.
 _REMEMBERED = tempfile.TemporaryDirectory(prefix="stx-mine-")
 os.environ.setdefault("STX_MINE_CACHE", _REMEMBERED.name)
 SMALL_PAIRS, SMALL_CORPUS = 600, 500
+SEVERAL_QUERIES = 150
 # The files that take longest: they begin, so that no process is left alone with one at the end.
 _LONGEST = ("test_ray.py", "test_docs.py", "test_hostile.py", "test_processes.py", "test_kills.py")
 _CLI = "import sys; sys.argv[0] = 'stx-mine'; from stx_mine.__main__ import program; program()"
@@ -187,6 +191,37 @@ def small_run(small_input: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         )
     )
     run_mine(MineConfig(k=4, device="cpu", run_dir=str(run_dir)))
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def several_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, embedded only, whose queries have several positives, which search would find."""
+    folder = tmp_path_factory.mktemp("several")
+    negatives = require(RunDir(small_run), "negatives")
+    store = TextStore.open(require(RunDir(small_run), "texts"))
+    queries, passages = (one.column("text").to_pylist() for one in (store.queries, store.passages))
+    rows = [
+        (queries[query], passages[passage])
+        for query, passage in zip(store.pair_query_ids, store.pair_passage_ids, strict=True)
+        if query < SEVERAL_QUERIES
+    ]
+    for row in read_verdicts(negatives, pool_files(negatives)[0]).to_pylist()[:SEVERAL_QUERIES]:
+        some = row["hit_ids"][1 : 2 + row["query_id"] % 6 : 2]
+        rows += [(queries[row["query_id"]], passages[one]) for one in some]
+    table = pa.table(dict(zip(("query", "passage"), zip(*rows, strict=True), strict=True)))
+    pq.write_table(table, folder / "pairs.parquet")
+    pq.write_table(pa.table({"passage": passages}), folder / "corpus.parquet")
+    run_dir = folder / "run"
+    run_embed(
+        EmbedConfig(
+            pairs=str(folder / "pairs.parquet"),
+            corpus=str(folder / "corpus.parquet"),
+            model="package:wordllama",
+            device="cpu",
+            run_dir=str(run_dir),
+        )
+    )
     return run_dir
 
 

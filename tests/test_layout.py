@@ -23,6 +23,7 @@ from stx_mine.commands import COMMANDS
 from stx_mine.core.verdicts import RULES, Verdict
 from stx_mine.inputs.config import SourceFields
 from stx_mine.settings import StageConfig, names_of, words_of
+from stx_mine.stages.calibrate.config import CalibrateConfig
 from stx_mine.stages.diff.config import DiffConfig
 from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
@@ -39,6 +40,8 @@ SLICES = [
     "verify",
     "export",
     "pack",
+    "calibrate",
+    "audit",
     "judge",
     "mine",
     "index",
@@ -535,8 +538,8 @@ def test_execution_fields_affect_no_artifact(config_type: type[StageConfig]) -> 
     for one in fields(config_type):
         if one.name in execution:
             assert one.metadata["affects"] == ()
-        elif config_type in (VerifyConfig, DiffConfig, ShowConfig):
-            # How rows of others are read affects the texts of other commands.
+        elif config_type in (VerifyConfig, DiffConfig, ShowConfig, CalibrateConfig):
+            # They write nothing. How rows of others are read affects the texts of other commands.
             shared = one.name in names_of(SourceFields)
             assert shared or one.metadata["affects"] == ()
         elif one.name in ("seed", "k", "model", "batch_size", "relative_margin"):

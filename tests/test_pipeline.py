@@ -81,7 +81,9 @@ def test_stages_come_in_the_order_of_the_work_not_of_the_file(tmp_path: Path) ->
 def test_every_stage_of_a_pipeline_is_a_command_with_the_same_fields() -> None:
     for stage, config_type in PIPELINE_STAGES.items():
         assert COMMANDS[stage].config is config_type
-    assert set(COMMANDS) - set(PIPELINE_STAGES) == {"ingest", "publish", "fetch", "diff"}
+    assert set(COMMANDS) - set(PIPELINE_STAGES) == {
+        *("ingest", "calibrate", "publish", "fetch", "diff")
+    }
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

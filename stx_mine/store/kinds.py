@@ -53,6 +53,7 @@ KINDS = {
         scratch=("asked.arrow", "known.arrow", "scores-*.arrow"),
     ),
     "negatives": Kind(7, "stx-mine mine", **_REMADE, read_with=("hits",)),
+    "audits": Kind(1, "stx-mine audit", **_REMADE, several=True),
     "batches": Kind(4, "stx-mine pack", scratch=("assignment-*.npy",)),
     "model": Kind(2, "stx-mine train", scratch=("checkpoints", "saving")),
     "evaluations": Kind(3, "stx-mine evaluate", **_REMADE, several=True),

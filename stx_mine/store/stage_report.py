@@ -77,6 +77,11 @@ def percent(part: int, whole: int) -> str:
     return f"{part:,} ({part / whole:.1%})" if whole else f"{part:,}"
 
 
+def rounded(share: float) -> str:
+    """A share as percent with two digits, or with one behind the point."""
+    return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"
+
+
 def listed(counts: dict[str, int]) -> str:
     """The counts above zero with their names; empty where there are none."""
     return ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)
@@ -88,5 +93,5 @@ def plain_table(rows: list[list[str]]) -> list[str]:
     lines = []
     for first, *others in rows:
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
     return lines

@@ -90,6 +90,7 @@ READERS = {
     "hits/dense": "export --to trec-run --run-dir {run}",
     "judgements/letters": "mine --k 2 --judges letters --device cpu --query-block 80 "
     "--run-dir {run}",
+    "audits/judged-letters": "audit --judge letters --sample 60 --run-dir {run}",
     "negatives": "pack --batch-size 32 --packings 2 --shard-rows 64 --run-dir {run}",
     "batches": "train --device cpu --overwrite --run-dir {run}",
     "model": "evaluate {input}/dev.parquet --device cpu --run-dir {run}",
@@ -98,7 +99,10 @@ READERS = {
     "exports/triplet": "export --to triplet --run-dir {run}",
 }
 # Cheap ones, which the command that makes them makes anew without being asked.
-REMADE = ("evaluations/dev", "estimates", "exports/triplet", "duplicates/leaks")
+REMADE = (
+    *("audits/judged-letters", "evaluations/dev", "estimates", "exports/triplet"),
+    "duplicates/leaks",
+)
 # What only the command that makes it reads: without a manifest it is begun, and is finished.
 READ_BY_MAKER = ("duplicates/exact", "duplicates/jaccard", "duplicates/cosine")
 

@@ -81,6 +81,7 @@ def _cases() -> Iterator[Case]:
         "index": ("--factory", "IVF2,Flat"),
         "mine": ("--depth", "20", "--max-depth", "40"),
         "judge": ("--band", "0.2"),
+        "audit": ("--seed", "7"),
         "pack": ("--seed", "7"),
         "train": ("--seed", "7"),
         "evaluate": ("--dims", "64,128"),

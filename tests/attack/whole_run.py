@@ -28,6 +28,7 @@ STEPS: dict[str, list[str]] = {
         *("judge", "--cross-encoder", "letters_judge:score", "--name", "letters"),
         *("--task-pairs", "200"),
     ],
+    "audit": ["audit", "--judge", "letters", "--sample", "60"],
     "pack": ["pack", "--batch-size", "32", "--packings", "2", "--shard-rows", "64"],
     "estimate": ["estimate", "--device", "cpu"],
     "train": [

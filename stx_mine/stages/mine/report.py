@@ -7,6 +7,7 @@ from stx_mine.stages.mine.counts import NO_POOL, CandidateCounts, MineCounts
 from stx_mine.stages.mine.depths import DEEPER, AllHits
 from stx_mine.stages.mine.selector import SUSPECT_PERCENTILE
 from stx_mine.store.artifact import Artifact
+from stx_mine.store.audits import read_audits
 from stx_mine.store.hits import HitSource
 from stx_mine.store.stage_report import StageReport, listed, make_report, percent
 
@@ -57,7 +58,13 @@ def mine_report(
             "below most random passages: mislabelled, or foreign to the model; --min-positive-"
             f"percentile {SUSPECT_PERCENTILE:g} drops them"
         )
-    return make_report(artifact, lines, _warnings(counts, config, hits), skipped=skipped)
+    audits, unread = read_audits(artifact.run)
+    lines += [f"audits/{one.name}: {one.sentence}" for one in audits]
+    warnings = _warnings(counts, config, hits)
+    if skipped:
+        # Else it is among what is stale now.
+        warnings += [f"audits/{name} is not shown: {why}" for name, why in unread.items()]
+    return make_report(artifact, lines, warnings, skipped=skipped)
 
 
 def _warnings(counts: MineCounts, config: MineConfig, hits: AllHits) -> list[str]:

@@ -21,6 +21,7 @@ class BatchFacts:
         rows: Rows that mine kept.
         rows_made: Those of them that judges made of a query and a passage.
         judges: Their names.
+        audits: What audits say of the negatives, a sentence each.
         model: Name of the model that mined.
         columns: Columns without nulls in the first packing.
         sources: Counts of each source by name; empty where there is one.
@@ -34,6 +35,7 @@ class BatchFacts:
     rows: int
     rows_made: int
     judges: list[str]
+    audits: list[str]
     model: str
     columns: list[str]
     sources: dict[str, PackedSource]
@@ -54,7 +56,7 @@ def batches_card(facts: BatchFacts) -> DatasetCard:
 def _text(facts: BatchFacts) -> str:
     config = facts.config
     named = ", ".join(f"`{name}`" for name in facts.columns)
-    made, stored = _made(facts), _stored(facts)
+    made, stored = _made(facts), _audits(facts) + _stored(facts)
     return f"""# Packed batches
 
 {facts.batches:,} batches of exactly {config.batch_size:,} rows in each of {facts.packings}
@@ -81,6 +83,12 @@ def _made(facts: BatchFacts) -> str:
     names = ", ".join(map(code_span, facts.judges))
     made = f"{facts.rows_made:,} of which\nare the word of judges ({names})"
     return f", {made}: no pairs of the input"
+
+
+def _audits(facts: BatchFacts) -> str:
+    """How many of the negatives are false, where that was measured before they were packed."""
+    measured = "".join(f"\n  - {markdown_text(one)}" for one in facts.audits)
+    return f"\n- Audits of the negatives:{measured}" if measured else ""
 
 
 def _trainer(config: PackConfig) -> str:

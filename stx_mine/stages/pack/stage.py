@@ -26,6 +26,7 @@ from stx_mine.stages.pack.shards import (
 )
 from stx_mine.stages.pack.tally import count_packings, count_scored
 from stx_mine.store.artifact import Artifact, Manifest, require
+from stx_mine.store.audits import read_audits
 from stx_mine.store.batches import GROUPS, POSITIVES, SCORES, TEXTS, text_columns
 from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.groups import TextGroups
@@ -108,7 +109,13 @@ def _begin(artifact: Artifact, packer: Packer) -> list[Assignment]:
     packings = read_assignments(artifact.folder, begun["packings"])
     if not packings:
         packings = _assign_packings(packer)
-    choices = {"packings": len(packings), "batches": len(packings[0].rows_PB)}
+    # An audit that comes later must not change what is made anew.
+    audits = begun.get("audits", [one.sentence for one in read_audits(artifact.run)[0]])
+    choices = {
+        "packings": len(packings),
+        "batches": len(packings[0].rows_PB),
+        "audits": audits,
+    }
     artifact.begin([*_files(packer.config, packings), DATASET_CARD], choices)
     write_assignments(artifact.folder, packings)
     return packings
@@ -163,6 +170,7 @@ def _publish(
             rows=len(packer.pools.rows),
             rows_made=int((packer.pools.rows >= store.num_pairs - made).sum()),
             judges=negatives.fields.get("judges", []),
+            audits=(artifact.choices or {}).get("audits", []),
             model=embeddings.extra["miner"],
             columns=columns,
             sources=counts.by_source,

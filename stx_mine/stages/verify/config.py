@@ -22,6 +22,13 @@ class VerifyConfig(SourceFields, StageConfig):
         minimum=2,
         group="Input",
     )
+    max_false: float | None = option(
+        None,
+        "Break where an audit of the negatives does not show that at most this share is false.",
+        minimum=0,
+        maximum=1,
+        group="Quality",
+    )
     max_violations: int = option(
         10, "Violations to name before stopping.", minimum=1, group="Output"
     )

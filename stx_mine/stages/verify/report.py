@@ -7,6 +7,7 @@ from stx_mine.stages.verify.artifacts import ArtifactState
 from stx_mine.stages.verify.counts import VerifiedArtifacts, VerifiedRows, VerifyCounts
 from stx_mine.stages.verify.row_blocks import RowReader
 from stx_mine.stages.verify.rows import RowSummary
+from stx_mine.store.audits import AuditFinding
 from stx_mine.store.stage_report import StageReport, percent
 
 
@@ -122,6 +123,26 @@ def artifacts_violated(folder: Path, states: Sequence[ArtifactState], max_violat
     lines += [note for state in states for note in state.notes]
     named = "\n  ".join(lines)
     return f"{folder}: {len(broken)} of {len(states)} artifacts are not sound:\n  {named}"
+
+
+def false_share_lines(found: Sequence[AuditFinding]) -> tuple[str, ...]:
+    """What audits say of the negatives, a sentence each."""
+    return tuple(f"audits/{one.name}: {one.sentence}" for one in found)
+
+
+def false_share_violated(folder: Path, above: Sequence[AuditFinding], most: float) -> str:
+    """The error message of negatives of which too many may be false.
+
+    Args:
+        folder: The run or the batches.
+        above: Audits that do not rule it out.
+        most: The largest share that is allowed.
+    """
+    named = "\n  ".join(false_share_lines(above))
+    return (
+        f"{folder}: more than {most:.2%} of the negatives may be false, by the upper end of the "
+        f"interval:\n  {named}"
+    )
 
 
 def _counted(summary: RowSummary) -> str:

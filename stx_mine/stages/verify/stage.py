@@ -5,6 +5,7 @@ and of any other artifact, the files are checked.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from glob import has_magic
 from itertools import chain, islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from stx_mine.stages.verify.counts import VerifyCounts
 from stx_mine.stages.verify.labels import check_label_packings
 from stx_mine.stages.verify.pair_rows import open_rows, refuse_source_options
 from stx_mine.stages.verify.pairs import check_pair_packings
+from stx_mine.stages.verify.quality import check_false_share
 from stx_mine.stages.verify.report import (
     artifacts_report,
     artifacts_violated,
@@ -41,7 +43,7 @@ def run_verify(config: VerifyConfig) -> StageReport:
         InputError: There are neither packed batches nor rows.
         ConfigError: An option does not fit what is there.
         ViolationError: A checksum or an invariant does not hold, or an artifact is unfinished or
-            stale; the first ones are named.
+            stale (the first ones are named), or too many negatives may be false.
     """
     folder = (
         Path(config.directory) if config.directory else RunDir(config.run_dir).folder("batches")
@@ -52,11 +54,18 @@ def run_verify(config: VerifyConfig) -> StageReport:
             "name rows: a file, a folder, a pattern or hf://datasets/ORG/NAME"
         )
     if folder.is_dir() and (artifact_kind(folder) == "batches" or any(folder.glob("epoch-*"))):
-        return _verify_batches(folder, config)
+        return _with_quality(folder, config, _verify_batches(folder, config))
     if folder.is_dir() and artifact_kind(folder) != "exports":
         if states := check_artifacts(folder):
-            return _verify_artifacts(folder, config, states)
+            return _with_quality(folder, config, _verify_artifacts(folder, config, states))
     return _verify_rows(config.directory or str(folder), config)
+
+
+def _with_quality(folder: Path, config: VerifyConfig, report: StageReport) -> StageReport:
+    """The report of what is sound, with what was measured of it where that is asked for."""
+    if config.max_false is None:
+        return report
+    return replace(report, lines=report.lines + check_false_share(folder, config.max_false))
 
 
 def _names_rows(name: str) -> bool:
@@ -96,6 +105,11 @@ def _verify_batches(folder: Path, config: VerifyConfig) -> StageReport:
 def _verify_rows(name: str, config: VerifyConfig) -> StageReport:
     """Check a file or folder of rows in the order in which they stand."""
     path = Path(name)
+    if config.max_false is not None:
+        raise ConfigError(
+            f"--max-false {config.max_false:g} is for a run, or for batches inside one, found "
+            f"rows at {path}; leave it out"
+        )
     listed = _listed_files(path)
     changed = list(islice(_check_files(path, listed), config.max_violations))
     reader = open_rows(name, config)

@@ -1,0 +1,1 @@
+"""`audit`: measure how many of the mined negatives are false."""

@@ -1,0 +1,1 @@
+"""`calibrate`: which rules to mine with, tried on a sample of queries before the full search."""
