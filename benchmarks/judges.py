@@ -113,12 +113,15 @@ def train_judge(name: str, steps: int, seed: int) -> Path:
     return folder
 
 
-def begin_run(set_: HiddenPositives, model: str, run: Path) -> None:
-    """Embed a set that shows one positive of each query."""
+def begin_run(
+    set_: HiddenPositives, model: str, run: Path, pairs: list[tuple[int, int]] | None = None
+) -> None:
+    """Embed a set that shows one positive of each query, or the pairs that are named."""
+    pairs = pairs or list(enumerate(set_.shown.tolist()))
     files = {
         "pairs": {
-            "query": set_.queries,
-            "passage": [set_.passages[one] for one in set_.shown],
+            "query": [set_.queries[query] for query, _ in pairs],
+            "passage": [set_.passages[passage] for _, passage in pairs],
         },
         "corpus": {"passage": set_.passages},
     }

@@ -15,13 +15,6 @@ class CalibrateConfig(ReadingConfig):
     min_full: float = option(
         0.9, "Share of the rows that shall have k negatives.", minimum=0, maximum=1, group=_WANTED
     )
-    max_false: float = option(
-        0.05,
-        "Largest share of false negatives, by the upper end of its interval.",
-        minimum=0,
-        maximum=1,
-        group=_WANTED,
-    )
     queries: int = option(
         1_000,
         "Queries of the sample, and at most as many with several positives, which tell false "

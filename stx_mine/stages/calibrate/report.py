@@ -6,18 +6,22 @@ from stx_mine.settings import command_line_of
 from stx_mine.stages.audit.curve import HIDDEN
 from stx_mine.stages.audit.outcomes import FalseNegatives
 from stx_mine.stages.calibrate.config import CalibrateConfig
-from stx_mine.stages.calibrate.core.choice import Choice, ChoiceReason
+from stx_mine.stages.calibrate.core.choice import Choice, RuleTrials
 from stx_mine.stages.calibrate.counts import CalibrateCounts
 from stx_mine.stages.calibrate.grid import RuleTrial
 from stx_mine.stages.calibrate.sampled import JUDGED
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.store.stage_report import StageReport, plain_table, rounded
 
+# Fewer false negatives than these say little.
+_FEW = 20
+
 
 def calibrate_report(
     config: CalibrateConfig,
     counts: CalibrateCounts,
     trials: Sequence[RuleTrial],
+    measured: RuleTrials,
     shown: Sequence[int],
     choice: Choice,
     judge: str | None,
@@ -28,6 +32,7 @@ def calibrate_report(
         config: The config.
         counts: What was tried.
         trials: All settings with what they gave.
+        measured: The numbers of these that decide.
         shown: Numbers of those that stand in the table.
         choice: What is recommended.
         judge: Who judges, if somebody does.
@@ -42,9 +47,10 @@ def calibrate_report(
         "rank: window of ranks; full, none: rows with k negatives, without any; score: mean of the "
         "negatives" + _legend(counts, judge)
     )
-    lines.append(_because(config, trials[choice.number], choice))
+    lines.append(_because(config, trials, measured, choice))
     lines.append(f"  {_command(config, trials[choice.number])}")
-    return StageReport("calibrate", counts.to_json(), tuple(lines), _warnings(counts, judge))
+    warnings = _warnings(trials[measured.no_rule], judge)
+    return StageReport("calibrate", counts.to_json(), tuple(lines), warnings)
 
 
 def _sample(counts: CalibrateCounts, judge: str | None) -> str:
@@ -101,28 +107,27 @@ def _rate(found: FalseNegatives | None) -> list[str]:
     return [rounded(rate), f"{rounded(low)}-{rounded(high)}"]
 
 
-def _because(config: CalibrateConfig, trial: RuleTrial, choice: Choice) -> str:
-    full, score = f"{trial.outcome.full_share:.0%}", f"{trial.outcome.mean_score:.3f}"
+def _because(
+    config: CalibrateConfig, trials: Sequence[RuleTrial], measured: RuleTrials, choice: Choice
+) -> str:
+    chosen, base = trials[choice.number], trials[measured.no_rule]
+    full = f"{chosen.outcome.full_share:.0%}"
     among = f"of those that fill {config.min_full:.0%} of the rows"
     if not choice.fills:
         among = f"none fills {config.min_full:.0%} of the rows; of those that fill most ({full})"
-    known = trial.false
-    if choice.reason == ChoiceReason.MOST_CAUTIOUS or known is None:
+    known, of_base = chosen.false, base.false
+    if not choice.is_told or known is None or of_base is None:
         return (
             "recommended, since false negatives cannot be told here (no query has several "
             f"positives, nothing is judged): {among}, over all ranks, the most cautious (mean "
-            f"score {score}, {full} full):"
+            f"score {chosen.outcome.mean_score:.3f}, {full} full):"
         )
-    said = f"{known.estimate.rate:.1%} false, {known.estimate.high:.1%} at most"
-    if choice.reason == ChoiceReason.HARD:
-        return (
-            f"recommended: {among} and are shown to have at most {config.max_false:.1%} false "
-            "negatives, about the fewest false ones at nearly the hardness of the hardest (mean "
-            f"score {score}, {said}):"
-        )
+    hardness, false = measured.hardness[choice.number], measured.false_part[choice.number]
     return (
-        f"recommended: {among}, none is shown to have at most {config.max_false:.1%} false "
-        f"negatives; this is shown to have the fewest ({said}):"
+        f"recommended: {among}, it keeps most of the hardness of no rule and least of its false "
+        f"negatives, together: {hardness:.0%} (mean score {chosen.outcome.mean_score:.3f} of "
+        f"{base.outcome.mean_score:.3f}) and {false:.0%} ({rounded(known.estimate.rate)} of "
+        f"{rounded(of_base.estimate.rate)}):"
     )
 
 
@@ -141,10 +146,18 @@ def _command(config: CalibrateConfig, trial: RuleTrial) -> str:
     return command_line_of("mine", chosen)
 
 
-def _warnings(counts: CalibrateCounts, judge: str | None) -> tuple[str, ...]:
-    if counts.hidden or (judge and counts.judged):
-        return ()
-    return (
-        "false negatives cannot be told: no query has several positives, and no judge knows the "
-        "candidates; `stx-mine judge` after mine, or `stx-mine audit --sheet`, would tell",
-    )
+def _warnings(base: RuleTrial, judge: str | None) -> tuple[str, ...]:
+    if base.false is None:
+        return (
+            "false negatives cannot be told: no query has several positives, and no judge knows "
+            "the candidates; `stx-mine judge` after mine, or `stx-mine audit --sheet`, would tell",
+        )
+    if base.false.false < _FEW:
+        more = (
+            "more --queries, or a judge, tell more" if judge is None else "more --queries tell more"
+        )
+        return (
+            f"only {base.false.false:,} false negatives are seen without a rule, so that shares of "
+            f"them say little: {more}",
+        )
+    return ()

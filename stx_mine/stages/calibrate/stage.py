@@ -46,7 +46,7 @@ def run_calibrate(config: CalibrateConfig) -> StageReport:
         sample = SampledQueries.search(config, store, groups, embeddings, judgements)
         trials = list(try_all(sample))
     measured = _measured(trials, sample.random_score)
-    choice = recommend(measured, config.min_full, config.max_false)
+    choice = recommend(measured, config.min_full)
     counts = CalibrateCounts(
         queries=len(np.unique(sample.drawn.units.query_ids)),
         queries_several=len(sample.hidden.query_ids),
@@ -55,7 +55,7 @@ def run_calibrate(config: CalibrateConfig) -> StageReport:
         settings=len(trials),
     )
     shown = _shown(trials, measured, choice.number)
-    return calibrate_report(config, counts, trials, shown, choice, judge)
+    return calibrate_report(config, counts, trials, measured, shown, choice, judge)
 
 
 def _measured(trials: list[RuleTrial], random_score: float) -> RuleTrials:
@@ -64,7 +64,6 @@ def _measured(trials: list[RuleTrial], random_score: float) -> RuleTrials:
         full_S=np.array([trial.outcome.full_share for trial in trials]),
         score_S=np.array([trial.outcome.mean_score for trial in trials]),
         rate_S=np.array([one.estimate.rate if one else np.nan for one in known]),
-        high_S=np.array([one.estimate.high if one else np.nan for one in known]),
         options_S=np.array([trial.num_options for trial in trials]),
         is_windowed_S=np.array([trial.is_windowed for trial in trials]),
         random_score=random_score,

@@ -4,24 +4,15 @@ Shape letters: S settings.
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Shares that differ by no more count as equal.
+# Settings that are worth this share of the best are as good as it: the simplest is taken.
+AS_GOOD = 0.98
+# Scores that differ by no more are alike.
 _ALIKE = 0.002
-# What hardness may be given up for fewer false negatives: this part of the way from the hardest
-# score down to that of random passages.
-GIVEN_UP = 0.05
-
-
-class ChoiceReason(Enum):
-    """Why settings are recommended."""
-
-    HARD = "hard"
-    FEWEST_FALSE = "fewest false"
-    MOST_CAUTIOUS = "most cautious"
 
 
 @dataclass(frozen=True)
@@ -31,9 +22,9 @@ class RuleTrials:
     Attributes:
         full_S: float64 (S,) share of the rows that are full.
         score_S: float64 (S,) mean score of the negatives: how hard they are.
-        rate_S: float64 (S,) estimated share of false negatives; NaN where nobody can tell.
-        high_S: float64 (S,) upper end of its interval; NaN likewise.
-        options_S: int64 (S,) how many options differ from no rule at all.
+        rate_S: float64 (S,) share of false negatives among those of which it is known; NaN where
+            nobody can tell.
+        options_S: int64 (S,) how many options differ from no rule at all, which is one of them.
         is_windowed_S: bool (S,) whether ranks are limited.
         random_score: Mean score of random passages: what is no harder than these is not hard.
     """
@@ -41,10 +32,32 @@ class RuleTrials:
     full_S: NDArray[np.float64]
     score_S: NDArray[np.float64]
     rate_S: NDArray[np.float64]
-    high_S: NDArray[np.float64]
     options_S: NDArray[np.int64]
     is_windowed_S: NDArray[np.bool_]
     random_score: float
+
+    @cached_property
+    def no_rule(self) -> int:
+        """The settings without any rule."""
+        return int(self.options_S.argmin())
+
+    @cached_property
+    def hardness(self) -> NDArray[np.float64]:
+        """float64 (S,): how far above random passages, as a share of what no rule gives."""
+        span = self.score_S[self.no_rule] - self.random_score
+        if span <= 0:
+            return np.ones(len(self.score_S))
+        above: NDArray[np.float64] = (self.score_S - self.random_score) / span
+        return np.maximum(above, 0.0)
+
+    @cached_property
+    def false_part(self) -> NDArray[np.float64]:
+        """float64 (S,): the share of false negatives, as a part of that of no rule; NaN likewise.
+
+        Nothing can be avoided where no rule gives none.
+        """
+        base = self.rate_S[self.no_rule]
+        return self.rate_S / base if base > 0 else np.where(np.isfinite(self.rate_S), 0.0, np.nan)
 
 
 @dataclass(frozen=True)
@@ -53,69 +66,59 @@ class Choice:
 
     Attributes:
         number: Of the settings.
-        reason: Why these.
+        is_told: Whether false negatives were told, and so decided.
         fills: Whether they fill as many rows as was asked for.
     """
 
     number: int
-    reason: ChoiceReason
+    is_told: bool
     fills: bool
 
 
-def recommend(trials: RuleTrials, min_full: float, max_false: float) -> Choice:
-    """Settings that fill enough rows, are hard, and have few false negatives.
+def recommend(trials: RuleTrials, min_full: float) -> Choice:
+    """The settings that fill enough rows, stay hard and avoid false negatives.
 
-    Of those that fill enough rows and are shown to have few enough false negatives, by the upper
-    end of the interval, the hardest set the mark; of all that are nearly as hard (`GIVEN_UP`),
-    those with the fewest false ones are chosen, or the simplest that lie in their interval.
+    They are worth the share of the hardness of no rule that they keep, times the share of its false
+    negatives that they avoid. Only shares of what no rule gives are compared: how many answers
+    nobody has labelled is not known, but which part of them a rule keeps out is. Of settings that
+    are nearly worth the best (`AS_GOOD`) the one with the fewest options is taken.
 
-    Where none fill enough, those that fill most take their place. Where none are shown to have few
-    enough, those with the lowest upper end are chosen. Where nobody can tell false negatives,
-    hardness is no merit: of the settings without a window of ranks the most cautious are chosen,
-    with the lowest mean score. Equally good ones: the fewest options, then the hardest.
+    Where none fill enough, those that fill most take their place. Where nobody can tell false
+    negatives, hardness is no merit: of the settings without a window of ranks the most cautious are
+    taken, with the lowest mean score.
 
     Args:
         trials: At least one.
         min_full: Share of the rows to fill.
-        max_false: Largest share of false negatives.
     """
     enough = trials.full_S >= min_full
     fills = bool(enough.any())
     if not fills:
-        enough = trials.full_S >= trials.full_S.max() - _ALIKE
-    known = enough & np.isfinite(trials.high_S)
-    if not known.any():
-        plain = enough & ~trials.is_windowed_S
-        among = plain if plain.any() else enough
-        return Choice(_least(trials, among, trials.score_S), ChoiceReason.MOST_CAUTIOUS, fills)
-    allowed = known & (trials.high_S <= max_false)
-    if not allowed.any():
-        return Choice(_least(trials, known, trials.high_S), ChoiceReason.FEWEST_FALSE, fills)
-    hardest = trials.score_S[allowed].max()
-    mark = hardest - GIVEN_UP * max(hardest - trials.random_score, 0.0)
-    hard = np.flatnonzero(allowed & (trials.score_S >= mark))
-    fewest = hard[trials.rate_S[hard].argmin()]
-    # What lies inside its interval cannot be told apart from it.
-    limit = max(trials.high_S[fewest], trials.rate_S[fewest] + _ALIKE)
-    return Choice(_simplest(trials, hard[trials.rate_S[hard] <= limit]), ChoiceReason.HARD, fills)
+        enough = trials.full_S >= trials.full_S.max()
+    told = enough & np.isfinite(trials.false_part)
+    if told.any():
+        rows = np.flatnonzero(told)
+        worth = trials.hardness[rows] * (1 - trials.false_part[rows])
+        best = worth.max()
+        good = worth >= best - (1 - AS_GOOD) * abs(best)
+        return Choice(_simplest(trials, rows[good], worth[good]), True, fills)
+    plain = enough & ~trials.is_windowed_S
+    rows = np.flatnonzero(plain if plain.any() else enough)
+    good = trials.score_S[rows] <= trials.score_S[rows].min() + _ALIKE
+    return Choice(_simplest(trials, rows[good], -trials.score_S[rows[good]]), False, fills)
 
 
-def _least(trials: RuleTrials, among: NDArray[np.bool_], values_S: NDArray[np.float64]) -> int:
-    """That with the least value, or the simplest of those that are alike."""
-    rows = np.flatnonzero(among)
-    return _simplest(trials, rows[values_S[rows] <= values_S[rows].min() + _ALIKE])
-
-
-def _simplest(trials: RuleTrials, rows: NDArray[np.int64]) -> int:
-    """Of some settings those with the fewest options; of these the hardest."""
-    order = np.lexsort([-trials.score_S[rows], trials.options_S[rows]])
+def _simplest(trials: RuleTrials, rows: NDArray[np.int64], merits: NDArray[np.float64]) -> int:
+    """Of some settings those with the fewest options; of these the one with most merit."""
+    order = np.lexsort([-merits, trials.options_S[rows]])
     return int(rows[order[0]])
 
 
 def unbeaten(trials: RuleTrials) -> NDArray[np.bool_]:
     """Bool (S,): settings that no others beat: at least as good in all, and better in something.
 
-    What counts is full rows, hardness and false negatives, as far as these are known.
+    What counts is full rows, hardness and false negatives, as far as these are known; of settings
+    that are equal in all of it, the first with the fewest options is kept.
     """
     rates = np.where(np.isfinite(trials.rate_S), trials.rate_S, np.inf)
     merits = np.stack([trials.full_S, trials.score_S, -rates])
