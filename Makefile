@@ -73,6 +73,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.quality --quick
 	$(BIN)/python -m benchmarks.mine --quick
 	$(BIN)/python -m benchmarks.false_negatives --quick
+	$(BIN)/python -m benchmarks.calibrate --quick
 	$(BIN)/python -m benchmarks.dedup --quick
 	$(BIN)/python -m benchmarks.pack --quick
 	$(BIN)/python -m benchmarks.losses --quick
@@ -92,6 +93,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
+	$(BIN)/python -m benchmarks.calibrate --output benchmarks/results/calibrate.json
 	$(BIN)/python -m benchmarks.dedup --output benchmarks/results/dedup.json
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.losses

@@ -20,6 +20,8 @@ class AuditFinding:
         name: Name of the audit.
         negatives: The negatives that were looked at, in words.
         false: What a false one among them is, in words.
+        is_estimate: Whether the share is that of false negatives. That of hidden positives is not:
+            how many answers nobody has labelled, they do not tell.
         num_audited: Negatives that were looked at.
         num_false: Those of them that are false.
         rate: Share of false ones; of all strata, where the sample is one by strata.
@@ -30,6 +32,7 @@ class AuditFinding:
     name: str
     negatives: str
     false: str
+    is_estimate: bool
     num_audited: int
     num_false: int
     rate: float

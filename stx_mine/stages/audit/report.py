@@ -74,6 +74,10 @@ def _curve_lines(counts: AuditCounts, curve: Sequence[dict[str, Any]]) -> list[s
         "full, none: rows with k negatives, without any; score, rank: means of the negatives; "
         "back: of what was hidden; false: of the negatives"
     )
+    lines.append(
+        "compare rules by it: how many answers nobody has labelled it does not tell; --judge, or a "
+        "--sheet for a person, measures how many negatives are false"
+    )
     return lines
 
 

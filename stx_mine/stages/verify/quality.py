@@ -11,9 +11,10 @@ from stx_mine.store.run_dir import RunDir
 
 
 def check_false_share(folder: Path, most: float) -> tuple[str, ...]:
-    """Check that every audit rules out a larger share of false negatives.
+    """Check that every audit by a judge or a person rules out a larger share of false negatives.
 
-    The upper end of its interval counts: what was found of few is no proof for the others.
+    The upper end of its interval counts: what was found of few is no proof for the others. Hidden
+    positives do not count: how many answers nobody has labelled, they do not tell.
 
     Args:
         folder: A run, or its batches.
@@ -43,13 +44,16 @@ def check_false_share(folder: Path, most: float) -> tuple[str, ...]:
                 f"others in {negatives.folder}/; run `stx-mine pack --overwrite` (--run-dir "
                 f"{run.path})"
             )
-    found, others = read_audits(run)
+    audits, others = read_audits(run)
+    found = [one for one in audits if one.is_estimate]
     if not found:
-        why = "; ".join(f"audits/{name}: {why}" for name, why in others.items())
-        stale = f" ({why})" if why else ""
+        why = [f"audits/{one.name}: hidden positives only compare rules" for one in audits]
+        why += [f"audits/{name}: {reason}" for name, reason in others.items()]
+        beside = f" ({'; '.join(why)})" if why else ""
         raise ConfigError(
-            f"--max-false {most:g} needs an audit of the negatives, found none of these{stale}; "
-            f"run `stx-mine audit --run-dir {run.path}`"
+            f"--max-false {most:g} needs an audit of the negatives by a judge or a person, found "
+            f"none of these{beside}; run `stx-mine audit --judge NAME --run-dir {run.path}`, or "
+            "fill in a --sheet"
         )
     if above := [one for one in found if one.high > most]:
         raise ViolationError(false_share_violated(folder, above, most))

@@ -1,5 +1,6 @@
 """`audit` by hidden positives and by judges, against mining that really does not know them."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -208,18 +209,34 @@ def test_an_audit_stands_in_mines_report_and_the_card_only_while_it_is_of_these_
     assert len(read_audits(RunDir(several))[0]) == 1
 
 
-def test_verify_breaks_where_too_many_may_be_false(several: Path) -> None:
+def fill_in(run: Path, sheet: Path, number: int) -> None:
+    """Audit a sample of 60, of which a person finds so many false."""
+    run_audit(AuditConfig(run_dir=str(run), sheet=str(sheet), sample=60, overwrite=True))
+    rows = list(csv.reader(sheet.read_text("utf-8-sig").splitlines(keepends=True)))
+    for place, row in enumerate(rows[1:]):
+        row[-1] = "yes" if place < number else "no"
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    run_audit(AuditConfig(run_dir=str(run), answers=str(sheet), sample=60))
+
+
+def test_verify_breaks_where_too_many_may_be_false(several: Path, tmp_path: Path) -> None:
     config = mine(several)
     run_pack(PackConfig(run_dir=str(several), batch_size=32))
     places = (several, several / "batches")
     for place in places:
-        with pytest.raises(ConfigError, match=r"needs an audit of the negatives, found none of th"):
+        with pytest.raises(ConfigError, match=r"by a judge or a person, found none of these; run"):
             run_verify(VerifyConfig(directory=str(place), max_false=0.05))
+    # How many answers nobody has labelled, hidden positives do not tell.
     audited(several)
-    [finding], _ = read_audits(RunDir(several))
+    with pytest.raises(ConfigError, match=r"\(audits/hidden: hidden positives only compare rules"):
+        run_verify(VerifyConfig(directory=str(several), max_false=1))
+    fill_in(several, tmp_path / "sheet.csv", 3)
+    [finding] = [one for one in read_audits(RunDir(several))[0] if one.is_estimate]
+    assert finding.num_false == 3
     for place in places:
         report = run_verify(VerifyConfig(directory=str(place), max_false=finding.high))
-        assert report.lines[-1] == f"audits/hidden: {finding.sentence}"
+        assert report.lines[-1] == f"audits/answers: {finding.sentence}"
         # The upper end counts, not the estimate.
         with pytest.raises(ViolationError, match="may be false, by the upper end") as found:
             run_verify(VerifyConfig(directory=str(place), max_false=finding.high - 1e-6))
@@ -228,7 +245,7 @@ def test_verify_breaks_where_too_many_may_be_false(several: Path) -> None:
     with pytest.raises(ArtifactError, match=r"needs the negatives that .* was packed of"):
         run_verify(VerifyConfig(directory=str(several / "batches"), max_false=0.5))
     run_pack(PackConfig(run_dir=str(several), batch_size=32, overwrite=True))
-    with pytest.raises(ConfigError, match=r"\(audits/hidden: negatives/ has changed since\)"):
+    with pytest.raises(ConfigError, match=r"\(audits/answers: negatives/ has changed since;"):
         run_verify(VerifyConfig(directory=str(several / "batches"), max_false=0.5))
     with pytest.raises(ConfigError, match="is for a run, or for batches inside one, found rows"):
         run_verify(VerifyConfig(directory="data/quickstart/dev.parquet", max_false=0.5))
