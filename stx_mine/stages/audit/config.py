@@ -62,7 +62,7 @@ class AuditConfig(ReadingConfig):
         "audits",
         minimum=0,
         maximum=MAX_SEED,
-        group=_SAMPLING,
+        group="What is drawn",
     )
     device: str | None = option(
         None,

@@ -78,7 +78,7 @@ def mined_negatives(run: Path) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("name", ["banking77", "clinc150"])
+@pytest.mark.parametrize("name", ["banking77", pytest.param("clinc150", marks=pytest.mark.slow)])
 def test_a_person_who_knows_the_answers_finds_the_true_share(
     shared_data: Path, tmp_path: Path, name: str
 ) -> None:
