@@ -13,6 +13,8 @@ from stx_mine.stages.mine.config import MineConfig
 _WINDOWS = ((0, None), (0, 50), (5, None), (10, None), (10, 50), (20, None))
 _MARGINS = (None, 0.0, 0.02, 0.05, 0.1, 0.2)
 _CLOSENESS = (None, 0.75, 0.7, 0.65)
+# Fewer false negatives than these say little.
+FEW = 20
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,26 @@ class RuleTrial:
         given = (config.range_max, config.relative_margin, config.closeness)
         return (config.range_min > 0) + sum(one is not None for one in given)
 
-    @property
-    def false(self) -> FalseNegatives | None:
-        """What is known to be false: of hidden positives, else of a judge; None for nothing."""
-        found = [self.outcome.false.get(name) for name in (HIDDEN, JUDGED)]
-        return next((one for one in found if one is not None and one.known), None)
+    def false_by(self, teller: str | None) -> FalseNegatives | None:
+        """What is false as somebody tells; None where there is nothing that they know."""
+        found = self.outcome.false.get(teller) if teller else None
+        return found if found is not None and found.known else None
+
+
+def teller_of(no_rule: RuleTrial) -> str | None:
+    """Who tells false negatives, for all settings: hidden positives, unless the judge sees more.
+
+    Args:
+        no_rule: The settings without a rule, which show most of them.
+
+    Returns:
+        None where nobody knows anything.
+    """
+    found = {name: no_rule.false_by(name) for name in (HIDDEN, JUDGED)}
+    seen = {name: one.false for name, one in found.items() if one is not None}
+    if seen.get(HIDDEN, 0) >= FEW:
+        return HIDDEN
+    return max(seen, key=seen.__getitem__, default=None)
 
 
 def try_all(sample: SampledQueries) -> Iterator[RuleTrial]:

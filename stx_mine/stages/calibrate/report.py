@@ -8,13 +8,10 @@ from stx_mine.stages.audit.outcomes import FalseNegatives
 from stx_mine.stages.calibrate.config import CalibrateConfig
 from stx_mine.stages.calibrate.core.choice import Choice, RuleTrials
 from stx_mine.stages.calibrate.counts import CalibrateCounts
-from stx_mine.stages.calibrate.grid import RuleTrial
+from stx_mine.stages.calibrate.grid import FEW, RuleTrial
 from stx_mine.stages.calibrate.sampled import JUDGED
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.store.stage_report import StageReport, plain_table, rounded
-
-# Fewer false negatives than these say little.
-_FEW = 20
 
 
 def calibrate_report(
@@ -25,6 +22,7 @@ def calibrate_report(
     shown: Sequence[int],
     choice: Choice,
     judge: str | None,
+    teller: str | None,
 ) -> StageReport:
     """The report of a calibration, of which nothing is stored.
 
@@ -36,6 +34,7 @@ def calibrate_report(
         shown: Numbers of those that stand in the table.
         choice: What is recommended.
         judge: Who judges, if somebody does.
+        teller: Who told the false negatives that decide; None where nobody could.
     """
     lines = [_sample(counts, judge)]
     lines += _table(trials, shown, choice)
@@ -47,9 +46,10 @@ def calibrate_report(
         "rank: window of ranks; full, none: rows with k negatives, without any; score: mean of the "
         "negatives" + _legend(counts, judge)
     )
-    lines.append(_because(config, trials, measured, choice))
+    chosen, base = trials[choice.number], trials[measured.no_rule]
+    lines.append(_because(config, chosen, measured, choice, _told(chosen, base, teller)))
     lines.append(f"  {_command(config, trials[choice.number])}")
-    warnings = _warnings(trials[measured.no_rule], judge)
+    warnings = _warnings(base.false_by(teller), judge)
     return StageReport("calibrate", counts.to_json(), tuple(lines), warnings)
 
 
@@ -107,37 +107,41 @@ def _rate(found: FalseNegatives | None) -> list[str]:
     return [rounded(rate), f"{rounded(low)}-{rounded(high)}"]
 
 
+def _told(chosen: RuleTrial, base: RuleTrial, teller: str | None) -> str:
+    """The shares of false negatives that are compared; empty where nobody tells them."""
+    shares = [one.false_by(teller) for one in (chosen, base)]
+    rates = [rounded(one.estimate.rate) for one in shares if one is not None]
+    return f"{' of '.join(rates)} {teller}" if len(rates) == len(shares) else ""
+
+
 def _because(
-    config: CalibrateConfig, trials: Sequence[RuleTrial], measured: RuleTrials, choice: Choice
+    config: CalibrateConfig, chosen: RuleTrial, measured: RuleTrials, choice: Choice, told: str
 ) -> str:
-    chosen, base = trials[choice.number], trials[measured.no_rule]
-    full = f"{chosen.outcome.full_share:.0%}"
+    score, full = f"{chosen.outcome.mean_score:.3f}", f"{chosen.outcome.full_share:.0%}"
     among = f"of those that fill {config.min_full:.0%} of the rows"
     if not choice.fills:
         among = f"none fills {config.min_full:.0%} of the rows; of those that fill most ({full})"
-    known, of_base = chosen.false, base.false
-    if not choice.is_told or known is None or of_base is None:
+    if not choice.is_told:
         return (
             "recommended, since false negatives cannot be told here (no query has several "
             f"positives, nothing is judged): {among}, over all ranks, the most cautious (mean "
-            f"score {chosen.outcome.mean_score:.3f}, {full} full):"
+            f"score {score}, {full} full):"
         )
     hardness, false = measured.hardness[choice.number], measured.false_part[choice.number]
+    base = measured.score_S[measured.no_rule]
     return (
         f"recommended: {among}, it keeps most of the hardness of no rule and least of its false "
-        f"negatives, together: {hardness:.0%} (mean score {chosen.outcome.mean_score:.3f} of "
-        f"{base.outcome.mean_score:.3f}) and {false:.0%} ({rounded(known.estimate.rate)} of "
-        f"{rounded(of_base.estimate.rate)}):"
+        f"negatives, together: {hardness:.0%} (mean score {score} of {base:.3f}) and {false:.0%} "
+        f"({told}):"
     )
 
 
 def _command(config: CalibrateConfig, trial: RuleTrial) -> str:
     settings = trial.config
-    depth = settings.depth
     chosen = MineConfig(
         run_dir=config.run_dir,
         k=settings.k,
-        depth=depth,
+        depth=settings.depth,
         range_min=settings.range_min,
         range_max=settings.range_max,
         relative_margin=settings.relative_margin,
@@ -146,18 +150,16 @@ def _command(config: CalibrateConfig, trial: RuleTrial) -> str:
     return command_line_of("mine", chosen)
 
 
-def _warnings(base: RuleTrial, judge: str | None) -> tuple[str, ...]:
-    if base.false is None:
+def _warnings(base: FalseNegatives | None, judge: str | None) -> tuple[str, ...]:
+    if base is None:
         return (
             "false negatives cannot be told: no query has several positives, and no judge knows "
             "the candidates; `stx-mine judge` after mine, or `stx-mine audit --sheet`, would tell",
         )
-    if base.false.false < _FEW:
-        more = (
-            "more --queries, or a judge, tell more" if judge is None else "more --queries tell more"
-        )
+    if base.false < FEW:
+        more = "more --queries" if judge else "more --queries, or a judge,"
         return (
-            f"only {base.false.false:,} false negatives are seen without a rule, so that shares of "
-            f"them say little: {more}",
+            f"only {base.false:,} false negatives are seen without a rule, so that shares of them "
+            f"say little; {more} would tell",
         )
     return ()

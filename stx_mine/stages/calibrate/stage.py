@@ -6,7 +6,7 @@ from stx_mine.models.devices import refuse_device
 from stx_mine.stages.calibrate.config import CalibrateConfig
 from stx_mine.stages.calibrate.core.choice import RuleTrials, recommend, unbeaten
 from stx_mine.stages.calibrate.counts import CalibrateCounts
-from stx_mine.stages.calibrate.grid import RuleTrial, try_all
+from stx_mine.stages.calibrate.grid import RuleTrial, teller_of, try_all
 from stx_mine.stages.calibrate.report import calibrate_report
 from stx_mine.stages.calibrate.sampled import JUDGED, SampledQueries
 from stx_mine.stages.mine.checks import refuse_misfit
@@ -45,21 +45,23 @@ def run_calibrate(config: CalibrateConfig) -> StageReport:
             judgements = StoredJudgements.open(require(run, "judgements", judge), store)
         sample = SampledQueries.search(config, store, groups, embeddings, judgements)
         trials = list(try_all(sample))
-    measured = _measured(trials, sample.random_score)
+    no_rule = next(trial for trial in trials if not trial.num_options)
+    teller = teller_of(no_rule)
+    measured = _measured(trials, teller, sample.random_score)
     choice = recommend(measured, config.min_full)
     counts = CalibrateCounts(
         queries=len(np.unique(sample.drawn.units.query_ids)),
         queries_several=len(sample.hidden.query_ids),
         hidden=len(sample.hidden.keys),
-        judged=trials[0].outcome.false[JUDGED].known if judge else 0,
+        judged=no_rule.outcome.false[JUDGED].known if judge else 0,
         settings=len(trials),
     )
     shown = _shown(trials, measured, choice.number)
-    return calibrate_report(config, counts, trials, measured, shown, choice, judge)
+    return calibrate_report(config, counts, trials, measured, shown, choice, judge, teller)
 
 
-def _measured(trials: list[RuleTrial], random_score: float) -> RuleTrials:
-    known = [trial.false for trial in trials]
+def _measured(trials: list[RuleTrial], teller: str | None, random_score: float) -> RuleTrials:
+    known = [trial.false_by(teller) for trial in trials]
     return RuleTrials(
         full_S=np.array([trial.outcome.full_share for trial in trials]),
         score_S=np.array([trial.outcome.mean_score for trial in trials]),

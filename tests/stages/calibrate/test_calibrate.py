@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.stages.audit.config import AuditConfig
+from stx_mine.stages.audit.core.intervals import EstimatedRate
+from stx_mine.stages.audit.outcomes import FalseNegatives, Outcome
 from stx_mine.stages.audit.stage import run_audit
 from stx_mine.stages.calibrate.config import CalibrateConfig
 from stx_mine.stages.calibrate.core.choice import AS_GOOD, RuleTrials, recommend, unbeaten
-from stx_mine.stages.calibrate.grid import RuleTrial, try_all
+from stx_mine.stages.calibrate.grid import RuleTrial, teller_of, try_all
 from stx_mine.stages.calibrate.sampled import SampledQueries
 from stx_mine.stages.calibrate.stage import run_calibrate
 from stx_mine.stages.judge.config import JudgeConfig
@@ -101,7 +103,7 @@ def test_the_table_fits_and_the_line_can_be_pasted(
     # The command line shows them after two spaces.
     assert max(map(len, [table[0], *rows])) <= 78
     assert report.lines[last].startswith("recommended: of those that fill 90% of the rows")
-    assert re.search(r"\d+% \(mean score .* and \d+% \(.*% of .*%\):", report.lines[last])
+    assert re.search(r"\d+% \(mean score .* and \d+% \(.*% of .*% hidden\):", report.lines[last])
     words = shlex.split(report.lines[-1].strip())
     assert words[:2] == ["stx-mine", "mine"]
     assert cli_here(*words[1:], "--device", "cpu").code == 0
@@ -242,3 +244,26 @@ def test_a_trial_knows_its_options() -> None:
     assert RuleTrial(config, None).num_options == 0
     changed = replace(config, closeness=0.7, range_min=5, range_max=50)
     assert (RuleTrial(changed, None).num_options, RuleTrial(changed, None).is_windowed) == (3, True)
+
+
+def told(known: int, false: int) -> FalseNegatives:
+    return FalseNegatives(known, false, false, EstimatedRate(false / max(known, 1), 0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "judged", "teller"),
+    [
+        ((800, 30), (300, 200), "hidden"),
+        ((800, 19), (300, 200), "judged"),
+        ((800, 19), (300, 12), "hidden"),
+        ((800, 3), None, "hidden"),
+        ((0, 0), (300, 12), "judged"),
+        (None, (0, 0), None),
+        (None, None, None),
+    ],
+)
+def test_one_teller_decides_for_all_settings(hidden, judged, teller: str | None) -> None:
+    found = {"hidden": hidden, "judged": judged}
+    false = {name: told(*one) for name, one in found.items() if one is not None}
+    outcome = Outcome(10, 0, 0, 80, 0.5, 3.0, false)
+    assert teller_of(RuleTrial(MineConfig(relative_margin=None), outcome)) == teller
