@@ -74,6 +74,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.mine --quick
 	$(BIN)/python -m benchmarks.false_negatives --quick
 	$(BIN)/python -m benchmarks.calibrate --quick
+	$(BIN)/python -m benchmarks.judges --quick
 	$(BIN)/python -m benchmarks.dedup --quick
 	$(BIN)/python -m benchmarks.pack --quick
 	$(BIN)/python -m benchmarks.losses --quick
@@ -94,6 +95,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
 	$(BIN)/python -m benchmarks.calibrate --output benchmarks/results/calibrate.json
+	$(BIN)/python -m benchmarks.judges --output benchmarks/results/judges.json
+	$(BIN)/python -m benchmarks.quality --judged --output benchmarks/results/quality_judged.json
 	$(BIN)/python -m benchmarks.dedup --output benchmarks/results/dedup.json
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.losses
