@@ -267,7 +267,7 @@ def run_command(
     if "mine" in pipeline.settings:
         typer.echo(
             f"look at it: `stx-mine show --run-dir {quote(pipeline.run_dir)} --suspects`; your own "
-            "data: `stx-mine embed PAIRS --run-dir my-run`"
+            "data: `stx-mine init PAIRS --run-dir my-run`"
         )
 
 

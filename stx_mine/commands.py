@@ -15,6 +15,7 @@ from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.export.config import ExportConfig
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.ingest.config import IngestConfig
+from stx_mine.stages.init.config import InitConfig
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
@@ -60,6 +61,9 @@ class Command(NamedTuple):
 
 # In the order of `stx-mine --help`; a pipeline runs its stages in this order.
 COMMANDS: dict[str, Command] = {
+    "init": Command(
+        InitConfig, "init.stage:run_init", _DATA, in_pipeline=False, after_signal=_READS
+    ),
     "queries": Command(QueriesConfig, "queries.stage:run_queries", _DATA),
     "split": Command(SplitConfig, "split.stage:run_split", _DATA, True, _ANEW),
     "ingest": Command(IngestConfig, "ingest.stage:run_ingest", _DATA, in_pipeline=False),

@@ -25,6 +25,7 @@ from stx_mine.inputs.config import SourceFields
 from stx_mine.settings import StageConfig, names_of, words_of
 from stx_mine.stages.calibrate.config import CalibrateConfig
 from stx_mine.stages.diff.config import DiffConfig
+from stx_mine.stages.init.config import InitConfig
 from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.verify.config import VerifyConfig
@@ -32,6 +33,7 @@ from stx_mine.stages.verify.config import VerifyConfig
 # From the top to the bottom: a module imports its own room and those below. A new stage is one
 # entry here, one in `commands.py`, and one in `store/kinds.py` where it makes an artifact.
 SLICES = [
+    "init",
     "estimate",
     "train",
     "evaluate",
@@ -538,7 +540,7 @@ def test_execution_fields_affect_no_artifact(config_type: type[StageConfig]) -> 
     for one in fields(config_type):
         if one.name in execution:
             assert one.metadata["affects"] == ()
-        elif config_type in (VerifyConfig, DiffConfig, ShowConfig, CalibrateConfig):
+        elif config_type in (VerifyConfig, DiffConfig, ShowConfig, CalibrateConfig, InitConfig):
             # They write nothing. How rows of others are read affects the texts of other commands.
             shared = one.name in names_of(SourceFields)
             assert shared or one.metadata["affects"] == ()

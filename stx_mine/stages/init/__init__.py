@@ -1,0 +1,1 @@
+"""`init`: look at someone's data and write a pipeline file for it."""
