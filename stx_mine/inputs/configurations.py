@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import FORMATS, is_column_file
+from stx_mine.inputs.documents import DOCUMENTS_END_IN
 from stx_mine.inputs.files import is_visible, suffix_of, zip_members
 from stx_mine.inputs.hub_card import read_hub_card
 from stx_mine.store.artifact import MANIFEST, PLAN
@@ -101,6 +102,23 @@ def holds_tables(path: Path) -> bool:
         return True
     is_zip = path.suffix.lower() == ".zip" and path.is_file()
     return is_zip and not _named_files(*_root_and_files(path)).keys().isdisjoint(CORPUS_TABLES)
+
+
+def documents_in(folder: Path) -> list[Path]:
+    """The text and Markdown files of a folder, sorted; none where it holds a table, too.
+
+    One such file alone describes a folder rather than being what it holds.
+    """
+    if not folder.is_dir() or _root_and_files(folder)[1]:
+        return []
+    found = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in DOCUMENTS_END_IN
+        and is_visible(file.relative_to(folder))
+        and file.is_file()
+    ]
+    return found if len(found) > 1 else []
 
 
 def _root_and_files(folder: Path) -> tuple[Path, list[Path]]:

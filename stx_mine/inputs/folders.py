@@ -15,10 +15,12 @@ from stx_mine.inputs.configurations import (
     SPLITS,
     SplitFiles,
     configurations,
+    documents_in,
     holds_tables,
     texts_beside,
 )
 from stx_mine.inputs.delimited import DelimitedForm
+from stx_mine.inputs.documents import DOCUMENT_SCHEMA, DocumentFile
 from stx_mine.inputs.files import InputFile, at_home, is_visible
 from stx_mine.inputs.hub import local_copy
 from stx_mine.inputs.hub_card import read_hub_card
@@ -151,6 +153,8 @@ def _open_table(
     """A file, or the table of a folder that one of these names means."""
     if not holds_tables(target):
         return ColumnFile.open(target, form, encoding)
+    if documents := documents_in(target):
+        return _documents(target, documents, encoding)
     configs = configurations(target)
     chosen = next((name for name in names if name in configs), None)
     splits = configs[chosen or _only(configs, target, None)]
@@ -304,6 +308,17 @@ def _table(name: str, files: list[Path], form: DelimitedForm, encoding: str | No
         notes.append(f"the part {missing} is not among its files")
     name = str(filled[0]) if len(filled) == 1 else name
     return ColumnFile.of_files(name, opened, form, tuple(notes))
+
+
+def _documents(folder: Path, documents: list[Path], encoding: str | None) -> ColumnFile:
+    """Documents as one table, a row each."""
+    filled = [file for file in documents if file.stat().st_size] or documents[:1]
+    files = [one for file in filled for one in InputFile.open(file, encoding)]
+    note = f"each of its {len(documents):,} text and Markdown files is one passage"
+    if left_out := len(documents) - len(filled):
+        note += f", {left_out:,} without a byte are not read"
+    formats = tuple(DocumentFile(file, folder) for file in files)
+    return ColumnFile(str(folder), tuple(files), DOCUMENT_SCHEMA, formats, (note,))
 
 
 def _missing_part(files: list[Path]) -> str:

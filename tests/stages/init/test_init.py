@@ -108,6 +108,23 @@ def test_passages_alone_get_queries_and_the_file_runs(
     assert (here / "run/model/manifest.json").is_file()
 
 
+def test_a_folder_of_documents_gets_queries(here: Path, small_input: Path, cli_here: Cli) -> None:
+    passages = pq.read_table(small_input / "corpus.parquet").column(0).to_pylist()
+    (here / "notes").mkdir()
+    for number in range(40):
+        text = ". ".join(passages[3 * number : 3 * number + 3])
+        (here / "notes" / f"{number}.{'md' if number % 2 else 'txt'}").write_text(text, "utf-8")
+    stages, report = written("notes")
+    assert stages["queries"]["corpus"] == "notes"
+    assert "each of its 40 text and Markdown files is one passage" in " ".join(report.lines)
+    assert "40 passages are too few" in report.warnings[0]
+    made = cli_here("queries", "--corpus", "notes", "--method", "crop")
+    assert made.code == 0, made
+    rows = pq.read_table(here / "stx-run/queries/pairs.parquet").to_pylist()
+    assert {row["passage_id"] for row in rows} <= {one.name for one in (here / "notes").iterdir()}
+    assert len(rows) > 30
+
+
 def test_titles_are_told_from_queries(here: Path, small_input: Path) -> None:
     pairs = pairs_of(small_input, 300)
     titled = [
