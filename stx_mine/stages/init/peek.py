@@ -197,14 +197,23 @@ def _passages_alone(path: str, fields: SourceFields, error: InputError) -> TextC
 
 
 def _refuse_others(file: ColumnFile, column: TextColumn, error: InputError) -> None:
-    """Refuse a table whose one column of texts holds no passages, as far as names tell."""
+    """Refuse a table that may hold more, or something else, than passages, by its names.
+
+    Raises:
+        InputError: It has labels, queries alone, or other texts beside titles.
+    """
     labels = [name for name in file.columns if plain(name) in LABEL_NAMES]
     if labels:
         raise InputError(
             f"expected pairs in {file.name}, found texts ({column.column}) with labels "
             f"({labels[0]}); train on labels: `stx-mine pack --layout labels --labeled FILE`"
         ) from error
-    if is_query(column.column) and len(text_like(file, nested=False)) == 1:
+    others = set(text_like(file, nested=False)) - {column.column, column.title_column}
+    if others:
+        raise InputError(
+            f"{error}; or, if there are no queries, give passages as --corpus {file.name} alone"
+        ) from error
+    if is_query(column.column):
         raise InputError(
             f"expected pairs in {file.name}, found queries ({column.column}) and no passages; "
             "write the passage that answers each into a second column, passage"

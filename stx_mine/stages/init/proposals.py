@@ -25,6 +25,7 @@ from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.graph import Division, pair_graph
 from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.core.diagnoses import title_like
 from stx_mine.store.stage_report import percent
 
 # From this share of titles on, other queries are made; pairs that hold both ways; long passages.
@@ -356,8 +357,13 @@ def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def problems_of(peek: PairPeek | PassagePeek) -> list[str]:
-    """What is wrong with the data, and what to do, in plain sentences."""
+def problems_of(peek: PairPeek | PassagePeek, sections: list[Section]) -> list[str]:
+    """What is wrong with the data, and what to do, in plain sentences.
+
+    Args:
+        peek: What was read.
+        sections: The stages that are proposed for it.
+    """
     if isinstance(peek, PassagePeek):
         return _few(peek.num_distinct, "passages")
     counts, found = peek.found.counts, _few(peek.num_pairs, "pairs")
@@ -379,6 +385,9 @@ def problems_of(peek: PairPeek | PassagePeek) -> list[str]:
             "the queries are longer than their passages; if the columns are the wrong way round, "
             "give --query-column and --passage-column"
         )
+    titles = title_like(peek.titles, {})
+    if titles is not None and sections[0].stage != "queries":
+        found.append(titles)
     return found
 
 

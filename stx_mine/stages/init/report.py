@@ -22,8 +22,9 @@ def init_report(
         config: The config.
         problems: What is wrong with the data.
     """
-    lines = _pair_lines(peek) if isinstance(peek, PairPeek) else _passage_lines(peek)
-    recipe = proposal.recipe
+    recipe, sections = proposal.recipe, proposal.sections
+    is_made = sections[0].stage == "queries"
+    lines = _pair_lines(peek, is_made) if isinstance(peek, PairPeek) else _passage_lines(peek)
     lines += [
         f"words (median, 95%): {_lengths(peek)}",
         *_examples(peek),
@@ -31,20 +32,20 @@ def init_report(
         f"recipe: {recipe.model}, {recipe.k} negatives per row, batches of {recipe.batch_size:,}",
         f"wrote {config.file}, which has the reasons; run `stx-mine run {quote(config.file)}`",
     ]
-    counts = {"stages": len(proposal.sections), "problems": len(problems)}
+    counts = {"stages": len(sections), "problems": len(problems)}
     return StageReport("init", counts, tuple(lines), tuple(problems))
 
 
-def _pair_lines(peek: PairPeek) -> list[str]:
+def _pair_lines(peek: PairPeek, is_titled: bool) -> list[str]:
     counts, titles = peek.found.counts, peek.titles
-    like = "as titles do" if titles.contained >= 0.5 else "they look like queries"
     return [
         *peek.source.description(),
         *peek.found.notes,
         f"pairs: {counts.pairs_in:,} read, {percent(counts.pairs_kept, counts.pairs_in)} kept, "
         f"dropped: {listed(counts.pairs_dropped) or 'none'}",
         f"texts: {counts.queries:,} distinct queries, {counts.passages:,} distinct passages",
-        f"{titles.contained:.0%} of the queries stand word by word in their passage: {like}",
+        f"titles: {titles.contained:.0%} of the queries stand word by word in their passage, as "
+        f"titles do; {'other queries will be made' if is_titled else 'all are taken as queries'}",
     ]
 
 

@@ -11,7 +11,9 @@ from stx_mine.stages.init.peek import open_peek
 from stx_mine.stages.init.pipeline_file import pipeline_text, refuse_existing, write_pipeline
 from stx_mine.stages.init.proposals import problems_of, propose_pipeline
 from stx_mine.stages.init.report import init_report
+from stx_mine.store.artifact import MANIFEST
 from stx_mine.store.manifest import refuse_damaged
+from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
 _MOST_LISTED = 5
@@ -31,7 +33,12 @@ def run_init(config: InitConfig) -> StageReport:
     refuse_damaged(config.path, config.corpus)
     peek = open_peek(config.path, config)
     proposal = propose_pipeline(peek, config, _on_gpu(config.device))
-    problems = problems_of(peek)
+    problems = problems_of(peek, proposal.sections)
+    if (RunDir(config.run_dir).folder("texts") / MANIFEST).exists():
+        problems.append(
+            f"{config.run_dir}/ holds a run already; give another --run-dir, or replace it with "
+            f"`stx-mine run {config.file} --overwrite`"
+        )
     head = [
         f"Written by `{command_line_of('init', config, ('overwrite',))}`. Run it with "
         f"`stx-mine run {config.file}`, in the folder from which the paths below lead on.",

@@ -134,11 +134,17 @@ def test_titles_are_told_from_queries(here: Path, small_input: Path) -> None:
     stages, report = written("titles.jsonl")
     assert stages["queries"]["cut_titles"] is True
     assert stages["split"]["pairs"] == "stx-run/queries/pairs.parquet"
-    assert "as titles do" in " ".join(report.lines)
+    assert "other queries will be made" in " ".join(report.lines)
+    assert report.warnings == ()
     write_csv(here / "pairs.csv", [("query", "passage"), *pairs])
     stages, report = written("pairs.csv")
     assert "queries" not in stages
-    assert "look like queries" in " ".join(report.lines)
+    assert "all are taken as queries" in " ".join(report.lines)
+    mixed = [(passage.partition(": ")[0], passage) for _, passage in pairs[:100]]
+    write_csv(here / "mixed.csv", [("query", "passage"), *dict.fromkeys(mixed), *pairs[100:]])
+    stages, report = written("mixed.csv")
+    assert "queries" not in stages
+    assert any("anchors look like titles" in one for one in report.warnings)
 
 
 def test_splits_that_the_data_have_are_taken(here: Path, small_input: Path, cli_here: Cli) -> None:
@@ -216,6 +222,10 @@ def test_passages_are_counted_with_what_repeats_and_what_is_empty(here: Path) ->
         ("question\nhow?\nwhy?\n", r"found queries \(question\) and no passages; write the"),
         ("text,label\na b c,x\nd e f,y\n", r"found texts \(text\) with labels \(label\)"),
         ("query,passage\na b c,d e f\n", "found one distinct text"),
+        (
+            "url,text\na b c,d e f\n",
+            "--query-column; or, if there are no queries, give passages as",
+        ),
         ("left,right\nhow is it?,it is good\n", "--query-column and --passage-column"),
     ],
 )
@@ -252,6 +262,13 @@ def test_without_a_path_the_files_that_are_here_are_named(here: Path) -> None:
     (here / "mine.csv").write_text("query,passage\na,b\n")
     with pytest.raises(ConfigError, match=r"expected PATH, found none; .* here are mine\.csv"):
         run_init(InitConfig())
+
+
+def test_a_run_that_is_there_already_is_told_of(
+    run_copy: Path, small_input: Path, here: Path
+) -> None:
+    _, report = written(small_input / "pairs.parquet", run_dir=str(run_copy))
+    assert any(one.startswith(f"{run_copy}/ holds a run already") for one in report.warnings)
 
 
 # --- nothing is overwritten ---
