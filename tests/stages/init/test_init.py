@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.pipeline import load_pipeline
+from stx_mine.stages.ingest.config import IngestConfig
+from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.init.config import InitConfig
 from stx_mine.stages.init.core.recipe import batch_size_of, held_out_sizes, propose_recipe
 from stx_mine.stages.init.peek import PairPeek, PassagePeek, open_peek
 from stx_mine.stages.init.pipeline_file import Section, Setting, pipeline_text
+from stx_mine.stages.init.proposals import propose_pipeline
 from stx_mine.stages.init.stage import run_init
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.stage import run_split
@@ -171,6 +175,25 @@ def test_splits_that_the_data_have_are_taken(here: Path, small_input: Path, cli_
     assert "30 queries" in ran.stdout
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_what_is_left_open_can_be_opened(here: Path, small_input: Path, on_gpu: bool) -> None:
+    """Of pairs that hold both ways, of long passages."""
+    pairs = [(a, f"{b} " * 50) for a, b in pairs_of(small_input, 300)]
+    write_csv(here / "pairs.csv", [("query", "passage"), *pairs, *((b, a) for a, b in pairs)])
+    config = InitConfig(path="pairs.csv")
+    peek = open_peek("pairs.csv", config)
+    proposal = propose_pipeline(peek, config, on_gpu)
+    text = pipeline_text("run", [], proposal.sections)
+    (here / "p.yaml").write_text(text, "utf-8")
+    before = load_pipeline("p.yaml", []).settings
+    assert ("package:" in before["embed"]["model"]) != on_gpu
+    opened = re.sub(r"^  # (\w+): ", r"  \1: ", text, flags=re.MULTILINE)
+    (here / "p.yaml").write_text(opened, "utf-8")
+    stages = load_pipeline("p.yaml", []).settings
+    assert stages["embed"] == before["embed"] | {"symmetric": True, "chunk": (256, 32)}
+    assert stages["split"] == before["split"] | {"ignore": "case,punctuation"}
+
+
 def test_how_files_are_read_goes_into_the_file(here: Path, small_input: Path) -> None:
     rows = [f"{q};{p.replace(';', ',')};x" for q, p in pairs_of(small_input, 200)]
     (here / "odd name #1: pairs.csv").write_text("wanted;found;note\n" + "\n".join(rows), "utf-8")
@@ -212,6 +235,44 @@ def test_passages_are_counted_with_what_repeats_and_what_is_empty(here: Path) ->
     assert isinstance(peek, PassagePeek)
     assert (peek.num_rows, peek.num_distinct, peek.num_empty) == (5, 3, 1)
     assert sorted(peek.sample) == ["one", "three", "two "]
+
+
+MESSY = {
+    "semicolons.csv": "sep=;\nid;Question;Answer\n1;how is it?;it is good\n2;who?;a man\n",
+    "quotes.csv": 'query,passage\n"a ""b"" c","d, e"\n\n"x y","z\nz"\nq,\nq,q\nx y,"z z"\n',
+    "labels.csv": "q1,q2,is_duplicate\nhow is it?,is it good?,1\nwho?,why me?,0\nwhen?,at six,1\n",
+    "lists.jsonl": '{"query": "a", "pos": ["c", "e"], "neg": ["f"]}\n{"query": "g", "pos": ["h"]}\n',
+    "short.jsonl": '{"query": "a"}\n{"query": "c", "passage": "d"}\n{"passage": "e"}\n',
+}
+
+
+@pytest.mark.parametrize("name", MESSY)
+def test_what_is_told_is_what_ingest_tells(here: Path, name: str) -> None:
+    (here / name).write_text(MESSY[name], "utf-8")
+    refuse_another_reading(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["id-first/pairs.jsonl", "no-header/triples.tsv", "qrels-four-columns", "tsv-quotes"]
+)
+def test_what_is_told_of_cases_of_people_is_what_ingest_tells(
+    here: Path, shared_data: Path, name: str
+) -> None:
+    path = shared_data.parent / "cases" / name
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    refuse_another_reading(path)
+
+
+def refuse_another_reading(path: str | Path) -> None:
+    _, report = written(path)
+    ingested = run_ingest(IngestConfig(pairs=str(path), run_dir="ingested"))
+    told = [one for one in ingested.lines if not one.startswith(("pair ", "texts:"))]
+    told = [one for one in told if not one.endswith("known negatives")]
+    assert list(report.lines[: len(told)]) == told
+    counts = ingested.counts
+    distinct = f"{counts['queries']} distinct queries, {counts['passages']} distinct passages"
+    assert report.lines[len(told)] == f"texts: {distinct}"
 
 
 @pytest.mark.parametrize(

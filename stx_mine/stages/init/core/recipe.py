@@ -79,7 +79,7 @@ def propose_recipe(
     elif is_static:
         k, of_k = 8, "the default; 1 to 8 differ by a point or less with a static model"
     else:
-        k, of_k = 4, "each negative costs a transformer a forward and a backward pass"
+        k, of_k = 4, "each negative costs a transformer a pass; a static model can have 8"
     if k >= num_passages:
         k, of_k = num_passages - 1, f"there are no more than {num_passages:,} passages"
     return Recipe(model, size, k, is_large, of_model, of_batch, of_k)
