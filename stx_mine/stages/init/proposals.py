@@ -326,7 +326,8 @@ def _mine_and_pack(recipe: Recipe) -> list[Section]:
             "mine",
             MineConfig,
             "Hard negatives: what scores near the positive, but not above 95% of it (the default "
-            "relative_margin: 0.05), since that may be an answer too.",
+            "relative_margin: 0.05), since that may be an answer too. `stx-mine calibrate` compares "
+            "other settings on your data.",
             (Setting("k", recipe.k, f"{_capital(recipe.of_k)}."),),
         ),
         Section("pack", PackConfig, "Batches are made in advance.", tuple(batch)),

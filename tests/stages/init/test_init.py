@@ -241,7 +241,7 @@ MESSY = {
     "semicolons.csv": "sep=;\nid;Question;Answer\n1;how is it?;it is good\n2;who?;a man\n",
     "quotes.csv": 'query,passage\n"a ""b"" c","d, e"\n\n"x y","z\nz"\nq,\nq,q\nx y,"z z"\n',
     "labels.csv": "q1,q2,is_duplicate\nhow is it?,is it good?,1\nwho?,why me?,0\nwhen?,at six,1\n",
-    "lists.jsonl": '{"query": "a", "pos": ["c", "e"], "neg": ["f"]}\n{"query": "g", "pos": ["h"]}\n',
+    "lists.jsonl": '{"query": "a", "pos": ["c", "e"], "neg": ["f"]}\n{"query": "g", "pos": []}\n',
     "short.jsonl": '{"query": "a"}\n{"query": "c", "passage": "d"}\n{"passage": "e"}\n',
 }
 
