@@ -9,7 +9,8 @@ from stx_mine.settings import command_line_of
 from stx_mine.stages.init.config import InitConfig
 from stx_mine.stages.init.peek import open_peek
 from stx_mine.stages.init.pipeline_file import pipeline_text, refuse_existing, write_pipeline
-from stx_mine.stages.init.proposals import problems_of, propose_pipeline
+from stx_mine.stages.init.problems import problems_of
+from stx_mine.stages.init.proposals import propose_pipeline
 from stx_mine.stages.init.report import init_report
 from stx_mine.store.artifact import MANIFEST
 from stx_mine.store.manifest import refuse_damaged
