@@ -359,7 +359,7 @@ def test_a_mistyped_run_directory_is_said_and_not_made(
 PIPELINES = [
     ("mnie:\n  k: 4\n", ["'mnie'", "mine", "pack"]),
     ("mine:\n  kk: 4\n", ["mine.kk", "relative_margin"]),
-    ("mine:\n  k: four\n", ["mine.k", "'four'", "int"]),
+    ("mine:\n  k: four\n", ["mine.k", "'four'", "a whole number"]),
     ("mine:\n  k: 4.5\n", ["mine.k", "4.5"]),
     ("mine:\n  k: true\n", ["mine.k", "True"]),
     ("mine:\n  k: 0\n", ["--k", "at least 1"]),

@@ -269,7 +269,7 @@ def test_texts_of_two_prompts_are_counted_and_take_the_first(tmp_path, cli_here)
         ("- {name: a}", "every source needs a path"),
         ("- {name: a, path: p, promt: x}", r"sources\[0\].promt is no field.*query_prompt"),
         ("- {name: a, path: p, weight: 0}", "weight of source 'a' must be above 0, found 0"),
-        ("- {name: a, path: p, weight: much}", r"sources\[0\].weight must be float"),
+        ("- {name: a, path: p, weight: much}", r"sources\[0\].weight must be a number"),
         ("- {name: a, path: p}\n- {name: a, path: q}", "different names, found a more than once"),
         ("- {name: a, path: nothing.parquet}", "expected a file at nothing.parquet, found nothing"),
     ],
