@@ -6,17 +6,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from conftest import Cli
+from hostile_run import SCRIPT, make_hostile_run
 
 from stx_mine.core.verdicts import NO_CANDIDATES, Verdict
 from stx_mine.errors import ArtifactError, ConfigError
-from stx_mine.stages.embed.config import EmbedConfig
-from stx_mine.stages.embed.stage import run_embed
-from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
@@ -27,15 +22,12 @@ from stx_mine.stages.report.facts import SECTIONS
 from stx_mine.stages.report.stage import run_report
 from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.show.stage import run_show
-from stx_mine.stages.train.config import TrainConfig
-from stx_mine.stages.train.stage import run_train
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import list_packings
 from stx_mine.store.negatives import pool_files, read_verdicts
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
 
-SCRIPT = "<script>alert(1)</script>"
 VOID = {"meta", "input", "path", "br", "link", "img"}
 
 
@@ -84,36 +76,7 @@ def rows_of(run: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with everything, of texts, names and files that try to be markup."""
-    folder = tmp_path_factory.mktemp("report")
-    words = ["red", "green", "blue", "round", "small", "old", "wet", "loud", "sweet", "thin"]
-    names = ["apple", "river", "engine", "violin", "storm", "paper", "lamp", "boat"]
-    texts = [(one, other) for one in words for other in names]
-    pairs = pa.table(
-        {
-            "query": [f"{SCRIPT} a {one} {other} & <b>" for one, other in texts],
-            "passage": [f"'\"><img src=x onerror=alert(2)> {b}, {a} \x1b" for a, b in texts],
-        }
-    )
-    file = folder / "<b>pairs & more.parquet"
-    pq.write_table(pairs, file)
-    run = folder / "run<i>"
-    run_embed(
-        EmbedConfig(pairs=str(file), model="package:wordllama", device="cpu", run_dir=str(run))
-    )
-    run_mine(MineConfig(k=2, device="cpu", run_dir=str(run)))
-    run_pack(PackConfig(batch_size=16, packings=2, run_dir=str(run)))
-    run_train(TrainConfig(epochs=1, device="cpu", run_dir=str(run)))
-    run_evaluate(
-        EvaluateConfig(
-            data=(str(file),),
-            models=("package:wordllama", str(run / "model")),
-            name="held <u>out",
-            device="cpu",
-            run_dir=str(run),
-        )
-    )
-    return run
+    return make_hostile_run(tmp_path_factory.mktemp("report"))
 
 
 def test_all_sections_are_there_and_nothing_is_loaded(whole_run: Path) -> None:
