@@ -27,7 +27,9 @@ from stx_mine.stages.report.training_facts import (
     training_facts,
 )
 from stx_mine.stages.show.mined_views import MinedViews
+from stx_mine.store.groups import TextGroups
 from stx_mine.store.mined_run import MinedRun
+from stx_mine.store.texts import TextStore
 
 # The sections in their order, after the glance.
 SECTIONS = (
@@ -94,8 +96,13 @@ def facts_of(config: ReportConfig, parts: RunParts) -> RunFacts:
         DamagedError: A file is damaged.
     """
     facts = RunFacts(config.run_dir, glance_of(parts.manifests))
+    if lack := parts.lack("texts", "groups"):
+        facts.left_out["groups"] = lack
+    else:
+        store = TextStore.open(parts.manifests["texts"])
+        facts.groups = group_facts(store, TextGroups.open(parts.manifests["groups"]))
     if lack := parts.lack(*_MINED):
-        facts.left_out |= dict.fromkeys(("queries", "waterfall", "scores", "uses", "groups"), lack)
+        facts.left_out |= dict.fromkeys(("queries", "waterfall", "scores", "uses"), lack)
     else:
         _add_mined(facts, config, parts)
     _add_batches(facts, config, parts)
@@ -116,7 +123,6 @@ def _add_mined(facts: RunFacts, config: ReportConfig, parts: RunParts) -> None:
     facts.k = mined.k
     facts.waterfall = verdict_facts(MineCounts.read(mined.negatives))
     facts.uses = use_facts(views)
-    facts.groups = group_facts(views, mined.groups)
     sample = UnitSample.draw(mined, config.seed)
     if sample is None:
         facts.left_out["scores"] = "no query has hits"
@@ -125,7 +131,7 @@ def _add_mined(facts: RunFacts, config: ReportConfig, parts: RunParts) -> None:
         if facts.scores.units < facts.scores.of_units:
             facts.samples.append(
                 f"scores, ranks, margins and suspect negatives are of {facts.scores.units:,} of "
-                f"{facts.scores.of_units:,} queries, drawn with seed {config.seed}"
+                f"{facts.scores.of_units:,} {facts.scores.unit}, drawn with seed {config.seed}"
             )
     facts.queries = query_examples(views, sample, config.queries, config.seed)
     if not facts.queries:

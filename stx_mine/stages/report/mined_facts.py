@@ -21,9 +21,10 @@ from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitSource
 from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.negatives import UnitVerdicts
+from stx_mine.store.texts import TextStore
 
-# Units whose hits are read: an error of a share of them is below 0.4 points at one sigma.
-MOST_UNITS = 20_000
+# Units whose hits are read: the standard error of a share is below 0.25 points.
+MOST_UNITS = 50_000
 _BINS, _RANKS = 40, 60
 _MARGINS = tuple(round(0.02 * step, 2) for step in range(26))
 _MOST_USED, _LARGEST = 10, 3
@@ -52,7 +53,8 @@ class ScoreFacts:
     """Scores of a sample of queries.
 
     Attributes:
-        units: Queries of the sample, or pairs where each has a pool of its own.
+        unit: `queries`, or `pairs` where each has a pool of its own.
+        units: How many are in the sample.
         of_units: How many there are.
         edges: Edges of the bins of scores.
         positive: Share of the lowest positives in each bin.
@@ -65,6 +67,7 @@ class ScoreFacts:
         margin_set: The relative margin of mine; None for none.
     """
 
+    unit: str
     units: int
     of_units: int
     edges: list[float]
@@ -189,6 +192,7 @@ def score_facts(mined: MinedRun, sample: UnitSample) -> ScoreFacts:
     ranks, by_rank = scores_by_rank(ranks_of(units.hits, candidate), units.hit_scores, _RANKS)
     margins = sorted({*_MARGINS, *([] if margin is None else [float(margin)])})
     return ScoreFacts(
+        "pairs" if mined.negatives.extra["per_pair"] else "queries",
         len(sample.unit_ids),
         len(mined.units.unit_ids),
         edges,
@@ -241,7 +245,7 @@ def use_facts(views: MinedViews) -> UseFacts:
     )
 
 
-def group_facts(views: MinedViews, groups: TextGroups) -> GroupFacts:
+def group_facts(store: TextStore, groups: TextGroups) -> GroupFacts:
     """Sizes of groups, and the largest ones."""
     sizes = np.bincount(np.concatenate([groups.passages, groups.queries]))
     sizes_G = sizes[sizes > 0]
@@ -250,7 +254,8 @@ def group_facts(views: MinedViews, groups: TextGroups) -> GroupFacts:
     for group in largest[sizes[largest] > 1].tolist():
         role = "passages" if (groups.passages == group).any() else "queries"
         number = int(np.flatnonzero(getattr(groups, role) == group)[0])
-        texts.append((int(sizes[group]), cut_text(views.text(role, number).text)))
+        [text] = getattr(store, role).column("text").slice(number, 1).to_pylist()
+        texts.append((int(sizes[group]), cut_text(text)))
     return GroupFacts(int(sizes.sum()), len(sizes_G), doubling_classes(sizes_G), texts)
 
 

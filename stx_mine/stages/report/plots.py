@@ -48,7 +48,7 @@ def _histogram(scores: ScoreFacts) -> Plot:
 
 def _ranks(scores: ScoreFacts) -> Plot:
     ranks = [float(rank) for rank in scores.ranks]
-    names = ("lowest 10% below", "median", "highest 10% above")
+    names = ("10th percentile", "median", "90th percentile")
     lines = [PlotLine(name, ranks, one) for name, one in zip(names, scores.by_rank, strict=True)]
     if ranks:
         level = scores.median_positive

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
-# In units of the drawing, which scales with the page; text of 11 units is readable on a phone.
+# In units of the drawing, which scales with the page; text of 12 units is readable on a phone.
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 12, 40
 
