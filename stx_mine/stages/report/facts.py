@@ -27,6 +27,7 @@ from stx_mine.stages.report.training_facts import (
     training_facts,
 )
 from stx_mine.stages.show.mined_views import MinedViews
+from stx_mine.store.audits import AuditFinding
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.texts import TextStore
@@ -35,6 +36,7 @@ from stx_mine.store.texts import TextStore
 SECTIONS = (
     ("waterfall", "What became of the hits"),
     ("scores", "Scores and margins"),
+    ("audits", "False negatives"),
     ("queries", "Queries to read"),
     ("uses", "Passages used most"),
     ("groups", "Texts that count as one"),
@@ -58,6 +60,7 @@ class RunFacts:
         k: Negatives of a full row.
         waterfall: Hits by verdict.
         scores: Histograms and curves.
+        audits: Shares of false negatives with intervals.
         uses: How often passages are negatives.
         groups: Sizes of groups.
         batches: The make-up of batches.
@@ -73,6 +76,7 @@ class RunFacts:
     k: int | None = None
     waterfall: list[VerdictFact] | None = None
     scores: ScoreFacts | None = None
+    audits: list[AuditFinding] | None = None
     uses: UseFacts | None = None
     groups: GroupFacts | None = None
     batches: PackedFacts | None = None
@@ -112,8 +116,10 @@ def facts_of(config: ReportConfig, parts: RunParts) -> RunFacts:
         facts.training = training_facts(parts.manifests["model"])
     facts.evaluations = evaluation_facts(parts.of_kind("evaluations"))
     if not facts.evaluations:
-        stale = [why for name, why in parts.missing.items() if name.startswith("evaluations")]
-        facts.left_out["evaluations"] = "; ".join(stale)
+        facts.left_out["evaluations"] = parts.lack_of_kind("evaluations")
+    facts.audits = [AuditFinding.read(one) for one in parts.of_kind("audits").values()]
+    if not facts.audits:
+        facts.left_out["audits"] = parts.lack_of_kind("audits")
     return facts
 
 

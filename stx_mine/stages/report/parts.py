@@ -8,7 +8,7 @@ from stx_mine.store.kinds import KINDS
 from stx_mine.store.run_dir import RunDir
 
 _SINGLE = ("texts", "groups", "embeddings", "negatives", "batches", "model")
-_SEVERAL = ("judgements", "evaluations")
+_SEVERAL = ("judgements", "audits", "evaluations")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class RunParts:
             for name, one in self.manifests.items()
             if name.startswith(f"{kind}/")
         }
+
+    def lack_of_kind(self, kind: str) -> str:
+        """Why nothing of a kind is there of which a run holds several."""
+        return "; ".join(why for name, why in self.missing.items() if name.startswith(kind))
 
     def lack(self, *kinds: str) -> str:
         """Why something that needs all of these cannot be shown; empty where it can."""

@@ -1,14 +1,19 @@
 """A run with every artifact that a page tells of, of texts and names that try to be markup."""
 
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stx_mine.stages.audit.config import AuditConfig
+from stx_mine.stages.audit.stage import run_audit
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.stage import run_evaluate
+from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.judge.stage import run_judge
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
@@ -37,6 +42,16 @@ def make_hostile_run(folder: Path) -> Path:
         EmbedConfig(pairs=str(file), model="package:wordllama", device="cpu", run_dir=str(run))
     )
     run_mine(MineConfig(k=2, device="cpu", run_dir=str(run)))
+    (folder / "short_judge.py").write_text(
+        "import numpy as np\n"
+        "def judge(pairs):\n    return np.array([1 / (1 + len(p)) for _, p in pairs])\n"
+    )
+    sys.path.insert(0, str(folder))
+    run_judge(
+        JudgeConfig(run_dir=str(run), cross_encoder="short_judge:judge", name="short", band=9.0)
+    )
+    sys.path.remove(str(folder))
+    run_audit(AuditConfig(run_dir=str(run), judge="short", device="cpu"))
     run_pack(PackConfig(batch_size=16, packings=2, run_dir=str(run)))
     run_train(TrainConfig(epochs=1, device="cpu", run_dir=str(run)))
     run_evaluate(

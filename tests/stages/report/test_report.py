@@ -122,6 +122,11 @@ def test_the_page_has_the_numbers_of_the_file(whole_run: Path) -> None:
         assert f"{one['hits']:,}" in shown
     for score in facts["evaluations"][0]["scores"]:
         assert f"{score['metrics']['ndcg@10']['mean']:.4f}" in shown
+    [finding] = facts["audits"]
+    audit = require(RunDir(whole_run), "audits", "judged-short").counts
+    assert (finding["num_audited"], finding["num_false"]) == (audit["audited"], audit["false"])
+    assert f"{audit['false']:,} of {audit['audited']:,}" in shown
+    assert "judge short" in shown
     labels = {one["label"]: one["value"] for one in facts["glance"]["numbers"]}
     assert (labels["pairs read"], labels["rows of a batch"]) == (80, 16)
     assert facts["glance"]["inputs"][0]["columns"].startswith("query from query")
@@ -253,7 +258,7 @@ def test_queries_to_read_are_a_third_of_each_kind(run_copy: Path) -> None:
 
 def test_what_is_missing_or_stale_is_left_out_with_a_sentence(run_copy: Path) -> None:
     facts, page = reported(run_copy)
-    assert set(facts["left_out"]) == {"batches", "training", "evaluations"}
+    assert set(facts["left_out"]) == {"audits", "batches", "training", "evaluations"}
     shown = "".join(page.texts)
     assert "batches/ is missing; run `stx-mine pack` first" in shown
     assert "evaluations/ is missing; `stx-mine evaluate` makes it" in shown
