@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stx_mine.stages.evaluate.core.summaries import Difference, Score
+from stx_mine.stages.evaluate.report import winner_line
 from stx_mine.stages.evaluate.results import RESULTS, read_summary
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.training_log import TRAINING_LOG, read_log
@@ -51,12 +52,14 @@ class EvaluationFacts:
 
     Attributes:
         name: Its name.
+        winner: The best model, or that the best two cannot be told apart; empty for one model.
         level: Level of the intervals.
         scores: Of all queries: model, dims, metrics with `mean`, `low`, `high`.
         differences: Of all queries: pairs of models, with `p`.
     """
 
     name: str
+    winner: str
     level: float
     scores: list[Score]
     differences: list[Difference]
@@ -115,6 +118,7 @@ def evaluation_facts(evaluations: dict[str, Manifest]) -> list[EvaluationFacts]:
         facts.append(
             EvaluationFacts(
                 name,
+                "; ".join(winner_line(summary.scores, summary.differences)),
                 summary.level,
                 [one for one in summary.scores if one.queries == "all"],
                 [one for one in summary.differences if one.queries == "all"],

@@ -120,6 +120,8 @@ def test_the_page_has_the_numbers_of_the_file(whole_run: Path) -> None:
         assert one["label"] in shown
     for one in facts["waterfall"]:
         assert f"{one['hits']:,}" in shown
+    assert facts["evaluations"][0]["winner"] in shown
+    assert "ndcg@10" in facts["evaluations"][0]["winner"]
     for score in facts["evaluations"][0]["scores"]:
         assert f"{score['metrics']['ndcg@10']['mean']:.4f}" in shown
     [finding] = facts["audits"]
