@@ -17,7 +17,7 @@ class ReportConfig(ReadingConfig):
         "others drawn.",
         "report",
         minimum=0,
-        maximum=200,
+        maximum=100,
         group=_SHOWN,
     )
     seed: int = option(

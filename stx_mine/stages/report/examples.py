@@ -9,8 +9,9 @@ from stx_mine.stages.report.mined_facts import UnitSample, cut_text
 from stx_mine.stages.show.mined_views import MinedViews
 from stx_mine.stages.show.views import CandidateView, PositiveView, QueryView
 
-# Positives of a query, and dropped hits above its first negative.
-_MOST_POSITIVES, _MOST_ABOVE = 5, 6
+# Positives and negatives of a query, and other hits above its first negative and between these:
+# a page of the most queries has less than 5 MB.
+_MOST_POSITIVES, _MOST_NEGATIVES, _MOST_ABOVE = 3, 10, 4
 # Queries that are searched for the worst positives.
 MOST_SCORED = 100_000
 KINDS_OF_EXAMPLES = {
@@ -32,6 +33,7 @@ class QueryExample:
         positives: Its first positives.
         more_positives: How many more it has.
         limit_score: The positive score that margins count from.
+        more_negatives: How many more negatives it has than are shown.
         candidates: Its negatives, and of the other hits those just above them.
         more_above: Rule -> hits above those that are shown.
     """
@@ -43,6 +45,7 @@ class QueryExample:
     positives: tuple[PositiveView, ...]
     more_positives: int
     limit_score: float | None
+    more_negatives: int
     candidates: tuple[CandidateView, ...]
     more_above: dict[str, int]
 
@@ -89,6 +92,7 @@ def _example(kind: str, why: str, view: QueryView, k: int) -> QueryExample:
     bound = [
         place for place, one in enumerate(view.candidates) if one.slot is not None and one.slot < k
     ]
+    more_negatives, bound = len(bound[_MOST_NEGATIVES:]), bound[:_MOST_NEGATIVES]
     first, last = (bound[0], bound[-1]) if bound else (len(view.candidates), -1)
     above = list(range(max(0, first - _MOST_ABOVE), first)) if bound else list(range(_MOST_ABOVE))
     between = [place for place in range(first, last) if place not in bound][:_MOST_ABOVE]
@@ -102,6 +106,7 @@ def _example(kind: str, why: str, view: QueryView, k: int) -> QueryExample:
         tuple(replace(one, text=cut_text(one.text)) for one in view.positives[:_MOST_POSITIVES]),
         max(0, len(view.positives) - _MOST_POSITIVES),
         view.limit_score,
+        more_negatives,
         tuple(
             replace(view.candidates[place], text=cut_text(view.candidates[place].text))
             for place in shown

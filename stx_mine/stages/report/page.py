@@ -5,7 +5,6 @@ from hashlib import sha256
 from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
 
 from stx_mine.masking import escaped
 from stx_mine.stages.report.core.plot import HEIGHT, WIDTH, drawn
@@ -55,7 +54,7 @@ def _read(name: str) -> str:
 
 def _plain(value: object) -> object:
     """What is written: texts without characters that change what is shown around them."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return "\n".join(map(escaped, value.splitlines()))
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import Cli
 from hostile_run import SCRIPT, make_hostile_run
 
+from stx_mine import Run
 from stx_mine.core.verdicts import NO_CANDIDATES, Verdict
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.stages.mine.config import MineConfig
@@ -310,9 +311,26 @@ def test_what_cannot_be_reported_is_refused(tmp_path: Path, run_copy: Path) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError, match="texts/ is missing; run `stx-mine embed PAIRS` first"):
         run_report(ReportConfig(run_dir=str(tmp_path / "empty")))
-    with pytest.raises(ConfigError, match="--queries must be at most 200"):
-        ReportConfig(queries=201)
+    with pytest.raises(ConfigError, match="--queries must be at most 100"):
+        ReportConfig(queries=101)
     [file] = (run_copy / "negatives").glob("negatives-*.arrow")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match="is damaged"):
         run_report(ReportConfig(run_dir=str(run_copy)))
+
+
+@pytest.mark.slow
+def test_the_largest_page_is_below_five_megabytes(tmp_path: Path) -> None:
+    """Of texts that take the most room: each character is escaped."""
+    pairs = [(f"{'<' * 900} {n}", f"{'&' * 900} number {n} is {n % 9}") for n in range(110)]
+    run = Run(tmp_path / "run")
+    run.embed(pairs, model="package:wordllama", device="cpu")
+    run.mine(k=12, relative_margin=None, device="cpu")
+    facts, page = reported(tmp_path / "run", queries=100)
+    size = (tmp_path / "run/report/report.html").stat().st_size
+    assert 1_000_000 < size < 5_000_000
+    assert len(facts["queries"]) == 100
+    assert {one["more_negatives"] for one in facts["queries"]} == {2}
+    shown = "".join(page.texts)
+    assert "2 more negatives" in shown
+    assert f"{'<' * 500}… (90" in shown
