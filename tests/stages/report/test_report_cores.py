@@ -80,7 +80,7 @@ def test_ranks_count_candidates_of_their_unit(units) -> None:
     for place, rank in enumerate(shown):
         of_rank = [score for score, one in zip(scores, expected, strict=True) if one == rank]
         for curve, share in zip(curves, (0.1, 0.5, 0.9), strict=True):
-            assert curve[place] == pytest.approx(np.quantile(of_rank, share))
+            assert curve[place] == pytest.approx(np.quantile(of_rank, share), abs=1e-6)
 
 
 def test_few_ranks_of_many_are_shown() -> None:
@@ -138,5 +138,5 @@ def test_a_plot_stays_within_its_frame(points, mark, is_percent) -> None:
 @given(NUMBERS, st.floats(1e-3, 1e6))
 def test_ticks_are_round_and_within(low, width) -> None:
     ticks = nice_ticks(low, low + width, 5)
-    assert 1 <= len(ticks) <= 11
+    assert 1 <= len(ticks) <= 7
     assert all(low - 1e-6 * width <= one <= low + width * (1 + 1e-6) for one in ticks)

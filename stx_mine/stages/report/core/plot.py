@@ -121,8 +121,8 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
 
 
 def nice_ticks(low: float, high: float, most: int) -> list[float]:
-    """Round values within [low, high]: at least one, about `most`."""
-    rough = (high - low) / max(1, most - 1)
+    """Round values within [low, high]: at least one, at most `most + 2`."""
+    rough = (high - low) / (most + 1)
     power = 10.0 ** floor(log10(rough))
     step = next(one * power for one in (1, 2, 5, 10) if one * power >= rough * 0.999)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
