@@ -20,6 +20,7 @@ from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.report.config import ReportConfig
 from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.train.config import TrainConfig
@@ -90,6 +91,7 @@ COMMANDS: dict[str, Command] = {
     "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", _LOOK, after_signal=_ANEW),
     "train": Command(TrainConfig, "train.stage:run_train", _MODEL, True, _CHECKPOINTS),
     "evaluate": Command(EvaluateConfig, "evaluate.stage:run_evaluate", _MODEL, after_signal=_ANEW),
+    "report": Command(ReportConfig, "report.stage:run_report", _LOOK, after_signal=_ANEW),
     "publish": Command(PublishConfig, "transfer.publish:run_publish", _MOVE, in_pipeline=False),
     "fetch": Command(FetchConfig, "transfer.fetch:run_fetch", _MOVE, in_pipeline=False),
 }

@@ -27,6 +27,8 @@ _TOP = ("run_dir", "rounds")
 _MOST_ROUNDS = 100
 # Stages that make input, or groups: later rounds read those of round 1.
 _ONCE = ("queries", "split", "dedup")
+# Stages that follow all rounds.
+_AT_THE_END = ("evaluate", "report")
 # Ways to vectors without a model; later rounds have one, that of the round before.
 _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 # How the first model is read; what a round trained is a folder that says it all.
@@ -120,6 +122,8 @@ def load_sources(path: str) -> tuple[Source, ...]:
 def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]:
     """Yield (round, stage, config) in order; evaluation comes once, at the end, for all rounds.
 
+    A report of each round follows it.
+
     Round 1 embeds with the named model; each later round mines with the model that the round
     before trained, and trains the first model anew unless `train.model` names another. Where round
     1 embeds without a model, none is evaluated as its base.
@@ -142,6 +146,11 @@ def pipeline_steps(pipeline: Pipeline) -> Iterator[tuple[int, str, StageConfig]]
                 of_base = {name: embed[name] for name in _OF_HUB if name in embed}
                 values = {**of_base, **values}
         yield pipeline.rounds, "evaluate", _config(pipeline, "evaluate", first, values)
+    if "report" in pipeline.settings:
+        # A page tells of the evaluations too.
+        for number in range(1, pipeline.rounds + 1):
+            run = first.round_dir(number)
+            yield number, "report", _config(pipeline, "report", run, pipeline.settings["report"])
 
 
 def _round_steps(
@@ -153,7 +162,7 @@ def _round_steps(
     """
     run = first.round_dir(number)
     for stage, values in pipeline.settings.items():
-        if stage == "evaluate" or (stage in _ONCE and number > 1):
+        if stage in _AT_THE_END or (stage in _ONCE and number > 1):
             continue
         values = dict(values)
         if stage == "embed" and number > 1:

@@ -59,6 +59,7 @@ STANDS_AFTER = {
     "losses": "mine",
     "faq": "mine",
     "evaluate": "train",
+    "report": "train",
     "trainers": "train",
 }
 BATCH_SIZE = 256

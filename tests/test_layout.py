@@ -34,6 +34,7 @@ from stx_mine.stages.verify.config import VerifyConfig
 # entry here, one in `commands.py`, and one in `store/kinds.py` where it makes an artifact.
 SLICES = [
     "init",
+    "report",
     "estimate",
     "train",
     "evaluate",

@@ -213,6 +213,14 @@ def test_texts_are_joined_once_for_all_rounds(tmp_path: Path) -> None:
     assert "dedup" not in second
 
 
+def test_each_round_is_reported_after_the_evaluation(tmp_path: Path) -> None:
+    pipeline = load(tmp_path, f"{EVERY_STAGE}\nreport:\n  queries: 3\n", "rounds=2")
+    assert steps(pipeline)[-3:] == [(2, "evaluate"), (1, "report"), (2, "report")]
+    first, second = [one for _, stage, one in pipeline_steps(pipeline) if stage == "report"]
+    assert second.run_dir == str(Path(first.run_dir) / "rounds/2")
+    assert (first.queries, second.queries) == (3, 3)
+
+
 JUDGED = """
 run_dir: RUN
 embed: {pairs: PAIRS, corpus: CORPUS, device: cpu}

@@ -119,6 +119,14 @@ class BatchShard:
 
     def batch(self, number: int) -> pa.Table:
         """Read one batch, texts included; only the row groups that hold it."""
+        table = self._batch(number, None)
+        return table if self.texts is None else self._with_texts(table, self.texts)
+
+    def batch_ids(self, number: int) -> pa.Table:
+        """The columns of ids of one batch."""
+        return self._batch(number, id_schema().names)
+
+    def _batch(self, number: int, columns: list[str] | None) -> pa.Table:
         parquet = pq.ParquetFile(self.path)
         first, last = number * self.batch_size, (number + 1) * self.batch_size
         groups: list[int] = []
@@ -129,8 +137,7 @@ class BatchShard:
                 skip = skip if groups else first - start
                 groups.append(group)
             start += rows
-        table = parquet.read_row_groups(groups).slice(skip, self.batch_size)
-        return table if self.texts is None else self._with_texts(table, self.texts)
+        return parquet.read_row_groups(groups, columns).slice(skip, self.batch_size)
 
     def ids(self) -> pa.Table:
         """The columns of ids of all batches."""

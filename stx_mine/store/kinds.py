@@ -57,6 +57,7 @@ KINDS = {
     "batches": Kind(4, "stx-mine pack", scratch=("assignment-*.npy",)),
     "model": Kind(2, "stx-mine train", scratch=("checkpoints", "saving")),
     "evaluations": Kind(3, "stx-mine evaluate", **_REMADE, several=True),
+    "report": Kind(1, "stx-mine report", **_REMADE),
     "estimates": Kind(1, "stx-mine estimate", **_REMADE),
     "exports": Kind(2, "stx-mine export", **_REMADE, several=True),
 }

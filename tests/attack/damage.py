@@ -96,12 +96,13 @@ READERS = {
     "model": "evaluate {input}/dev.parquet --device cpu --run-dir {run}",
     "evaluations/dev": "evaluate {input}/dev.parquet --device cpu --run-dir {run}",
     "estimates": "estimate --device cpu --run-dir {run}",
+    "report": "report --run-dir {run}",
     "exports/triplet": "export --to triplet --run-dir {run}",
 }
 # Cheap ones, which the command that makes them makes anew without being asked.
 REMADE = (
     *("audits/judged-letters", "evaluations/dev", "estimates", "exports/triplet"),
-    "duplicates/leaks",
+    *("duplicates/leaks", "report"),
 )
 # What only the command that makes it reads: without a manifest it is begun, and is finished.
 READ_BY_MAKER = ("duplicates/exact", "duplicates/jaccard", "duplicates/cosine")

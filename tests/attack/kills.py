@@ -86,6 +86,7 @@ def _cases() -> Iterator[Case]:
         "train": ("--seed", "7"),
         "evaluate": ("--dims", "64,128"),
         "export": ("--k", "1"),
+        "report": ("--seed", "7"),
     }
     for step, options in other.items():
         yield Case(f"{step}-other", FULL, _of(step, *options, "--overwrite"))

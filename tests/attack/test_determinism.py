@@ -63,7 +63,8 @@ def made(place: Place, way: Way) -> dict[str, str]:
         done = place.run(argv)
         assert done.code == 0, (step, done)
     found = tree_of(place.work)
-    return {name: one for name, one in found.items() if not name.startswith("run/estimates/")}
+    timed = ("run/estimates/", "run/report/")
+    return {name: one for name, one in found.items() if not name.startswith(timed)}
 
 
 def data_of(tree: Mapping[str, str]) -> dict[str, str]:

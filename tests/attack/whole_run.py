@@ -37,6 +37,7 @@ STEPS: dict[str, list[str]] = {
     ],
     "evaluate": ["evaluate", "{input}/dev.parquet", "--device", "cpu"],
     "export": ["export", "--to", "triplet"],
+    "report": ["report"],
 }
 """The arguments of each command in order; `{input}` is the folder of `write_input`."""
 

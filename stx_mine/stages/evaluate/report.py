@@ -58,7 +58,7 @@ def evaluation_report(
         *_scores_table(_ranked(summary.scores)),
         f"[{summary.level:.0%} interval: {INTERVAL}; {summary.num_draws:,} draws, seed "
         f"{summary.seed}]",
-        *_winner_line(summary.scores, summary.differences),
+        *winner_line(summary.scores, summary.differences),
     ]
     if summary.differences:
         if config.pairs:
@@ -106,7 +106,7 @@ def _ranked(scores: Sequence[Score]) -> list[Score]:
     return [score for some in of_part for score in some]
 
 
-def _winner_line(scores: Sequence[Score], differences: Sequence[Difference]) -> list[str]:
+def winner_line(scores: Sequence[Score], differences: Sequence[Difference]) -> list[str]:
     """Which model is the best, and whether it can be told from the next one."""
     best, *others = [score for score in _ranked(scores) if score.queries == "all"]
     if not others:

@@ -1,12 +1,31 @@
 """Views of packed batches."""
 
+from typing import NamedTuple
+
 import numpy as np
+import pyarrow as pa
 
 from stx_mine.errors import ConfigError
 from stx_mine.stages.show.views import BatchView, RowView
 from stx_mine.store.artifact import require
 from stx_mine.store.batches import list_packings, ragged_column, slot_text_ids, text_columns
 from stx_mine.store.run_dir import RunDir
+
+
+class BatchMakeUp(NamedTuple):
+    """What a batch is made of.
+
+    Attributes:
+        num_slots: Texts in all places of its rows.
+        num_texts: Distinct texts.
+        num_random: Negatives that were drawn, since pools were short.
+        num_ignored: Texts that losses of rows leave out, together.
+    """
+
+    num_slots: int
+    num_texts: int
+    num_random: int
+    num_ignored: int
 
 
 def batch_view(run: RunDir, words: str, limit: int) -> BatchView:
@@ -39,8 +58,6 @@ def batch_view(run: RunDir, words: str, limit: int) -> BatchView:
             f"files in {shard.path.parent}"
         )
     table = shard.batch(left)
-    slots = slot_text_ids(table, shard.num_negatives)
-    places = np.concatenate([table.column("anchor_id").to_numpy()[None], slots])
     ignored = ragged_column(table, "ignore_ids").lengths()
     first = table.slice(0, limit).select(text_columns(shard.num_negatives)).to_pylist()
     rows = tuple(
@@ -56,9 +73,23 @@ def batch_view(run: RunDir, words: str, limit: int) -> BatchView:
         epoch,
         number,
         table.num_rows,
+        *make_up(table, shard.num_negatives),
+        rows,
+    )
+
+
+def make_up(table: pa.Table, num_negatives: int) -> BatchMakeUp:
+    """The numbers of a batch.
+
+    Args:
+        table: Its rows, with the columns of ids.
+        num_negatives: Columns of negatives.
+    """
+    slots = slot_text_ids(table, num_negatives)
+    places = np.concatenate([table.column("anchor_id").to_numpy()[None], slots])
+    return BatchMakeUp(
         int((places >= 0).sum()),
         len(np.unique(places[places >= 0])),
         int(table.column("num_random_negatives").to_numpy().sum()),
-        int(ignored.sum()),
-        rows,
+        len(ragged_column(table, "ignore_ids").values),
     )

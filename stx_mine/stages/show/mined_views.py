@@ -180,10 +180,19 @@ class MinedViews:
             filled[block.query_ids[block.pools.lengths() > 0]] = True
         return np.setdiff1d(self._store.pair_query_ids, np.flatnonzero(filled))
 
-    def suspects(self, limit: int) -> tuple[SuspectView, ...]:
-        """Pairs of the input whose positive scores lowest among random passages, lowest first."""
+    def suspects(
+        self, limit: int, query_ids: NDArray[np.int64] | None = None
+    ) -> tuple[SuspectView, ...]:
+        """Pairs of the input whose positive scores lowest among random passages, lowest first.
+
+        Args:
+            limit: How many.
+            query_ids: int64 (Q,) rising ids of the queries that are looked at; None for all.
+        """
         store, selector = self._selector.store, self._selector
         with_pairs = np.unique(store.pair_query_ids)
+        if query_ids is not None:
+            with_pairs = np.intersect1d(with_pairs, query_ids, assume_unique=True)
         kept: list[tuple[float, float, int]] = []
         for first in range(0, len(with_pairs), _BLOCK):
             ids = with_pairs[first : first + _BLOCK]

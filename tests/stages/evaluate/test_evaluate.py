@@ -475,13 +475,13 @@ def test_models_are_ranked_and_the_best_is_named_where_it_can_be_told():
         {"weak": base, "best": base + 0.3, "middle": base + rng.normal(0.1, 0.05, 300)}
     )
     assert [one.model for one in report_module._ranked(scores)] == ["best", "middle", "weak"]
-    [line] = report_module._winner_line(scores, differences)
+    [line] = report_module.winner_line(scores, differences)
     means = {one.model: one.metrics["ndcg@10"]["mean"] for one in scores}
     gap = means["best"] - means["middle"]
     assert line.startswith(f"best: best, ndcg@10 {gap:+.4f} [+0.1") and "over middle" in line
     noisy = base + rng.normal(0, 0.2, 300)
     noisy += base.mean() - noisy.mean() + 0.001
     scores, differences = scores_and_differences({"one": base, "two": noisy})
-    [line] = report_module._winner_line(scores, differences)
+    [line] = report_module.winner_line(scores, differences)
     assert line.startswith("two and one cannot be told apart: ndcg@10 +0.0010 [-")
-    assert report_module._winner_line(*scores_and_differences({"alone": base})) == []
+    assert report_module.winner_line(*scores_and_differences({"alone": base})) == []
