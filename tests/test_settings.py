@@ -30,7 +30,7 @@ EMPTY_MEANS_SOMETHING = {
 # A space may be one; an empty one is refused where a file is read.
 EMPTY_MEANS_SOMETHING |= {
     (command, "delimiter")
-    for command in ("ingest", "embed", "dedup", "split", "evaluate", "verify")
+    for command in ("init", "ingest", "embed", "dedup", "split", "evaluate", "verify")
 }
 
 
