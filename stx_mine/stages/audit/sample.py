@@ -19,8 +19,8 @@ from stx_mine.store.pools import PoolBlock
 
 
 @dataclass(frozen=True)
-class SampledNegatives:
-    """Negatives of rows, in no order, and what they are a sample of.
+class _Columns:
+    """Negatives of rows, a value each in every column.
 
     Attributes:
         query_ids: int64 (N,).
@@ -30,8 +30,6 @@ class SampledNegatives:
         scores: float32 (N,).
         strata: int64 (N,).
         opinions: uint8 (N,) `Opinion` of a judge; of NONE where none is asked.
-        sizes: int64 (H,) negatives of each stratum that the sample is drawn of.
-        num_unjudged: Negatives that the judge has no opinion of, and that are not drawn of.
     """
 
     query_ids: NDArray[np.int64]
@@ -41,6 +39,40 @@ class SampledNegatives:
     scores: NDArray[np.float32]
     strata: NDArray[np.int64]
     opinions: NDArray[np.uint8]
+
+    @classmethod
+    def none(cls) -> "_Columns":
+        ids = np.empty(0, np.int64)
+        return cls(ids, ids, ids, ids, np.empty(0, np.float32), ids, np.empty(0, np.uint8))
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "_Columns":
+        return _Columns(*(getattr(self, one.name)[rows] for one in fields(_Columns)))
+
+    def joined(self, other: "_Columns") -> "_Columns":
+        names = [one.name for one in fields(_Columns)]
+        return _Columns(*(np.append(getattr(self, one), getattr(other, one)) for one in names))
+
+    def best(self, number: int, seed: int) -> "_Columns":
+        """The first of each stratum in an order by chance, stratum by stratum."""
+        chance = mix_rows(seed, self.query_ids, self.passage_ids)
+        whole = self.take(np.lexsort([self.positive_ids, chance, self.strata]))
+        return whole.take(whole.places() < number)
+
+    def places(self) -> NDArray[np.int64]:
+        """int64: the place of each within its stratum, where these stand together."""
+        counts = np.bincount(self.strata, minlength=len(FIRST_OF_STRATUM))
+        return np.arange(len(self.strata)) - np.repeat(offsets_of(counts)[:-1], counts)
+
+
+@dataclass(frozen=True)
+class SampledNegatives(_Columns):
+    """Negatives of rows, in no order, and what they are a sample of.
+
+    Attributes:
+        sizes: int64 (H,) negatives of each stratum that the sample is drawn of.
+        num_unjudged: Negatives that the judge has no opinion of, and that are not drawn of.
+    """
+
     sizes: NDArray[np.int64]
     num_unjudged: int
 
@@ -143,39 +175,3 @@ class NegativeSampler:
 def _one_each(unit_ids: NDArray[np.int64], is_row: NDArray[np.bool_]) -> Ragged:
     kept = is_row[unit_ids]
     return Ragged(offsets_of(kept), unit_ids[kept])
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Negatives, a value each in every column, as `SampledNegatives` has them."""
-
-    query_ids: NDArray[np.int64]
-    positive_ids: NDArray[np.int64]
-    passage_ids: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    strata: NDArray[np.int64]
-    opinions: NDArray[np.uint8]
-
-    @classmethod
-    def none(cls) -> "_Columns":
-        ids = np.empty(0, np.int64)
-        return cls(ids, ids, ids, ids, np.empty(0, np.float32), ids, np.empty(0, np.uint8))
-
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "_Columns":
-        return _Columns(*(getattr(self, one.name)[rows] for one in fields(self)))
-
-    def joined(self, other: "_Columns") -> "_Columns":
-        names = [one.name for one in fields(self)]
-        return _Columns(*(np.append(getattr(self, one), getattr(other, one)) for one in names))
-
-    def best(self, number: int, seed: int) -> "_Columns":
-        """The first of each stratum in an order by chance, stratum by stratum."""
-        chance = mix_rows(seed, self.query_ids, self.passage_ids)
-        whole = self.take(np.lexsort([self.positive_ids, chance, self.strata]))
-        return whole.take(whole.places() < number)
-
-    def places(self) -> NDArray[np.int64]:
-        """int64: the place of each within its stratum, where these stand together."""
-        counts = np.bincount(self.strata, minlength=len(FIRST_OF_STRATUM))
-        return np.arange(len(self.strata)) - np.repeat(offsets_of(counts)[:-1], counts)
