@@ -136,7 +136,7 @@ class Negatives:
         from stx_mine.stages.show.finding import find_text
 
         number, _ = find_text(self._mined.store.passages, text, "passage")
-        return self._views.passage(number, limit)
+        return self._views.passages([number], limit)[0]
 
     def to_arrow(self, k: int | None = None) -> "pa.Table":
         """A row for each pair to train on: `query`, `positive`, `negatives`, `negative_scores`.

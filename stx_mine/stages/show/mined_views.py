@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,24 +136,30 @@ class MinedViews:
             source="input" if is_input else "judges",
         )
 
-    def passage(self, number: int, limit: int) -> PassageView:
-        """A passage with up to `limit` queries of both kinds."""
-        store = self._store
-        pairs = np.flatnonzero(store.pair_passage_ids == number)
-        uses = list[UseView]()
-        num_uses = 0
+    def passages(self, ids: Sequence[int], limit: int) -> tuple[PassageView, ...]:
+        """Passages with up to `limit` queries of both kinds; the pools are read once for all."""
+        uses: dict[int, list[UseView]] = {number: [] for number in ids}
+        num_uses = dict.fromkeys(ids, 0)
         for name in pool_files(self.mined.negatives):
             block = PoolBlock.read(self.mined.negatives, name)
-            places = np.flatnonzero(block.pools.values == number)
-            num_uses += len(places)
-            rows = np.searchsorted(block.pools.offsets, places, side="right") - 1
-            for place, row in list(zip(places.tolist(), rows.tolist(), strict=True)):
-                if len(uses) < limit:
-                    query = self.text("queries", int(block.query_ids[row]))
-                    slot = place - int(block.pools.offsets[row])
-                    uses.append(
-                        UseView(**asdict(query), slot=slot, score=float(block.scores[place]))
-                    )
+            for number in ids:
+                places = np.flatnonzero(block.pools.values == number)
+                num_uses[number] += len(places)
+                shown = places[: max(0, limit - len(uses[number]))]
+                uses[number] += map(partial(self._use, block), shown.tolist())
+        return tuple(self._passage(number, limit, uses[number], num_uses[number]) for number in ids)
+
+    def _use(self, block: PoolBlock, place: int) -> UseView:
+        row = int(np.searchsorted(block.pools.offsets, place, side="right")) - 1
+        query = self.text("queries", int(block.query_ids[row]))
+        slot = place - int(block.pools.offsets[row])
+        return UseView(**asdict(query), slot=slot, score=float(block.scores[place]))
+
+    def _passage(
+        self, number: int, limit: int, uses: Sequence[UseView], num_uses: int
+    ) -> PassageView:
+        store = self._store
+        pairs = np.flatnonzero(store.pair_passage_ids == number)
         return PassageView(
             **asdict(self.text("passages", number)),
             positive_of=tuple(

@@ -42,12 +42,12 @@ def _shown(config: ShowConfig, views: MinedViews) -> Shown:
         return Shown(tuple(filter(None, [note])), queries=views.queries([number], limit))
     if config.passage is not None:
         number, note = find_text(store.passages, config.passage, "passage")
-        return Shown(tuple(filter(None, [note])), passages=(views.passage(number, limit),))
+        return Shown(tuple(filter(None, [note])), passages=views.passages([number], limit))
     if config.suspects:
         return Shown(suspects=views.suspects(limit))
     if config.most_used:
         ids, _ = views.most_used()
-        shown = tuple(views.passage(int(one), 3) for one in ids[:limit])
+        shown = views.passages(ids[:limit].tolist(), 3)
         return Shown(passages=shown, num_more=max(0, len(ids) - limit))
     if config.without_negatives:
         ids = views.without_negatives()
