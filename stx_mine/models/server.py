@@ -61,6 +61,11 @@ class ModelServer:
         limits = config.requests, config.requests_per_minute
         return cls(option, url.rstrip("/"), config.server_model, *limits)
 
+    @property
+    def name(self) -> str:
+        """The option that names it, with its value."""
+        return f"{self.option} {self.url}"
+
     def __getstate__(self) -> dict[str, Any]:
         """The fields; connections and locks stay here."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -102,7 +107,7 @@ class ModelServer:
         names = [str(one["id"]) for one in listed if isinstance(one, dict) and one.get("id")]
         if len(names) != 1:
             raise ConfigError(
-                f"expected one model at {self.option} {self.url}, found "
+                f"expected one model at {self.name}, found "
                 f"{', '.join(names[:10]) or 'none'}; name it with --server-model"
             )
         return names[0]
@@ -120,6 +125,36 @@ class ModelServer:
         """
         return self._request("POST", path, {"model": self.model, **body})
 
+    def values_of(
+        self, answer: dict[str, Any], rows: str, value: str, items: str, number: int, ndim: int
+    ) -> NDArray[np.float64]:
+        """float64 (number, ...): what an answer has for each of some items, in their order.
+
+        Args:
+            answer: It.
+            rows: The name of its list.
+            value: The name of the value in a row, with its article.
+            items: What was asked about, in words.
+            number: How many there were.
+            ndim: Dimensions of the result.
+
+        Raises:
+            ModelError: It does not have one of each.
+        """
+        listed = answer.get(rows)
+        try:
+            assert isinstance(listed, list)
+            places = [row["index"] for row in listed]
+            found = np.array([row[value.split()[1]] for row in listed], np.float64)
+            assert sorted(places) == list(range(number))
+            assert found.ndim == ndim
+        except (AssertionError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelError(
+                f"expected `{rows}` with an index and {value} for each of {number} {items} from "
+                f"{self.name}, found {shortened(answer)}; check the address"
+            ) from error
+        return found[np.argsort(places)]
+
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
         """Results of a function that asks, in the order of the items; many at once."""
         threads = ThreadPoolExecutor(self.at_once)
@@ -134,7 +169,7 @@ class ModelServer:
         return threading.BoundedSemaphore(self.at_once)
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        where = f"{self.option} {self.url}/{path}"
+        where = f"{self.name}/{path}"
         try:
             with self._slots:
                 self._turns.take()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.similarity import unit_rows
-from stx_mine.errors import ModelError, shortened
+from stx_mine.errors import ModelError
 from stx_mine.models.server import ModelServer, settled
 from stx_mine.models.user_function import UserFunction
 from stx_mine.stages.embed.cache import spaces_of
@@ -90,7 +90,7 @@ class EmbeddingServer:
     @property
     def name(self) -> str:
         """The option that names it, with its value."""
-        return f"{self.server.option} {self.server.url}"
+        return self.server.name
 
     @property
     def call_texts(self) -> int:
@@ -115,19 +115,10 @@ class EmbeddingServer:
 
     def _ask(self, texts: list[str]) -> NDArray[np.float32]:
         answer = self.server.post("embeddings", {"input": texts})
-        rows = answer.get("data")
-        try:
-            assert isinstance(rows, list)
-            numbers = [row["index"] for row in rows]
-            vectors = np.array([row["embedding"] for row in rows], np.float32)
-            assert sorted(numbers) == list(range(len(texts)))
-            assert vectors.ndim == 2
-        except (AssertionError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ModelError(
-                f"expected `data` with an index and an embedding for each of {len(texts)} texts "
-                f"from {self.name}, found {shortened(answer)}; check the address"
-            ) from error
-        return vectors[np.argsort(numbers)]
+        vectors = self.server.values_of(answer, "data", "an embedding", "texts", len(texts), ndim=2)
+        # What is too large for float32 becomes infinite, and is refused.
+        with np.errstate(over="ignore"):
+            return vectors.astype(np.float32)
 
     def contract(self) -> dict[str, Any]:
         """The name of its model, and what that makes of some texts, since weights can't be seen."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stx_mine.errors import ArtifactError
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.doubt import DoubtfulPairs
-from stx_mine.stages.judge.judge import PairScores, Usage
+from stx_mine.stages.judge.judge import PairScores, Usage, starts_of_queries
 from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
 from stx_mine.store.columns import find_rows
 from stx_mine.store.files import checksum, json_or_empty, read_table, write_table
@@ -72,7 +72,7 @@ class AskedPairs:
     def _bounds(self) -> NDArray[np.int64]:
         """int64 (tasks + 1,): where tasks begin, at the first pair of a query."""
         rows = self.table.num_rows
-        queries = np.concatenate([[0], np.flatnonzero(np.diff(self.query_ids)) + 1, [rows]])
+        queries = starts_of_queries(self.query_ids)
         wanted = np.arange(0, rows, self.task_pairs)
         return np.unique(np.append(queries[np.searchsorted(queries, wanted)], rows))
 

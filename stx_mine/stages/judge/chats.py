@@ -64,8 +64,7 @@ class ServedChat:
     def _once(self, body: dict[str, Any]) -> dict[str, Any] | None:
         answer = self._calls.ask(_PATH, body)
         if answer is not None:
-            named = f"{self.server.option} {self.server.url}"
-            refuse_other_model(named, self.answers_as, answer)
+            refuse_other_model(self.server, self.answers_as, answer)
         return answer
 
 

@@ -67,6 +67,11 @@ class PairTexts:
         return take_texts(self.store.passages.column("text"), ids).to_pylist()  # type: ignore[no-any-return]
 
 
+def starts_of_queries(query_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64: where each query begins among rows that stand together by query, and their end."""
+    return np.flatnonzero(np.diff(query_ids, prepend=-1, append=-1))
+
+
 def rows_of_queries(query_ids: NDArray[np.int64], most: int) -> list[slice]:
     """Parts of rows that are of one query each.
 
@@ -74,10 +79,9 @@ def rows_of_queries(query_ids: NDArray[np.int64], most: int) -> list[slice]:
         query_ids: int64 (N,) those that are equal in a row.
         most: Rows of a part, at most.
     """
-    begins = np.flatnonzero(np.diff(query_ids, prepend=-1, append=-1))
     return [
         slice(at, min(at + most, last))
-        for first, last in pairwise(begins.tolist())
+        for first, last in pairwise(starts_of_queries(query_ids).tolist())
         for at in range(first, last, most)
     ]
 

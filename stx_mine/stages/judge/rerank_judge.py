@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.errors import ModelError, shortened
+from stx_mine.errors import ModelError
 from stx_mine.models.server import ModelServer, settled
 from stx_mine.stages.embed.token_encoder import Tuning
 from stx_mine.stages.judge.judge import (
@@ -50,10 +50,6 @@ class RerankJudge(Judge):
     @cached_property
     def _calls(self) -> ServerCalls:
         return ServerCalls(self.server)
-
-    @property
-    def _named(self) -> str:
-        return f"{self.server.option} {self.server.url}"
 
     def contract(self) -> dict[str, Any]:
         """Its name and its scores of some passages, since weights can't be seen."""
@@ -101,30 +97,20 @@ class RerankJudge(Judge):
         answer = self._calls.ask("rerank", body)
         if answer is None:
             return None
-        refuse_other_model(self._named, self.contract()["answers_as"], answer)
+        refuse_other_model(self.server, self.contract()["answers_as"], answer)
         return self._scores(answer, len(pairs))
 
     def _scores(self, answer: dict[str, Any], number: int) -> NDArray[np.float32]:
         """float32 (number,) from 0 to 1."""
-        rows = answer.get("results")
-        try:
-            assert isinstance(rows, list)
-            places = [row["index"] for row in rows]
-            found = np.array([row["relevance_score"] for row in rows], np.float64)
-            assert sorted(places) == list(range(number))
-            assert found.shape == (number,)
-        except (AssertionError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ModelError(
-                f"expected `results` with an index and a relevance_score for each of {number} "
-                f"passages from {self._named}, found {shortened(answer)}; check the address"
-            ) from error
-        scores = found[np.argsort(places)]
+        scores = self.server.values_of(
+            answer, "results", "a relevance_score", "passages", number, ndim=1
+        )
         if self.scale == "logit":
             scores = 1 / (1 + np.exp(-scores))
         beyond = scores[(scores < 0) | (scores > 1)]
         if len(beyond):
             raise ModelError(
-                f"expected scores from 0 to 1 from {self._named}, found {beyond[0]:g}; say "
+                f"expected scores from 0 to 1 from {self.server.name}, found {beyond[0]:g}; say "
                 "--score-scale logit to put them through a sigmoid"
             )
         return scores.astype(np.float32)

@@ -45,11 +45,11 @@ class ServerCalls:
         return answer
 
 
-def refuse_other_model(named: str, expected: str | None, answer: dict[str, Any]) -> None:
+def refuse_other_model(server: ModelServer, expected: str | None, answer: dict[str, Any]) -> None:
     """Refuse the answer of another model than before.
 
     Args:
-        named: Who answers, for the error.
+        server: Who answers.
         expected: The model that answered before; None where none said its name.
         answer: What came.
 
@@ -59,6 +59,6 @@ def refuse_other_model(named: str, expected: str | None, answer: dict[str, Any])
     found = answer.get("model")
     if expected is not None and isinstance(found, str) and found != expected:
         raise ModelError(
-            f"expected answers of {expected} from {named}, as before, found one of {found}; see "
-            "what it serves; what is finished stays, and the same command continues"
+            f"expected answers of {expected} from {server.name}, as before, found one of {found}; "
+            "see what it serves; what is finished stays, and the same command continues"
         )
