@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import Field, fields
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from stx_mine.commands import COMMANDS, stage_of
 from stx_mine.errors import ConfigError, shortened
+from stx_mine.progress import display
 from stx_mine.settings import StageConfig
 
 if TYPE_CHECKING:
@@ -26,21 +28,23 @@ _INPUTS = "inputs"
 class Run:
     """A run directory; each command is a method with the options of the command line.
 
-    A method returns a `StageReport` and prints nothing; a mistake raises a subclass of
-    `StxMineError`. Where an option takes a file of rows, a table is taken too: of Arrow, pandas or
-    polars, a `datasets.Dataset`, or a list of dicts or of (query, passage).
+    A method returns a `StageReport`; a mistake raises a subclass of `StxMineError`. Where an
+    option takes a file of rows, a table is taken too: of Arrow, pandas or polars, a
+    `datasets.Dataset`, or a list of dicts or of (query, passage).
 
     Attributes:
         path: The run directory.
+        progress: Whether stderr says what a method is at, as that of a command does.
     """
 
-    def __init__(self, path: str | Path = "stx-run") -> None:
+    def __init__(self, path: str | Path = "stx-run", progress: bool = True) -> None:
         """Name the directory; nothing is read or written yet.
 
         Args:
             path: The run directory.
+            progress: Whether stderr says what a method is at.
         """
-        self.path = Path(path)
+        self.path, self.progress = Path(path), progress
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -296,7 +300,9 @@ def _method(name: str, kind: type[StageConfig]) -> Callable[..., "StageReport"]:
     def method(self: Run, *args: Any, **given: Any) -> "StageReport":
         values = dict(signature.bind(self, *args, **given).arguments)
         values.pop("self")
-        return stage_of(name)(self._config(name, values))
+        config = self._config(name, values)
+        with display(name) if self.progress else nullcontext():
+            return stage_of(name)(config)
 
     told = "\n".join(f"    {one.name}: {one.metadata['help']}" for one in options)
     method.__name__, method.__qualname__ = name, f"Run.{name}"

@@ -11,6 +11,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
@@ -24,8 +26,8 @@ from typing import (
 
 import typer
 
-from stx_mine import __version__
-from stx_mine.commands import COMMANDS, stage_of
+from stx_mine import __version__, progress
+from stx_mine.commands import COMMANDS, LOOK, Command, stage_of
 from stx_mine.engine.config import EngineConfig
 from stx_mine.errors import (
     ConfigError,
@@ -46,11 +48,35 @@ if TYPE_CHECKING:
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _NOT_ONE_OF = re.compile(r"'([^']*)' is not one of (.*)$")
 _RUN_KEPT = "finished stages and files stay, the same command continues where it stopped"
+_COMPLETION = "_STX_MINE_COMPLETE"
+# Options of the program itself.
+_ANYWHERE = ("--quiet", "--verbose")
+_EPILOG = "--quiet and --verbose go with every command."
+
+
+@dataclass
+class _Output:
+    """How much is printed.
+
+    Attributes:
+        quiet: Nothing but warnings, errors and what a command is there to show.
+        verbose: Also what each part of a command took.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether it is said what a command is at."""
+        return _speaks() and not self.quiet
+
+
+_output = _Output()
 app = typer.Typer(
     name="stx-mine",
     help="Turn (query, passage) pairs into training data for embedding models, offline.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -87,12 +113,18 @@ class _MachineAtFault:
 def _run(words: list[str]) -> None:
     """Run the command that words name; typer itself would answer some errors in its own way."""
     sys.excepthook = _report
-    command = typer.main.get_command(app)
+    program = typer.main.get_command(app)
+    for command in (program, *program.commands.values()):  # type: ignore[attr-defined]
+        _show_no_type_of_flags(command)
+    if _COMPLETION in os.environ:
+        # A shell asks what may follow.
+        program(prog_name="stx-mine")
+    own, words = [w for w in words if w in _ANYWHERE], _without_own(words)
     if words and words[0] in COMMANDS:
         words = [words[0], *completed(words[1:], COMMANDS[words[0]].config)]
     try:
-        with command.make_context("stx-mine", words) as context:
-            command.invoke(context)
+        with program.make_context("stx-mine", [*own, *words]) as context:
+            program.invoke(context)
         sys.stdout.flush()
     except typer.Exit as left:
         if left.exit_code:
@@ -100,6 +132,23 @@ def _run(words: list[str]) -> None:
     except BrokenPipeError:
         # Whoever read what is printed has seen enough; the rest goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_no_type_of_flags(command: Any) -> None:
+    """Have the help show `--flag`, not `--flag <bool>`, also where typer made the option."""
+    for option in command.get_params(typer.Context(command)):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+
+
+def _without_own(words: list[str]) -> list[str]:
+    """Words without the options of the program that may stand anywhere."""
+    return [word for word in words if word not in _ANYWHERE]
+
+
+def _named_command() -> Command | None:
+    """The command that was named; None for none of the table."""
+    return COMMANDS.get(" ".join(_without_own(sys.argv[1:])[:1]))
 
 
 def _fail(error: StxMineError) -> NoReturn:
@@ -128,16 +177,24 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
 
 def _after_signal(name: str) -> str:
     """What stays after a signal, and how to go on."""
-    command = COMMANDS.get(" ".join(sys.argv[1:2]))
+    command = _named_command()
     kept = _RUN_KEPT if command is None else command.after_signal
     return f"interrupted by {name}; {kept}"
 
 
-def run_stage(name: str, config: StageConfig) -> "StageReport":
-    """Import a stage and run it."""
+def run_stage(name: str, config: StageConfig, place: str = "") -> "StageReport":
+    """Import a stage and run it.
+
+    Args:
+        name: Of its command.
+        config: Its options.
+        place: Where it stands in a pipeline, as in "2 of 5".
+    """
     quiet()
     _refuse_lost_directory()
-    return stage_of(name)(config)
+    title = f"{name} ({place})" if place else name
+    with progress.display(title, _output.verbose) if _output.shows_progress else nullcontext():
+        return stage_of(name)(config)
 
 
 def _refuse_lost_directory() -> None:
@@ -156,9 +213,8 @@ def _refuse_lost_directory() -> None:
 
 def quiet() -> None:
     """Keep other libraries' notices away from the user; errors still come through."""
-    if not sys.stderr.isatty():
-        # tqdm reads it when it is imported, ours and that of other libraries.
-        os.environ.setdefault("TQDM_DISABLE", "1")
+    # Bars of other libraries, which would share the line with ours.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -171,13 +227,19 @@ def quiet() -> None:
 
 def _speaks() -> bool:
     """Whether this call does work of its own: not where torchrun's first process speaks for all."""
-    command = COMMANDS.get(" ".join(sys.argv[1:2]))
+    command = _named_command()
     shares = command is not None and issubclass(command.config, EngineConfig)
     return shares or os.environ.get("RANK", "0") == "0"
 
 
-def show(report: "StageReport", seconds: float | None = None) -> None:
-    """Print the summary of a stage to stdout, its warnings to stderr."""
+def show(report: "StageReport", seconds: float | None = None, asked: bool = False) -> None:
+    """Print the summary of a stage to stdout, its warnings to stderr.
+
+    Args:
+        report: The summary.
+        seconds: What the stage took.
+        asked: Whether it is what was asked for, so that it is printed in any case.
+    """
     if not _speaks():
         return
     if report.document:
@@ -185,12 +247,13 @@ def show(report: "StageReport", seconds: float | None = None) -> None:
         return
     for part in report.parts:
         show(part)
-    state = "done before, skipped" if report.skipped else "done"
-    took = "" if seconds is None or report.skipped else f" in {seconds:.1f} s"
-    where = f" -> {report.folder}/" if report.folder else ""
-    typer.echo(f"{report.stage}: {state}{took}{where}")
-    for line in report.lines:
-        typer.echo(f"  {line}")
+    if asked or not _output.quiet:
+        state = "done before, skipped" if report.skipped else "done"
+        took = "" if seconds is None or report.skipped else f" in {seconds:.1f} s"
+        where = f" -> {report.folder}/" if report.folder else ""
+        typer.echo(f"{report.stage}: {state}{took}{where}")
+        for line in report.lines:
+            typer.echo(f"  {line}")
     for line in report.warnings:
         typer.echo(f"  warning: {line}", err=True)
 
@@ -204,7 +267,7 @@ def _command(name: str, config_type: type[StageConfig]) -> Callable[..., None]:
         }
         started = time.monotonic()
         report = run_stage(name, config_type(**given))
-        show(report, time.monotonic() - started)
+        show(report, time.monotonic() - started, asked=COMMANDS[name].panel == LOOK)
 
     hints = get_type_hints(config_type)
     declared = [parameter_of(one, hints[one.name]) for one in in_order_of_help(config_type)]
@@ -215,7 +278,7 @@ def _command(name: str, config_type: type[StageConfig]) -> Callable[..., None]:
 
 
 for _name, _one in COMMANDS.items():
-    app.command(_name, help=_one.config.__doc__, rich_help_panel=_one.panel)(
+    app.command(_name, help=_one.config.__doc__, rich_help_panel=_one.panel, epilog=_EPILOG)(
         _command(_name, _one.config)
     )
 
@@ -238,8 +301,20 @@ def _program(
             callback=_print_version,
         ),
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", help="Print warnings, errors and what is looked at only.", metavar=""
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print what each part took too.", metavar="")
+    ] = False,
 ) -> None:
     """What is asked before any command."""
+    if quiet and verbose:
+        raise ConfigError("expected --quiet or --verbose, found both; leave one out")
+    _output.quiet, _output.verbose = quiet, verbose
 
 
 @app.command("run")
@@ -260,9 +335,11 @@ def run_command(
     pipeline = load_pipeline(file, overrides or [], overwrite)
     started = time.monotonic()
     for title, report, seconds in run_pipeline(pipeline, run_stage):
-        if title:
+        if title and not _output.quiet:
             typer.echo(title)
         show(report, seconds)
+    if _output.quiet:
+        return
     typer.echo(f"everything is in {pipeline.run_dir}/ ({time.monotonic() - started:.0f} s)")
     if "mine" in pipeline.settings:
         typer.echo(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stx_mine.store.stage_report import StageReport
 
 _DATA, _NEGATIVES, _MODEL = "Data", "Negatives and batches", "Models"
-_LOOK, _MOVE = "Look and check", "Move"
+LOOK, _MOVE = "Look and check", "Move"
 
 
 _CONTINUES = "finished files stay, the same command continues where it stopped"
@@ -83,15 +83,15 @@ COMMANDS: dict[str, Command] = {
     "audit": Command(AuditConfig, "audit.stage:run_audit", _NEGATIVES, after_signal=_ANEW),
     "export": Command(ExportConfig, "export.stage:run_export", _NEGATIVES, after_signal=_ANEW),
     "pack": Command(PackConfig, "pack.stage:run_pack", _NEGATIVES),
-    "show": Command(ShowConfig, "show.stage:run_show", _LOOK, True, _READS),
-    "verify": Command(VerifyConfig, "verify.stage:run_verify", _LOOK, True, _READS),
+    "show": Command(ShowConfig, "show.stage:run_show", LOOK, True, _READS),
+    "verify": Command(VerifyConfig, "verify.stage:run_verify", LOOK, True, _READS),
     "diff": Command(
-        DiffConfig, "diff.stage:run_diff", _LOOK, in_pipeline=False, after_signal=_READS
+        DiffConfig, "diff.stage:run_diff", LOOK, in_pipeline=False, after_signal=_READS
     ),
-    "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", _LOOK, after_signal=_ANEW),
+    "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", LOOK, after_signal=_ANEW),
     "train": Command(TrainConfig, "train.stage:run_train", _MODEL, True, _CHECKPOINTS),
     "evaluate": Command(EvaluateConfig, "evaluate.stage:run_evaluate", _MODEL, after_signal=_ANEW),
-    "report": Command(ReportConfig, "report.stage:run_report", _LOOK, after_signal=_ANEW),
+    "report": Command(ReportConfig, "report.stage:run_report", LOOK, after_signal=_ANEW),
     "publish": Command(PublishConfig, "transfer.publish:run_publish", _MOVE, in_pipeline=False),
     "fetch": Command(FetchConfig, "transfer.fetch:run_fetch", _MOVE, in_pipeline=False),
 }

@@ -72,6 +72,7 @@ ROOMS = [
     "settings",
     "errors",
     "interrupts",
+    "progress",
     "masking",
 ]
 PACKAGE = Path(command_line.__file__).parent
@@ -173,12 +174,13 @@ def stray_imports(sources: list[Path], allowed: set[str]) -> list[str]:
         (("core",), {"numpy", "numba", "stx_mine.core"}),
         (("masking",), set()),
         (("interrupts",), set()),
+        (("progress",), {"numba", "tqdm"}),
         (("__main__",), {"stx_mine"}),
         (("errors",), {"stx_mine.masking"}),
         (("settings",), {"stx_mine.errors"}),
-        (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "yaml", "tqdm", "stx_mine"}),
+        (("store",), {"numpy", "pyarrow", "xxhash", "filelock", "yaml", "stx_mine"}),
         (("inputs",), {"huggingface_hub", "numpy", "pyarrow", "stx_mine"}),
-        (("engine",), {"tqdm", "ray", "stx_mine"}),
+        (("engine",), {"ray", "stx_mine"}),
         (("pipeline",), {"stx_mine"}),
         (("cli",), {"typer", "stx_mine"}),
     ],

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import traceback
 import warnings
@@ -19,9 +18,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
-from stx_mine import errors
+from stx_mine import errors, progress
 from stx_mine.engine.config import EngineConfig
 from stx_mine.engine.tasks import CONTINUES, TRIES, Worker, attempt
 from stx_mine.errors import ConfigError, StxMineError, TaskError, one_line
@@ -52,7 +49,7 @@ def run_on_ray(tasks: Sequence[str], worker: Worker, config: EngineConfig, label
 
     pool, resources = _pool(worker, config, len(tasks))
     done: set[str] = set()
-    with _quiet_data(), tqdm(total=len(tasks), desc=label, **_bar()) as bar:
+    with _quiet_data(), progress.step(label, len(tasks), "parts") as counted:
         rows = ray.data.from_items(
             [{"task": task} for task in tasks], override_num_blocks=len(tasks)
         )
@@ -71,7 +68,7 @@ def run_on_ray(tasks: Sequence[str], worker: Worker, config: EngineConfig, label
             for outcome in outcomes.iter_rows():
                 _raise(outcome)
                 done.add(outcome["task"])
-                bar.update()
+                counted.advance()
         except ray.exceptions.RayError as error:
             raise _lost(tasks, done, f"Ray gave up: {error}") from error
     if len(done) < len(tasks):
@@ -256,7 +253,3 @@ def _quiet_data() -> Iterator[None]:
         log.setLevel(level)
         for name, value in before.items():
             setattr(context, name, value)
-
-
-def _bar() -> dict[str, Any]:
-    return {"unit": "task", "disable": not sys.stderr.isatty(), "delay": 2, "leave": False}

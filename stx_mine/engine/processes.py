@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
 
-from stx_mine.engine.local import with_progress
+from stx_mine import progress
 from stx_mine.engine.tasks import CONTINUES, Worker, attempt
 from stx_mine.errors import TaskError
 
@@ -45,7 +45,8 @@ def run_in_processes(tasks: Sequence[str], workers: Sequence[Worker], label: str
             # A key pressed in a terminal reaches all its processes; this one ends the others.
             with _kept_from({signal.SIGINT, signal.SIGHUP}):
                 results = pool.map(_work, tasks)
-            with_progress(results, label, len(tasks))
+            for _ in progress.each(results, label, len(tasks), "parts"):
+                pass
     except BrokenProcessPool as error:
         raise TaskError(
             f"one of {len(workers)} processes was killed, for want of memory or by another's hand "

@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, StaticEm
 from tokenizers import Tokenizer
 from torch import nn
 
+from stx_mine import progress
 from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.adapter import NO_PEFT, open_adapter
 from stx_mine.models.checkpoint import Checkpoint
@@ -106,7 +107,8 @@ def open_model(
             "give --model (`evaluate`: --models)"
         )
     refuse_device(device)
-    opened = _opened(name, device, runtime, reading)
+    with progress.step(f"loading {name}"):
+        opened = _opened(name, device, runtime, reading)
     model, notes = opened.model, list(opened.notes)
     if not as_stored:
         model.float()
@@ -140,7 +142,7 @@ def open_cross_encoder(
     refuse_device(device)
     found = Checkpoint.find(name, reading.revision)
     found.refuse_unlike_cross_encoder(reading)
-    with watch_weights() as report:
+    with progress.step(f"loading {name}"), watch_weights() as report:
         model = _loaded(found, device, PLAIN, reading, CrossEncoder)
     refuse_random_weights(model, name, report)
     stored = _stored_format(model)

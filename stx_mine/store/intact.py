@@ -5,7 +5,6 @@ where that is asked for, or where the file was touched since.
 """
 
 import os
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,8 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
+from stx_mine import progress
 from stx_mine.store.checked import CheckedFiles
 from stx_mine.store.files import checksum
 
@@ -71,10 +69,15 @@ def find_damage(folder: Path, entries: Iterable[dict[str, Any]], full: bool) -> 
         elif full or not known.holds(one["file"], path.stat(), one["xxh3_128"]):
             left.append(one)
     if left:
-        with ThreadPoolExecutor(_AT_ONCE) as threads, _progress(folder, left) as progress:
+        total = sum(one["bytes"] for one in left)
+        label = f"checksums of {folder.name}/"
+        with (
+            ThreadPoolExecutor(_AT_ONCE) as threads,
+            progress.step(label, total, "bytes") as counted,
+        ):
             problems = threads.map(partial(_checksum_problem, folder, known), left)
             for one, problem in zip(left, problems, strict=True):
-                progress.update(one["bytes"])
+                counted.advance(one["bytes"])
                 if problem:
                     found[one["file"]] = problem
         known.write()
@@ -87,19 +90,6 @@ def remember(folder: Path, entries: Iterable[dict[str, Any]]) -> None:
     for one in entries:
         known.add(one["file"], (folder / one["file"]).stat(), one["xxh3_128"])
     known.write()
-
-
-def _progress(folder: Path, entries: list[dict[str, Any]]) -> "tqdm[Any]":
-    """A line for a person who waits for the checksums of files."""
-    return tqdm(
-        desc=f"checksums of {folder.name}/",
-        total=sum(one["bytes"] for one in entries),
-        unit="B",
-        unit_scale=True,
-        disable=not sys.stderr.isatty(),
-        delay=2,
-        leave=False,
-    )
 
 
 def _checksum_problem(folder: Path, known: CheckedFiles, entry: dict[str, Any]) -> str:

@@ -115,5 +115,5 @@ def _outcome(selector: Selector, hits: AllHits, hidden: HiddenPositives) -> Outc
         return OutcomePart.of(selector, selector.units(hits.block(block, own)), truths, uses)
 
     with own_threads() as threads:
-        parts = run_tasks(range(hits.num_blocks), part, "select", threads)
+        parts = run_tasks(range(hits.num_blocks), part, "selecting", threads)
     return outcome_of(parts, selector.config.k)

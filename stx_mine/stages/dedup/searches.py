@@ -107,7 +107,7 @@ class DuplicateSearch:
             artifact.plan["fields"]["floor"],
             self.config.device,
         )
-        make_files(artifact, files, worker, self.config, "search", self.task_shard)
+        make_files(artifact, files, worker, self.config, "searching", self.task_shard)
         tables = [read_table(artifact.folder / file) for file in files]
         num_pairs = sum(table.num_rows for table in tables)
         found = SearchCounts(pairs=num_pairs, crowded=num_crowded(tables))

@@ -106,7 +106,7 @@ def _comparison(config: DiffConfig, matched: Matched) -> Comparison:
     run_tasks(
         range(0, len(rows), _BLOCK),
         lambda first: _compare(matched, rows[first : first + _BLOCK], k, tally),
-        "compare",
+        "comparing",
     )
     lost, gained = tally.reasons
     filled = len(rows) - tally.rows["empty"]

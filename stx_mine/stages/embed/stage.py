@@ -77,7 +77,7 @@ def run_embed(config: EmbedConfig) -> StageReport:
         if isinstance(here, ShardEmbedder):
             # Opened before others do, who would not say what is damaged.
             _ = here.cache
-        make_files(artifact, names, worker, config, "embed", task_shard)
+        make_files(artifact, names, worker, config, "embedding", task_shard)
         with run.exclusive():
             # Another task shard may have finished at the same time.
             if not artifact.reload():

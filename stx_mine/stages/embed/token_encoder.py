@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import Tensor, nn
 
+from stx_mine import progress
 from stx_mine.errors import ModelError, one_line
 from stx_mine.models.ahead import ahead
 from stx_mine.models.limits import embedding_dim
@@ -86,8 +87,10 @@ class TokenEncoder:
                 for batch in token_batches(tokens.lengths[left], self.tuning.batch_tokens)
             ]
             try:
-                for rows, found in self._run(inputs, tokens, batches):
-                    vectors[rows], done[rows] = found, True
+                with progress.step("encoding", len(left), "texts") as counted:
+                    for rows, found in self._run(inputs, tokens, batches):
+                        vectors[rows], done[rows] = found, True
+                        counted.advance(len(rows))
             except (RuntimeError, MemoryError) as error:
                 self._halve(error, batches)
             left = left[~done[left]]

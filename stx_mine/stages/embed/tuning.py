@@ -46,7 +46,12 @@ def choose_tuning(worker: ShardEmbedder, here: ShardEmbedder, folder: Path) -> C
         return Choices(default_tuning(device_type, asked_of(worker.config)), "default")
     path = folder / _CHOICES
     try:
-        run_on_engine([_CHOICES], Tuner(worker, folder.absolute(), fixed), worker.config, "tune")
+        run_on_engine(
+            [_CHOICES],
+            Tuner(worker, folder.absolute(), fixed),
+            worker.config,
+            "measuring batch sizes",
+        )
         return Choices.of_plan(read_json(path))
     finally:
         path.unlink(missing_ok=True)

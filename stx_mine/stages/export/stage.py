@@ -97,7 +97,7 @@ def _write(artifact: Artifact, config: ExportConfig, layout: Layout, source: Row
         # The file of lines is one of those beside where it holds no rows.
         tally.lines += lines_beside if name == layout.path else 0
 
-    run_tasks([*shards, *beside], write, "export")
+    run_tasks([*shards, *beside], write, "writing")
     counts, ids = _counts(layout, source, tally), source.texts.explained()
     _refuse_empty(counts, config, needs)
     card = export_card(CardFacts(config.to, layout, counts, ids, source.k, source.model))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stx_mine import progress
 from stx_mine.inputs.pairs import TextStream
 from stx_mine.store.columns import find_rows, number_values
 from stx_mine.store.digests import DIGEST, text_digests
@@ -59,7 +60,7 @@ def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct
         wanted: Original ids to keep; the others get id -1 (None: all).
     """
     digests, originals = [pa.array([], DIGEST)], [pa.array([], pa.large_string())]
-    for texts, original_ids in stream:
+    for texts, original_ids in counted(stream):
         found = pc.if_else(_is_invisible(texts), pa.scalar(None, DIGEST), text_digests(texts))
         if wanted is not None:
             keep = pc.is_in(original_ids, value_set=wanted)
@@ -67,6 +68,14 @@ def number_texts(stream: TextStream, wanted: pa.Array | None = None) -> Distinct
         digests.append(found)
         originals.append(original_ids)
     return Distinct(*number_values(pa.chunked_array(digests)), pa.chunked_array(originals))
+
+
+def counted(stream: TextStream) -> TextStream:
+    """A stream, as a step that counts its texts."""
+    with progress.step("numbered", unit="texts") as read:
+        for batch in stream:
+            yield batch
+            read.advance(len(batch[0]))
 
 
 def first_texts(

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine import progress
 from stx_mine.errors import InputError
 from stx_mine.inputs.pairs import PairSource
 from stx_mine.stages.ingest.core.drop_reasons import drop_reasons, num_by_reason
@@ -78,7 +79,7 @@ def read_sources(sources: Sequence[PairSource], for_training: bool = True) -> In
     Raises:
         InputError: No pair is left in a source, or qrels name unknown ids.
     """
-    parts = [SourceRows.read(source) for source in sources]
+    parts = [_rows_of(source) for source in sources]
     passages, passage_ids = merge_distinct([part.passages for part in parts])
     queries, query_ids = merge_distinct([part.queries for part in parts])
     query_texts = text_ids_of(queries.digests, passages.digests)
@@ -131,6 +132,11 @@ def read_sources(sources: Sequence[PairSource], for_training: bool = True) -> In
         num_broken=sum(part.num_broken for part in parts),
         judgements=None if for_training or len(parts) > 1 else _judgements(sources[0]),
     )
+
+
+def _rows_of(source: PairSource) -> SourceRows:
+    with progress.step(f"reading {source.pairs.name}"):
+        return SourceRows.read(source)
 
 
 def _judgements(source: PairSource) -> pa.Table | None:

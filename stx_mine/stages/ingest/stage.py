@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from stx_mine import progress
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.pairs import PairSource
@@ -122,8 +123,9 @@ def _write(
     files = files_of(config, opened)
     artifact.begin(files)
     folder, extra = artifact.folder, dict[str, Any]()
-    write_queries(folder, opened, ingested)
-    numbered = write_passages(folder, config, opened, ingested, chunker)
+    with progress.step("writing texts"):
+        write_queries(folder, opened, ingested)
+        numbered = write_passages(folder, config, opened, ingested, chunker)
     write_ids(folder, numbered, files)
     counts = numbered.counts
     if any(source.names_languages for source in opened):

@@ -1,12 +1,11 @@
 """What judging would cost, before it begins."""
 
-import sys
 import time
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
+from stx_mine import progress
 from stx_mine.stages.judge.asked import AskedPairs
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.judge import Judge, PairTexts
@@ -80,9 +79,8 @@ def announce(config: JudgeConfig, judge: Judge, pairs: PairTexts) -> None:
     some = pairs[:_COUNTED]
     tokens = judge.num_characters(some) / len(some) * len(pairs) / _CHARACTERS_A_TOKEN
     price = config.price(tokens, 0)
-    tqdm.write(
+    progress.say(
         f"judge: {judge.num_calls(pairs):,} calls of about {tokens:,.0f} tokens "
         f"({_CHARACTERS_A_TOKEN} characters each){'' if price is None else f', {price:,.2f}'}; "
-        "--dry-run measures tokens and time, --max-calls limits them",
-        file=sys.stderr,
+        "--dry-run measures tokens and time, --max-calls limits them"
     )

@@ -96,7 +96,7 @@ def run_judge(config: JudgeConfig) -> StageReport:
         folder = artifact.folder.absolute()
         asked = AskedPairs.open(folder)
         make_files(
-            artifact, list(asked.tasks), worker.in_folder(folder), config, "judge", task_shard
+            artifact, list(asked.tasks), worker.in_folder(folder), config, "judging", task_shard
         )
         with run.exclusive():
             # Another share may have finished at the same time.

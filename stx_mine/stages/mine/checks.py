@@ -111,4 +111,4 @@ def _num_eligible(selector: Selector, hits: AllHits) -> int:
         return int(np.isin(verdicts, ELIGIBLE).sum())
 
     with own_threads() as threads:
-        return sum(run_tasks(range(hits.num_blocks), eligible, "select", threads))
+        return sum(run_tasks(range(hits.num_blocks), eligible, "selecting", threads))

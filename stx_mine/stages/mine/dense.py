@@ -130,13 +130,15 @@ class DenseHits:
             return
         names = [file.name for file in files.values()]
         if self.config.corpus_parts == 1:
-            make_files(self.artifact, names, self._worker, self.config, "search", self._task_shard)
+            make_files(
+                self.artifact, names, self._worker, self.config, "searching", self._task_shard
+            )
         elif self.artifact.pending(names):
             self._search_parts(list(files.values()))
         with self.run.exclusive():
             self.artifact.reload()
             if self.config.corpus_parts > 1:
-                make_files(self.artifact, names, self._merger, self.config, "merge")
+                make_files(self.artifact, names, self._merger, self.config, "merging parts")
             # Before the layer is published: afterwards a killed run would leave them for good.
             for part in self.artifact.folder.glob("*-part-*"):
                 part.unlink()
@@ -154,7 +156,7 @@ class DenseHits:
         """
         by_block = [file.in_parts(self.config.corpus_parts) for file in files]
         names = [part.name for parts in zip(*by_block, strict=True) for part in parts]
-        make_files(self.artifact, names, self._worker, self.config, "search", self._task_shard)
+        make_files(self.artifact, names, self._worker, self.config, "searching", self._task_shard)
 
     @property
     def _merger(self) -> PartMerger:

@@ -142,4 +142,4 @@ def _lacking(selector: Selector, hits: AllHits, query_ids: NDArray[np.int64]) ->
         )
 
     with own_threads() as threads:
-        return np.concatenate(run_tasks(range(hits.num_blocks), lacking, "select", threads))
+        return np.concatenate(run_tasks(range(hits.num_blocks), lacking, "selecting", threads))

@@ -72,7 +72,9 @@ def _write(
         extra["unknown"] = worker.candidates.examples
         counts = candidate_counts(worker.candidates, worker.listed)
     artifact.begin(worker.names)
-    make_files(artifact, worker.names, worker, config, artifact.target.name, task_shard)
+    make_files(
+        artifact, worker.names, worker, config, f"scoring {artifact.target.name}", task_shard
+    )
     return artifact.finish(worker.names, counts=counts, extra=extra)
 
 

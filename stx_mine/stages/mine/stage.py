@@ -139,7 +139,7 @@ def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
 
     tally = Tally.begin(selector)
     with own_threads() as threads:
-        for part in run_tasks(range(len(names)), select, "select", threads):
+        for part in run_tasks(range(len(names)), select, "selecting", threads):
             tally.merge(part)
     names += _write_judged(artifact, tally)
     dropped = tally.dropped_pairs(selector.store.num_pairs)

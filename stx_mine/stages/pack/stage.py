@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from stx_mine import progress
 from stx_mine.core.forbidden import positive_groups
 from stx_mine.core.groups import Groups
 from stx_mine.engine.run import make_files
@@ -94,7 +95,8 @@ def _assign_packings(packer: Packer) -> list[Assignment]:
     Raises:
         ConfigError: Not one strict batch can be filled.
     """
-    packings = assign_packings(packer.assign, packer.config.packings)
+    with progress.step("assigning rows to batches"):
+        packings = assign_packings(packer.assign, packer.config.packings)
     if not len(packings[0].rows_PB):
         raise ConfigError(
             f"no strict batch of {packer.config.batch_size:,} rows can be filled: too many rows "
@@ -136,7 +138,7 @@ def _write(
     config, run = packer.config, artifact.run.path.absolute()
     worker = ShardWriter(config, packer.k, run, artifact.folder.absolute(), artifact.key)
     shards = list(batches_of_shards(config, packings))
-    make_files(artifact, shards, worker.using(packer), config, "pack", task_shard)
+    make_files(artifact, shards, worker.using(packer), config, "writing shards", task_shard)
     with artifact.run.exclusive():
         if not artifact.reload():
             _publish(artifact, packer, packings, embeddings)
@@ -152,7 +154,8 @@ def _publish(
     write_positives(artifact.folder / POSITIVES, store.query_texts, positives, packer.near)
     groups = Groups.of_all(packer.groups.of_text_ids(store))
     write_groups(artifact.folder / GROUPS, groups.texts, groups.groups)
-    counts = count_packings(packer, packings)
+    with progress.step("counting"):
+        counts = count_packings(packer, packings)
     if config.judge is not None:
         counts = replace(counts, scored=count_scored(artifact.folder, packer, negatives))
     columns = text_columns(counts.k_of_every_row)

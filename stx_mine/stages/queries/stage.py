@@ -98,7 +98,7 @@ def _write(
         name, block, passages = next(blocks)
         write_table(artifact.folder / name, pairs_of(block, passages, config, makers))
 
-    run_tasks(pending, make, "queries")
+    run_tasks(pending, make, "making queries")
     tables = [read_table(artifact.folder / name) for name in names]
     counts = counts_of(tables, rows)
     if not counts.pairs:

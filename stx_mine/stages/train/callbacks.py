@@ -13,8 +13,10 @@ from transformers import (
 )
 from transformers.integrations import TensorBoardCallback, WandbCallback
 
+from stx_mine import progress
 from stx_mine.errors import ConfigError
 from stx_mine.stages.train.checkpoints import seal_state
+from stx_mine.stages.train.evaluations import BEST
 
 
 class KeepBest(EarlyStoppingCallback):  # type: ignore[misc]
@@ -48,6 +50,35 @@ class KeepBest(EarlyStoppingCallback):  # type: ignore[misc]
         best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
         if best.is_dir():
             state.best_model_checkpoint = str(best)
+
+
+class ShowSteps(TrainerCallback):  # type: ignore[misc]
+    """Shows how far training is, its loss and what evaluations say."""
+
+    def __init__(self, shown: progress.Step) -> None:
+        self.shown = shown
+        self._facts: dict[str, str] = {}
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        """One step more."""
+        self.shown.advance()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float],
+        **others: Any,
+    ) -> None:
+        """Take down what is shown."""
+        names = {"loss": "loss", "learning_rate": "rate", f"eval_{BEST}": "nDCG@10"}
+        self._facts |= {
+            word: f"{word} {logs[name]:.3g}" for name, word in names.items() if name in logs
+        }
+        self.shown.note = ", ".join(self._facts.values())
 
 
 class LogWhatIsSaved(TrainerCallback):  # type: ignore[misc]

@@ -1,7 +1,6 @@
 """Train with SentenceTransformerTrainer on packed batches."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,9 +27,16 @@ from transformers import (
     TrainingArguments,
 )
 
+from stx_mine import progress
 from stx_mine.errors import ConfigError
 from stx_mine.stages.train.batch_collator import BatchCollator
-from stx_mine.stages.train.callbacks import KeepBest, LogWhatIsSaved, SealState, reporters
+from stx_mine.stages.train.callbacks import (
+    KeepBest,
+    LogWhatIsSaved,
+    SealState,
+    ShowSteps,
+    reporters,
+)
 from stx_mine.stages.train.checkpoints import last_checkpoint, list_files, steps_done
 from stx_mine.stages.train.evaluations import BEST, EvaluationPlan
 from stx_mine.stages.train.monitor import TrainingMonitor, step_facts
@@ -122,8 +128,9 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
         """Measure the model as it is, and log the metrics."""
         self.model.eval()
         held_back = self.monitor.plan.held_back
-        loss = self.loss_of(held_back) if held_back else None
-        metrics = self.monitor(self.model, steps=self.state.global_step, validation_loss=loss)
+        with progress.step("evaluating"):
+            loss = self.loss_of(held_back) if held_back else None
+            metrics = self.monitor(self.model, steps=self.state.global_step, validation_loss=loss)
         self.log(metrics)
         return metrics
 
@@ -241,11 +248,8 @@ def train(
     checkpoint = last_checkpoint(folder)
     done = steps_done(Path(checkpoint)) if checkpoint else 0
     num_steps = count_steps(packings, schedule.num_passes)
-    with ReadAhead(collator, packings[0][0].batch_size) as ahead:
-        callbacks: list[TrainerCallback] = [LogWhatIsSaved(), SealState(), Settle(ahead)]
-        callbacks += reporters(plan.reporters, folder.parent / _TENSORBOARD, done)
-        if plan.evaluates:
-            callbacks.append(KeepBest(schedule.patience or num_steps + 1))
+    counting = progress.step("training", num_steps - done, "steps")
+    with ReadAhead(collator, packings[0][0].batch_size) as ahead, counting as counted:
         trainer = PackedTrainer(
             monitor=monitor,
             model=model,
@@ -255,7 +259,11 @@ def train(
             train_dataset=row_numbers(packings),
             loss=loss,
             data_collator=ahead,
-            callbacks=callbacks,
+            callbacks=[
+                *(LogWhatIsSaved(), SealState(), Settle(ahead), ShowSteps(counted)),
+                *reporters(plan.reporters, folder.parent / _TENSORBOARD, done),
+                *([KeepBest(schedule.patience or num_steps + 1)] if plan.evaluates else ()),
+            ],
         )
         # The Trainer's log dicts are for the stage to report.
         trainer.remove_callback(PrinterCallback)
@@ -303,7 +311,7 @@ def _arguments(
         load_best_model_at_end=keeps_best,
         metric_for_best_model=BEST if keeps_best else None,
         restore_callback_states_from_checkpoint=True,
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,
         **options,
     )
 

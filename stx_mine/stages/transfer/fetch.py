@@ -87,7 +87,7 @@ def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> Mov
     checksums = {file: one["xxh3_128"] for file, one in listed.entries.items()}
     receiver = Receiver(storage, name, staging, checksums)
     with ThreadPoolExecutor(CONNECTIONS) as threads:
-        run_tasks(list(checksums), partial(attempt, receiver), f"fetch {name}", threads)
+        run_tasks(list(checksums), partial(attempt, receiver), f"fetching {name}", threads)
     _settle_files(staging, listed)
     write_json(staging / MANIFEST, content)
     swap_in(target)

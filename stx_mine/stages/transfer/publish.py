@@ -60,7 +60,7 @@ def run_publish(config: PublishConfig) -> StageReport:
             checksums = {file: entry["xxh3_128"] for file, entry in listed.items()}
             sender = Sender(storage, name, manifest.folder, checksums)
             with ThreadPoolExecutor(CONNECTIONS) as threads:
-                run_tasks(missing, partial(attempt, sender), f"publish {name}", threads)
+                run_tasks(missing, partial(attempt, sender), f"sending {name}", threads)
             storage.end(name, manifest)
         num_bytes = sum(int(listed[file]["bytes"]) for file in missing or ())
         moved.append(MovedFiles(name, len(listed), len(missing or ()), num_bytes))

@@ -121,7 +121,7 @@ def _write(
         }
         write_shard(artifact.folder / path, source.table(rows_PB.ravel()), footer)
 
-    run_tasks(artifact.pending(list(tasks)), write, "pack")
+    run_tasks(artifact.pending(list(tasks)), write, "writing shards")
     write_labels(artifact.folder / LABELS, source.names, source.labels.texts)
     near = Ragged(np.zeros(len(source.positives) + 1, np.int64), np.empty(0, np.int64))
     write_positives(artifact.folder / POSITIVES, source.anchor_ids, source.positives, near)
