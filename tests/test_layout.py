@@ -577,6 +577,35 @@ def test_help_loads_no_heavy_library(args: tuple[str, ...]) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("commands", "never"),
+    [
+        (
+            "init queries split ingest dedup export pack show verify diff report publish fetch",
+            "torch transformers sentence_transformers datasets",
+        ),
+        ("index calibrate mine audit", "transformers sentence_transformers datasets"),
+    ],
+)
+def test_a_command_imports_no_library_before_it_needs_it(commands: str, never: str) -> None:
+    """torch takes a second or two, sentence-transformers ten."""
+    code = (
+        "import sys\n"
+        "from stx_mine.commands import stage_of\n"
+        "for name in sys.argv[1].split():\n"
+        "    stage_of(name)\n"
+        "    print(name, *(one for one in sys.argv[2].split() if one in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, commands, never],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=cli_environment(),
+    )
+    assert done.stdout.splitlines() == commands.split()
+
+
 def test_help_answers_within_a_second() -> None:
     """Of processor time, which other work on the machine does not stretch."""
     taken = []

@@ -1,16 +1,21 @@
 """Whether the device that a person names is one of this machine."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from stx_mine.errors import ConfigError, one_line
 
+if TYPE_CHECKING:
+    import torch
 
-def refuse_device_name(name: str) -> torch.device:
+
+def refuse_device_name(name: str) -> "torch.device":
     """The device of a name, here or elsewhere.
 
     Raises:
         ConfigError: It is the name of none.
     """
+    import torch
+
     try:
         return torch.device(name)
     except RuntimeError as error:
@@ -31,6 +36,8 @@ def refuse_device(name: str | None) -> None:
     """
     if name is None:
         return
+    import torch
+
     device = refuse_device_name(name)
     reason = ""
     if device.type == "cuda":

@@ -24,12 +24,12 @@ from stx_mine.search.product import (
     best_precision,
     error_bound,
     honest_products,
-    own_threads,
     product_values,
 )
 from stx_mine.search.propose import DeviceCorpus, Proposals, propose
 from stx_mine.search.running_top import RunningTop
 from stx_mine.search.score import score_hits
+from stx_mine.search.threads import own_threads
 from stx_mine.store.vectors import Vectors
 
 # What a thread multiplies at a time: the product and its factors stay in cache.

@@ -7,14 +7,12 @@ Shape letters: Q queries, P passages, D dimensions.
 """
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from stx_mine.core.similarity import Similarity
 from stx_mine.search.lanes import SUM_LANES
@@ -56,18 +54,6 @@ def honest_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before[0])
         matmul.allow_fp16_reduced_precision_reduction = before[1]
         matmul.allow_bf16_reduced_precision_reduction = before[2]
-
-
-@contextmanager
-def own_threads() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch uses, each of which has its products to itself while inside."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads) as threads:
-            yield threads
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError
-from stx_mine.search.product import own_threads
+from stx_mine.search.threads import own_threads
 from stx_mine.stages.audit.audited_run import AuditedRun
 from stx_mine.stages.audit.hidden import HiddenPositives
 from stx_mine.stages.audit.outcomes import Outcome, OutcomePart, RowNegatives, Truth, outcome_of

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from stx_mine.core.similarity import Similarity
 from stx_mine.engine.tasks import Worker
-from stx_mine.search.exact import ExactSearcher
 from stx_mine.stages.dedup.near import pairs_table
 from stx_mine.store.artifact import read_manifest
 from stx_mine.store.files import write_table
 from stx_mine.store.hits import block_names
 from stx_mine.store.vectors import Vectors
+
+if TYPE_CHECKING:
+    from stx_mine.search.exact import ExactSearcher
 
 EMBEDDED_ROLES = ("passages", "queries")
 _ROWS = 4_096
@@ -58,10 +60,10 @@ class NeighbourSearcher(Worker):
         return (self.device or "cuda").startswith("cuda")
 
     @cached_property
-    def _searchers(self) -> dict[str, ExactSearcher]:
+    def _searchers(self) -> dict[str, "ExactSearcher"]:
         return {}
 
-    def _searcher(self, role: str) -> ExactSearcher:
+    def _searcher(self, role: str) -> "ExactSearcher":
         if role not in self._searchers:
             stored = Vectors.open(read_manifest(self.embeddings), role)
             self._searchers[role] = cosine_searcher(stored, self.device)
@@ -81,13 +83,15 @@ class NeighbourSearcher(Worker):
         )
 
 
-def cosine_searcher(stored: Vectors, device: str | None) -> ExactSearcher:
+def cosine_searcher(stored: Vectors, device: str | None) -> "ExactSearcher":
     """Searches vectors by cosine, however their model compares them."""
+    from stx_mine.search.exact import ExactSearcher
+
     return ExactSearcher(Vectors(stored.shards, Similarity.COSINE), device=device)
 
 
 def close_rows(
-    searcher: ExactSearcher, vectors_QD: NDArray[np.float32], floor: float
+    searcher: "ExactSearcher", vectors_QD: NDArray[np.float32], floor: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """What is close to each of some vectors, at most `MOST` rows.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +19,14 @@ from stx_mine.stages.dedup.forms import Forms, TextBlocks, stored_texts
 from stx_mine.stages.dedup.joins import EXACT, ScoredPairs
 from stx_mine.stages.dedup.near import shingle_sets
 from stx_mine.stages.dedup.near_texts import floor_below, near_pairs
-from stx_mine.stages.embed.embed_again import OtherTexts
 from stx_mine.store.artifact import Artifact, Manifest
 from stx_mine.store.counts import Counts
 from stx_mine.store.files import write_table
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
+
+if TYPE_CHECKING:
+    from stx_mine.stages.embed.embed_again import OtherTexts
 
 LEAKS = "leaks.arrow"
 # Kinds of likeness, that which says most first.
@@ -99,7 +101,7 @@ def write_leaks(
     store: TextStore,
     evaluation: EvaluationTexts,
     embeddings: Manifest | None,
-    model: OtherTexts | None,
+    model: "OtherTexts | None",
 ) -> Manifest:
     """Find the texts of training pairs that are in evaluation sets, or like a text of one.
 
@@ -236,7 +238,9 @@ class _LeakSearch:
         self.crowded += found.num_crowded
         self._add(ScoredPairs("jaccard", rows[found.left], rows[found.right], found.scores))
 
-    def find_close(self, threshold: float, role: Role, stored: Vectors, model: OtherTexts) -> None:
+    def find_close(
+        self, threshold: float, role: Role, stored: Vectors, model: "OtherTexts"
+    ) -> None:
         """Match texts of a role with close vectors."""
         rows = self.evaluation.rows(role)
         texts = self.evaluation.texts.take(pa.array(rows))

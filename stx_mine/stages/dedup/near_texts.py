@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged
 from stx_mine.core.random import mix
 from stx_mine.errors import ConfigError
-from stx_mine.search.product import own_threads
+from stx_mine.search.threads import own_threads
 from stx_mine.stages.dedup.core.shingles import jaccard_above
 
 # Values of a signature. The chance that a pair at the threshold agrees in no band is below _MISSED.

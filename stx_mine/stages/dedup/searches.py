@@ -20,7 +20,6 @@ from stx_mine.stages.dedup.forms import write_forms
 from stx_mine.stages.dedup.leaks import write_leaks
 from stx_mine.stages.dedup.near import SearchCounts, write_near
 from stx_mine.stages.dedup.near_texts import floor_below
-from stx_mine.stages.embed.embed_again import OtherTexts
 from stx_mine.store.artifact import PLAN, Artifact, Manifest, require
 from stx_mine.store.files import json_or_empty, read_table
 from stx_mine.store.lock import TaskShard
@@ -140,6 +139,8 @@ class DuplicateSearch:
             evaluation = EvaluationTexts.of(sources)
             model = None
             if embeddings is not None:
+                from stx_mine.stages.embed.embed_again import OtherTexts
+
                 model = OtherTexts.of(
                     embeddings, self.texts, config.device, config.trust_remote_code
                 )

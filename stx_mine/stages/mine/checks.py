@@ -7,7 +7,7 @@ import numpy as np
 from stx_mine.core.verdicts import ELIGIBLE, RULES, Verdict
 from stx_mine.engine.local import run_tasks
 from stx_mine.errors import ConfigError, InputError
-from stx_mine.search.product import own_threads
+from stx_mine.search.threads import own_threads
 from stx_mine.settings import option_words
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.counts import MineCounts

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.engine.local import run_tasks
-from stx_mine.search.product import own_threads
+from stx_mine.search.threads import own_threads
 from stx_mine.stages.mine.core.select import Selection
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.selector import Selector, Units

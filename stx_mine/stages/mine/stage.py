@@ -6,7 +6,7 @@ from stx_mine.core.verdicts import Verdict
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.models.devices import refuse_device
-from stx_mine.search.product import own_threads
+from stx_mine.search.threads import own_threads
 from stx_mine.stages.mine.checks import refuse_empty, refuse_misfit
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.dense import DenseHits

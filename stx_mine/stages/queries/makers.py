@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stx_mine.core.terms import num_words, same_text, without
 from stx_mine.core.titles import cut_title
@@ -9,7 +10,9 @@ from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.queries.core.crop import crop, is_removed
 from stx_mine.stages.queries.core.keywords import TermStatistics, keywords
 from stx_mine.stages.queries.counts import CropCounts, TitleCounts
-from stx_mine.stages.queries.generator import QueryGenerator
+
+if TYPE_CHECKING:
+    from stx_mine.stages.queries.generator import QueryGenerator
 
 
 @dataclass
@@ -106,7 +109,7 @@ def make_keywords(statistics: TermStatistics, config: QueriesConfig) -> Maker:
     return make
 
 
-def make_generated(generator: QueryGenerator, config: QueriesConfig) -> Maker:
+def make_generated(generator: "QueryGenerator", config: QueriesConfig) -> Maker:
     """A maker of written queries; equal ones of a passage count once."""
 
     def make(passages: list[Passage]) -> list[Made]:

@@ -1,6 +1,7 @@
 """Queries: retrieval-like queries out of passages, as a file of pairs that `embed` reads."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -10,7 +11,6 @@ from stx_mine.settings import key_fields
 from stx_mine.stages.queries.blocks import Rows, counts_of, missing_blocks, pairs_of
 from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.queries.core.keywords import TermStatistics
-from stx_mine.stages.queries.generator import QueryGenerator, TokenSampling, read_prompt
 from stx_mine.stages.queries.makers import (
     Maker,
     make_crops,
@@ -27,6 +27,9 @@ from stx_mine.store.places import refuse_input_within, remove_ours
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport, listed
 from stx_mine.store.tables import write_json_lines, write_parquet
+
+if TYPE_CHECKING:
+    from stx_mine.stages.queries.generator import QueryGenerator
 
 _BLOCKS, _STATISTICS = "blocks", "blocks/terms.npy"
 
@@ -61,9 +64,11 @@ def run_queries(config: QueriesConfig) -> StageReport:
         return queries_report(artifact, config, skipped=False)
 
 
-def _generator(config: QueriesConfig) -> QueryGenerator | None:
+def _generator(config: QueriesConfig) -> "QueryGenerator | None":
     if config.generator is None:
         return None
+    from stx_mine.stages.queries.generator import QueryGenerator, TokenSampling, read_prompt
+
     sampling = TokenSampling(
         prompt=None if config.prompt_file is None else read_prompt(config.prompt_file),
         max_passage_tokens=config.max_passage_tokens,
@@ -79,7 +84,7 @@ def _write(
     artifact: Artifact,
     config: QueriesConfig,
     source: PassageSource,
-    generator: QueryGenerator | None,
+    generator: "QueryGenerator | None",
 ) -> None:
     rows = Rows.read(source, config.block_size)
     if not rows.first.any():
@@ -119,7 +124,7 @@ def _makers(
     config: QueriesConfig,
     source: PassageSource,
     rows: Rows,
-    generator: QueryGenerator | None,
+    generator: "QueryGenerator | None",
 ) -> dict[str, Maker]:
     makers: dict[str, Maker] = {"crop": make_crops, "titles": make_titles}
     if "keywords" in config.method:
