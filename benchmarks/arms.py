@@ -244,6 +244,9 @@ ARMS: dict[str, Callable[..., SentenceTransformer]] = {
     "ours_round2": Ours(rounds=2),
     "ours_closeness": Ours(mine={"closeness": 0.7, "relative_margin": None}),
     "ours_judged": Ours(judged=True),
+    "ours_relabel": Ours(judged=True, mine={"judged": "relabel"}),
+    "ours_mask": Ours(judged=True, mine={"judged": "mask"}),
+    "ours_drop": Ours(judged=True, mine={"judged": "drop"}),
     "ours_deeper": Ours(mine={"max_depth": 1_600}),
     **ABLATION,
 }

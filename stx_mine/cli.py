@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
@@ -330,11 +331,16 @@ def run_command(
     ] = False,
 ) -> None:
     """Run the stages of a pipeline file in order, skipping what is finished."""
-    from stx_mine.pipeline import load_pipeline, run_pipeline
+    from stx_mine.pipeline import load_pipeline, pipeline_steps, run_pipeline
 
     pipeline = load_pipeline(file, overrides or [], overwrite)
     started = time.monotonic()
-    for title, report, seconds in run_pipeline(pipeline, run_stage):
+    total, numbers = sum(1 for _ in pipeline_steps(pipeline)), count(1)
+
+    def run_numbered(name: str, config: StageConfig) -> "StageReport":
+        return run_stage(name, config, f"{next(numbers)} of {total}")
+
+    for title, report, seconds in run_pipeline(pipeline, run_numbered):
         if title and not _output.quiet:
             typer.echo(title)
         show(report, seconds)

@@ -34,7 +34,7 @@ _WITHOUT_MODEL = ("encoder", "query_vectors", "passage_vectors", "similarity")
 # How the first model is read; what a round trained is a folder that says it all.
 _OF_HUB = ("revision", "pooling")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-StageRunner = Callable[[str, StageConfig, str], "StageReport"]
+StageRunner = Callable[[str, StageConfig], "StageReport"]
 
 
 @dataclass(frozen=True)
@@ -181,18 +181,13 @@ def _round_steps(
 def run_pipeline(
     pipeline: Pipeline, run_stage: StageRunner
 ) -> Iterator[tuple[str, "StageReport", float]]:
-    """Run every stage; yield (heading of a new round or nothing, report, seconds).
-
-    Args:
-        pipeline: The pipeline.
-        run_stage: Runs a stage: its name, its config, and where it stands, as in "2 of 5".
-    """
-    current, total = 0, sum(1 for _ in pipeline_steps(pipeline))
-    for place, (number, stage, config) in enumerate(pipeline_steps(pipeline), 1):
+    """Run every stage; yield (heading of a new round or nothing, report, seconds)."""
+    current = 0
+    for number, stage, config in pipeline_steps(pipeline):
         title = f"round {number} of {pipeline.rounds}" if number != current else ""
         current = number
         started = time.monotonic()
-        report = run_stage(stage, config, f"{place} of {total}")
+        report = run_stage(stage, config)
         yield title if pipeline.rounds > 1 else "", report, time.monotonic() - started
 
 

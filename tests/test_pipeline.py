@@ -224,7 +224,7 @@ def test_each_round_is_reported_after_the_evaluation(tmp_path: Path) -> None:
 JUDGED = """
 run_dir: RUN
 embed: {pairs: PAIRS, corpus: CORPUS, device: cpu}
-mine: {k: 4, device: cpu, votes: 1}
+mine: {k: 4, device: cpu, votes: 1, judged: relabel}
 judge: {cross_encoder: "judging_length:score", name: length}
 pack: {batch_size: 32, packings: 1}
 """

@@ -4,6 +4,7 @@ A judgement is kept under the digests of its two texts, so that it holds whateve
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,14 @@ class StoredJudgements:
     Attributes:
         keys: int64 (J,) query_id times the number of passages, plus passage_id; rising.
         scores: float32 (J,) in [0, 1].
-        random_scores: float32 (R,) of passages that were drawn at random.
+        random_keys: int64 (R,) keys of passages that were drawn at random; rising.
+        random_scores: float32 (R,) of these.
         num_passages: Passages of the run.
     """
 
     keys: NDArray[np.int64]
     scores: NDArray[np.float32]
+    random_keys: NDArray[np.int64]
     random_scores: NDArray[np.float32]
     num_passages: int
 
@@ -103,22 +106,47 @@ class StoredJudgements:
             find_rows(_binary(halves[:, half]), _all_digests(texts))
             for half, texts in enumerate((store.queries, store.passages))
         ]
-        known = (ids[0] >= 0) & (ids[1] >= 0) & ~is_random
-        keys = ids[0][known] * store.num_passages + ids[1][known]
+        known = (ids[0] >= 0) & (ids[1] >= 0)
+        keys, is_random = (ids[0] * store.num_passages + ids[1])[known], is_random[known]
         order = np.argsort(keys)
-        return cls(keys[order], scores[known][order], scores[is_random], store.num_passages)
+        keys, scores, is_random = keys[order], scores[known][order], is_random[order]
+        return cls(
+            keys[~is_random],
+            scores[~is_random],
+            keys[is_random],
+            scores[is_random],
+            store.num_passages,
+        )
+
+    @cached_property
+    def floor(self) -> float:
+        """What half of the random passages score below; minus infinity where there is none."""
+        return float(np.median(self.random_scores)) if len(self.random_scores) else -np.inf
 
     def find(
         self, query_ids: NDArray[np.int64], passage_ids: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """float32 (N,): the score of each pair; NaN where it is not judged."""
         wanted = query_ids * self.num_passages + passage_ids
-        places = np.searchsorted(self.keys, wanted)
-        found = np.full(len(wanted), np.nan, np.float32)
-        inside = places < len(self.keys)
-        inside[inside] = self.keys[places[inside]] == wanted[inside]
-        found[inside] = self.scores[places[inside]]
-        return found
+        return _scores_of(wanted, self.keys, self.scores)
+
+    def find_random(
+        self, query_ids: NDArray[np.int64], passage_ids: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """float32 (N,): the score of each pair that was drawn at random; NaN for others."""
+        wanted = query_ids * self.num_passages + passage_ids
+        return _scores_of(wanted, self.random_keys, self.random_scores)
+
+
+def _scores_of(
+    wanted: NDArray[np.int64], keys: NDArray[np.int64], scores: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    places = np.searchsorted(keys, wanted)
+    found = np.full(len(wanted), np.nan, np.float32)
+    inside = places < len(keys)
+    inside[inside] = keys[places[inside]] == wanted[inside]
+    found[inside] = scores[places[inside]]
+    return found
 
 
 def _binary(digests: NDArray[np.uint8]) -> pa.Array:

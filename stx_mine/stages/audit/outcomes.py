@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.stages.audit.core.intervals import EstimatedRate, clustered_rate
+from stx_mine.core.intervals import EstimatedRate, clustered_rate
 from stx_mine.stages.mine.core.select import HitMarks, Selection, UseLimits
 from stx_mine.stages.mine.selector import Selector, Units
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stx_mine.stages.audit.core.intervals import EstimatedRate, stratified_rate, wilson_interval
+from stx_mine.core.intervals import EstimatedRate, stratified_rate, wilson_interval
 from stx_mine.stages.audit.core.strata import FIRST_OF_STRATUM
 from stx_mine.stages.audit.counts import AuditCounts
 from stx_mine.stages.audit.curve import HIDDEN, CurvePoint

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.core.random import mix_rows
 from stx_mine.stages.audit.core.strata import FIRST_OF_STRATUM, sample_sizes, stratum_of
-from stx_mine.stages.mine.core.opinions import Opinion, opinions_of
+from stx_mine.stages.mine.core.opinions import Opinion
+from stx_mine.stages.mine.judges import Beside
 from stx_mine.stages.mine.selector import Selector
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.judgements import StoredJudgements
@@ -155,10 +156,8 @@ class NegativeSampler:
         query_ids, passage_ids = block.query_ids[used], first.values.astype(np.int64)
         opinions = np.full(len(owners), Opinion.NONE, np.uint8)
         if self.judgements is not None:
-            judged = self.selector.judged_passages(
-                self.judgements, query_ids, pairs, owners, passage_ids
-            )
-            opinions = opinions_of(*judged, self.selector.config.judged_margin)
+            beside = Beside(store, query_ids, pairs, owners, passage_ids)
+            opinions = beside.opinions(self.judgements, self.selector.config.judged_margin)
         positives = store.pair_passage_ids[pairs.values[pairs.offsets[:-1]]]
         ranks = block.ranks[places]
         return _Columns(

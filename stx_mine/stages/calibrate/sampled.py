@@ -14,8 +14,9 @@ from stx_mine.stages.audit.hidden import HiddenPositives
 from stx_mine.stages.audit.outcomes import Outcome, OutcomePart, RowNegatives, Truth, outcome_of
 from stx_mine.stages.calibrate.config import CalibrateConfig
 from stx_mine.stages.mine.config import MineConfig
-from stx_mine.stages.mine.core.opinions import Opinion, opinions_of
+from stx_mine.stages.mine.core.opinions import Opinion
 from stx_mine.stages.mine.core.select import HitMarks
+from stx_mine.stages.mine.judges import Beside
 from stx_mine.stages.mine.search_task import BlockSearcher
 from stx_mine.stages.mine.selector import Selector, Units
 from stx_mine.store.artifact import Manifest
@@ -142,10 +143,10 @@ def _judged_truth(judgements: StoredJudgements) -> Truth:
     def truth(
         selector: Selector, units: Units, negatives: RowNegatives
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        judged = selector.judged_passages(
-            judgements, units.query_ids, units.pairs, negatives.units, negatives.passage_ids
+        beside = Beside(
+            selector.store, units.query_ids, units.pairs, negatives.units, negatives.passage_ids
         )
-        opinions = opinions_of(*judged, selector.config.judged_margin)
+        opinions = beside.opinions(judgements, selector.config.judged_margin)
         return opinions == Opinion.BETTER, opinions != Opinion.NONE
 
     return truth

@@ -12,6 +12,7 @@ from stx_mine.errors import ConfigError
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.core.budget import affordable, within_calls
 from stx_mine.stages.judge.judge import Judge, PassageList
+from stx_mine.stages.mine.judges import Beside
 from stx_mine.stages.mine.selector import Selector, Units
 from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.judgements import StoredJudgements
@@ -62,7 +63,11 @@ class Ambiguity:
 
     def of_hits(self, selector: Selector, units: Units) -> NDArray[np.bool_]:
         """Bool (H,): which hits of units it scores near their positive."""
-        scores, positives = selector.judged_beside(self.judgements, units)
+        owners = np.repeat(np.arange(len(units.ids)), units.hits.hits.lengths())
+        beside = Beside(
+            selector.store, units.query_ids, units.pairs, owners, units.hits.hits.values
+        )
+        scores, positives = beside.scores(self.judgements)
         # Not where one of them was not judged.
         near: NDArray[np.bool_] = np.abs(scores - positives) <= np.float32(self.band) * positives
         return near

@@ -164,10 +164,11 @@ class MineConfig(EngineConfig):
         "negatives",
         group=_JUDGES,
     )
-    judged: Literal["relabel", "mask", "drop"] = option(
-        "relabel",
+    judged: Literal["auto", "relabel", "mask", "drop"] = option(
+        "auto",
         "What is judged no worse than its positive becomes a positive (relabel), what is close is "
-        "left out of the loss; or both are left out (mask), or are no negatives, no more (drop).",
+        "left out of the loss; or both are left out (mask), or are no negatives, no more (drop); "
+        "auto: relabel if the judges take at most 5% of random passages for positives, else mask.",
         "negatives",
         group=_JUDGES,
         needs="judges",

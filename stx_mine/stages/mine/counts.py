@@ -29,6 +29,8 @@ class MineCounts(Counts):
         known_pooled: Those of them that are in a pool.
         known_dropped: Verdict -> those that have it, for every verdict but pooled; and `NO_POOL`.
         known_above_positive: Those in a pool that score above the positive.
+        random_judged: Random passages that the judges have an opinion about.
+        random_judged_positive: Those of them that they find no worse than the positive.
         queries_deepened: Queries that were searched deeper because they lacked negatives.
         queries_to_deepen: Queries that lack negatives and may find some deeper.
         unknown_languages: `queries` and `passages` -> texts of unknown language; empty where the
@@ -50,6 +52,8 @@ class MineCounts(Counts):
     known_pooled: int = 0
     known_dropped: dict[str, int] = field(default_factory=dict)
     known_above_positive: int = 0
+    random_judged: int = 0
+    random_judged_positive: int = 0
     queries_deepened: int = 0
     queries_to_deepen: int = 0
     unknown_languages: dict[str, int] = field(default_factory=dict)

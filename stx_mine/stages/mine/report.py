@@ -5,11 +5,12 @@ from stx_mine.stages.index.counts import IndexCounts
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.counts import NO_POOL, CandidateCounts, MineCounts
 from stx_mine.stages.mine.depths import DEEPER, AllHits
+from stx_mine.stages.mine.judges import MOST_RANDOM, JudgeControl
 from stx_mine.stages.mine.selector import SUSPECT_PERCENTILE
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.audits import read_audits
 from stx_mine.store.hits import HitSource
-from stx_mine.store.stage_report import StageReport, listed, make_report, percent
+from stx_mine.store.stage_report import StageReport, listed, make_report, percent, rounded
 
 # From this share of the pairs on, those that judges make should be looked at.
 _MANY = 0.5
@@ -33,7 +34,7 @@ def mine_report(
         *_waterfall(counts),
         *_known_lines(counts, config),
         *_candidate_lines(hits, config),
-        *_judged_lines(counts, config),
+        *_judged_lines(counts, config, artifact.result.extra.get("judged")),
         _rows(counts, config.k),
     ]
     if hits.dense and config.max_depth is None and counts.queries_to_deepen:
@@ -144,9 +145,9 @@ def _candidate_lines(hits: AllHits, config: MineConfig) -> list[str]:
     ]
 
 
-def _judged_lines(counts: MineCounts, config: MineConfig) -> list[str]:
+def _judged_lines(counts: MineCounts, config: MineConfig, judged: str | None) -> list[str]:
     """What judges decided, and what is done about it."""
-    if not config.judges:
+    if judged is None:
         return []
     better, close = (counts.dropped[one] for one in ("judged_positive", "judged_close"))
     number = "the last" if config.combine == "last" else str(config.votes_needed)
@@ -159,8 +160,29 @@ def _judged_lines(counts: MineCounts, config: MineConfig) -> list[str]:
     }
     return [
         f"{who} find {better:,} hits as relevant as the positive and {close:,} nearly so: "
-        f"{done[config.judged]}"
+        f"{done[judged]}",
+        _control_line(counts, config, judged),
     ]
+
+
+def _control_line(counts: MineCounts, config: MineConfig, judged: str) -> str:
+    """How far judges are believed, and why."""
+    control = JudgeControl(counts.random_judged, counts.random_judged_positive)
+    if control.random:
+        line = (
+            f"of {control.random:,} random passages, which answer nothing, they find "
+            f"{percent(control.above, control.random)} as relevant as the positive "
+            f"(at most {rounded(control.most)}, where {MOST_RANDOM:.0%} may be)"
+        )
+    else:
+        line = "no random passage was judged beside a positive, which would tell how good they are"
+    if config.judged != "auto":
+        return line
+    if judged == "relabel":
+        return f"{line}: few enough to train on what they take for positives (--judged relabel)"
+    if control.is_trusted:
+        return f"{line}; --positive-score pair makes no pairs (--judged mask)"
+    return f"{line}: no pair is made or dropped by their word (--judged relabel would)"
 
 
 def _unknown_candidates(hits: AllHits, config: MineConfig) -> list[str]:

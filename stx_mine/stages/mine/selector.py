@@ -15,8 +15,8 @@ from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.languages import wrong_language
-from stx_mine.stages.mine.core.opinions import Opinion, agreed, last_opinions, opinions_of
 from stx_mine.stages.mine.core.select import HitMarks, Rules, Selection, UseLimits, select_negatives
+from stx_mine.stages.mine.judges import Judges
 from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitBlock, HitSource
@@ -136,7 +136,9 @@ class Selector:
         least = self.config.min_positive_percentile
         trusted = np.ones(len(rows), bool) if least is None else percentiles >= least
         dropped = np.isin(pairs.values, self.groups.dropped_pairs)
-        wrong = self._judged_wrong(pairs.values)
+        wrong = np.zeros(len(rows), bool)
+        if self.judges is not None:
+            wrong = self.judges.wrong_pairs(pairs.values)
         kept = trusted & ~dropped & ~wrong
         return Units(
             **self._group(hits, rows[kept], pairs.values[kept], positives[kept]),
@@ -234,71 +236,14 @@ class Selector:
         passages = languages.passages[units.hits.hits.values]
         return wrong_language(languages.queries[rows], passages, wanted)
 
-    def _judged_wrong(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which pairs have a positive that judges put below half of the random passages."""
-        if not self.judgements:
-            return np.zeros(len(pairs), bool)
-        opinions = np.full((len(self.judgements), len(pairs)), Opinion.NONE, np.uint8)
-        for number, one in enumerate(self.judgements):
-            scores = self._judged_pairs(one, pairs)
-            lowest = np.median(one.random_scores) if len(one.random_scores) else -np.inf
-            opinions[number, scores >= lowest] = Opinion.BETTER
-            opinions[number, scores < lowest] = Opinion.WORSE
-        if self.config.combine == "last":
-            wrong: NDArray[np.bool_] = last_opinions(opinions) == Opinion.WORSE
-            return wrong
-        votes: NDArray[np.int64] = (opinions == Opinion.WORSE).sum(0)
-        return votes >= self.config.votes_needed
+    @cached_property
+    def judges(self) -> Judges | None:
+        """What the judges say; None where none is asked.
 
-    def _judged_pairs(
-        self, judgements: StoredJudgements, pairs: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """A judge's score of each pair's positive; NaN for none."""
-        queries, passages = self.store.pair_query_ids, self.store.pair_passage_ids
-        return judgements.find(queries[pairs], passages[pairs])
-
-    def judged_beside(
-        self, judgements: StoredJudgements, units: Units
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A judge's score of each hit, and of the lowest positive of its unit; NaN for none."""
-        owners = np.repeat(np.arange(len(units.query_ids)), units.hits.hits.lengths())
-        passages = units.hits.hits.values
-        return self.judged_passages(judgements, units.query_ids, units.pairs, owners, passages)
-
-    def judged_passages(
-        self,
-        judgements: StoredJudgements,
-        query_ids: NDArray[np.int64],
-        pairs: Ragged,
-        owners: NDArray[np.int64],
-        passage_ids: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A judge's score of passages, and of the lowest positive of the unit of each.
-
-        Args:
-            judgements: Of the judge.
-            query_ids: int64 (U,) query of each unit.
-            pairs: (U,) numbers of the pairs of each unit, at least one.
-            owners: int64 (H,) the unit of each passage.
-            passage_ids: int64 (H,).
-
-        Returns:
-            float32 (H,) each; NaN for none.
+        Raises:
+            ConfigError: They do not know these texts.
         """
-        scores = self._judged_pairs(judgements, pairs.values)
-        # What is not judged is passed over.
-        lowest = np.fmin.reduceat(scores, pairs.offsets[:-1]) if len(scores) else scores
-        return judgements.find(query_ids[owners], passage_ids), lowest[owners]
-
-    def _opinions(self, units: Units) -> NDArray[np.uint8] | None:
-        """What judges think of each hit together, beside the lowest positive of its unit."""
-        if not self.judgements:
-            return None
-        margin = self.config.judged_margin
-        found = [opinions_of(*self.judged_beside(one, units), margin) for one in self.judgements]
-        if self.config.combine == "last":
-            return last_opinions(np.stack(found))
-        return agreed(np.stack(found), self.config.votes_needed)
+        return Judges(self.config, self.store, self.judgements) if self.judgements else None
 
     def kept_anyway(self, hits: HitBlock) -> NDArray[np.bool_] | None:
         """Which hits no rule about scores drops: known negatives, unless these are filtered.
@@ -313,11 +258,14 @@ class Selector:
 
     def marks(self, units: Units) -> HitMarks:
         """What is known of the hits of units beside their scores, whatever the thresholds are."""
+        judges = self.judges
         return HitMarks(
             known=self.kept_anyway(units.hits),
             wrong_language=self._wrong_language(units),
             too_close=self._too_close(units),
-            opinions=self._opinions(units),
+            opinions=None
+            if judges is None
+            else judges.of_hits(units.hits.hits, units.query_ids, units.pairs),
         )
 
     def select(

@@ -11,6 +11,7 @@ from stx_mine.stages.mine.checks import refuse_empty, refuse_misfit
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.depths import AllHits, search_depths, would_gain
+from stx_mine.stages.mine.judges import JudgeControl
 from stx_mine.stages.mine.report import mine_report
 from stx_mine.stages.mine.selector import Selector, negatives_table
 from stx_mine.stages.mine.sources import other_hits
@@ -141,17 +142,20 @@ def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
     with own_threads() as threads:
         for part in run_tasks(range(len(names)), select, "selecting", threads):
             tally.merge(part)
-    names += _write_judged(artifact, tally)
+    names += _write_judged(artifact, selector, tally)
     dropped = tally.dropped_pairs(selector.store.num_pairs)
     write_array(artifact.folder / DROPPED_PAIRS, dropped)
     languages = selector.store.languages
     unknown = languages.counts() if languages else {}
+    control = selector.judges.control if selector.judges else JudgeControl(0, 0)
     counts = tally.counts(
+        control,
         queries_deepened=int((hits.depths > config.depth).sum()),
         unknown_languages={role: of_role["unknown"] for role, of_role in unknown.items()},
     )
     refuse_empty(counts, selector, hits)
     extra = {
+        "judged": selector.judges.judged if selector.judges else None,
         "slots": selector.slots,
         "k": config.k,
         "per_pair": config.positive_score == "pair",
@@ -160,18 +164,17 @@ def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
     artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
 
 
-def _write_judged(artifact: Artifact, tally: Tally) -> list[str]:
+def _write_judged(artifact: Artifact, selector: Selector, tally: Tally) -> list[str]:
     """Write the pairs that judges made, and those that are to be left out of losses.
 
     Returns:
         Names of the files; none where judges are not asked, or only say what is no negative.
     """
-    config = artifact.config
-    assert isinstance(config, MineConfig)
-    if not config.judges or config.judged == "drop":
+    judges = selector.judges
+    if judges is None or judges.judged == "drop":
         return []
     made, close = (tally.judged(one) for one in (Verdict.JUDGED_POSITIVE, Verdict.JUDGED_CLOSE))
-    if config.judged == "mask":
+    if judges.judged == "mask":
         made, close = made[:, :0], np.unique(np.concatenate([made, close], axis=1), axis=1)
     write_pairs(artifact.folder / MADE_PAIRS, *made)
     write_pairs(artifact.folder / MASKED_PAIRS, *close)

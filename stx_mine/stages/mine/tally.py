@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from stx_mine.core.verdicts import Verdict
 from stx_mine.stages.mine.core.select import Selection
 from stx_mine.stages.mine.counts import NO_POOL, MineCounts
+from stx_mine.stages.mine.judges import JudgeControl
 from stx_mine.stages.mine.selector import Selector, Units
 from stx_mine.store.hits import HitBlock, HitSource
 
@@ -51,8 +52,8 @@ class Tally:
     @classmethod
     def begin(cls, selector: Selector) -> "Tally":
         """Counts of what a selector decides, from zero."""
-        config = selector.config
-        relabels = bool(config.judges) and config.judged == "relabel"
+        config, judges = selector.config, selector.judges
+        relabels = judges is not None and judges.judged == "relabel"
         return cls(config.k, selector.slots, config.short_rows == "drop", relabels)
 
     def add(
@@ -152,7 +153,10 @@ class Tally:
         return self._judged_rows(verdict)[:2]
 
     def counts(
-        self, queries_deepened: int = 0, unknown_languages: dict[str, int] | None = None
+        self,
+        control: JudgeControl,
+        queries_deepened: int = 0,
+        unknown_languages: dict[str, int] | None = None,
     ) -> MineCounts:
         """What was counted so far, with what only the caller knows."""
         dropped = {
@@ -173,6 +177,8 @@ class Tally:
             known_above_positive=self._known_above_positive,
             pairs_in=rows + sum(dropped.values()) - made,
             pairs_made=made,
+            random_judged=control.random,
+            random_judged_positive=control.above,
             pairs_dropped=dropped,
             pairs_suspect=self._suspect,
             rows=rows,

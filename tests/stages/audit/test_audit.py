@@ -268,6 +268,7 @@ def judged_negatives(run: Path, k: int) -> list[tuple[bool, bool, int]]:
     store = TextStore.open(require(RunDir(run), "texts"))
     scores = StoredJudgements.open(require(RunDir(run), "judgements", "hash"), store)
     known = dict(zip(scores.keys.tolist(), scores.scores, strict=True))
+    below = np.median(scores.random_scores)
     found = []
     negatives = require(RunDir(run), "negatives")
     for name in pool_files(negatives):
@@ -280,8 +281,9 @@ def judged_negatives(run: Path, k: int) -> list[tuple[bool, bool, int]]:
                 score = known.get(query * store.num_passages + passage)
                 if score is not None and of_positives:
                     lowest = min(of_positives)
-                    close = score >= lowest * np.float32(0.9)
-                    found.append((bool(score >= lowest), bool(close), rank))
+                    # No better than half of the random passages is no positive.
+                    close = score > below and score >= lowest * np.float32(0.9)
+                    found.append((bool(close and score >= lowest), bool(close), rank))
     return found
 
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stx_mine.stages.audit.core.cells import as_cell, of_cell
-from stx_mine.stages.audit.core.hiding import choose_hidden
-from stx_mine.stages.audit.core.intervals import (
+from stx_mine.core.intervals import (
     Z,
     clustered_rate,
     stratified_rate,
     wilson_interval,
 )
+from stx_mine.stages.audit.core.cells import as_cell, of_cell
+from stx_mine.stages.audit.core.hiding import choose_hidden
 from stx_mine.stages.audit.core.strata import FIRST_OF_STRATUM, sample_sizes, stratum_of
 
 # Newcombe 1998, Statistics in Medicine 17, table I, method 3: the score interval of Wilson.

@@ -12,9 +12,9 @@ from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stx_mine.core.intervals import EstimatedRate
 from stx_mine.errors import ArtifactError, ConfigError
 from stx_mine.stages.audit.config import AuditConfig
-from stx_mine.stages.audit.core.intervals import EstimatedRate
 from stx_mine.stages.audit.outcomes import FalseNegatives, Outcome
 from stx_mine.stages.audit.stage import run_audit
 from stx_mine.stages.calibrate.config import CalibrateConfig

@@ -1,8 +1,10 @@
 """`mine --judges`: what judges decide, what becomes of it, and who hears of it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Cli
@@ -17,6 +19,7 @@ from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.stage import run_judge
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.core.opinions import Opinion, agreed, opinions_of
+from stx_mine.stages.mine.judges import JudgeControl
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
@@ -57,7 +60,9 @@ def judged_run(run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def mined(run: Path, **fields):
-    config = {"k": 4, "judges": ("judge",), "relative_margin": None, "device": "cpu", **fields}
+    """Mine by the word of judges that by default would not be believed."""
+    config = {"k": 4, "judges": ("judge",), "relative_margin": None, "device": "cpu"}
+    config = {**config, "judged": "relabel", **fields}
     return run_mine(MineConfig(run_dir=str(run), **config))
 
 
@@ -89,7 +94,9 @@ def expected_opinions(run: Path, margin: float = 0.1) -> dict[tuple[int, int], O
                     continue
                 limit = lowest[query] * np.float32(1 - margin)
                 opinion = Opinion.CLOSE if score >= limit else Opinion.WORSE
-                found[query, passage] = Opinion.BETTER if score >= lowest[query] else opinion
+                opinion = Opinion.BETTER if score >= lowest[query] else opinion
+                # No better than half of the random passages is no positive.
+                found[query, passage] = opinion if score > below else Opinion.WORSE
     return found
 
 
@@ -234,11 +241,112 @@ def test_what_cannot_be_asked_of_judges_is_refused(judged_run: Path, cli_here: C
     with pytest.raises(ConfigError, match="--judges must differ"):
         MineConfig(judges=("a", "a"))
     with pytest.raises(ConfigError, match="give --judged mask"):
-        MineConfig(judges=("a",), positive_score="pair")
+        MineConfig(judges=("a",), positive_score="pair", judged="relabel")
     MineConfig(judges=("a",), positive_score="pair", judged="mask")
     error = cli_here("mine", "--judges", "nobody", run_dir=judged_run).error
     assert "judgements/nobody" in error
     assert "stx-mine judge" in error
+
+
+def lines_of(report) -> str:
+    return "\n".join(report.lines)
+
+
+def test_judges_that_know_nothing_are_refused_or_not_believed(judged_run: Path) -> None:
+    with pytest.raises(ConfigError, match="random passages at least as high as the positive"):
+        mined(judged_run, judged="auto", judges=("judge", "another"), votes=1)
+    report = mined(judged_run, judged="auto")
+    negatives, store, whole = opened(judged_run)
+    assert whole.num_pairs == store.num_pairs
+    assert whole.other_positives.shape[1] > 50
+    assert report.counts["pairs_dropped"]["judged_wrong"] == 0
+    assert negatives.extra["judged"] == "mask"
+    random, above = random_judged(judged_run)
+    assert (report.counts["random_judged"], report.counts["random_judged_positive"]) == (
+        *(len(random), int(above.sum())),
+    )
+    assert len(random) > 100
+    assert 0.3 < above.mean() < 0.5
+    assert f"of {len(random):,} random passages, which answer nothing" in lines_of(report)
+    assert "no pair is made or dropped by their word (--judged relabel would)" in lines_of(report)
+
+
+def random_judged(run: Path):
+    """Random passages beside a judged positive, and whether they score as high."""
+    _, store, _ = opened(run)
+    judged = StoredJudgements.open(require(RunDir(run), "judgements", "judge"), store)
+    scores = dict(zip(judged.keys.tolist(), judged.scores, strict=True))
+    found = []
+    for key, score in zip(judged.random_keys.tolist(), judged.random_scores, strict=True):
+        query = key // store.num_passages
+        positives = store.pair_passage_ids[store.pair_query_ids == query]
+        known = [scores.get(query * store.num_passages + int(one)) for one in positives]
+        known = [one for one in known if one is not None]
+        if known:
+            found.append((key, score >= min(known)))
+    keys, above = zip(*found, strict=True)
+    return keys, np.array(above)
+
+
+GOOD_JUDGE = """
+import json, numpy as np, zlib
+KNOWN = {tuple(one) for one in json.load(open("pairs.json"))}
+def one(q, p):
+    # A hundredth of the others are as good as the pairs of the input.
+    found = zlib.crc32((p + '|' + q).encode()) % 100 < 1
+    return 0.9 if (q, p) in KNOWN else 0.95 if found else 0.2
+def judge(pairs):
+    return np.array([one(*pair) for pair in pairs])
+"""
+
+
+def test_judges_that_tell_positives_from_random_passages_are_believed(
+    run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TextStore.open(require(RunDir(run_copy), "texts"))
+    texts = [
+        table["text"].take(pa.array(ids)).to_pylist()
+        for table, ids in (
+            (store.queries, store.pair_query_ids),
+            (store.passages, store.pair_passage_ids),
+        )
+    ]
+    (tmp_path / "pairs.json").write_text(json.dumps(list(zip(*texts, strict=True))))
+    (tmp_path / "judging_well.py").write_text(GOOD_JUDGE)
+    monkeypatch.chdir(tmp_path)
+    judge = "judging_well:judge"
+    run_judge(JudgeConfig(run_dir=str(run_copy), cross_encoder=judge, name="judge"))
+    report = mined(run_copy, judged="auto")
+    negatives, _, whole = opened(run_copy)
+    random, above = random_judged(run_copy)
+    assert JudgeControl(len(random), int(above.sum())).is_trusted
+    assert negatives.extra["judged"] == "relabel"
+    assert report.counts["pairs_made"] == whole.num_pairs - store.num_pairs > 5
+    assert "few enough to train on what they take for positives" in lines_of(report)
+    own = mined(run_copy, judged="auto", positive_score="pair")
+    assert own.counts["pairs_made"] == 0
+    assert "--positive-score pair makes no pairs (--judged mask)" in lines_of(own)
+
+
+@pytest.mark.parametrize(
+    ("random", "above", "is_trusted"),
+    [
+        *((0, 0, False), (50, 0, False), (73, 0, True), (72, 0, False)),
+        *((256, 5, True), (256, 6, False), (256, 26, False), (10_000, 400, True)),
+    ],
+)
+def test_few_random_passages_prove_little(random: int, above: int, is_trusted: bool) -> None:
+    """Trusted where 5% lies above Wilson's interval of 95%."""
+    control = JudgeControl(random, above)
+    assert control.is_trusted == is_trusted
+    assert (control.most <= 0.05) == is_trusted
+
+
+def test_equal_grades_at_the_bottom_make_no_positive() -> None:
+    """A positive that is graded as irrelevant is no better than what is irrelevant."""
+    scores, positives = np.float32([0, 0.5, 0, 1]), np.float32([0, 0, 0.5, 0.5])
+    found = opinions_of(scores, positives, 0.1, floor=0.0)
+    assert found.tolist() == [Opinion.WORSE, Opinion.BETTER, Opinion.WORSE, Opinion.BETTER]
 
 
 def test_pairs_with_pools_of_their_own_can_be_masked(judged_run: Path) -> None:

@@ -152,7 +152,8 @@ def test_grades_are_said_to_be_too_few_for_logits(copy, monkeypatch):
 
 
 def test_pairs_that_a_judge_made_have_its_scores(copy):
-    run_mine(MineConfig(run_dir=str(copy), k=4, judges=("letters",), device="cpu"))
+    judges = {"judges": ("letters",), "judged": "relabel"}
+    run_mine(MineConfig(run_dir=str(copy), k=4, device="cpu", **judges))
     report = packed(copy)
     num_pairs = TextStore.open(require(RunDir(copy), "texts")).num_pairs
     made = [row for row in rows_of(copy) if row["row_id"] >= num_pairs]

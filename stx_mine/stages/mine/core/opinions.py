@@ -19,7 +19,10 @@ class Opinion(IntEnum):
 
 
 def opinions_of(
-    scores_H: NDArray[np.float32], positives_H: NDArray[np.float32], margin: float
+    scores_H: NDArray[np.float32],
+    positives_H: NDArray[np.float32],
+    margin: float,
+    floor: float = -np.inf,
 ) -> NDArray[np.uint8]:
     """The opinion of one judge about each hit.
 
@@ -27,11 +30,14 @@ def opinions_of(
         scores_H: Its score of each hit; NaN for none.
         positives_H: Its score of the positive that each is compared with; NaN for none.
         margin: A hit is close that scores below the positive by at most this share of its score.
+        floor: What half of the random passages score no higher than: a hit that does neither is
+            worse, whatever the positive scores.
     """
     found = np.full(len(scores_H), Opinion.WORSE, np.uint8)
     # In float32 as the scores are, whatever the margin is.
     found[scores_H >= positives_H * np.float32(1 - margin)] = Opinion.CLOSE
     found[scores_H >= positives_H] = Opinion.BETTER
+    found[scores_H <= floor] = Opinion.WORSE
     found[np.isnan(scores_H) | np.isnan(positives_H)] = Opinion.NONE
     return found
 
