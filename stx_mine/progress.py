@@ -5,6 +5,7 @@ innermost that is open, behind the outermost. Nothing is shown where nobody aske
 """
 
 import os
+import resource
 import sys
 import threading
 import time
@@ -200,6 +201,13 @@ def say(text: str) -> None:
 def is_terminal() -> bool:
     """Whether stderr is a terminal that can change a line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    # Linux counts in units of 1,024 bytes, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1_024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def duration(seconds: float) -> str:

@@ -7,12 +7,13 @@ of another key is refused, naming what differs.
 
 import json
 import shutil
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stx_mine import __version__
+from stx_mine import __version__, progress
 from stx_mine.errors import ArtifactError
 from stx_mine.masking import masked, masked_json
 from stx_mine.settings import StageConfig, command_line_of, key_defaults, key_fields
@@ -83,6 +84,7 @@ class Artifact:
         Raises:
             ArtifactError: The folder was planned with other settings, or is somebody else's.
         """
+        self._began = time.monotonic()
         self.run, self.name, self.config, self.grows = run, name, config, grows
         self.kind = KINDS[name]
         self._word = command or self.kind.command
@@ -365,6 +367,11 @@ class Artifact:
             "files": listed,
             "stx_mine": __version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            # Of the call that finished it.
+            "took": {
+                "seconds": round(time.monotonic() - self._began, 3),
+                "peak_rss_bytes": progress.peak_memory(),
+            },
         }
         content = sealed(json.loads(json.dumps(content)))
         write_json(self.folder / MANIFEST, content)

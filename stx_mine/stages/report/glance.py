@@ -44,7 +44,8 @@ class ArtifactFact:
         command: The command line that made it.
         finished: When, in UTC.
         bytes: Size of its files.
-        seconds: How long it took, where its manifest says so.
+        seconds: What the call that finished it took, where its manifest says so.
+        peak_bytes: The most memory that the process of that call had held.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ArtifactFact:
     finished: str
     bytes: int
     seconds: float | None
+    peak_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def _artifacts(manifests: dict[str, Manifest]) -> list[ArtifactFact]:
             str(one.content.get("command", "")),
             str(one.content.get("finished", "")),
             sum(entry["bytes"] for entry in one.entries.values()),
-            one.counts.get("seconds"),
+            one.counts.get("seconds", one.content.get("took", {}).get("seconds")),
+            one.content.get("took", {}).get("peak_rss_bytes"),
         )
         for name, one in manifests.items()
     ]

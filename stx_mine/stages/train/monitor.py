@@ -1,7 +1,5 @@
 """The monitor of a run: measures the model at evaluations, writes the training log."""
 
-import resource
-import sys
 import time
 from typing import Any
 
@@ -9,6 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from stx_mine import progress
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.cosines import measure_cosines
 from stx_mine.stages.train.evaluations import BEST, EvaluationPlan, mean_of_sets
@@ -138,9 +137,7 @@ def step_facts(inputs: dict[str, Any]) -> dict[str, torch.Tensor | int]:
 
 def _peaks() -> dict[str, int]:
     """Peak memory of this process in bytes."""
-    # Linux counts in units of 1,024 bytes, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1_024
-    peaks = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    peaks = {"peak_rss_bytes": progress.peak_memory()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         peaks["peak_device_bytes"] = torch.cuda.max_memory_allocated()
     return peaks
