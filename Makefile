@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 # environment forbids to keep it, each of the tests' processes would compile all its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-openvino test-peers test-slow attack lint fix docs bench bench-quick minilm clean
+.PHONY: quickstart test test-browser test-openvino test-peers test-slow attack lint fix docs bench bench-quick minilm clean
 
 quickstart: $(READY)
 	$(BIN)/stx-mine run pipelines/quickstart.yaml
@@ -25,6 +25,10 @@ minilm: $(READY)
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
 		--no-loadscope-reorder
+
+# Skips, and says so, where no Chromium is installed.
+test-browser: $(READY)
+	$(BIN)/python -m pytest -q -rs -m slow tests/stages/report/test_report_browser.py
 
 # An environment of its own: optimum-intel needs an older transformers than the rest is pinned to.
 test-openvino:
