@@ -20,6 +20,12 @@ class ReportConfig(ReadingConfig):
         maximum=100,
         group=_SHOWN,
     )
+    atlas: bool = option(
+        False,
+        "Also write atlas.parquet: a row a text with its vector, which embedding-atlas maps.",
+        "report",
+        group=_SHOWN,
+    )
     seed: int = option(
         42,
         "Which queries and samples are drawn.",

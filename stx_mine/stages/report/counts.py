@@ -15,6 +15,7 @@ class ReportCounts(Counts):
         samples: Which numbers are of a sample, as sentences.
         queries: Queries to read.
         page_bytes: Size of the page.
+        atlas_texts: Texts of the map.
     """
 
     sections: list[str]
@@ -22,3 +23,4 @@ class ReportCounts(Counts):
     samples: list[str]
     queries: int
     page_bytes: int
+    atlas_texts: int = 0

@@ -44,7 +44,7 @@ SECTIONS = (
     ("training", "Training"),
     ("evaluations", "Before and after"),
 )
-_MINED = ("texts", "groups", "embeddings", "negatives")
+MINED = ("texts", "groups", "embeddings", "negatives")
 
 
 @dataclass
@@ -105,7 +105,7 @@ def facts_of(config: ReportConfig, parts: RunParts) -> RunFacts:
     else:
         store = TextStore.open(parts.manifests["texts"])
         facts.groups = group_facts(store, TextGroups.open(parts.manifests["groups"]))
-    if lack := parts.lack(*_MINED):
+    if lack := parts.lack(*MINED):
         facts.left_out |= dict.fromkeys(("queries", "waterfall", "scores", "uses"), lack)
     else:
         _add_mined(facts, config, parts)

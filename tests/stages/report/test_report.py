@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from conftest import Cli
 from hostile_run import SCRIPT, make_hostile_run
@@ -17,7 +19,7 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
-from stx_mine.stages.report import mined_facts, packed_facts
+from stx_mine.stages.report import atlas, mined_facts, packed_facts
 from stx_mine.stages.report.config import ReportConfig
 from stx_mine.stages.report.facts import SECTIONS
 from stx_mine.stages.report.stage import run_report
@@ -28,6 +30,7 @@ from stx_mine.store.batches import list_packings
 from stx_mine.store.negatives import pool_files, read_verdicts
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.texts import TextStore
+from stx_mine.store.vectors import Vectors
 
 VOID = {"meta", "input", "path", "br", "link", "img"}
 
@@ -334,3 +337,37 @@ def test_the_largest_page_is_below_five_megabytes(tmp_path: Path) -> None:
     shown = "".join(page.texts)
     assert "2 more negatives" in shown
     assert f"{'<' * 500}… (90" in shown
+
+
+def test_the_map_has_the_texts_with_what_became_of_them(run_copy: Path, monkeypatch) -> None:
+    monkeypatch.setattr(atlas, "MOST_TEXTS", 100)
+    report = run_report(ReportConfig(run_dir=str(run_copy), atlas=True))
+    table = pq.read_table(run_copy / "report" / atlas.ATLAS)
+    assert report.counts["atlas_texts"] == len(table) == 200
+    assert any("embedding-atlas" in line and "200 texts" in line for line in report.lines)
+    store = TextStore.open(require(RunDir(run_copy), "texts"))
+    negatives = require(RunDir(run_copy), "negatives")
+    uses: Counter[int] = Counter()
+    for name in pool_files(negatives):
+        for row in negatives.table(name).to_pylist():
+            uses.update(row["passage_ids"])
+    numbers = {text: row for row, text in enumerate(store.passages["text"].to_pylist())}
+    embeddings = require(RunDir(run_copy), "embeddings")
+    vectors = Vectors.open(embeddings, "passages")
+    passages = table.filter(pc.field("role") == "passage").to_pylist()
+    assert len(passages) == 100
+    assert any(one["pools"] for one in passages)
+    for one in passages:
+        number = numbers[one["text"]]
+        assert one["pools"] == uses[number]
+        assert one["pairs"] == int((store.pair_passage_ids == number).sum())
+        assert one["vector"] == vectors.take(np.array([number]))[0].tolist()
+    queries = table.filter(pc.field("role") == "query")["text"].to_pylist()
+    assert set(queries) < set(store.queries["text"].to_pylist())
+
+
+def test_a_map_without_negatives_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.ingest([("how do I undo", "git reset"), ("how do I list", "git branch --list")])
+    with pytest.raises(ArtifactError, match="--atlas shows texts with what was mined"):
+        run.report(atlas=True)
