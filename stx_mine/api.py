@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
+    from stx_mine.stages.report.pictures import Picture
     from stx_mine.stages.show.mined_views import MinedViews
     from stx_mine.stages.show.views import PassageView, QueryView
     from stx_mine.store.stage_report import StageReport
@@ -58,6 +59,13 @@ class Run:
     def batches(self) -> "Batches":
         """What was packed."""
         return Batches(self.path)
+
+    @property
+    def plots(self) -> "list[Picture]":
+        """The plots of the report (scores, ranks, margins, training); notebooks show them."""
+        from stx_mine.stages.report.pictures import pictures_of
+
+        return pictures_of(str(self.path))
 
     def _config(self, name: str, values: dict[str, Any]) -> StageConfig:
         kind: Any = COMMANDS[name].config

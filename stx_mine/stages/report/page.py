@@ -7,7 +7,7 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
 from stx_mine.masking import escaped
-from stx_mine.stages.report.core.plot import HEIGHT, WIDTH, drawn
+from stx_mine.stages.report.core.plot import HEIGHT, WIDTH, Plot, drawn
 from stx_mine.stages.report.examples import KINDS_OF_EXAMPLES
 from stx_mine.stages.report.facts import SECTIONS, RunFacts
 from stx_mine.stages.report.plots import plots_of
@@ -21,15 +21,7 @@ def render_page(facts: RunFacts, version: str) -> str:
     Whatever comes from users is escaped, and the page allows no script but its own: its policy
     names the digest of that one.
     """
-    environment = Environment(
-        loader=FunctionLoader(_read),
-        autoescape=select_autoescape(["jinja"]),
-        finalize=_plain,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "size": _size, "percent": "{:.1%}".format}
+    environment = _environment()
     script = environment.get_template("page.js").render()
     plots = {
         section: [drawn(plot) for plot in some if plot.lines]
@@ -46,6 +38,25 @@ def render_page(facts: RunFacts, version: str) -> str:
         zip=zip,
         script_digest=b64encode(sha256(script.encode()).digest()).decode(),
     )
+
+
+def render_picture(plot: Plot) -> str:
+    """A plot by itself, as SVG that needs no other file; it has a line at least."""
+    found = _environment().get_template("picture.jinja")
+    return found.render(drawing=drawn(plot), width=WIDTH, height=HEIGHT)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_read),
+        autoescape=select_autoescape(["jinja"]),
+        finalize=_plain,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "size": _size, "percent": "{:.1%}".format}
+    return environment
 
 
 def _read(name: str) -> str:
