@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 # environment forbids to keep it, each of the tests' processes would compile all its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-browser test-openvino test-peers test-slow attack lint fix docs bench bench-quick minilm clean
+.PHONY: quickstart test test-browser test-openvino test-peers test-slow attack lint fix docs notebook bench bench-quick minilm clean
 
 quickstart: $(READY)
 	$(BIN)/stx-mine run pipelines/quickstart.yaml
@@ -71,6 +71,10 @@ fix: $(READY)
 # Renews the option tables of docs/commands/.
 docs: $(READY)
 	$(BIN)/python docs/generate.py
+
+# Runs the notebook and keeps what it shows.
+notebook: $(READY)
+	$(BIN)/python docs/notebook.py
 
 bench-quick: $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[minilm]'

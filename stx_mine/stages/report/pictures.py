@@ -1,6 +1,6 @@
 """The plots of a run by themselves, for notebooks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stx_mine.stages.report.config import ReportConfig
 from stx_mine.stages.report.facts import facts_of
@@ -22,7 +22,7 @@ class Picture:
 
     title: str
     says: str
-    svg: str
+    svg: str = field(repr=False)
 
     def _repr_svg_(self) -> str:
         """What notebooks show."""
