@@ -7,6 +7,9 @@ from stx_mine.masking import escaped, masked
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.names import NEW
 
+# Of a line of a table, and of its first column where that would take more.
+_WIDTH, _LEAST_FIRST = 78, 14
+
 
 @dataclass(frozen=True)
 class StageReport:
@@ -88,10 +91,16 @@ def listed(counts: dict[str, int]) -> str:
 
 
 def plain_table(rows: list[list[str]]) -> list[str]:
-    """Lines with columns of equal width; the first column to the left, the others to the right."""
+    """Lines with columns of equal width; the first column to the left, the others to the right.
+
+    What is too long in the first column, as the path of a model, loses its beginning.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = _WIDTH - sum(width + 2 for width in widths[1:])
+    widest = min(widths[0], max(left, _LEAST_FIRST))
     lines = []
     for first, *others in rows:
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+        shown = first if len(first) <= widest else f"…{first[1 - widest :]}"
+        lines.append("  ".join([shown.ljust(widest), *cells]).rstrip())
     return lines

@@ -22,6 +22,7 @@ from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import StageReport, make_report, plain_table
 
 _SHOWN_METRIC = "ndcg@10"
+_OTHERS = [one for one in METRICS if one != _SHOWN_METRIC]
 # Above this p two models are not told apart.
 _LEVEL = 0.05
 # Share of seen queries from which on they are shown beside the others.
@@ -130,15 +131,15 @@ def winner_line(scores: Sequence[Score], differences: Sequence[Difference]) -> l
 
 
 def _scores_table(scores: Sequence[Score]) -> list[str]:
-    cells = [
-        [
-            _label(score.model, score.dims),
-            score.queries,
-            *("{mean:.4f} [{low:.4f}, {high:.4f}]".format(**score.metrics[m]) for m in METRICS),
-        ]
-        for score in scores
-    ]
-    return plain_table([["model", "queries", *METRICS], *cells])
+    """A line a model and part of the queries; the interval of the first metric."""
+    several = len({score.queries for score in scores}) > 1
+    rows = [["model", *(["queries"] if several else []), f"{_SHOWN_METRIC} [95%]", *_OTHERS]]
+    for score in scores:
+        shown = "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**score.metrics[_SHOWN_METRIC])
+        others = [f"{score.metrics[one]['mean']:.4f}" for one in _OTHERS]
+        part = [score.queries] if several else []
+        rows.append([_label(score.model, score.dims), *part, shown, *others])
+    return plain_table(rows)
 
 
 def _difference_line(difference: Difference) -> str:
