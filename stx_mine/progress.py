@@ -246,7 +246,9 @@ def _watch_compiler() -> None:
             _compilations.append(time.monotonic())
 
         def on_end(self, _: object) -> None:
-            _compilations.pop()
+            # What began before anybody watched ends too.
+            if _compilations:
+                _compilations.pop()
 
     event.register("numba:compile", Compilations())
     _is_watched = True

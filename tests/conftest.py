@@ -32,6 +32,10 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.stage import run_pack
+from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.stage import run_train
 from stx_mine.store.artifact import MANIFEST, require
 from stx_mine.store.files import read_json, write_json
 from stx_mine.store.intact import file_entry
@@ -230,6 +234,24 @@ def run_copy(small_run: Path, tmp_path: Path) -> Path:
     """A copy of the small run that a test may change."""
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small run with batches of 32 rows in two packings, and a model. Copy it to change it."""
+    run = tmp_path_factory.mktemp("trained_run") / "run"
+    shutil.copytree(small_run, run)
+    run_pack(PackConfig(run_dir=str(run), batch_size=32, k=2, packings=2))
+    run_train(TrainConfig(run_dir=str(run), device="cpu", epochs=1))
+    return run
+
+
+@pytest.fixture
+def trained_copy(trained_run: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
     return run
 
 

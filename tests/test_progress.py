@@ -64,6 +64,13 @@ def test_a_step_that_fails_is_over() -> None:
     assert "reading" not in Display("embed", verbose=False).line()
 
 
+def test_a_compilation_that_began_before_anybody_watched_may_end() -> None:
+    numba = pytest.importorskip("numba")
+    progress._watch_compiler()
+    numba.core.event.end_event("numba:compile")
+    assert "compiling" not in Display("mine", verbose=False).line()
+
+
 def test_compilations_are_named() -> None:
     numba = pytest.importorskip("numba")
     progress._watch_compiler()

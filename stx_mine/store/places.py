@@ -5,7 +5,7 @@
     NAME.old    the one before, from the first rename of a swap until it is removed
 
 A folder is ours if a plan or a manifest of an artifact lies in it, or nothing at all. No other one
-is ever written to, renamed or removed.
+is ever written to, renamed or removed. What is shared keeps the two in a folder below: its `marks`.
 """
 
 import os
@@ -29,18 +29,27 @@ def is_mark(content: object) -> bool:
     return isinstance(name, str) and name in KINDS
 
 
-def is_ours(folder: Path) -> bool:
+def is_ours(folder: Path, marks: str = "") -> bool:
     """Whether a folder may be written to and removed: it is an artifact, begun or whole, or empty.
 
     A file in its place is not ours.
+
+    Args:
+        folder: The folder.
+        marks: The folder below it in which plan and manifest lie; empty for itself.
     """
     if not folder.is_dir():
         return False
+    inside = folder / marks
     found = {path.name for path in folder.iterdir()}
+    # What a link leads to is of somebody else.
+    is_there = inside.is_dir() and not (marks and inside.is_symlink())
+    marked = {path.name for path in inside.iterdir()} if is_there else set()
     # A killed command may have come no further.
-    if found <= {PLAN + PARTIAL}:
+    others = found - {marks} if marks and is_there else found - marked
+    if not others and marked <= {PLAN + PARTIAL}:
         return True
-    return any(_has_mark(folder / name) for name in (PLAN, MANIFEST) if name in found)
+    return any(_has_mark(inside / name) for name in (PLAN, MANIFEST) if name in marked)
 
 
 def _has_mark(path: Path) -> bool:
@@ -50,18 +59,18 @@ def _has_mark(path: Path) -> bool:
         return False
 
 
-def refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path, marks: str = "") -> None:
     """Refuse to write to a folder that is not ours.
 
     Raises:
         ArtifactError: It is somebody else's.
     """
     if folder.is_symlink() or folder.exists():
-        if not is_ours(folder):
+        if not is_ours(folder, marks):
             raise ArtifactError(
                 f"expected an artifact of stx-mine at {folder}, or nothing, found something else "
-                f"without a {PLAN} of one; it is left alone, also with --overwrite: give another "
-                "--run-dir, or move it away"
+                f"without a {Path(marks) / PLAN} of one; it is left alone, also with --overwrite: "
+                f"give another {'--to' if marks else '--run-dir'}, or move it away"
             )
 
 
@@ -105,22 +114,30 @@ def _with_ending(target: Path, ending: str) -> Path:
     return real.with_name(real.name + ending)
 
 
-def remove_ours(folder: Path) -> None:
+def remove_ours(folder: Path, marks: str = "") -> None:
     """Remove an artifact, so that what a kill leaves of it is never whole, and known as ours.
 
-    Its manifest goes first, its plan last.
+    Its manifest goes first, its plan last; of one with a folder of marks this folder.
 
     Raises:
         ArtifactError: It is somebody else's.
     """
-    refuse_foreign(folder)
+    refuse_foreign(folder, marks)
     if not folder.exists():
         return
-    last = PLAN if (folder / PLAN).exists() else MANIFEST
-    paths = sorted(folder.iterdir(), key=lambda path: (path.name == last, path.name != MANIFEST))
-    for path in paths:
+    for path in _in_order_of_removal(folder, marks):
         _remove(path)
+    if marks and (folder / marks).exists():
+        (folder / marks).rmdir()
     folder.rmdir()
+
+
+def _in_order_of_removal(folder: Path, marks: str) -> list[Path]:
+    """What lies in a folder that is ours, its manifest first and its plan last."""
+    inside = folder / marks
+    last = inside / (PLAN if (inside / PLAN).exists() else MANIFEST)
+    paths = {*folder.iterdir(), *(inside.iterdir() if inside.exists() else ())} - {inside}
+    return sorted(paths, key=lambda path: (path == last, path != inside / MANIFEST, path))
 
 
 def _remove(path: Path) -> None:
@@ -131,7 +148,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def swap_in(target: Path) -> None:
+def swap_in(target: Path, marks: str = "") -> None:
     """Give the finished artifact beside a target its name; the old one is removed afterwards.
 
     Raises:
@@ -139,38 +156,39 @@ def swap_in(target: Path) -> None:
     """
     new, old = beside(target), _with_ending(target, OLD)
     real = target.resolve() if target.is_symlink() else target
-    remove_ours(old)
+    remove_ours(old, marks)
     if real.exists():
-        refuse_foreign(real)
+        refuse_foreign(real, marks)
         real.replace(old)
     new.replace(real)
     sync_directory(real.parent)
-    _remove_if_ours(old)
+    _remove_if_ours(old, marks)
 
 
-def settle(target: Path, keep_new: bool) -> None:
+def settle(target: Path, keep_new: bool, marks: str = "") -> None:
     """Complete a swap that a kill cut, and remove what is left of it.
 
     Args:
         target: Where the artifact lies, or would.
         keep_new: Whether what was begun beside it may be continued.
+        marks: The folder below it in which plan and manifest lie; empty for itself.
     """
     new, old = beside(target), _with_ending(target, OLD)
     if not target.exists():
-        if (new / MANIFEST).exists() and is_ours(new):
+        if (new / marks / MANIFEST).exists() and is_ours(new, marks):
             new.replace(target)
-        elif (old / MANIFEST).exists() and is_ours(old):
+        elif (old / marks / MANIFEST).exists() and is_ours(old, marks):
             old.replace(target)
-    _remove_if_ours(old)
+    _remove_if_ours(old, marks)
     if not keep_new:
-        _remove_if_ours(new)
+        _remove_if_ours(new, marks)
 
 
-def _remove_if_ours(folder: Path) -> None:
-    if is_ours(folder):
+def _remove_if_ours(folder: Path, marks: str) -> None:
+    if is_ours(folder, marks):
         # What is open elsewhere may stay for a while; the next command tries again.
         with suppress(OSError):
-            remove_ours(folder)
+            remove_ours(folder, marks)
 
 
 def clear_scratch(folder: Path, name: str) -> None:

@@ -5,25 +5,29 @@ A card is a view: it is no file of the artifact, and is written again whenever t
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stx_mine.stages.evaluate.results import RESULTS
 from stx_mine.store.artifact import MANIFEST, Manifest, read_manifest
 from stx_mine.store.files import atomic
-from stx_mine.store.kinds import KINDS
 from stx_mine.store.markdown import code_span, markdown_text
 from stx_mine.store.places import finished_below
+from stx_mine.store.provenance import (
+    batches_section,
+    data_section,
+    facts_table,
+    made_of,
+    negatives_section,
+    shown,
+)
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
 CARD = "README.md"
 _SETTINGS = "config_sentence_transformers.json"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# Fields of the mined negatives that say nothing of what a negative is.
-_NO_THRESHOLDS = {"pool", "seed"}
-_FINGERPRINTS = {"evaluation_content", "evaluation_reading"}
 
 
 def renew_cards(run: RunDir) -> None:
@@ -49,33 +53,17 @@ def model_card(run: RunDir) -> str:
         run: A run, or a round, with a finished `model/`.
     """
     model = read_manifest(run.folder("model"))
-    made = _made_of(run, model)
+    made = made_of(run, model)
     parts = [
         _head(model, made),
         _usage(model),
-        _data(made),
-        _negatives(made),
-        _batches(made),
+        data_section(made),
+        negatives_section(made),
+        batches_section(made),
         _training(model),
         _metrics(run, model),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _made_of(run: RunDir, model: Manifest) -> dict[str, Manifest]:
-    """The artifacts that the model was made of, by name; only those that are still the same."""
-    found: dict[str, Manifest] = {}
-    wanted = dict(model.content["inputs"])
-    while wanted:
-        name, digest = wanted.popitem()
-        artifact, _, subfolder = name.partition("/")
-        folder = run.folder(artifact, subfolder or None) if artifact in KINDS else None
-        if folder is not None and (folder / MANIFEST).exists():
-            manifest = read_manifest(folder)
-            if manifest.digest == digest:
-                found[name] = manifest
-                wanted |= {one: d for one, d in manifest.content["inputs"].items()}
-    return found
 
 
 def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
@@ -132,64 +120,6 @@ def _usage(model: Manifest) -> str:
     )
 
 
-def _data(made: Mapping[str, Manifest]) -> str:
-    if "texts" not in made:
-        return ""
-    counts, config = made["texts"].counts, made["texts"].content["config"]
-    dropped = _listed(counts["pairs_dropped"])
-    lines = [
-        f"- pairs: {counts['pairs_in']:,} read, {counts['pairs_kept']:,} kept"
-        + (f"; dropped: {dropped}" if dropped else ""),
-        f"- distinct texts: {counts['queries']:,} queries, {counts['passages']:,} passages",
-    ]
-    if config.get("corpus"):
-        lines.append(f"- corpus: {code_span(Path(config['corpus']).name)}")
-    if counts.get("known_negatives"):
-        lines.append(f"- known negatives: {counts['known_negatives']:,}")
-    parts = ["## Data", "", *lines]
-    if config.get("sources"):
-        parts += ["", "| source | pairs | file | weight |", "|---|---|---|---|"]
-        parts += [
-            f"| {markdown_text(one['name'])} | {counts['sources'][one['name']]['pairs_kept']:,} | "
-            f"{code_span(Path(one['path']).name)} | {one['weight']:g} |"
-            for one in config["sources"]
-        ]
-    return "\n".join(parts)
-
-
-def _negatives(made: Mapping[str, Manifest]) -> str:
-    if "negatives" not in made:
-        return ""
-    counts, fields = made["negatives"].counts, made["negatives"].fields
-    settings = {name: value for name, value in fields.items() if name not in _NO_THRESHOLDS}
-    if "hits/dense" in made:
-        settings["search"] = made["hits/dense"].fields["search"]
-    if "embeddings" in made:
-        settings["miner"] = made["embeddings"].extra["miner"]
-    return "\n".join(
-        [
-            "## Hard negatives",
-            "",
-            f"{counts['rows']:,} rows: {counts['rows_full']:,} with all {fields['k']} negatives, "
-            f"{counts['rows_ragged']:,} with fewer, {counts['rows_empty']:,} with none. Of "
-            f"{counts['hits_in']:,} hits {counts['pooled']:,} were kept; dropped: "
-            f"{_listed(counts['dropped'])}.",
-            "",
-            *_table(settings),
-        ]
-    )
-
-
-def _batches(made: Mapping[str, Manifest]) -> str:
-    if "batches" not in made:
-        return ""
-    counts, fields = made["batches"].counts, made["batches"].fields
-    named = ("batch_size", "policy", "k", "layout", "scores", "seed")
-    facts = {name: fields.get(name) for name in named}
-    facts |= {name: counts.get(name) for name in ("batches", "packings", "rows_packed")}
-    return "\n".join(["## Batches", "", *_table(facts)])
-
-
 def _training(model: Manifest) -> str:
     counts = model.counts
     facts = dict(model.fields)
@@ -200,7 +130,7 @@ def _training(model: Manifest) -> str:
     facts["learning_rate"] = f"{counts['learning_rate']:.4g} ({reason})"
     for name in ("first_loss", "last_loss"):
         facts[name] = counts.get(name)
-    return "\n".join(["## Training", "", *_table(facts)])
+    return "\n".join(["## Training", "", *facts_table(facts)])
 
 
 def _metrics(run: RunDir, model: Manifest) -> str:
@@ -262,35 +192,6 @@ def _rows_of_metrics(rows: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     ]
 
 
-def _table(facts: Mapping[str, Any]) -> list[str]:
-    """A table of what is set; a switch that is off or an option that is not given is left out."""
-    rows = [
-        f"| {name.replace('_', ' ')} | {_cell(value)} |"
-        for name, value in facts.items()
-        if value not in (None, False, [], ()) and name not in _FINGERPRINTS
-    ]
-    return ["| | |", "|---|---|", *rows]
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return markdown_text(shown(value))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Iterable):
-        return ", ".join(map(_cell, value))
-    return "yes" if value is True else str(value)
-
-
-def shown(name: str) -> str:
-    """A name without the folders before it, where it is a path of this machine."""
-    path = Path(name)
-    local = path.is_absolute() or path.exists() or name.startswith((".", "~"))
-    return path.name if local or len(path.parts) > 2 else name
-
-
 def _pair_files(made: Mapping[str, Manifest]) -> list[str]:
     """Names of the files of pairs."""
     if "texts" not in made:
@@ -302,8 +203,3 @@ def _pair_files(made: Mapping[str, Manifest]) -> list[str]:
 
 def _quoted(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    named = [f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items() if number]
-    return ", ".join(named)

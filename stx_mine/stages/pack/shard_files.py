@@ -17,6 +17,8 @@ from stx_mine.store.files import atomic, write_table
 
 _DICTIONARY_BYTES = 1 << 28
 _MIN_GROUP_ROWS, _MAX_GROUPS = 1_024, 8
+# Uncompressed, which viewers of the hub read at once.
+_MOST_GROUP_BYTES = 100_000_000
 
 
 def write_all_texts(path: Path, texts: list[pa.Table]) -> None:
@@ -59,6 +61,9 @@ def write_shard(
 ) -> None:
     """Write whole batches atomically; a text is stored once per column chunk.
 
+    A row group has the rows that `group_rows` says, or equal parts of them where they would be more
+    than 100 MB in memory. Pages are indexed, so that a reader may take some rows of a group.
+
     Args:
         path: The file.
         rows: The rows of the batches.
@@ -83,7 +88,8 @@ def write_shard(
         ) as writer,
     ):
         for group in chain([first], groups):
-            writer.write_table(group.cast(schema), row_group_size=size)
+            parts = max(1, -(-group.nbytes // _MOST_GROUP_BYTES))
+            writer.write_table(group.cast(schema), row_group_size=-(-group.num_rows // parts))
 
 
 def write_positives(

@@ -12,6 +12,8 @@ from stx_mine.engine.tasks import Worker, attempt
 from stx_mine.errors import ArtifactError
 from stx_mine.stages.transfer.config import FetchConfig
 from stx_mine.stages.transfer.counts import MovedFiles
+from stx_mine.stages.transfer.hub_address import HubAddress
+from stx_mine.stages.transfer.hub_place import open_hub_tree
 from stx_mine.stages.transfer.listings import (
     Listing,
     choose,
@@ -19,9 +21,11 @@ from stx_mine.stages.transfer.listings import (
     refuse_manifest,
 )
 from stx_mine.stages.transfer.report import transfer_report
+from stx_mine.stages.transfer.shared_tree import TreeStorage
 from stx_mine.stages.transfer.storage import CONNECTIONS, Storage, url_of
 from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
-from stx_mine.store.files import read_json, write_json
+from stx_mine.store.dataset_card import DATASET_CARD
+from stx_mine.store.files import atomic, read_json, write_json
 from stx_mine.store.intact import remember
 from stx_mine.store.places import beside, is_mark, refuse_foreign, remove_ours, swap_in
 from stx_mine.store.run_dir import RunDir
@@ -57,11 +61,19 @@ def run_fetch(config: FetchConfig) -> StageReport:
         ArtifactError: An artifact is not published, is damaged, or another one is here.
         TaskError: A file could not be fetched in three tries.
     """
-    storage, run = Storage(url_of(config.url, "fetch")), RunDir(config.run_dir)
+    storage, run = _storage(url_of(config.url, "fetch")), RunDir(config.run_dir)
     chosen = choose(config.artifact, storage.names(), f"at {storage.url}")
-    with run.lock(begins=True):
+    with run.lock(begins=True), storage.session():
         moved = [_fetch(config, storage, run, name) for name in chosen]
     return transfer_report("fetch", moved, config.run_dir)
+
+
+def _storage(url: str) -> Storage:
+    """What lies at a URL: the artifacts of a run, or one that was shared."""
+    if address := HubAddress.of(url):
+        return open_hub_tree(address)
+    shared = TreeStorage(url)
+    return shared if shared.names() else Storage(url)
 
 
 def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> MovedFiles:
@@ -75,7 +87,7 @@ def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> Mov
         return MovedFiles(name, len(listed.entries), 0, 0)
     if (target / PLAN).exists() and not config.overwrite:
         raise ArtifactError(
-            f"{target}/ is here already, and is not what {storage.url}/{name} holds; give "
+            f"{target}/ is here already, and is not what {storage.place(name)} holds; give "
             "--overwrite to replace it, or another --run-dir"
         )
     staging = beside(target)
@@ -89,6 +101,9 @@ def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> Mov
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         run_tasks(list(checksums), partial(attempt, receiver), f"fetching {name}", threads)
     _settle_files(staging, listed)
+    if card := storage.card(name, listed):
+        with atomic(staging / DATASET_CARD) as path:
+            path.write_bytes(card)
     write_json(staging / MANIFEST, content)
     swap_in(target)
     remember(target, content["files"])
@@ -125,11 +140,11 @@ def _checked(storage: Storage, name: str) -> tuple[dict[str, Any], dict[str, Any
         ArtifactError: One is damaged, or files are not of the sizes that the manifest says.
     """
     content, plan, sizes = storage.manifest(name), storage.plan(name), storage.sizes(name)
-    where, cure = f"{storage.url}/{name}", "publish it again with --overwrite where it was made"
+    where, cure = storage.place(name), "publish it again with --overwrite where it was made"
     if content is None:
         state = "is damaged" if MANIFEST in sizes else "was removed meanwhile"
         raise ArtifactError(f"{where}/{MANIFEST} {state}; {cure}, or fetch again")
-    refuse_manifest(content, name, storage.url)
+    refuse_manifest(content, name, f"{where}/{MANIFEST}")
     if plan is None or not is_mark(plan) or plan["key"] != content["key"]:
         raise ArtifactError(f"expected the plan of {name} in {where}/{PLAN}, found none; {cure}")
     for file, num_bytes in Listing.of(content).sizes.items():

@@ -113,7 +113,7 @@ class Published:
                 f"{url}/{self.name}/{MANIFEST} is damaged; give --overwrite to publish the "
                 "artifact again"
             )
-        if self.manifest is not None and self.listing and not _grown_from(self.manifest, content):
+        if self.manifest is not None and self.listing and not is_grown_from(self.manifest, content):
             raise ArtifactError(
                 f"{url}/{self.name} holds another {self.name}, made with other settings or from "
                 "other inputs; give --overwrite to replace it, or another URL"
@@ -167,13 +167,17 @@ def is_artifact(name: str, url: str) -> bool:
     return not artifact_problem(name)
 
 
-def refuse_manifest(content: dict[str, Any], name: str, url: str) -> None:
+def refuse_manifest(content: dict[str, Any], name: str, where: str) -> None:
     """Refuse a manifest from a URL that is not that of an artifact of its name, with files.
+
+    Args:
+        content: The manifest.
+        name: The name.
+        where: Where it was read, for the error.
 
     Raises:
         ArtifactError: It is not.
     """
-    where = f"{url}/{name}/{MANIFEST}"
     cure = "publish it again with --overwrite where it was made, or fetch from another URL"
     refuse_listing(content, where, cure)
     if not is_sealed(content):
@@ -238,6 +242,6 @@ def finished(run: RunDir) -> dict[str, Manifest]:
     return found
 
 
-def _grown_from(there: dict[str, Any], here: dict[str, Any]) -> bool:
+def is_grown_from(there: dict[str, Any], here: dict[str, Any]) -> bool:
     """Whether what is there is the same artifact, or an earlier state of one that grows."""
     return there["key"] == here["key"] and all(one in here["files"] for one in there["files"])

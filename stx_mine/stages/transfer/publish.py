@@ -7,10 +7,13 @@ from pathlib import Path
 
 from stx_mine.engine.local import run_tasks
 from stx_mine.engine.tasks import Worker, attempt
+from stx_mine.errors import ConfigError
 from stx_mine.stages.transfer.config import PublishConfig
 from stx_mine.stages.transfer.counts import MovedFiles
+from stx_mine.stages.transfer.hub_address import HubAddress
 from stx_mine.stages.transfer.listings import choose, finished
 from stx_mine.stages.transfer.report import transfer_report
+from stx_mine.stages.transfer.share import run_share
 from stx_mine.stages.transfer.storage import CONNECTIONS, Storage, url_of
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
@@ -45,7 +48,11 @@ def run_publish(config: PublishConfig) -> StageReport:
         ArtifactError: An artifact is not finished, is damaged, or another one is at the URL.
         TaskError: A file could not be sent in three tries.
     """
-    storage = Storage(url_of(config.url, "publish"))
+    url = url_of(config.url, "publish")
+    if address := HubAddress.of(url):
+        return run_share(config, address)
+    _refuse_options_of_hub(config, url)
+    storage = Storage(url)
     here = finished(RunDir(config.run_dir))
     chosen = choose(config.artifact, list(here), f"in {config.run_dir}/")
     for name in chosen:
@@ -65,3 +72,17 @@ def run_publish(config: PublishConfig) -> StageReport:
         num_bytes = sum(int(listed[file]["bytes"]) for file in missing or ())
         moved.append(MovedFiles(name, len(listed), len(missing or ()), num_bytes))
     return transfer_report("publish", moved, storage.url.rstrip("/"))
+
+
+def _refuse_options_of_hub(config: PublishConfig, url: str) -> None:
+    """Refuse options that mean nothing at another URL.
+
+    Raises:
+        ConfigError: One is given.
+    """
+    given = {"--license": config.license, "--public": config.public, "--to": config.to}
+    if named := [name for name, value in given.items() if value]:
+        raise ConfigError(
+            f"{named[0]} is for hf://datasets/OWNER/NAME and hf://OWNER/NAME, found {url}; leave "
+            "it out, or give such a URL"
+        )

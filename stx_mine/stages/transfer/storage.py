@@ -8,7 +8,7 @@ Object stores write a file whole or not at all; on a disk it is written beside a
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +79,18 @@ class Storage:
                 f"cannot reach {self.url} ({type(error).__name__}: {one_line(error)}); check the "
                 "URL, the network and the permissions, then run the same command again"
             ) from error
+
+    def place(self, name: str) -> str:
+        """Where an artifact lies, for a person."""
+        return f"{self.url}/{name}"
+
+    def session(self) -> AbstractContextManager[None]:
+        """What is held while files move; nothing here."""
+        return nullcontext()
+
+    def card(self, name: str, listed: Listing) -> bytes | None:
+        """The card that lies beside the files of an artifact; none does here."""
+        return None
 
     def names(self) -> list[str]:
         """The artifacts that are whole, as `hits/dense`.
@@ -230,12 +242,17 @@ class Storage:
 
     def _read(self, *parts: str) -> dict[str, Any] | None:
         """A JSON object; None where it is not there, or something else."""
+        found = self._content(self._path(*parts))
+        return None if found is None else read_object(found)
+
+    def _content(self, path: str) -> bytes | None:
+        """What a file holds; None where it is not there, or larger than any of ours."""
         filesystem, _ = self._opened
-        path = self._path(*parts)
         with self._reached():
             if not filesystem.isfile(path) or filesystem.size(path) > _MOST_BYTES:
                 return None
-            return read_object(filesystem.cat_file(path))
+            found: bytes = filesystem.cat_file(path)
+            return found
 
     def _write_json(self, name: str, file: str, content: dict[str, Any]) -> None:
         self._write(name, file, json.dumps(content).encode())

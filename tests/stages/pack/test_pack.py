@@ -17,6 +17,7 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.pack import shard_files
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.bind import rotated
 from stx_mine.stages.pack.core.strata import cut_strata
@@ -27,7 +28,7 @@ from stx_mine.stages.train.stage import run_train
 from stx_mine.stages.verify.config import VerifyConfig
 from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import require
-from stx_mine.store.batches import list_packings
+from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_table, write_table
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.negatives import pool_files, read_verdicts
@@ -317,6 +318,35 @@ def test_verify_finds_a_text_that_changed_in_the_table(run_copy):
     write_table(path, pa.table({"text": pa.array(texts, pa.large_string())}))
     with pytest.raises(ViolationError, match="a text stands under two ids"):
         verify(run_copy)
+
+
+def test_row_groups_stay_small_where_texts_are_long(tmp_path, monkeypatch):
+    """So that a viewer reads a few rows; what the batches hold stays the same."""
+    rows = 4_096
+    texts = pa.array([f"{row} " * 100 for row in range(rows)], pa.large_string())
+    ids = {"anchor_id": np.arange(rows), "positive_id": np.arange(rows)}
+    lists = {"negative_ids": [[row] for row in range(rows)], "ignore_ids": [[]] * rows}
+    table = pa.table(
+        {"anchor": texts, "positive": texts, "row_id": np.arange(rows), **ids, **lists}
+    )
+    footer = {"batch_size": 2_048, "layout": "inline", "k": 0, "policy": "merge"}
+    write_shard(tmp_path / "large.parquet", table, footer)
+    monkeypatch.setattr(shard_files, "_MOST_GROUP_BYTES", 100_000)
+    write_shard(tmp_path / "small.parquet", table, footer)
+    large, small = (pq.ParquetFile(tmp_path / f"{name}.parquet") for name in ("large", "small"))
+    assert large.num_row_groups == 4 < small.num_row_groups
+    for group in map(small.metadata.row_group, range(small.num_row_groups)):
+        assert group.total_byte_size < 100_000
+        assert all(group.column(c).has_offset_index for c in range(group.num_columns))
+    for number in range(2):
+        found = [
+            BatchShard.open(tmp_path / f"{name}.parquet").batch(number)
+            for name in ("large", "small")
+        ]
+        assert found[0].equals(found[1])
+        assert found[1].column("row_id").to_pylist() == [
+            *range(2_048 * number, 2_048 * (number + 1))
+        ]
 
 
 def test_a_text_is_stored_once_a_column_chunk_however_much_text_there_is(tmp_path):
