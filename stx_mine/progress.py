@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -88,7 +88,7 @@ class Display:
             verbose: Whether steps are listed as they end.
         """
         self.title, self.verbose = title, verbose
-        self._began = time.monotonic()
+        self._began, self._has_begun = time.monotonic(), False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
 
@@ -103,6 +103,7 @@ class Display:
 
     def ended(self, step: Step) -> None:
         """A step has ended."""
+        self._has_begun = True
         if self.verbose:
             seconds = time.monotonic() - step.began
             say(f"{self.title}: {step.count()} in {seconds:.1f} s{_memory()}")
@@ -110,7 +111,8 @@ class Display:
     def line(self) -> str:
         """What the command is at."""
         now, steps = time.monotonic(), tuple(_open)
-        at = [one.words(now) for one in steps[-1:]] or [f"starting, {duration(now - self._began)}"]
+        beside = "working" if self._has_begun else "starting"
+        at = [one.words(now) for one in steps[-1:]] or [f"{beside}, {duration(now - self._began)}"]
         if len(steps) > 1:
             at.insert(0, steps[0].count())
         if compiling := tuple(_compilations):
@@ -122,7 +124,10 @@ class Display:
             return
         _watch_compiler()
         if is_terminal():
-            with tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True, disable=False) as bar:
+            # A terminal that does not know its size would be shown nothing.
+            known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+            size = {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
+            with tqdm(bar_format="{desc}", leave=False, disable=False, **size) as bar:
                 while True:
                     bar.set_description_str(self.line())
                     if self._ended.wait(CHANGE_S):
@@ -237,9 +242,10 @@ def _memory() -> str:
 def _watch_compiler() -> None:
     """Have Numba tell when it compiles, which takes seconds and is kept for later runs."""
     global _is_watched
-    if _is_watched or not hasattr(sys.modules.get("numba"), "njit"):
+    # An import would wait for that of another thread, and nothing would be shown meanwhile.
+    event: Any = sys.modules.get("numba.core.event")
+    if _is_watched or not hasattr(event, "register"):
         return
-    from numba.core import event
 
     class Compilations(event.Listener):  # type: ignore[misc]
         def on_start(self, _: object) -> None:
