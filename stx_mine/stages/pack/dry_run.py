@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.core.bounds import StrictBound
+from stx_mine.stages.pack.hardness import BatchHardness, batch_hardness
+from stx_mine.store.artifact import Manifest
 from stx_mine.store.texts import take_texts
 
 Policy = Literal["merge", "strict"]
@@ -32,6 +34,7 @@ class DryRun:
         passages: Passages that a batch has at most.
         sources: What a packing takes of each source, in words; empty where there is one.
         most_repeated: Rows and text of the most repeated positives.
+        hardness: Of a random batch; None where it would hold one positive only.
     """
 
     batch_size: int
@@ -44,6 +47,7 @@ class DryRun:
     passages: int
     sources: str
     most_repeated: list[tuple[int, str]]
+    hardness: BatchHardness | None
 
     @property
     def logit_bytes(self) -> int:
@@ -51,8 +55,13 @@ class DryRun:
         return self.batch_size * self.passages * _BYTES
 
 
-def dry_run(packer: Packer) -> DryRun:
-    """Assign one packing by each policy."""
+def dry_run(packer: Packer, embeddings: Manifest) -> DryRun:
+    """Assign one packing by each policy.
+
+    Args:
+        packer: What packs.
+        embeddings: Of the finished `embeddings/`.
+    """
     size, rows = packer.config.batch_size, packer.pools.rows
     anchors, positives = packer.anchor_groups[rows], packer.positive_groups[rows]
     return DryRun(
@@ -69,6 +78,7 @@ def dry_run(packer: Packer) -> DryRun:
         passages=min(size * (1 + packer.k), packer.store.num_passages),
         sources=_sources(packer),
         most_repeated=_most_repeated(packer, positives),
+        hardness=batch_hardness(packer, embeddings),
     )
 
 

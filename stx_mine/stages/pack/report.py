@@ -126,9 +126,30 @@ def dry_run_report(found: DryRun, folder: str, min_steps: int = MIN_EPOCH_STEPS)
             f"positive of {number:,} rows: {text[:_SHOWN_LETTERS]!r}"
             for number, text in found.most_repeated
         ),
+        *_hardness_lines(found),
         _recommendation(found, min_steps),
     ]
     return StageReport("pack --dry-run, nothing written", counts, tuple(lines), folder=folder)
+
+
+def _hardness_lines(found: DryRun) -> list[str]:
+    """What a batch sees of the corpus, and how hard that is."""
+    one = found.hardness
+    if one is None:
+        return []
+    positives, texts = percent(one.positives, one.passages), percent(one.texts, one.passages)
+    mined = ""
+    if one.texts > one.positives:
+        mined = (
+            f", the hardest of its own negatives {one.own_negative:.3f} (harder in "
+            f"{one.harder:.0%} of the rows)"
+        )
+    return [
+        f"a random batch holds {positives} of {one.passages:,} passages as positives, {texts} with "
+        "negatives",
+        f"there a row's positive scores {one.own_positive:.3f} on average, the hardest positive of "
+        f"another row {one.other_positive:.3f}{mined}",
+    ]
 
 
 def _recommendation(found: DryRun, min_steps: int) -> str:

@@ -62,7 +62,7 @@ def run_pack(config: PackConfig) -> StageReport:
         opened = (config, k, store, groups, negatives, embeddings, judgements)
         if config.dry_run:
             packer = Packer.open(*opened)
-            return dry_run_report(dry_run(packer), str(run.folder("batches")))
+            return dry_run_report(dry_run(packer, embeddings), str(run.folder("batches")))
         fields = {**key_fields(config, "batches"), "k": k}
         if store.sources is not None:
             fields["weights"] = texts.extra["weights"]

@@ -1,0 +1,114 @@
+"""How hard a batch is: what other rows bring, and what was mined, beside the positive.
+
+Shape letters: A anchors that are looked at, B rows of a batch, D dimensions, K negatives.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stx_mine.search.score import product_scores
+from stx_mine.stages.pack.builder import Packer
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.vectors import Vectors
+
+# Anchors whose hardest passages are looked for, and passages of a matrix product.
+_ANCHORS, _PASSAGES = 256, 16_384
+# A passage that is both has one score, up to the rounding of products.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class BatchHardness:
+    """Means over some rows of a random batch; scores are those of the model that mined.
+
+    Attributes:
+        positives: Distinct positives of the batch.
+        texts: Its distinct passages, negatives included.
+        passages: Passages of the run.
+        own_positive: Score of a row's positive.
+        other_positive: Score of the hardest positive of another row that is no known positive.
+        own_negative: Score of the hardest of a row's own negatives, of rows that have one.
+        harder: Share of the rows whose own hardest negative scores above that of the others; those
+            without a negative count as no.
+    """
+
+    positives: int
+    texts: int
+    passages: int
+    own_positive: float
+    other_positive: float
+    own_negative: float
+    harder: float
+
+
+def batch_hardness(packer: Packer, embeddings: Manifest) -> BatchHardness | None:
+    """Of a batch whose rows are drawn; None where it would hold one positive only.
+
+    Args:
+        packer: Rows, pools, and what each query avoids.
+        embeddings: Of the finished `embeddings/`.
+    """
+    store, rng = packer.store, np.random.default_rng(packer.config.seed)
+    size = min(packer.config.batch_size, len(packer.pools.rows))
+    rows_B = rng.choice(packer.pools.rows, size, replace=False)
+    positives_B = store.pair_passage_ids[rows_B].astype(np.int64)
+    negatives_BK = packer.pools.ids_NS[rows_B, : packer.k].astype(np.int64)
+    distinct = np.unique(positives_B)
+    if len(distinct) < 2:
+        return None
+    texts = np.unique(np.concatenate([distinct, negatives_BK[negatives_BK >= 0]]))
+    queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
+    rows_A = np.arange(min(_ANCHORS, size))
+    query_ids = store.pair_query_ids[rows_B[rows_A]]
+    vectors_AD = queries.take(query_ids)
+    other_A = np.full(len(rows_A), -np.inf, np.float32)
+    for start in range(0, len(distinct), _PASSAGES):
+        some = distinct[start : start + _PASSAGES]
+        scores = product_scores(vectors_AD, passages.take(some), queries.similarity)
+        scores[_avoided(packer, query_ids, some)] = -np.inf
+        other_A = np.maximum(other_A, scores.max(1))
+    own_A = _paired(vectors_AD, positives_B[rows_A][:, None], passages)[:, 0]
+    mined_A = np.full(len(rows_A), -np.inf, np.float32)
+    if packer.k:
+        mined_A = _paired(vectors_AD, negatives_BK[rows_A], passages).max(1)
+    return BatchHardness(
+        positives=len(distinct),
+        texts=len(texts),
+        passages=store.num_passages,
+        own_positive=float(own_A.mean()),
+        other_positive=_mean(other_A),
+        own_negative=_mean(mined_A),
+        harder=float((mined_A > other_A + _ROUNDING * np.abs(other_A)).mean()),
+    )
+
+
+def _avoided(
+    packer: Packer, query_ids: NDArray[np.int64], passage_ids: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Bool (A, N): which passages are no negatives of which query."""
+    groups = packer.groups.passages[passage_ids]
+    found = np.zeros((len(query_ids), len(passage_ids)), bool)
+    for row, query in enumerate(query_ids.tolist()):
+        found[row] = np.isin(groups, packer.avoided.row(query))
+    return found
+
+
+def _paired(
+    vectors_AD: NDArray[np.float32], ids_AK: NDArray[np.int64], passages: Vectors
+) -> NDArray[np.float32]:
+    """float32 (A, K): the score of each anchor with its own passages; minus infinity for none."""
+    scores = np.full(ids_AK.shape, -np.inf, np.float32)
+    for row, ids in enumerate(ids_AK):
+        there = ids >= 0
+        if there.any():
+            own = passages.take(ids[there])
+            scores[row, there] = product_scores(vectors_AD[row : row + 1], own, passages.similarity)
+    return scores
+
+
+def _mean(values: NDArray[np.float32]) -> float:
+    """The mean of what is there; NaN where nothing is."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if len(there) else float("nan")
