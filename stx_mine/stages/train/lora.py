@@ -3,7 +3,7 @@
 import torch
 from sentence_transformers import SentenceTransformer
 
-from stx_mine.errors import ConfigError, ModelError
+from stx_mine.errors import ConfigError, ModelError, one_line
 from stx_mine.models.adapter import adapter_layers
 from stx_mine.models.load import is_static
 
@@ -18,7 +18,8 @@ def add_lora(model: SentenceTransformer, rank: int, alpha: int, seed: int) -> No
         seed: Of their first values, the same in every process.
 
     Raises:
-        ConfigError: peft is not installed, or the model is no transformer.
+        ConfigError: peft is not installed or too old for the installed transformers, or the model
+            is no transformer.
     """
     try:
         from peft import LoraConfig
@@ -32,7 +33,13 @@ def add_lora(model: SentenceTransformer, rank: int, alpha: int, seed: int) -> No
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
+        try:
+            model.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
+        except ValueError as error:
+            raise ConfigError(
+                f"peft cannot add the adapters of --lora-rank ({one_line(error)}); run "
+                "`pip install --upgrade peft`, or leave it out"
+            ) from error
 
 
 def train_adapters(model: SentenceTransformer) -> None:

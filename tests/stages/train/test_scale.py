@@ -1,8 +1,9 @@
 """Scale: options of the Trainer, precision, adapters, fixed shapes, reading ahead."""
 
 import ast
-import builtins
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from accelerate.data_loader import BatchSamplerShard
+from conftest import cli_environment
+from packaging.version import Version
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from torch import nn
 from transformers.models.bert.modeling_bert import BertIntermediate
@@ -118,7 +122,18 @@ def test_options_that_the_trainer_lacks_or_we_decide_are_refused(word, words):
 
 
 def test_what_we_decide_are_options_of_the_trainer():
-    assert set(OWNED) <= {one.name for one in fields(SentenceTransformerTrainingArguments)}
+    """Of the newest that is pinned; in an older one those are missing that came later."""
+    later = {
+        "dataloader_in_order": "5.15",
+        "dataloader_multiprocessing_context": "5.15",
+        "activation_checkpointing": "5.23",
+        "activation_checkpointing_kwargs": "5.23",
+    }
+    here = Version(transformers.__version__)
+    missing = {name for name, since in later.items() if here < Version(since)}
+    assert set(OWNED) - missing <= {
+        one.name for one in fields(SentenceTransformerTrainingArguments)
+    }
 
 
 def test_no_option_can_say_again_what_our_trainer_says():
@@ -263,20 +278,24 @@ def copy_without_dropout(folder, target):
     return target
 
 
-def test_adapters_are_merged_into_a_model_that_loads_without_peft(
-    short_run, tiny_transformer, monkeypatch
-):
+def test_adapters_are_merged_into_a_model_that_loads_without_peft(short_run, tiny_transformer):
     pytest.importorskip("peft")
     run_train(config(short_run, tiny_transformer, lora_rank=2, lora_alpha=8))
-    real = builtins.__import__
-
-    def without_peft(name, *args, **kwargs):
-        assert name.split(".")[0] != "peft"
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_peft)
+    # As where peft is not installed: the library looks for it wherever it is.
+    code = (
+        "import sys\n"
+        "sys.modules['peft'] = None\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        "print(len(SentenceTransformer(sys.argv[1], device='cpu').state_dict()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, short_run / "model"],
+        capture_output=True,
+        text=True,
+        env=cli_environment(),
+    )
     trained = weights(short_run / "model")
-    monkeypatch.undo()
+    assert done.stdout.split() == [str(len(trained))], done
     before = weights(tiny_transformer)
     assert trained.keys() == before.keys()
     assert not list((short_run / "model").rglob("adapter*"))
@@ -359,6 +378,16 @@ def test_what_needs_a_transformer_is_refused_for_a_static_model(packed_run, opti
     with pytest.raises(ConfigError, match=words):
         run_train(TrainConfig(run_dir=str(packed_run), device="cpu", **options))
     assert not (packed_run / "model").exists()
+
+
+def test_a_peft_that_transformers_does_not_take_is_said(short_run, tiny_transformer, monkeypatch):
+    """The oldest that it takes rises with its versions."""
+    pytest.importorskip("peft")
+    monkeypatch.setattr("transformers.integrations.peft.MIN_PEFT_VERSION", "999.0")
+    words = r"add the adapters of --lora-rank \(.*999.0.*\); run `pip install --upgrade peft`"
+    with pytest.raises(ConfigError, match=words):
+        run_train(config(short_run, tiny_transformer, lora_rank=2))
+    assert not (short_run / "model").exists()
 
 
 # --- fixed shapes ---
