@@ -25,8 +25,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
 
-# Who judges: a cross-encoder of no set that is measured here.
-JUDGE, TAUGHT_BY_SET, JUDGE_STEPS, MOST_JUDGED = "judge", "clinc150", STEPS, 60_000
+JUDGE, JUDGE_STEPS, MOST_JUDGED = "judge", STEPS, 60_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Workbench:
         folder: Where runs go.
         base: The model that every arm starts from, by name.
         max_length: Tokens kept of a text; None: the model's own.
+        judge_set: The set that the judge was trained on.
         mined: What sentence-transformers mined, by output format.
     """
 
@@ -67,6 +67,7 @@ class Workbench:
     folder: Path
     base: str
     max_length: int | None
+    judge_set: str = "clinc150"
     mined: dict[str, peers.Mined] = field(default_factory=dict)
 
     def base_model(self) -> SentenceTransformer:
@@ -98,7 +99,7 @@ class Workbench:
             run_judge(
                 JudgeConfig(
                     run_dir=str(run),
-                    cross_encoder=str(train_judge(TAUGHT_BY_SET, JUDGE_STEPS, 0)),
+                    cross_encoder=str(train_judge(self.judge_set, JUDGE_STEPS, 0)),
                     name=JUDGE,
                     max_pairs=MOST_JUDGED,
                     device="cpu",
@@ -154,7 +155,7 @@ class Ours:
         mine: Fields of `MineConfig`.
         pack: Fields of `PackConfig`.
         train: Fields of `TrainConfig`.
-        judged: Whether a cross-encoder that was trained on another set judges what is in doubt.
+        judged: Whether a cross-encoder judges what is in doubt.
     """
 
     rounds: int = 1

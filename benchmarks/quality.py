@@ -27,6 +27,8 @@ from benchmarks.datasets import NAMES, RetrievalSet, load
 from stx_mine.cli import quiet
 
 SEEDS = (0, 1, 2)
+JUDGED_ARMS = ("ours_judged", "ours_relabel", "ours_mask", "ours_drop")
+JUDGE_SETS = ("clinc150", "nl2bash")
 DEFAULT_ARMS = ("mnr", "st_ntuple", "st_triplet", "ours_round1", "ours_round2")
 ABLATION_PASSES, ABLATION_RATES = 3, {"nl2bash": (0.1, 0.2), "wordnet": (0.1,)}
 QUICK_ROWS, QUICK_BATCH = 600, 64
@@ -83,6 +85,12 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS))
     parser.add_argument("--ablation", action="store_true", help="our settings, one at a time")
     parser.add_argument("--judged", action="store_true", help="one round with and without a judge")
+    parser.add_argument(
+        "--judge-set",
+        choices=JUDGE_SETS,
+        default="clinc150",
+        help="the set that the judge was trained on",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--passes", type=int)
@@ -93,7 +101,7 @@ def main() -> None:
     if arguments.ablation:
         arms, sets, passes = ["mnr", *ABLATION], list(ABLATION_RATES), ABLATION_PASSES
     if arguments.judged:
-        arms = ["mnr", "ours_round1", "ours_judged"]
+        arms = ["mnr", "ours_round1", *JUDGED_ARMS]
     arguments.arms = arguments.arms or arms
     arguments.sets = arguments.sets or sets
     arguments.passes = arguments.passes or passes
@@ -110,6 +118,7 @@ def main() -> None:
                 "machine": machine.describe(),
                 "quick": arguments.quick,
                 "model": setting.name,
+                "judge_set": arguments.judge_set,
                 "sets": results,
             }
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +139,14 @@ def run_set(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.quick:
         rates = rates[:1]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(set_, budget, Path(folder), setting.name, setting.max_length)
+        bench = Workbench(
+            set_,
+            budget,
+            Path(folder),
+            setting.name,
+            setting.max_length,
+            arguments.judge_set,
+        )
         untrained = peers.evaluate(bench.base_model(), set_.test, set_.corpus)
         arms: dict[str, dict[str, object]] = {
             "untrained": {
@@ -210,7 +226,7 @@ def differences(per_query: dict[str, np.ndarray]) -> dict[str, dict[str, float]]
     others = [name for name in per_query if not name.startswith("ours")]
     for ours in mine:
         # What a judge adds shows beside the same without one.
-        beside = ["ours_round1"] if ours == "ours_judged" and "ours_round1" in mine else []
+        beside = ["ours_round1"] if ours in JUDGED_ARMS and "ours_round1" in mine else []
         for other in (*others, *beside):
             gap = per_query[ours] - per_query[other]
             draws = rng.integers(0, len(gap), (BOOTSTRAPS, len(gap)))

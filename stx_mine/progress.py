@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 # Before anything is shown, between changes of the line on a terminal, and between lines elsewhere.
 DELAY_S, CHANGE_S, LINE_S = 2.0, 0.5, 30.0
 _COMPILING = "compiling, first run only"
@@ -125,6 +123,8 @@ class Display:
         _watch_compiler()
         if is_terminal():
             # A terminal that does not know its size would be shown nothing.
+            from tqdm import tqdm
+
             known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
             size = {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
             with tqdm(bar_format="{desc}", leave=False, disable=False, **size) as bar:
@@ -200,6 +200,8 @@ def each(items: Iterable[Counted], label: str, total: int | None, unit: str) -> 
 
 def say(text: str) -> None:
     """Write a line to stderr, above the one that changes."""
+    from tqdm import tqdm
+
     tqdm.write(text, file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """The notebook of the docs runs, and shows what it shows."""
 
 import importlib.util
+import signal
 from pathlib import Path
 
 import nbformat
@@ -18,7 +19,10 @@ def notebook_maker(repo_root: Path, monkeypatch: pytest.MonkeyPatch):
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    # Whoever runs the tests in the background ignores this signal, which asyncio does not restore.
+    before = signal.getsignal(signal.SIGINT)
+    yield module
+    signal.signal(signal.SIGINT, before)
 
 
 def kinds(notebook: nbformat.NotebookNode) -> list[list[list[str]]]:
