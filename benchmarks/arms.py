@@ -25,7 +25,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
 
-JUDGE, JUDGE_STEPS, MOST_JUDGED = "judge", STEPS, 60_000
+JUDGE, MOST_JUDGED = "judge", 60_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Workbench:
         base: The model that every arm starts from, by name.
         max_length: Tokens kept of a text; None: the model's own.
         judge_set: The set that the judge was trained on.
+        judge_steps: For how many steps.
         mined: What sentence-transformers mined, by output format.
     """
 
@@ -68,6 +69,7 @@ class Workbench:
     base: str
     max_length: int | None
     judge_set: str = "clinc150"
+    judge_steps: int = STEPS
     mined: dict[str, peers.Mined] = field(default_factory=dict)
 
     def base_model(self) -> SentenceTransformer:
@@ -99,7 +101,7 @@ class Workbench:
             run_judge(
                 JudgeConfig(
                     run_dir=str(run),
-                    cross_encoder=str(train_judge(self.judge_set, JUDGE_STEPS, 0)),
+                    cross_encoder=str(train_judge(self.judge_set, self.judge_steps, 0)),
                     name=JUDGE,
                     max_pairs=MOST_JUDGED,
                     device="cpu",

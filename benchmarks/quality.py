@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks import machine, peers
 from benchmarks.arms import ABLATION, ARMS, Budget, Workbench
 from benchmarks.datasets import NAMES, RetrievalSet, load
+from benchmarks.judges import STEPS
 from stx_mine.cli import quiet
 
 SEEDS = (0, 1, 2)
@@ -91,6 +92,7 @@ def main() -> None:
         default="clinc150",
         help="the set that the judge was trained on",
     )
+    parser.add_argument("--judge-steps", type=int, default=STEPS, help="how long it was trained")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--passes", type=int)
@@ -118,7 +120,7 @@ def main() -> None:
                 "machine": machine.describe(),
                 "quick": arguments.quick,
                 "model": setting.name,
-                "judge_set": arguments.judge_set,
+                "judge": {"set": arguments.judge_set, "steps": arguments.judge_steps},
                 "sets": results,
             }
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -146,6 +148,7 @@ def run_set(name: str, arguments: argparse.Namespace) -> dict[str, object]:
             setting.name,
             setting.max_length,
             arguments.judge_set,
+            arguments.judge_steps,
         )
         untrained = peers.evaluate(bench.base_model(), set_.test, set_.corpus)
         arms: dict[str, dict[str, object]] = {
