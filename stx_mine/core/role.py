@@ -3,3 +3,4 @@
 from typing import Literal
 
 Role = Literal["query", "passage"]
+PLURALS: dict[Role, str] = {"query": "queries", "passage": "passages"}

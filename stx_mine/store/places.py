@@ -10,7 +10,7 @@ is ever written to, renamed or removed. What is shared keeps the two in a folder
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -130,6 +130,12 @@ def remove_ours(folder: Path, marks: str = "") -> None:
     if marks and (folder / marks).exists():
         (folder / marks).rmdir()
     folder.rmdir()
+
+
+def remove_others(folder: Path, kept: Set[Path]) -> None:
+    """Remove the files below a folder that are none of those; folders stay."""
+    for path in [one for one in folder.rglob("*") if one.is_file() and one not in kept]:
+        path.unlink()
 
 
 def _in_order_of_removal(folder: Path, marks: str) -> list[Path]:

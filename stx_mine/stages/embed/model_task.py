@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from stx_mine.core.role import Role
+from stx_mine.core.role import PLURALS, Role
 from stx_mine.models.encoder import model_contract
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import OpenedModel, open_model
@@ -27,7 +27,7 @@ from stx_mine.stages.embed.text_function import function_of
 from stx_mine.store.artifact import PLAN
 from stx_mine.store.files import read_json
 
-ROLE_OF_SHARDS: dict[str, Role] = {"queries": "query", "passages": "passage"}
+ROLE_OF_SHARDS: dict[str, Role] = {plural: role for role, plural in PLURALS.items()}
 # Texts of a role that say how its texts become inputs of the model.
 _SAMPLE = 4_096
 

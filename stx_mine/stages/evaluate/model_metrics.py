@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine import progress
-from stx_mine.core.role import Role
+from stx_mine.core.role import PLURALS, Role
 from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.stages.evaluate.block_top import BlockTop
 from stx_mine.stages.evaluate.core.metrics import retrieval_metrics
@@ -17,7 +17,6 @@ from stx_mine.stages.evaluate.sets import EvaluationSet
 _DEPTH, _RANKED_ROWS = 100, 4_096
 # Texts that are embedded at once: so many, of so many bytes on average.
 _ENCODE_ROWS, _ENCODE_BYTES = 65_536, 1 << 26
-_PLURALS = {"query": "queries", "passage": "passages"}
 # The own passages of a query are of two texts at most: its own, and that of its id.
 _OWN_TEXTS = 2
 
@@ -95,7 +94,7 @@ def _encoded(
 ) -> Iterator[NDArray[np.float32]]:
     """Vectors of texts, a block of them at a time."""
     num_rows = min(_ENCODE_ROWS, len(texts) * _ENCODE_BYTES // max(1, texts.nbytes) + 1)
-    with progress.step(f"{encoder.name}: encoding", len(texts), _PLURALS[role]) as counted:
+    with progress.step(f"{encoder.name}: encoding", len(texts), PLURALS[role]) as counted:
         for start in range(0, len(texts), num_rows):
             block = texts.slice(start, num_rows).to_pylist()
             yield encoder.encode(block, role, prompts.get(role))

@@ -63,10 +63,7 @@ class Ambiguity:
 
     def of_hits(self, selector: Selector, units: Units) -> NDArray[np.bool_]:
         """Bool (H,): which hits of units it scores near their positive."""
-        owners = np.repeat(np.arange(len(units.ids)), units.hits.hits.lengths())
-        beside = Beside(
-            selector.store, units.query_ids, units.pairs, owners, units.hits.hits.values
-        )
+        beside = Beside.of_hits(selector.store, units.hits.hits, units.query_ids, units.pairs)
         scores, positives = beside.scores(self.judgements)
         # Not where one of them was not judged.
         near: NDArray[np.bool_] = np.abs(scores - positives) <= np.float32(self.band) * positives

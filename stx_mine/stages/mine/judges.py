@@ -124,8 +124,7 @@ class Judges:
         Returns:
             uint8 (H,) of `Opinion`.
         """
-        owners = np.repeat(np.arange(len(query_ids)), hits.lengths())
-        beside = Beside(self.store, query_ids, pairs, owners, hits.values)
+        beside = Beside.of_hits(self.store, hits, query_ids, pairs)
         found = [beside.opinions(one, self.config.judged_margin) for one in self.judgements]
         return self._together(np.stack(found))
 
@@ -198,6 +197,14 @@ class Beside:
     pairs: Ragged
     owners: NDArray[np.int64]
     passage_ids: NDArray[np.int64]
+
+    @classmethod
+    def of_hits(
+        cls, store: TextStore, hits: Ragged, query_ids: NDArray[np.int64], pairs: Ragged
+    ) -> "Beside":
+        """All (U,) hits of units beside their positives."""
+        owners = np.repeat(np.arange(len(query_ids)), hits.lengths())
+        return cls(store, query_ids, pairs, owners, hits.values)
 
     def scores(
         self, judgements: StoredJudgements

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.search.score import product_scores
+from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.vectors import Vectors
@@ -69,10 +69,13 @@ def batch_hardness(packer: Packer, embeddings: Manifest) -> BatchHardness | None
         scores = product_scores(vectors_AD, passages.take(some), queries.similarity)
         scores[_avoided(packer, query_ids, some)] = -np.inf
         other_A = np.maximum(other_A, scores.max(1))
-    own_A = _paired(vectors_AD, positives_B[rows_A][:, None], passages)[:, 0]
-    mined_A = np.full(len(rows_A), -np.inf, np.float32)
-    if packer.k:
-        mined_A = _paired(vectors_AD, negatives_BK[rows_A], passages).max(1)
+    own_AK = np.concatenate([positives_B[rows_A, None], negatives_BK[rows_A]], axis=1)
+    known, places = np.unique(own_AK, return_inverse=True)
+    places = places.reshape(own_AK.shape)
+    # Rows with fewer negatives are padded by -1, which is the first one then.
+    known, places = (known[1:], places - 1) if known[0] < 0 else (known, places)
+    scores_AK = score_hits(vectors_AD, passages.take(known), places, queries.similarity, alone=True)
+    own_A, mined_A = scores_AK[:, 0], scores_AK[:, 1:].max(1, initial=-np.inf)
     return BatchHardness(
         positives=len(distinct),
         texts=len(texts),
@@ -93,19 +96,6 @@ def _avoided(
     for row, query in enumerate(query_ids.tolist()):
         found[row] = np.isin(groups, packer.avoided.row(query))
     return found
-
-
-def _paired(
-    vectors_AD: NDArray[np.float32], ids_AK: NDArray[np.int64], passages: Vectors
-) -> NDArray[np.float32]:
-    """float32 (A, K): the score of each anchor with its own passages; minus infinity for none."""
-    scores = np.full(ids_AK.shape, -np.inf, np.float32)
-    for row, ids in enumerate(ids_AK):
-        there = ids >= 0
-        if there.any():
-            own = passages.take(ids[there])
-            scores[row, there] = product_scores(vectors_AD[row : row + 1], own, passages.similarity)
-    return scores
 
 
 def _mean(values: NDArray[np.float32]) -> float:

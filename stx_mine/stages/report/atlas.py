@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from stx_mine.core.role import PLURALS
 from stx_mine.stages.show.mined_views import MinedViews
 from stx_mine.store.artifact import require
 from stx_mine.store.files import atomic
@@ -31,15 +32,13 @@ def write_atlas(folder: Path, views: MinedViews, seed: int) -> int:
     """
     store, rng = views.mined.store, np.random.default_rng(seed)
     texts = {"query": store.queries, "passage": store.passages}
-    used = np.zeros(store.num_passages, np.int64)
-    ids, uses = views.most_used()
-    used[ids] = uses
+    pools = {"query": np.zeros(store.num_queries, np.int64), "passage": views.pool_uses}
     pairs = {"query": store.pair_query_ids, "passage": store.pair_passage_ids}
     groups = {"query": views.mined.groups.queries, "passage": views.mined.groups.passages}
     embeddings = require(views.run, "embeddings")
     sizes = np.bincount(np.concatenate([*groups.values()]))
     tables = []
-    for role, plural in (("query", "queries"), ("passage", "passages")):
+    for role, plural in PLURALS.items():
         table = texts[role]
         wanted = np.arange(len(table))
         if len(wanted) > MOST_TEXTS:
@@ -49,10 +48,10 @@ def write_atlas(folder: Path, views: MinedViews, seed: int) -> int:
             pa.table(
                 {
                     "text": take_texts(table.column("text"), wanted).dictionary_decode(),
-                    "role": pa.array([role]).take(pa.array(np.zeros(len(wanted), np.int64))),
+                    "role": pa.repeat(role, len(wanted)),
                     "original_id": table.column("original_id").take(pa.array(wanted)),
                     "pairs": num_pairs[wanted],
-                    "pools": used[wanted] if role == "passage" else np.zeros(len(wanted), np.int64),
+                    "pools": pools[role][wanted],
                     "texts_of_group": sizes[groups[role][wanted]],
                     "vector": _lists(Vectors.open(embeddings, plural), wanted),
                 }

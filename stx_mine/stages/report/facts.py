@@ -19,17 +19,15 @@ from stx_mine.stages.report.mined_facts import (
     verdict_facts,
 )
 from stx_mine.stages.report.packed_facts import PackedFacts, batch_facts
-from stx_mine.stages.report.parts import RunParts
+from stx_mine.stages.report.parts import MINED, RunParts
 from stx_mine.stages.report.training_facts import (
     EvaluationFacts,
     TrainingFacts,
     evaluation_facts,
     training_facts,
 )
-from stx_mine.stages.show.mined_views import MinedViews
 from stx_mine.store.audits import AuditFinding
 from stx_mine.store.groups import TextGroups
-from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.texts import TextStore
 
 # The sections in their order, after the glance.
@@ -44,7 +42,6 @@ SECTIONS = (
     ("training", "Training"),
     ("evaluations", "Before and after"),
 )
-MINED = ("texts", "groups", "embeddings", "negatives")
 
 
 @dataclass
@@ -124,26 +121,45 @@ def facts_of(config: ReportConfig, parts: RunParts) -> RunFacts:
 
 
 def _add_mined(facts: RunFacts, config: ReportConfig, parts: RunParts) -> None:
-    mined = MinedRun.open(config.run_dir, config.check)
-    views = MinedViews(parts.run, mined)
-    facts.k = mined.k
+    views, mined = parts.views, parts.views.mined
     facts.waterfall = verdict_facts(MineCounts.read(mined.negatives))
     facts.uses = use_facts(views)
-    sample = UnitSample.draw(mined, config.seed)
-    if sample is None:
-        facts.left_out["scores"] = "no query has hits"
-    else:
-        facts.scores = score_facts(mined, sample)
-        if facts.scores.units < facts.scores.of_units:
-            facts.samples.append(
-                f"scores, ranks, margins and suspect negatives are of {facts.scores.units:,} of "
-                f"{facts.scores.of_units:,} {facts.scores.unit}, drawn with seed {config.seed}"
-            )
+    sample = _add_scores(facts, config, parts)
     facts.queries = query_examples(views, sample, config.queries, config.seed)
     if not facts.queries:
         facts.left_out["queries"] = "--queries 0 asks for none"
     if mined.store.num_queries > MOST_SCORED:
         facts.samples.append(f"the worst positives are those of {MOST_SCORED:,} queries, drawn")
+
+
+def _add_scores(facts: RunFacts, config: ReportConfig, parts: RunParts) -> UnitSample | None:
+    """Take down what plots of scores show; the sample that it is of."""
+    mined = parts.views.mined
+    facts.k, sample = mined.k, UnitSample.draw(mined, config.seed)
+    if sample is None:
+        facts.left_out["scores"] = "no query has hits"
+        return None
+    facts.scores = score_facts(mined, sample)
+    if facts.scores.units < facts.scores.of_units:
+        facts.samples.append(
+            f"scores, ranks, margins and suspect negatives are of {facts.scores.units:,} of "
+            f"{facts.scores.of_units:,} {facts.scores.unit}, drawn with seed {config.seed}"
+        )
+    return sample
+
+
+def plotted_facts(config: ReportConfig, parts: RunParts) -> RunFacts:
+    """What the plots show, and nothing else.
+
+    Raises:
+        DamagedError: A file is damaged.
+    """
+    facts = RunFacts(config.run_dir, glance_of(parts.manifests))
+    if not parts.lack(*MINED):
+        _add_scores(facts, config, parts)
+    if not parts.lack("model"):
+        facts.training = training_facts(parts.manifests["model"])
+    return facts
 
 
 def _add_batches(facts: RunFacts, config: ReportConfig, parts: RunParts) -> None:

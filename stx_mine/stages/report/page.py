@@ -1,6 +1,7 @@
 """The page: templates filled with what is told of a run; one file that needs no other."""
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
@@ -46,7 +47,9 @@ def render_picture(plot: Plot) -> str:
     return found.render(drawing=drawn(plot), width=WIDTH, height=HEIGHT)
 
 
+@cache
 def _environment() -> Environment:
+    """What reads and fills the templates, each compiled once."""
     environment = Environment(
         loader=FunctionLoader(_read),
         autoescape=select_autoescape(["jinja"]),

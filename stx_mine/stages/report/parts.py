@@ -1,12 +1,17 @@
 """The artifacts of a run that a page is about, and why others are not."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from stx_mine.errors import ArtifactError, DamagedError
+from stx_mine.stages.show.mined_views import MinedViews
 from stx_mine.store.artifact import PLAN, Manifest, require
 from stx_mine.store.kinds import KINDS
+from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.run_dir import RunDir
 
+# What negatives are looked at with.
+MINED = ("texts", "groups", "embeddings", "negatives")
 _SINGLE = ("texts", "groups", "embeddings", "negatives", "batches", "model")
 _SEVERAL = ("judgements", "audits", "evaluations")
 
@@ -55,6 +60,12 @@ class RunParts:
         if not found:
             raise ArtifactError(missing["texts"])
         return cls(run, found, missing)
+
+    @cached_property
+    def views(self) -> MinedViews:
+        """What was mined; asked for only where `lack` names nothing of `MINED`."""
+        check = "full" if self.run.checks_all else "once"
+        return MinedViews(self.run, MinedRun.open(str(self.run.path), check))
 
     @property
     def digests(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from stx_mine.stages.report.config import ReportConfig
-from stx_mine.stages.report.facts import facts_of
+from stx_mine.stages.report.facts import plotted_facts
 from stx_mine.stages.report.page import render_picture
 from stx_mine.stages.report.parts import RunParts
 from stx_mine.stages.report.plots import plots_of
@@ -38,7 +38,7 @@ def pictures_of(run_dir: str) -> list[Picture]:
     Raises:
         ArtifactError: The run has no artifact, or one of them is damaged.
     """
-    facts = facts_of(ReportConfig(run_dir=run_dir, queries=0), RunParts.open(RunDir(run_dir)))
+    facts = plotted_facts(ReportConfig(run_dir=run_dir), RunParts.open(RunDir(run_dir)))
     return [
         Picture(plot.title, plot.says, render_picture(plot))
         for some in plots_of(facts).values()

@@ -6,14 +6,12 @@ from stx_mine.settings import key_fields
 from stx_mine.stages.report.atlas import ATLAS, write_atlas
 from stx_mine.stages.report.config import ReportConfig
 from stx_mine.stages.report.counts import ReportCounts
-from stx_mine.stages.report.facts import MINED, facts_of
+from stx_mine.stages.report.facts import facts_of
 from stx_mine.stages.report.page import render_page
-from stx_mine.stages.report.parts import RunParts
+from stx_mine.stages.report.parts import MINED, RunParts
 from stx_mine.stages.report.report import NUMBERS, PAGE, page_report
-from stx_mine.stages.show.mined_views import MinedViews
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import atomic, write_json
-from stx_mine.store.mined_run import MinedRun
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
@@ -36,9 +34,9 @@ def run_report(config: ReportConfig) -> StageReport:
         )
         if artifact.done:
             return page_report(artifact, skipped=True)
-        facts = facts_of(config, parts)
         if config.atlas and (lack := parts.lack(*MINED)):
             raise ArtifactError(f"--atlas shows texts with what was mined: {lack}")
+        facts = facts_of(config, parts)
         files = [PAGE, NUMBERS, *([ATLAS] if config.atlas else [])]
         artifact.begin(files)
         page = render_page(facts, __version__)
@@ -47,8 +45,7 @@ def run_report(config: ReportConfig) -> StageReport:
         write_json(artifact.folder / NUMBERS, facts.to_json())
         atlas_texts = 0
         if config.atlas:
-            views = MinedViews(run, MinedRun.open(config.run_dir, config.check))
-            atlas_texts = write_atlas(artifact.folder, views, config.seed)
+            atlas_texts = write_atlas(artifact.folder, parts.views, config.seed)
         counts = ReportCounts(
             sections=facts.sections,
             left_out=facts.left_out,

@@ -169,12 +169,18 @@ class MinedViews:
             num_uses=num_uses,
         )
 
-    def most_used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Passages that are in pools, most used first, and how many pools have each."""
+    @cached_property
+    def pool_uses(self) -> NDArray[np.int64]:
+        """int64 (passages,): how many pools have each."""
         uses = np.zeros(self._store.num_passages, np.int64)
         for name in pool_files(self.mined.negatives):
             pools = PoolBlock.read(self.mined.negatives, name).pools
             uses += np.bincount(pools.values, minlength=len(uses))
+        return uses
+
+    def most_used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Passages that are in pools, most used first, and how many pools have each."""
+        uses = self.pool_uses
         order = np.argsort(-uses, kind="stable")[: int((uses > 0).sum())]
         return order, uses[order]
 

@@ -27,7 +27,14 @@ from stx_mine.store.artifact import MANIFEST, PLAN, read_manifest
 from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.files import atomic, read_json, write_json
 from stx_mine.store.intact import remember
-from stx_mine.store.places import beside, is_mark, refuse_foreign, remove_ours, swap_in
+from stx_mine.store.places import (
+    beside,
+    is_mark,
+    refuse_foreign,
+    remove_others,
+    remove_ours,
+    swap_in,
+)
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import StageReport
 
@@ -100,7 +107,8 @@ def _fetch(config: FetchConfig, storage: Storage, run: RunDir, name: str) -> Mov
     receiver = Receiver(storage, name, staging, checksums)
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         run_tasks(list(checksums), partial(attempt, receiver), f"fetching {name}", threads)
-    _settle_files(staging, listed)
+    # What an earlier fetch of other content left.
+    remove_others(staging, {staging / PLAN, *(staging / file for file in listed.entries)})
     if card := storage.card(name, listed):
         with atomic(staging / DATASET_CARD) as path:
             path.write_bytes(card)
@@ -168,10 +176,3 @@ def _refuse_little_room(folder: Path, num_bytes: int, name: str) -> None:
             f"{name} takes {num_bytes / 1e9:,.1f} GB, found {free / 1e9:,.1f} GB free at "
             f"{folder.parent}; free the rest, or give another --run-dir"
         )
-
-
-def _settle_files(staging: Path, listed: Listing) -> None:
-    """Remove what an earlier fetch of other content left."""
-    wanted = {staging / PLAN, *(staging / file for file in listed.entries)}
-    for path in [one for one in staging.rglob("*") if one.is_file() and one not in wanted]:
-        path.unlink()

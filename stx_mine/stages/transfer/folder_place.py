@@ -12,7 +12,14 @@ from stx_mine.store.dataset_card import DATASET_CARD
 from stx_mine.store.files import atomic, checksum
 from stx_mine.store.listing import MANIFEST, PLAN
 from stx_mine.store.names import PARTIAL
-from stx_mine.store.places import beside, refuse_foreign, remove_ours, settle, swap_in
+from stx_mine.store.places import (
+    beside,
+    refuse_foreign,
+    remove_others,
+    remove_ours,
+    settle,
+    swap_in,
+)
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,7 @@ class FolderPlace:
                         if checksum(temporary) != expected:
                             raise tree.of.damaged(name, "its checksum is not that of the manifest")
                 counted.advance(one["bytes"])
-        kept = {new / name for name in (*tree.files, *tree.marks)}
-        for path in [one for one in new.rglob("*") if one.is_file() and one not in kept]:
-            path.unlink()
+        remove_others(new, {new / name for name in (*tree.files, *tree.marks)})
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ does not ask for again.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,9 @@ class HubTree(TreeStorage):
         with _told(self.shown, "run the same command again"):
             yield
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self) -> AbstractContextManager[None]:
         """The library shows no progress of its own meanwhile."""
-        with _quiet():
-            yield
+        return _quiet()
 
 
 @dataclass(frozen=True)
