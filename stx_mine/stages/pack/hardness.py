@@ -4,6 +4,7 @@ Shape letters: A anchors that are looked at, B rows of a batch, D dimensions, K 
 """
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,11 @@ from numpy.typing import NDArray
 from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.store.artifact import Manifest
+from stx_mine.store.stage_report import percent
 from stx_mine.store.vectors import Vectors
+
+# Where a manifest of batches holds it.
+HARDNESS = "hardness"
 
 # Anchors whose hardest passages are looked for, and passages of a matrix product.
 _ANCHORS, _PASSAGES = 256, 16_384
@@ -28,8 +33,10 @@ class BatchHardness:
         texts: Its distinct passages, negatives included.
         passages: Passages of the run.
         own_positive: Score of a row's positive.
-        other_positive: Score of the hardest positive of another row that is no known positive.
-        own_negative: Score of the hardest of a row's own negatives, of rows that have one.
+        other_positive: Score of the hardest positive of another row that is no known positive;
+            None where each is one.
+        own_negative: Score of the hardest of a row's own negatives, of rows that have one; None
+            where none has.
         harder: Share of the rows whose own hardest negative scores above that of the others; those
             without a negative count as no.
     """
@@ -38,9 +45,43 @@ class BatchHardness:
     texts: int
     passages: int
     own_positive: float
-    other_positive: float
-    own_negative: float
+    other_positive: float | None
+    own_negative: float | None
     harder: float
+
+    @classmethod
+    def read(cls, batches: Manifest) -> Self | None:
+        """Of finished batches; None where it was not measured.
+
+        Args:
+            batches: Their manifest.
+        """
+        found: dict[str, Any] | None = batches.extra.get(HARDNESS)
+        return None if found is None else cls(**found)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the batch sees of the corpus, and how hard that is."""
+        positives, texts = (percent(one, self.passages) for one in (self.positives, self.texts))
+        told = [
+            f"a random batch holds {positives} of {self.passages:,} passages as positives, {texts} "
+            "with negatives"
+        ]
+        if self.other_positive is not None:
+            told.append(
+                f"there a row's positive scores {self.own_positive:.3f} on average, the hardest "
+                f"positive of another row {self.other_positive:.3f}{self._mined}"
+            )
+        return told
+
+    @property
+    def _mined(self) -> str:
+        if self.own_negative is None:
+            return ""
+        return (
+            f", the hardest of its own negatives {self.own_negative:.3f} (harder in "
+            f"{self.harder:.0%} of the rows)"
+        )
 
 
 def batch_hardness(packer: Packer, embeddings: Manifest) -> BatchHardness | None:
@@ -76,6 +117,8 @@ def batch_hardness(packer: Packer, embeddings: Manifest) -> BatchHardness | None
     known, places = (known[1:], places - 1) if known[0] < 0 else (known, places)
     scores_AK = score_hits(vectors_AD, passages.take(known), places, queries.similarity, alone=True)
     own_A, mined_A = scores_AK[:, 0], scores_AK[:, 1:].max(1, initial=-np.inf)
+    # Where no other row brings a negative, any of its own is harder.
+    rounding_A = np.where(np.isfinite(other_A), _ROUNDING * np.abs(other_A), 0)
     return BatchHardness(
         positives=len(distinct),
         texts=len(texts),
@@ -83,7 +126,7 @@ def batch_hardness(packer: Packer, embeddings: Manifest) -> BatchHardness | None
         own_positive=float(own_A.mean()),
         other_positive=_mean(other_A),
         own_negative=_mean(mined_A),
-        harder=float((mined_A > other_A + _ROUNDING * np.abs(other_A)).mean()),
+        harder=float((mined_A > other_A + rounding_A).mean()),
     )
 
 
@@ -98,7 +141,7 @@ def _avoided(
     return found
 
 
-def _mean(values: NDArray[np.float32]) -> float:
-    """The mean of what is there; NaN where nothing is."""
+def _mean(values: NDArray[np.float32]) -> float | None:
+    """The mean of what is there; None where nothing is."""
     there = values[np.isfinite(values)]
-    return float(there.mean()) if len(there) else float("nan")
+    return float(there.mean()) if len(there) else None

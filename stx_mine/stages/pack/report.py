@@ -5,6 +5,7 @@ from typing import Any
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.counts import PackCounts, PackedSource, ScoredRows
 from stx_mine.stages.pack.dry_run import DryRun
+from stx_mine.stages.pack.hardness import BatchHardness
 from stx_mine.stages.pack.packings import MIN_EPOCH_STEPS
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.stage_report import StageReport, make_report, percent
@@ -19,13 +20,14 @@ _NEARLY_ALL, _RARE = 0.99, 0.01
 def pack_report(artifact: Artifact, config: PackConfig, skipped: bool = False) -> StageReport:
     """The report of finished batches."""
     counts = PackCounts.read(artifact.result)
+    hardness = BatchHardness.read(artifact.result)
     size, batches, rows = config.batch_size, counts.batches, counts.rows_in
     lines = [
         f"{batches:,} batches of {size:,} rows in each of {counts.packings} packings, policy "
         f"{config.policy}: {counts.steps:,} optimizer steps in all",
         f"{percent(counts.rows_packed, rows)} of {rows:,} rows are in each packing, "
         f"{counts.rows_left_out:,} left out of one come first in the next",
-        f"the first batch holds {counts.distinct_passages_of_first_batch:,} distinct passages",
+        *(hardness.sentences if hardness else []),
         *([counts.composition] if counts.sources else []),
         *(_source_line(name, one) for name, one in counts.by_source.items()),
         *_scored_lines(config, counts.of_judge),
@@ -126,30 +128,10 @@ def dry_run_report(found: DryRun, folder: str, min_steps: int = MIN_EPOCH_STEPS)
             f"positive of {number:,} rows: {text[:_SHOWN_LETTERS]!r}"
             for number, text in found.most_repeated
         ),
-        *_hardness_lines(found),
+        *(found.hardness.sentences if found.hardness else []),
         _recommendation(found, min_steps),
     ]
     return StageReport("pack --dry-run, nothing written", counts, tuple(lines), folder=folder)
-
-
-def _hardness_lines(found: DryRun) -> list[str]:
-    """What a batch sees of the corpus, and how hard that is."""
-    one = found.hardness
-    if one is None:
-        return []
-    positives, texts = percent(one.positives, one.passages), percent(one.texts, one.passages)
-    mined = ""
-    if one.texts > one.positives:
-        mined = (
-            f", the hardest of its own negatives {one.own_negative:.3f} (harder in "
-            f"{one.harder:.0%} of the rows)"
-        )
-    return [
-        f"a random batch holds {positives} of {one.passages:,} passages as positives, {texts} with "
-        "negatives",
-        f"there a row's positive scores {one.own_positive:.3f} on average, the hardest positive of "
-        f"another row {one.other_positive:.3f}{mined}",
-    ]
 
 
 def _recommendation(found: DryRun, min_steps: int) -> str:

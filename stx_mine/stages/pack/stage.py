@@ -1,6 +1,6 @@
 """Pack: bind negatives and write batches of exactly B rows into Parquet shards."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from stx_mine import progress
 from stx_mine.core.forbidden import positive_groups
@@ -15,6 +15,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import Assignment
 from stx_mine.stages.pack.dry_run import dry_run
 from stx_mine.stages.pack.feasibility import refuse_sizes, refuse_unscored
+from stx_mine.stages.pack.hardness import HARDNESS, batch_hardness
 from stx_mine.stages.pack.labels.stage import pack_labels
 from stx_mine.stages.pack.packings import assign_packings, batches_of_shards
 from stx_mine.stages.pack.report import dry_run_report, pack_report
@@ -156,6 +157,7 @@ def _publish(
     write_groups(artifact.folder / GROUPS, groups.texts, groups.groups)
     with progress.step("counting"):
         counts = count_packings(packer, packings)
+        hardness = batch_hardness(packer, embeddings)
     if config.judge is not None:
         counts = replace(counts, scored=count_scored(artifact.folder, packer, negatives))
     columns = text_columns(counts.k_of_every_row)
@@ -180,4 +182,5 @@ def _publish(
             languages=store.languages is not None,
         )
     )
-    artifact.finish(_files(config, packings), counts=counts, extra={"k": packer.k}, card=card)
+    extra = {"k": packer.k, HARDNESS: None if hardness is None else asdict(hardness)}
+    artifact.finish(_files(config, packings), counts=counts, extra=extra, card=card)

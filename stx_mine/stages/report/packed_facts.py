@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stx_mine.stages.pack.hardness import BatchHardness
 from stx_mine.stages.show.batch_views import make_up
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import list_packings
@@ -43,6 +44,7 @@ class PackedFacts:
         left_out: Rows left out of each packing.
         spreads: `places`, `distinct texts`, `random negatives`, `masked texts` of a batch.
         distinct_share: Distinct texts of all places, in [0, 1].
+        hardness: Of a random batch; None where it was not measured.
     """
 
     looked_at: int
@@ -56,6 +58,7 @@ class PackedFacts:
     left_out: int
     spreads: dict[str, Spread]
     distinct_share: float
+    hardness: BatchHardness | None
 
 
 def batch_facts(batches: Manifest, seed: int) -> PackedFacts:
@@ -91,4 +94,5 @@ def batch_facts(batches: Manifest, seed: int) -> PackedFacts:
         counts["rows_left_out"],
         {name: Spread(min(one), float(np.mean(one)), max(one)) for name, one in columns.items()},
         sum(columns["distinct texts"]) / max(1, sum(columns["places"])),
+        BatchHardness.read(batches),
     )
