@@ -349,8 +349,8 @@ def run_command(
     typer.echo(f"everything is in {pipeline.run_dir}/ ({time.monotonic() - started:.0f} s)")
     if "mine" in pipeline.settings:
         typer.echo(
-            f"look at it: `stx-mine show --run-dir {quote(pipeline.run_dir)} --suspects`; your own "
-            "data: `stx-mine init PAIRS --run-dir my-run`"
+            f"look at it: `stx-mine show --run-dir {quote(pipeline.run_dir)} --suspects`, "
+            f"`stx-mine report --run-dir {quote(pipeline.run_dir)}`"
         )
 
 

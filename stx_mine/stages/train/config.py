@@ -58,6 +58,15 @@ class TrainConfig(ModelFields, ReadingConfig):
         minimum=1,
         group="Schedule",
     )
+    steps: int | None = option(
+        None,
+        "Optimizer steps, instead of passes: packings are read in turn until so many are done.",
+        "model",
+        minimum=1,
+        group="Schedule",
+        conflicts="epochs",
+        because="which says how long, too",
+    )
     learning_rate: Literal["auto", "probe"] | float = option(
         "auto",
         "Peak rate: auto (by kind of model and batch size), probe (the best of three), a number.",

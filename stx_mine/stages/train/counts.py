@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stx_mine.stages.train.held_back import HeldBack
-from stx_mine.stages.train.schedule import Schedule, count_steps
+from stx_mine.stages.train.schedule import Schedule
 from stx_mine.store.counts import Counts
 from stx_mine.store.training_log import TERM
 
@@ -77,7 +77,7 @@ class TrainCounts(Counts):
         }
         return cls(
             steps=steps,
-            steps_planned=count_steps(kept.packings, schedule.num_passes),
+            steps_planned=schedule.num_steps(kept.packings),
             packings=len(kept.packings),
             passes=schedule.num_passes,
             batch_size=kept.packings[0][0].batch_size,

@@ -16,7 +16,7 @@ from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.cosines import RowSample, rows_to_sample, sample_rows
 from stx_mine.stages.train.held_back import HeldBack
 from stx_mine.stages.train.processes import Processes
-from stx_mine.stages.train.schedule import Schedule, count_steps
+from stx_mine.stages.train.schedule import Schedule
 from stx_mine.store.batches import BatchShard
 from stx_mine.store.sources import prompts_differ
 
@@ -79,7 +79,7 @@ class EvaluationPlan:
             (shard, number) for shard in kept.packings[0] for number in range(shard.num_batches)
         ]
         labels = batches[0][0].texts_per_label is not None
-        size, steps = batches[0][0].batch_size, count_steps(kept.packings, schedule.num_passes)
+        size, steps = batches[0][0].batch_size, schedule.num_steps(kept.packings)
         num_rows = rows_to_sample(
             steps, size, 1 + steps // schedule.steps_between_evaluations(steps)
         )

@@ -15,7 +15,7 @@ from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.evaluations import EvaluationPlan
 from stx_mine.stages.train.monitor import TrainingMonitor
 from stx_mine.stages.train.read_ahead import ReadAhead
-from stx_mine.stages.train.schedule import Schedule, count_steps
+from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.trainer import PackedTrainer, row_numbers, trainer_arguments
 from stx_mine.store.batches import BatchShard
 
@@ -105,7 +105,7 @@ def probe(
     Raises:
         ConfigError: A packing has one batch only.
     """
-    plan = plan_probe(packings, count_steps(packings, schedule.num_passes))
+    plan = plan_probe(packings, schedule.num_steps(packings))
     before = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     losses = {}
     ahead = ReadAhead(collator, packings[0][0].batch_size)

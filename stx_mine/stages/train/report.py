@@ -51,7 +51,7 @@ def train_report(
             "batches"
         )
     warnings = [f"{name} was cut short or damaged, and was left out" for name in removed]
-    warnings += [*extra["notes"], *_few_steps(counts), *_no_gain(best)]
+    warnings += [*extra["notes"], *_few_steps(counts, manifest), *_no_gain(best)]
     warnings += [*extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
 
@@ -117,8 +117,9 @@ def _evaluated(best: BestEvaluation | None, counts: TrainCounts) -> str:
     )
 
 
-def _few_steps(counts: TrainCounts) -> list[str]:
-    if counts.steps >= MIN_STEPS:
+def _few_steps(counts: TrainCounts, manifest: Manifest) -> list[str]:
+    # What is asked for by number is meant.
+    if counts.steps >= MIN_STEPS or manifest.fields.get("steps") is not None:
         return []
     return [
         f"{counts.steps} steps are few; a smaller `pack --batch-size` or `--epochs "

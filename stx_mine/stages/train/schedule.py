@@ -15,7 +15,7 @@ class Schedule:
     """How long and how fast.
 
     Attributes:
-        num_passes: Packings read, cycling.
+        num_passes: Packings read, cycling; the last one in part where `max_steps` ends it.
         learning_rate: Peak rate.
         warmup: Share of the steps that warm up.
         seed: Seed of batch order and dropout.
@@ -24,6 +24,7 @@ class Schedule:
         floor: Where it ends, as a share of the peak; not for `constant`.
         evaluation_steps: Steps between evaluations; None: 20 evaluations a run.
         patience: Evaluations without a new best before training stops; 0: it never does.
+        max_steps: Steps after which the run ends; None: with its passes.
     """
 
     num_passes: int
@@ -35,14 +36,18 @@ class Schedule:
     floor: float = 0.0
     evaluation_steps: int | None = None
     patience: int = 0
+    max_steps: int | None = None
 
     @classmethod
     def of(
         cls, config: TrainConfig, packings: list[list[BatchShard]], learning_rate: float
     ) -> "Schedule":
         """The schedule that the config asks for, with the rate that was chosen."""
+        passes = config.epochs or len(packings)
+        if config.steps is not None:
+            passes = -(-config.steps // count_steps(packings, 1))
         return cls(
-            num_passes=config.epochs or len(packings),
+            num_passes=passes,
             learning_rate=learning_rate,
             warmup=config.warmup,
             seed=config.seed,
@@ -51,7 +56,13 @@ class Schedule:
             floor=config.floor,
             evaluation_steps=config.evaluation_steps,
             patience=config.patience,
+            max_steps=config.steps,
         )
+
+    def num_steps(self, packings: list[list[BatchShard]]) -> int:
+        """Optimizer steps of the run."""
+        all_steps = count_steps(packings, self.num_passes)
+        return all_steps if self.max_steps is None else min(all_steps, self.max_steps)
 
     def scheduler(self) -> tuple[str, dict[str, Any]]:
         """Name and arguments of the scheduler of `transformers` that does it."""

@@ -43,7 +43,7 @@ from stx_mine.stages.train.monitor import TrainingMonitor, step_facts
 from stx_mine.stages.train.outcome import broken_loss
 from stx_mine.stages.train.processes import average_gradients, mean_over_processes
 from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead, Settle
-from stx_mine.stages.train.schedule import Schedule, count_steps, steps_between_lines
+from stx_mine.stages.train.schedule import Schedule, steps_between_lines
 from stx_mine.store.batches import BatchShard
 from stx_mine.store.files import written_by_library
 from stx_mine.store.training_log import TERM
@@ -247,7 +247,7 @@ def train(
     monitor = TrainingMonitor(plan, collator)
     checkpoint = last_checkpoint(folder)
     done = steps_done(Path(checkpoint)) if checkpoint else 0
-    num_steps = count_steps(packings, schedule.num_passes)
+    num_steps = schedule.num_steps(packings)
     counting = progress.step("training", num_steps - done, "steps")
     with ReadAhead(collator, packings[0][0].batch_size) as ahead, counting as counted:
         trainer = PackedTrainer(
@@ -291,7 +291,7 @@ def _arguments(
     keeps_best: bool,
     options: Mapping[str, Any],
 ) -> SentenceTransformerTrainingArguments:
-    steps = count_steps(packings, schedule.num_passes)
+    steps = schedule.num_steps(packings)
     return trainer_arguments(
         model,
         packings,
@@ -299,6 +299,7 @@ def _arguments(
         num_processes,
         output_dir=str(folder),
         num_train_epochs=1,
+        max_steps=steps,
         warmup_steps=round(schedule.warmup * steps),
         save_strategy="steps",
         save_steps=schedule.saves(steps, keeps_best),

@@ -35,7 +35,7 @@ OWNED: dict[str, str] = {
     **dict.fromkeys(("hub_private_repo", "hub_always_push", "hub_revision"), _FOLDER),
     **dict.fromkeys(("resume_from_checkpoint", "ignore_data_skip"), "a run continues by itself"),
     "save_steps": "give --checkpoint-steps",
-    **dict.fromkeys(("num_train_epochs", "max_steps"), "give --epochs"),
+    **dict.fromkeys(("num_train_epochs", "max_steps"), "give --epochs or --steps"),
     "learning_rate": "give --learning-rate",
     **dict.fromkeys(("warmup_steps", "warmup_ratio"), "give --warmup"),
     **dict.fromkeys(("lr_scheduler_type", "lr_scheduler_kwargs"), "give --schedule and --floor"),

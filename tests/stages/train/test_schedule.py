@@ -253,6 +253,28 @@ def test_without_patience_a_run_goes_to_its_end_and_still_keeps_the_best(packed_
     assert log[0]["evaluations"]["dev"]["ndcg@10"] == 0.9
 
 
+@pytest.mark.parametrize(("steps", "passes"), [(3, 1), (9, 1), (10, 2), (20, 3)])
+def test_steps_end_a_run_within_a_pass_or_cycle_the_packings(packed_run, steps, passes):
+    packings = list_packings(packed_run / "batches")
+    assert count_steps(packings, 1) == 9
+    config = {"run_dir": str(packed_run), "learning_rate": 0.05, "overwrite": True}
+    report = run_train(TrainConfig(**config, steps=steps))
+    assert (report.counts["steps"], report.counts["steps_planned"]) == (steps, steps)
+    assert report.counts["passes"] == passes
+    rates = [one["learning_rate"] for one in read_log(packed_run / "model" / TRAINING_LOG)[1:]]
+    # It has fallen to nothing after the last of them.
+    assert rates[-1] == pytest.approx(0.05 / (steps - round(0.1 * steps)))
+    weights = fixed_weights(load_model(str(packed_run / "model"), "cpu"))
+    if steps % 9 == 0:
+        run_train(TrainConfig(**config, epochs=steps // 9))
+        assert same(weights, fixed_weights(load_model(str(packed_run / "model"), "cpu")))
+
+
+def test_steps_and_epochs_say_the_same():
+    with pytest.raises(ConfigError, match=r"--steps 5 .*--epochs 2"):
+        TrainConfig(steps=5, epochs=2)
+
+
 @pytest.mark.parametrize("die_at", [3, 6, 9])
 def test_a_run_that_died_stops_at_the_same_step_with_the_same_best(packed_run, tmp_path, die_at):
     values = dict(zip(range(0, 40, 2), [0.1, 0.2, 0.5, 0.4, 0.5, 0.3, *[0.9] * 14], strict=True))
