@@ -114,7 +114,7 @@ def _number_or_one_of(words: tuple[str, ...]) -> Callable[[Any], Any]:
 
 
 def _sources_of_file(path: str) -> tuple[Source, ...]:
-    from stx_mine.pipeline import load_sources
+    from stx_mine.inputs.stage_settings import load_sources
 
     return load_sources(path)
 

@@ -21,7 +21,8 @@ import yaml
 from conftest import REPO_ROOT, Cli
 
 from stx_mine.commands import COMMANDS
-from stx_mine.pipeline import load_pipeline, load_sources
+from stx_mine.inputs.stage_settings import load_sources
+from stx_mine.pipeline import load_pipeline
 from stx_mine.settings import flag
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed

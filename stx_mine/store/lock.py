@@ -198,8 +198,10 @@ def _writable(folder: Path) -> Iterator[None]:
             "give another --run-dir or fix its permissions"
         ) from error
     except OSError as error:
-        if error.filename is None or not str(error.filename).startswith(str(folder)):
+        # Some name the file by its absolute path.
+        file, place = Path(str(error.filename or "")).absolute(), folder.absolute()
+        if not file.is_relative_to(place):
             raise
         raise ArtifactError(
-            f"cannot write {error.filename} ({error.strerror}); give another --run-dir"
+            f"cannot write {folder / file.relative_to(place)} ({error.strerror}); give another --run-dir"
         ) from error

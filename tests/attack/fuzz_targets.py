@@ -10,7 +10,8 @@ from stx_mine.errors import StxMineError
 from stx_mine.inputs.column_file import ColumnFile
 from stx_mine.inputs.labeled import LabeledFile
 from stx_mine.inputs.run_file import RunFile
-from stx_mine.pipeline import load_pipeline, load_sources
+from stx_mine.inputs.stage_settings import load_sources
+from stx_mine.pipeline import load_pipeline
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.ingest.pairs import read_sources
 from stx_mine.stages.ingest.stage import open_input

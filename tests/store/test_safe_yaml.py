@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import ConfigError
-from stx_mine.pipeline import load_pipeline, load_sources
+from stx_mine.inputs.stage_settings import load_sources
+from stx_mine.pipeline import load_pipeline
 from stx_mine.store.safe_yaml import parse_yaml, read_yaml
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=8)

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from stx_mine.errors import ArtifactError, ConfigError, InputError, ViolationError
 from stx_mine.inputs.config import Source
+from stx_mine.inputs.stage_settings import load_sources
 from stx_mine.models.load import load_model
 from stx_mine.models.tokenise import Tokeniser
-from stx_mine.pipeline import load_pipeline, load_sources, pipeline_steps
+from stx_mine.pipeline import load_pipeline, pipeline_steps
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.evaluate.config import EvaluateConfig
