@@ -25,6 +25,7 @@ from stx_mine.stages.show.config import ShowConfig
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.transfer.config import FetchConfig, PublishConfig
+from stx_mine.stages.tune.config import TuneConfig
 from stx_mine.stages.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ COMMANDS: dict[str, Command] = {
     "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", LOOK, after_signal=_ANEW),
     "train": Command(TrainConfig, "train.stage:run_train", _MODEL, True, _CHECKPOINTS),
     "evaluate": Command(EvaluateConfig, "evaluate.stage:run_evaluate", _MODEL, after_signal=_ANEW),
+    "tune": Command(
+        TuneConfig, "tune.stage:run_tune", _MODEL, in_pipeline=False, after_signal=_CONTINUES
+    ),
     "report": Command(ReportConfig, "report.stage:run_report", LOOK, after_signal=_ANEW),
     "publish": Command(PublishConfig, "transfer.publish:run_publish", _MOVE, in_pipeline=False),
     "fetch": Command(FetchConfig, "transfer.fetch:run_fetch", _MOVE, in_pipeline=False),

@@ -65,7 +65,7 @@ STANDS_AFTER = {
 }
 BATCH_SIZE = 256
 # Pages whose examples train for longer; other tests run these commands too.
-SLOW = {"run", "losses", "train"}
+SLOW = {"run", "losses", "train", "tune"}
 # Options of other programs that the pages name by themselves.
 OPTIONS_OF_OTHERS = {
     "--corpus_config",

@@ -173,7 +173,7 @@ def test_equal_settings_are_held_alike() -> None:
 @pytest.mark.parametrize(
     ("config", "given", "said"),
     [
-        (MineConfig, {"k": 0}, "--k must be at least 1"),
+        (MineConfig, {"k": -1}, "--k must be at least 0"),
         (MineConfig, {"sampling_temperature": 0.1}, "needs --sampling weighted"),
         (MineConfig, {"range_min": 10, "range_max": 12}, "leave 2 ranks.* --range-max 18 .*--k 2"),
         (MineConfig, {"range_max": 7}, "leave 7 ranks, fewer than the k=8"),

@@ -24,15 +24,20 @@ class StageSettings:
         run_dir: The run directory of round 1.
         rounds: How often to mine, from 1.
         settings: Fields of each stage, in the order of the stages.
+        others: Stages of the file that were left as they are, unread.
     """
 
     run_dir: str
     rounds: int
     settings: dict[str, dict[str, Any]]
+    others: tuple[str, ...] = ()
 
 
 def read_stage_settings(
-    path: str, overrides: list[str], stages: Mapping[str, type[StageConfig]]
+    path: str,
+    overrides: list[str],
+    stages: Mapping[str, type[StageConfig]],
+    leave_others: bool = False,
 ) -> StageSettings:
     """Read a pipeline file; every field is one of its stage and has a value that fits.
 
@@ -40,6 +45,7 @@ def read_stage_settings(
         path: The YAML file.
         overrides: `stage.field=value` or `field=value`, the value in YAML.
         stages: Name of a stage -> its options, in the order in which stages run.
+        leave_others: Whether other stages may stand in the file.
 
     Raises:
         ConfigError: The file is missing or malformed, or a name or value does not fit.
@@ -54,6 +60,8 @@ def read_stage_settings(
     top = {name: content[name] for name in _TOP if name in content}
     for override in overrides:
         _override(top, settings, override)
+    others = [name for name in settings if leave_others and name not in stages]
+    settings = {name: values for name, values in settings.items() if name not in others}
     for name, values in settings.items():
         if name not in stages:
             known = ", ".join([*_TOP, *stages])
@@ -77,7 +85,7 @@ def read_stage_settings(
     if not isinstance(run_dir, str):
         raise ConfigError(f"run_dir must be text, found {shortened(run_dir)}; give the path")
     ordered = {name: settings[name] for name in stages if name in settings}
-    return StageSettings(run_dir, rounds, ordered)
+    return StageSettings(run_dir, rounds, ordered, tuple(map(str, others)))
 
 
 def load_sources(path: str) -> tuple[Source, ...]:

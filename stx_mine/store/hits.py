@@ -102,6 +102,12 @@ class HitBlock:
     scores: NDArray[np.float32]
     sources: NDArray[np.uint8]
 
+    @classmethod
+    def without_hits(cls, query_ids: NDArray[np.int64]) -> "HitBlock":
+        """Queries of which nothing was searched."""
+        none = Ragged(np.zeros(len(query_ids) + 1, np.int64), np.empty(0, np.int64))
+        return cls(query_ids, none, np.empty(0, np.float32), np.empty(0, np.uint8))
+
     def table(self) -> pa.Table:
         """The block as an Arrow table `query_id`, `passage_ids`, `scores`."""
         offsets = pa.array(self.hits.offsets, pa.int64())

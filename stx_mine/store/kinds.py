@@ -59,5 +59,6 @@ KINDS = {
     "evaluations": Kind(3, "stx-mine evaluate", **_REMADE, several=True),
     "report": Kind(1, "stx-mine report", **_REMADE),
     "estimates": Kind(1, "stx-mine estimate", **_REMADE),
+    "tuning": Kind(1, "stx-mine tune PIPELINE", scratch=("run", "trials", "prepared.json")),
     "exports": Kind(2, "stx-mine export", **_REMADE, several=True),
 }

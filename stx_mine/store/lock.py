@@ -202,6 +202,7 @@ def _writable(folder: Path) -> Iterator[None]:
         file, place = Path(str(error.filename or "")).absolute(), folder.absolute()
         if not file.is_relative_to(place):
             raise
+        named = folder / file.relative_to(place)
         raise ArtifactError(
-            f"cannot write {folder / file.relative_to(place)} ({error.strerror}); give another --run-dir"
+            f"cannot write {named} ({error.strerror}); give another --run-dir"
         ) from error

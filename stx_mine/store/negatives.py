@@ -150,7 +150,7 @@ def _read_searches(negatives: Manifest, name: str, searches: _Searches) -> HitBl
             blocks.append(found)
         else:
             blocks.append(read_hits(manifest, number, source).of(query_ids))
-    return merge_sources(blocks)
+    return merge_sources(blocks or [HitBlock.without_hits(query_ids)])
 
 
 @lru_cache(maxsize=8)

@@ -26,7 +26,7 @@ def refuse_misfit(config: MineConfig, store: TextStore, texts: Manifest) -> None
             known, or known negatives where the input has none.
     """
     asked = "--known-negatives filter" if config.known_negatives == "filter" else ""
-    asked = asked if config.searches else "--sources known"
+    asked = asked if config.searches or not config.mines else "--sources known"
     if asked and not texts.counts.get("known_negatives"):
         raise ConfigError(
             f"{asked} needs known negatives, the input of this run has none; name their columns "
@@ -68,7 +68,7 @@ def refuse_empty(counts: MineCounts, selector: Selector, hits: AllHits) -> None:
             f"every one of the {counts.pairs_in:,} pairs is dropped "
             f"({listed(counts.pairs_dropped)}); give {' and '.join(needed)}"
         )
-    if counts.pooled:
+    if counts.pooled or not selector.config.mines:
         return
     names = sorted(filter(counts.dropped.get, counts.dropped), key=counts.dropped.__getitem__)
     most = f"most dropped by {names[-1]} ({counts.dropped[names[-1]]:,})" if names else "none found"

@@ -45,7 +45,11 @@ class MineConfig(EngineConfig):
     """Search deeply, filter, keep an ordered pool of negatives per pair."""
 
     k: int = option(
-        8, "Negatives per row that pack will bind.", "negatives", minimum=1, group="Pool"
+        8,
+        "Negatives per row that pack will bind; 0: none, and nothing is searched.",
+        "negatives",
+        minimum=0,
+        group="Pool",
     )
     pool: int = option(
         30, "Negatives kept per pair; never fewer than k.", "negatives", minimum=1, group="Pool"
@@ -262,6 +266,11 @@ class MineConfig(EngineConfig):
             raise ConfigError(
                 f"--judges must differ, found {', '.join(self.judges)}; name each once"
             )
+        if self.judges and not self.mines:
+            raise ConfigError(
+                f"--judges {', '.join(self.judges)} needs candidates, found --k 0, which finds "
+                "none; give --k 1 or more, or no judges"
+            )
         if self.votes is not None and self.votes > len(self.judges):
             raise ConfigError(
                 f"--votes must be at most the {len(self.judges)} judges, found {self.votes}; give "
@@ -323,6 +332,8 @@ class MineConfig(EngineConfig):
                 f"ranks, fewer than the k={self.k} negatives of a row; give --range-max "
                 f"{self.range_min + self.k} or more, or --k {ranks}"
             )
+        if not self.mines:
+            return
         if not self.searches:
             self._refuse_idle_options()
             return
@@ -362,7 +373,12 @@ class MineConfig(EngineConfig):
     @property
     def searches(self) -> bool:
         """Whether the corpus is searched."""
-        return "dense" in self.source_names
+        return self.mines and "dense" in self.source_names
+
+    @property
+    def mines(self) -> bool:
+        """Whether rows get any negatives of their own."""
+        return self.k > 0
 
     @property
     def source_names(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ DEEPER = 4
 
 @dataclass(frozen=True)
 class AllHits:
-    """The hits of every source, block by block; there is at least one source.
+    """The hits of every source, block by block; without a source there are none.
 
     Attributes:
         dense: The dense ones; None where nothing is searched.
@@ -60,7 +60,7 @@ class AllHits:
         own = self.block_queries(number) if query_ids is None else query_ids
         dense = [self.dense.read_at(number, own, self.depths[own])] if self.dense else []
         others = [read_hits(one, number, source).of(own) for source, one in self.others.items()]
-        return merge_sources([*dense, *others])
+        return merge_sources([*dense, *others] or [HitBlock.without_hits(own)])
 
 
 def search_depths(

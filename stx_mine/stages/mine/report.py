@@ -28,6 +28,12 @@ def mine_report(
         skipped: Whether they were finished before.
     """
     counts = MineCounts.read(artifact.result)
+    if not config.mines:
+        line = (
+            f"k=0: nothing is searched, and all {counts.rows:,} rows have no negatives of their "
+            "own; those of a batch are the positives of other rows"
+        )
+        return make_report(artifact, [line], skipped=skipped)
     searched = hits.dense.how if hits.dense else "nothing is searched"
     lines = [
         f"{searched}; {counts.hits_in:,} hits in, by the first rule that dropped them:",

@@ -88,8 +88,8 @@ class Selector:
 
     @property
     def slots(self) -> int:
-        """Slots of a pool."""
-        return max(self.config.pool, self.config.k)
+        """Slots of a pool; none where no row gets negatives."""
+        return max(self.config.pool, self.config.k) if self.config.mines else 0
 
     @cached_property
     def rules(self) -> Rules:

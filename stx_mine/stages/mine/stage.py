@@ -109,7 +109,7 @@ def _other_hits(
     return {
         source: other_hits(source, config, run, texts, embeddings, task_shard)
         for source, wanted in asked.items()
-        if wanted
+        if wanted and config.mines
     }
 
 

@@ -182,7 +182,7 @@ class Tally:
             pairs_dropped=dropped,
             pairs_suspect=self._suspect,
             rows=rows,
-            rows_full=int(self._rows[self.k :].sum()),
+            rows_full=int(self._rows[max(self.k, 1) :].sum()),
             rows_ragged=int(self._rows[1 : self.k].sum()),
             rows_empty=int(self._rows[0]),
             queries_deepened=queries_deepened,

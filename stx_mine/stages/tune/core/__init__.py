@@ -1,0 +1,1 @@
+"""Pure decisions of `tune`: what to try, and which is the best."""
