@@ -45,6 +45,7 @@ SLICES = [
     "pack",
     "calibrate",
     "audit",
+    "queries",
     "judge",
     "mine",
     "index",
@@ -52,7 +53,6 @@ SLICES = [
     "dedup",
     "embed",
     "ingest",
-    "queries",
     "transfer",
 ]
 ROOMS = [
