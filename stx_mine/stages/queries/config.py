@@ -63,8 +63,9 @@ class QueriesConfig(RequestFields):
     )
     method: tuple[Literal["crop", "keywords", "generate", "titles"], ...] = option(
         ("crop",),
-        "crop: a sentence; keywords: its telling terms; generate: by a language model (the default "
-        "where a server is the --generator); titles: what PAIRS has; repeatable.",
+        "crop: a sentence; keywords: its telling terms; generate: by a language model (a server as "
+        "--generator adds it, and takes the place of the default); titles: what PAIRS has; "
+        "repeatable.",
         "queries",
         group="Queries",
     )
@@ -206,8 +207,8 @@ class QueriesConfig(RequestFields):
     jaccard: float | None = option(
         None,
         "Drop a query that shares at least this much of its pairs of words with an earlier one, "
-        f"by MinHash, which needs rensa (default: {_NEAR:g} with a server as --generator; 0: off). "
-        "Given, it is for all methods.",
+        "by MinHash (needs rensa); 1: what is equal but for case and punctuation; 0: none "
+        f"(default: {_NEAR:g} with a server as --generator, else 0). Given, it is for all methods.",
         "queries",
         minimum=0,
         maximum=1,
@@ -266,9 +267,11 @@ class QueriesConfig(RequestFields):
         Raises:
             ConfigError: An option is missing, or does not fit the methods.
         """
+        methods = (self.method,) if isinstance(self.method, str) else tuple(self.method)
         is_served = isinstance(self.generator, str) and is_server(self.generator)
-        if is_served and self.method == QueriesConfig.method:
-            object.__setattr__(self, "method", ("generate",))
+        if is_served and "generate" not in methods:
+            others = () if methods == QueriesConfig.method else methods
+            object.__setattr__(self, "method", (*others, "generate"))
         super().__post_init__()
         self._check_servers()
         if not self.method or len(set(self.method)) < len(self.method):

@@ -103,7 +103,8 @@ def near_duplicates(
     Args:
         pairs: Columns `query`, `block`, `item`.
         wanted: bool (N,) which pairs are compared.
-        threshold: Least Jaccard similarity of pairs of words, in (0, 1].
+        threshold: Least Jaccard similarity of pairs of words, in (0, 1]; at 1 queries have to be
+            equal but for case and punctuation.
 
     Returns:
         bool (N,).
@@ -119,9 +120,11 @@ def near_duplicates(
     fields = LikenessFields(jaccard=threshold)
     blocks = [(np.arange(len(texts)), texts)]
     forms = Forms.of(blocks, len(texts), fields.ignored_in_forms)
-    ids, sets = shingle_sets(blocks, forms.is_first, fields)
-    near = near_pairs(sets, threshold)
-    left, right = ids[near.left], ids[near.right]
+    left = right = np.empty(0, np.int64)
+    if threshold < 1:
+        ids, sets = shingle_sets(blocks, forms.is_first, fields)
+        near = near_pairs(sets, threshold)
+        left, right = ids[near.left], ids[near.right]
     same = forms.numbers[left] == forms.numbers[right]
     equal = np.flatnonzero(~forms.is_first)
     later = later_of_near(

@@ -91,8 +91,10 @@ def _written_lines(counts: WrittenCounts, config: QueriesConfig) -> list[str]:
 
 def _filter_lines(counts: FilterCounts, config: QueriesConfig) -> list[str]:
     """What filters dropped, each with its setting."""
+    alike = f"share {config.near:g} of their pairs of words with"
+    alike = "are equal to" if config.near == 1 else alike
     named = {
-        "near_duplicate": f"share {config.near:g} of their pairs of words with an earlier query",
+        "near_duplicate": f"{alike} an earlier query",
         "not_in_top": f"do not find their passage among the first {config.top}",
         "not_judged": "got no score of the judge",
         "not_answered": f"score below {config.min_judge_score:g} by the judge",

@@ -46,7 +46,7 @@ class QueryTools:
             ConfigError: A file or a package is missing.
             ModelError: A model cannot be loaded, or a server does not answer.
         """
-        if config.near:
+        if 0 < config.near < 1:
             refuse_without_rensa()
         asker = QueryAsker.open(config) if config.is_served else None
         filters = QueryFilters(config, _round_trip(config), _judge(config, target))
