@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -61,30 +60,32 @@ class AnswerLog:
 def stored_answers(path: Path) -> tuple[int, dict[str, list[Any]]]:
     """What a file of answers holds.
 
+    A line that is none of ours is left where it is, and out of what is found.
+
     Returns:
-        Bytes of its whole lines up to the first that is none of ours, and the answers by what was
-        asked, in order; nothing where there is no file.
+        Bytes of its whole lines, and the answers by what was asked, in order; nothing where there
+        is no file.
     """
     found = dict[str, list[Any]]()
     size = 0
     if path.is_file():
-        for length, asked, answer in _lines(path):
-            found.setdefault(asked, []).append(answer)
-            size += length
+        with path.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    size += len(line)
+                    if one := _answer_in(line):
+                        found.setdefault(one[0], []).append(one[1])
     return size, found
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, Any]]:
-    with path.open("rb") as lines:
-        for line in lines:
-            try:
-                content = json.loads(line)
-                asked, answer = content["id"], content["answer"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                return
-            if not line.endswith(b"\n") or not isinstance(asked, str):
-                return
-            yield len(line), asked, answer
+def _answer_in(line: bytes) -> tuple[str, Any] | None:
+    """What was asked, and the answer; None where there are none."""
+    try:
+        content = json.loads(line)
+        asked, answer = content["id"], content["answer"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (asked, answer) if isinstance(asked, str) else None
 
 
 def earlier_answers(target: Path, name: str) -> dict[str, list[Any]]:

@@ -78,7 +78,14 @@ class QueryAsker:
             config.requests_per_minute,
             "--generator-model",
         )
-        return cls(config, ChatServer(server, _PROBE), QueryPrompt.open(config.prompt))
+        prompt = QueryPrompt.open(config.prompt)
+        # What the server takes, the prompt knows.
+        probe = {
+            **_PROBE,
+            **{name: prompt.options[name] for name in _PROBE if name in prompt.options},
+        }
+        probe = {name: value for name, value in probe.items() if value is not None}
+        return cls(config, ChatServer(server, probe), prompt)
 
     def contract(self) -> dict[str, Any]:
         """What decides the queries beside the config, JSON-ready."""
@@ -163,10 +170,8 @@ class QueryAsker:
         while len(found) < 2:
             if found and _read(found[-1], request)[0]:
                 break
-            if found and "seed" not in request.body:
-                break
             body = request.body
-            if found:
+            if found and "seed" in body:
                 body = {**body, "seed": body["seed"] ^ 1}
             answer = self.chat.ask(body)
             if answer is None:

@@ -77,7 +77,10 @@ class PairFilter:
             left = np.flatnonzero(np.isnan(found))
             # Pairs of a query stand together, as judges take them.
             left = left[np.argsort(_numbers(pairs["query"])[left], kind="stable")]
-            size = 16 * self.requests if self.judge.listing else 1_024
+            size = 1_024
+            if self.judge.listing is not None:
+                size = 16 * self.requests
+                progress.say(f"queries: {len(left):,} pairs to --filter-judge")
             starts = range(0, len(left), size)
             for start in progress.each(starts, "judging", len(starts), "blocks"):
                 rows = left[start : start + size]

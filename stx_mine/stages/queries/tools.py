@@ -47,7 +47,7 @@ class QueryTools:
             ModelError: A model cannot be loaded, or a server does not answer.
         """
         if 0 < config.near < 1:
-            refuse_without_rensa()
+            refuse_without_rensa("give --jaccard 1")
         asker = QueryAsker.open(config) if config.is_served else None
         filters = QueryFilters(config, _round_trip(config), _judge(config, target))
         return cls(_generator(config), asker, filters)

@@ -50,7 +50,7 @@ def run_split(config: SplitConfig) -> StageReport:
         raise ConfigError("expected PAIRS, found none; name a file of pairs or a BEIR folder")
     refuse_damaged(config.pairs, config.corpus)
     if config.jaccard is not None:
-        refuse_without_rensa()
+        refuse_without_rensa("give --ignore case,punctuation instead")
     source = PairSource.open(config.pairs, config, "train").with_languages(config)
     run = RunDir(config.run_dir)
     refuse_input_within(run.folder("split"), (config.pairs, config.corpus))

@@ -1,5 +1,6 @@
 """`queries --generator http://...`: a real server of the chat protocol, answers of all kinds."""
 
+import importlib.util
 import json
 import os
 import re
@@ -367,14 +368,22 @@ def test_other_filters_ask_nothing_again_and_another_prompt_does(
     assert counts["written"]["answers"] == 12
     own = tmp_path / "own.jinja"
     own.write_text(
-        "{% set options = {'temperature': 0.2, 'top_p': none} %}"
+        "{% set options = {'temperature': none, 'top_p': 0.5, 'seed': none} %}"
         "{% for text in passages %}<{{ tag }}>\n{{ text }}\n</{{ tag }}>{% endfor %}\n"
         '{% for kind, n in kinds.items() %}- {{ n }} of kind "{{ kind }}"\n{% endfor %}'
     )
     make(tmp_path / "run", server, corpus, prompt=str(own), overwrite=True)
     asked = questions(server)
     assert len(asked) == 12
-    assert asked[0]["temperature"] == 0.2 and "top_p" not in asked[0]
+    assert asked[0]["top_p"] == 0.5
+    # A server that takes no temperature gets none, also where its name is asked for.
+    assert not [body for body in server.asked("chat/completions")[-13:] if "temperature" in body]
+    # Without a seed an unusable answer is asked for once more all the same.
+    server.requests.clear()
+    server.answer = answering(lambda body: "no")
+    with pytest.raises(InputError, match="no_JSON_lines 12"):
+        make(tmp_path / "two", server, corpus, prompt=str(own))
+    assert len(questions(server)) == 24
 
 
 def test_a_budget_is_held_and_more_of_it_asks_only_the_rest(
@@ -566,6 +575,26 @@ def test_near_duplicates_go_and_queries_of_other_numbers_stay(
     assert len(every) == 12 and "filtered" not in counts and questions(server) == []
 
 
+def test_equal_queries_go_without_a_package(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "rensa" else real(name, *a)
+    )
+    lines = [{"text": f"The same sentence, again and again. Then {n} others."} for n in range(9)]
+    path = tmp_path / "same.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = {"corpus": str(path), "per_passage": 2}
+    run = tmp_path / "run"
+    report = run_queries(QueriesConfig(run_dir=str(run), **own, jaccard=1))
+    pairs = pq.read_table(run / "queries/pairs.parquet")["query"].to_pylist()
+    assert pairs.count("The same sentence, again and again.") == 1
+    assert report.counts["filtered"]["dropped"] == {"near_duplicate": 8}
+    with pytest.raises(ConfigError, match=r"rensa.*or give --jaccard 1, which needs no package"):
+        run_queries(QueriesConfig(run_dir=str(tmp_path / "two"), **own, jaccard=0.9))
+
+
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30))
 def test_of_texts_that_are_alike_the_earlier_one_stays(edges: list[tuple[int, int]]) -> None:
     pairs = [(min(e), max(e)) for e in edges if e[0] != e[1]]
@@ -664,6 +693,10 @@ def test_a_log_holds_what_came_and_forgets_what_was_cut(tmp_path: Path) -> None:
     log.add("x", 5)
     log.close()
     assert stored_answers(path)[1]["x"] == [5]
+    # A line that somebody spoiled costs that line alone.
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"spoiled\n", *lines[2:]]))
+    assert stored_answers(path)[1] == {"old": [1], "new": [{"a": "é\u2028"}], "x": [5]}
 
 
 @pytest.mark.parametrize(
