@@ -97,7 +97,8 @@ class PairFilter:
         """What each pair is asked as: the digests of judge, query and passage."""
         of_judge = repr(sorted(self.contract.items())).encode()
         queries, passages = (
-            text_digests(pairs[name].combine_chunks()).to_pylist() for name in ("query", "passage")
+            [one for chunk in pairs[name].chunks for one in text_digests(chunk).to_pylist()]
+            for name in ("query", "passage")
         )
         return [
             xxhash.xxh3_128_hexdigest(of_judge + query + passage)
@@ -122,7 +123,7 @@ def _judge(config: QueriesConfig) -> Judge:
 
 def _numbers(texts: pa.ChunkedArray) -> NDArray[np.int64]:
     """int64 (N,): the place of the first row of each equal text."""
-    return np.asarray(texts.combine_chunks().dictionary_encode().indices, np.int64)
+    return np.asarray(texts.dictionary_encode().combine_chunks().indices, np.int64)
 
 
 def _pair_texts(pairs: pa.Table) -> PairTexts:

@@ -64,10 +64,11 @@ class RoundTrip:
         texts = pa.chunked_array(
             [*pairs["passage"].chunks, others(np.unique(pairs["row"].to_numpy()))]
         )
-        encoded = texts.combine_chunks().dictionary_encode()
-        asked = pairs["query"].combine_chunks().take(pa.array(rows)).dictionary_encode()
         if not len(rows):
             return np.empty(0, bool)
+        # Encoded before it is put together: each text is copied once.
+        encoded = texts.dictionary_encode().combine_chunks()
+        asked = pairs["query"].take(pa.array(rows)).dictionary_encode().combine_chunks()
         passages = Vectors(
             (self._encode(encoded.dictionary, "passage", "embedding passages"),),
             self.encoder.similarity(),
