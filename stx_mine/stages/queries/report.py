@@ -56,8 +56,10 @@ def _method_line(method: str, counts: MethodCounts, config: QueriesConfig) -> st
         none = counts.passages_in - counts.passages_kept
         line += f"; none of {percent(none, counts.passages_in)}: {listed(counts.dropped)}"
     if counts.passages_with_fewer and method != "titles":
+        each = " of each kind" if method == "generate" and config.is_served else ""
         line += (
-            f"; {counts.passages_with_fewer:,} have fewer than --per-passage {config.per_passage}"
+            f"; {counts.passages_with_fewer:,} have fewer than --per-passage "
+            f"{config.per_passage}{each}"
         )
     return line
 
