@@ -269,6 +269,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     titles = [text.partition(": ")[::2] for text in passages[:200]]
     write_lines(folder / "titles.jsonl", [{"title": one, "text": text} for one, text in titles])
     write_beir_folder(folder / "my-beir-folder", rows[:100])
+    shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("*.py", "*.ipynb", "__*"))
     (judge,) = (one for one in blocks_of(DOCS / "commands/judge.md") if one.language == "python")
     (folder / "overlap.py").write_text(judge.text, "utf-8")
     for page in PAGES:

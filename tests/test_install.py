@@ -134,9 +134,11 @@ def test_pages_and_prompts_are_found(installed: Installed, tmp_path: Path) -> No
     assert all(part in page for part in ("<style>", "</html>"))
     code = (
         "from stx_mine.stages.judge.prompt import SHIPPED, Prompt\n"
-        "print(*(Prompt.open(one).name for one in SHIPPED))"
+        "from stx_mine.stages.queries.query_prompt import QueryPrompt\n"
+        "print(*(Prompt.open(one).name for one in SHIPPED), QueryPrompt.open('queries').name)"
     )
-    assert "compare" in installed(tmp_path, "python", "-c", code).stdout.split()
+    found = installed(tmp_path, "python", "-c", code).stdout.split()
+    assert {"compare", "queries"} <= set(found)
 
 
 @pytest.mark.slow

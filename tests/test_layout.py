@@ -46,6 +46,7 @@ SLICES = [
     "pack",
     "calibrate",
     "audit",
+    "queries",
     "judge",
     "mine",
     "index",
@@ -53,7 +54,6 @@ SLICES = [
     "dedup",
     "embed",
     "ingest",
-    "queries",
     "transfer",
 ]
 ROOMS = [

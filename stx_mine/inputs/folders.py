@@ -20,7 +20,7 @@ from stx_mine.inputs.configurations import (
     texts_beside,
 )
 from stx_mine.inputs.delimited import DelimitedForm
-from stx_mine.inputs.documents import DOCUMENT_SCHEMA, DocumentFile
+from stx_mine.inputs.documents import DOCUMENT_SCHEMA, DocumentFile, has_front_matter
 from stx_mine.inputs.files import InputFile, at_home, is_visible
 from stx_mine.inputs.hub import local_copy
 from stx_mine.inputs.hub_card import read_hub_card
@@ -317,6 +317,8 @@ def _documents(folder: Path, documents: list[Path], encoding: str | None) -> Col
     note = f"each of its {len(documents):,} text and Markdown files is one passage"
     if left_out := len(documents) - len(filled):
         note += f", {left_out:,} without a byte are not read"
+    if fronted := sum(map(has_front_matter, filled)):
+        note += f", the front matter of {fronted:,} is left out"
     formats = tuple(DocumentFile(file, folder) for file in files)
     return ColumnFile(str(folder), tuple(files), DOCUMENT_SCHEMA, formats, (note,))
 

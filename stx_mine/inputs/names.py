@@ -61,6 +61,8 @@ SCORE_NAMES = frozenset(
         "sts_score",
     }
 )
+# The column that names the document of which a passage is a chunk, as `queries` writes it.
+OF_DOCUMENT = "of_document"
 TITLES = frozenset({"title", "titles", "doc_title", "document_title", "passage_title"})
 ITERATIONS = frozenset({"iter", "iteration"})
 SETS = frozenset({"set", "texts", "sentences"})

@@ -21,7 +21,7 @@ from stx_mine.inputs.folders import (
 )
 from stx_mine.inputs.labels import LabelRule
 from stx_mine.inputs.named_texts import with_named_texts
-from stx_mine.inputs.names import shown_column
+from stx_mine.inputs.names import OF_DOCUMENT, shown_column
 from stx_mine.inputs.places import PairColumns
 from stx_mine.inputs.roles import table_columns
 from stx_mine.inputs.text_column import IdColumn, TextColumn, flat_values
@@ -339,6 +339,7 @@ def _shown(column: TextColumn | IdColumn | None) -> str:
 
 
 def _not_read(columns: list[str]) -> str:
+    columns = [name for name in columns if name != OF_DOCUMENT]
     shown = ", ".join(map(shown_column, columns[:8])) + (" ..." if len(columns) > 8 else "")
     return f"; not read: {shown}" if columns else ""
 

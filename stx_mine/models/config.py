@@ -84,15 +84,9 @@ class ModelFields(CheckpointFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerFields(StageConfig):
-    """How a server is asked that has the model."""
+class RequestFields(StageConfig):
+    """How servers are asked."""
 
-    server_model: str | None = option(
-        None,
-        "Name of the model at a server (default: the only one that it has).",
-        "estimates",
-        group=FILES,
-    )
     requests: int = option(
         8, "Requests to a server at a time.", minimum=1, maximum=256, group=WHERE
     )
@@ -116,6 +110,18 @@ class ServerFields(StageConfig):
                 f"http://localhost:8000/v1, found {url}; a key goes into the environment variable "
                 f"{API_KEY}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerFields(RequestFields):
+    """How a server is asked that has the model."""
+
+    server_model: str | None = option(
+        None,
+        "Name of the model at a server (default: the only one that it has).",
+        "estimates",
+        group=FILES,
+    )
 
 
 def is_server(name: str | None) -> bool:

@@ -47,6 +47,7 @@ class ModelServer:
         asked_model: The model that is asked for; None for the only one that it has.
         at_once: Requests at a time.
         per_minute: Requests a minute, at most; None for as many as it answers.
+        model_option: The option that names the model.
     """
 
     option: str
@@ -54,6 +55,7 @@ class ModelServer:
     asked_model: str | None = None
     at_once: int = 8
     per_minute: float | None = None
+    model_option: str = "--server-model"
 
     @classmethod
     def of_config(cls, option: str, url: str, config: ServerFields) -> "ModelServer":
@@ -108,7 +110,7 @@ class ModelServer:
         if len(names) != 1:
             raise ConfigError(
                 f"expected one model at {self.name}, found "
-                f"{', '.join(names[:10]) or 'none'}; name it with --server-model"
+                f"{', '.join(names[:10]) or 'none'}; name it with {self.model_option}"
             )
         return names[0]
 
@@ -201,7 +203,7 @@ class ModelServer:
         if status in (401, 403):
             return ModelError(f"{found}; set the environment variable {API_KEY} to your key")
         if status in (404, 405) or 300 <= status < 400:
-            return ModelError(f"{found}; check the address and --server-model")
+            return ModelError(f"{found}; check the address and {self.model_option}")
         if status in _PASSING:
             return ModelError(
                 f"{found}, after {_TRIES} tries more; wait, or ask less at a time (--requests, "

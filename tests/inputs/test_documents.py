@@ -7,6 +7,7 @@ import pytest
 from stx_mine.errors import InputError
 from stx_mine.inputs.column_file import file_checksum
 from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.documents import document_heading
 from stx_mine.inputs.folders import open_corpus
 from stx_mine.inputs.text_table import text_column
 
@@ -59,3 +60,50 @@ def test_other_encodings_are_refused_with_the_line_and_read_when_named(notes: Pa
     with pytest.raises(InputError, match=r"line 2 of .*b\.txt is not UTF-8 .* give --encoding"):
         rows(notes)
     assert rows(notes, encoding="latin-1")[0] == ("b.txt", "fine\ncafé")
+
+
+FRONT = "---\ntitle: A page\ntags:\n  - one\n# said\n\nlong: >\n  text\n---\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (FRONT + "# Title\ntext", "# Title\ntext"),
+        (FRONT.replace("\n", "\r\n") + "text", "text"),
+        ("---\ndate: 2026\n...\ntext", "text"),
+        ("\ufeff---\na: b\n---\ntext", "text"),
+        # Rules between parts, and what is not closed, are text.
+        ("---\nA sentence.\n---\ntext", "---\nA sentence.\n---\ntext"),
+        ("---\na: b\ntext", "---\na: b\ntext"),
+        ("text\n---\na: b\n---\n", "text\n---\na: b\n---\n"),
+        ("----\na: b\n---\n", "----\na: b\n---\n"),
+    ],
+)
+def test_front_matter_of_markdown_is_no_text(text: str, left: str, tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    (folder / "a.md").write_bytes(text.encode())
+    (folder / "b.txt").write_bytes(text.encode())
+    plain = text.removeprefix("\ufeff")
+    assert rows(folder) == [("a.md", left.removeprefix("\ufeff")), ("b.txt", plain)]
+    notes = open_corpus(str(folder), SourceFields()).notes
+    assert ("the front matter of 1 is left out" in notes[0]) == (left != plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "heading", "beginning"),
+    [
+        ("# A *title* ##\n\ntext", "A *title*", "# A *title* ##\n\n"),
+        ("\n  ## B\r\ntext", "B", "\n  ## B\r\n"),
+        ("Title of it\n====\n\ntext", "Title of it", "Title of it\n====\n\n"),
+        ("before\n\n# C\ntext", "C", ""),
+        ("```\n# comment\n```\n# D\n", "D", ""),
+        ("#tag\ntext", "", ""),
+        ("text\n\n---\n\ntext", "", ""),
+        ("", "", ""),
+        ("# Alone", "Alone", "# Alone"),
+    ],
+)
+def test_the_title_of_a_page_is_its_first_heading(text: str, heading: str, beginning: str) -> None:
+    assert document_heading("a.md", text) == (heading, beginning)
+    assert document_heading("a.txt", text) == ("", "")

@@ -48,8 +48,11 @@ class NearPairs:
     num_crowded: int = 0
 
 
-def refuse_without_rensa() -> None:
+def refuse_without_rensa(way_out: str) -> None:
     """Refuse to begin without the library.
+
+    Args:
+        way_out: What needs no package, for the message.
 
     Raises:
         ConfigError: It is not installed.
@@ -57,7 +60,7 @@ def refuse_without_rensa() -> None:
     if importlib.util.find_spec("rensa") is None:
         raise ConfigError(
             "--jaccard needs the package rensa, found none; run `pip install 'stx-mine[dedup]'`, "
-            "or give --cosine, which needs no package"
+            f"or {way_out}, which needs no package"
         )
 
 

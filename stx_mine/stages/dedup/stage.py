@@ -28,7 +28,7 @@ def run_dedup(config: DedupConfig) -> StageReport:
     """
     run, task_shard = RunDir(config.run_dir, config.check), task_shard_of(config)
     if config.jaccard:
-        refuse_without_rensa()
+        refuse_without_rensa("give --cosine")
     if config.engine != "ray":
         refuse_device(config.device)
     if run.is_round:

@@ -8,7 +8,7 @@ from stx_mine.inputs.config import LanguageFields, Source, SourceFields, Symmetr
 from stx_mine.settings import StageConfig, given_fields, names_of, option
 
 
-def _unlike_chunks(chunk: tuple[int, ...]) -> str:
+def unlike_chunks(chunk: tuple[int, ...]) -> str:
     """The error of a value of `chunk`; empty where it is valid."""
     if len(chunk) == 2 and 0 <= chunk[1] < chunk[0]:
         return ""
@@ -29,7 +29,7 @@ class ChunkFields:
         "texts",
         group="Long passages",
         needs="pairs|sources",
-        check=_unlike_chunks,
+        check=unlike_chunks,
     )
     title: Literal["every", "first", "none"] = option(
         "every",

@@ -53,13 +53,18 @@ class Chunked:
         owners[self.passage_ids.values[::-1]] = documents[::-1]
         return owners
 
-    def groups(self) -> NDArray[np.int64]:
+    def groups(self, counts_as: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """int64 (num passages,): the smallest passage of the same owner.
 
         A chunk that stands in several documents is of the first one's group only: else all that
         share a licence or a footer would count as one text.
+
+        Args:
+            counts_as: int64 (num documents,) the document that each counts as, where the input
+                names those that it is a chunk of; None for itself.
         """
         owners = self.owners()
+        owners = owners if counts_as is None else counts_as[owners]
         _, first, place = np.unique(owners, return_index=True, return_inverse=True)
         return first[place].astype(np.int64)
 

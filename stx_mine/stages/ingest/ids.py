@@ -47,30 +47,57 @@ class Numbered:
     counts_by_source: list[PairCounts]
 
     @classmethod
-    def whole(cls, found: Ingested) -> "Numbered":
-        """Every document is a passage."""
-        passages = np.arange(len(found.passages.digests))
+    def whole(cls, found: Ingested, groups: NDArray[np.int64] | None = None) -> "Numbered":
+        """Every document is a passage.
+
+        Args:
+            found: What was read.
+            groups: int64 (num passages,) the first passage of the document of which each is a
+                chunk, as the input says; None where it says nothing.
+        """
+        kept = np.ones(len(found.pairs), bool)
+        counts, by_source = found.counts, found.counts_by_source
+        if groups is not None:
+            query_groups = _groups_of_queries(found.query_texts, groups)
+            reasons = drop_reasons(found.pairs, found.pair_sources, query_groups, groups)
+            kept = reasons == 0
+            counts = _less(counts, reasons)
+            by_source = [
+                _less(one, reasons[found.pair_sources == number])
+                for number, one in enumerate(by_source)
+            ]
         return cls(
-            pairs=found.pairs,
-            pair_sources=found.pair_sources,
+            pairs=found.pairs[kept],
+            pair_sources=found.pair_sources[kept],
             negatives=found.negatives,
             query_texts=found.query_texts,
-            first_chunks=None,
+            first_chunks=groups,
             other_positives=found.reverse_positives,
             passages_of=found.texts_of["passage"],
-            first_documents=passages,
-            counts=found.counts,
-            counts_by_source=found.counts_by_source,
+            first_documents=np.arange(len(found.passages.digests)),
+            counts=counts,
+            counts_by_source=by_source,
         )
 
     @classmethod
-    def cut(cls, found: Ingested, chunked: Chunked, positives: Positives) -> "Numbered":
-        """Documents are chunks, which are the passages; their ids are new."""
-        groups = chunked.groups()
+    def cut(
+        cls,
+        found: Ingested,
+        chunked: Chunked,
+        positives: Positives,
+        counts_as: NDArray[np.int64] | None = None,
+    ) -> "Numbered":
+        """Documents are chunks, which are the passages; their ids are new.
+
+        Args:
+            found: What was read.
+            chunked: The chunks.
+            positives: Which of them are positives.
+            counts_as: As of `Chunked.groups`.
+        """
+        groups = chunked.groups(counts_as)
         query_texts = text_ids_of(found.queries.digests, chunked.digests)
-        in_corpus = query_texts < chunked.num_passages
-        query_groups = query_texts.copy()
-        query_groups[in_corpus] = groups[query_texts[in_corpus]]
+        query_groups = _groups_of_queries(query_texts, groups)
         pairs = np.stack([found.pairs[positives.rows, 0], positives.passage_ids], axis=1)
         sources = found.pair_sources[positives.rows]
         reasons = drop_reasons(pairs, sources, query_groups, groups)
@@ -102,6 +129,16 @@ class Numbered:
                 for number, counts in enumerate(found.counts_by_source)
             ],
         )
+
+
+def _groups_of_queries(
+    query_texts: NDArray[np.int64], groups: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """int64 (num queries,): the group of the passage of equal text, or the text itself."""
+    found = query_texts.copy()
+    in_corpus = query_texts < len(groups)
+    found[in_corpus] = groups[query_texts[in_corpus]]
+    return found
 
 
 def _others(

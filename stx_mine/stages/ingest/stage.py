@@ -11,6 +11,7 @@ from stx_mine.models.config import AS_IT_IS, ModelFields
 from stx_mine.settings import key_fields, names_of
 from stx_mine.stages.ingest.chunker import Chunker
 from stx_mine.stages.ingest.config import ChunkFields, IngestConfig
+from stx_mine.stages.ingest.named_documents import NamedDocuments
 from stx_mine.stages.ingest.pairs import read_sources
 from stx_mine.stages.ingest.report import ingest_report
 from stx_mine.stages.ingest.text_checks import text_counts
@@ -125,7 +126,8 @@ def _write(
     folder, extra = artifact.folder, dict[str, Any]()
     with progress.step("writing texts"):
         write_queries(folder, opened, ingested)
-        numbered = write_passages(folder, config, opened, ingested, chunker)
+        named = NamedDocuments.of(opened, ingested.passages)
+        numbered = write_passages(folder, config, opened, ingested, chunker, named)
     write_ids(folder, numbered, files)
     counts = numbered.counts
     if any(source.names_languages for source in opened):
@@ -143,5 +145,7 @@ def _write(
         numbered.negatives[:, 1],
         ingested.num_broken,
     )
-    extra["decided"] = ingested.notes
+    extra["decided"] = list(ingested.notes)
+    if named is not None:
+        extra["decided"].append(f"{named.note}, none of which is a negative of another one's query")
     artifact.finish(files, counts=replace(counts, of_texts=of_texts), extra=extra)

@@ -17,6 +17,7 @@ from stx_mine.stages.ingest.core.source_texts import first_sources, num_with_two
 from stx_mine.stages.ingest.counts import LanguageCounts, SourceCounts
 from stx_mine.stages.ingest.documents import DocumentStream, write_chunks
 from stx_mine.stages.ingest.ids import Numbered
+from stx_mine.stages.ingest.named_documents import NamedDocuments, names_documents
 from stx_mine.stages.ingest.numbering import Distinct
 from stx_mine.stages.ingest.pairs import Ingested
 from stx_mine.stages.ingest.positives import choose_positives
@@ -49,7 +50,9 @@ def files_of(config: IngestConfig, opened: list[PairSource]) -> list[str]:
     files += [NEGATIVES] if any(source.has_negatives for source in opened) else []
     files += SOURCE_FILES if config.sources else []
     files += LANGUAGE_FILES if any(source.names_languages for source in opened) else []
-    files += [DOCUMENTS, FIRST_CHUNKS] if config.chunk else []
+    files += [DOCUMENTS] if config.chunk else []
+    has_chunks = bool(config.chunk) or any(map(names_documents, opened))
+    files += [FIRST_CHUNKS] if has_chunks else []
     has_others = bool(config.chunk) or any(source.symmetric for source in opened)
     files += [OTHER_POSITIVES] if has_others else []
     return files
@@ -67,8 +70,17 @@ def write_passages(
     opened: list[PairSource],
     ingested: Ingested,
     chunker: Chunker | None,
+    named: NamedDocuments | None,
 ) -> Numbered:
     """Write the distinct passages, whole or cut; the queries are there already.
+
+    Args:
+        folder: Folder of the texts.
+        config: The config.
+        opened: The sources.
+        ingested: What was read of them.
+        chunker: Cuts; None for whole passages.
+        named: The documents of which passages are chunks, as the input says; None for none.
 
     Returns:
         The pairs and negatives in ids of these passages.
@@ -77,15 +89,16 @@ def write_passages(
         InputError: No pair is left.
     """
     passages = chain.from_iterable(source.titled_passages() for source in opened)
+    of_document = None if named is None else named.firsts
     if chunker is None:
         whole = ((texts, ids) for texts, ids, _ in passages)
         write_texts(folder / PASSAGES, _kept(whole, ingested.passages))
-        return Numbered.whole(ingested)
+        return Numbered.whole(ingested, of_document)
     documents = _with_first(passages, ingested.passages)
     chunked = write_chunks(folder, PASSAGES, documents, chunker, config.title == "every")
     texts = read_table(folder / QUERIES), read_table(folder / PASSAGES)
     positives = choose_positives(ingested.pairs, chunked, config.positive_chunk, *texts)
-    numbered = Numbered.cut(ingested, chunked, positives)
+    numbered = Numbered.cut(ingested, chunked, positives, of_document)
     if not len(numbered.pairs):
         raise InputError(
             f"no usable pair is left ({named_reasons(numbered.counts)}); check the columns"

@@ -8,6 +8,7 @@ from stx_mine.inputs.config import SourceFields
 from stx_mine.inputs.configurations import SPLITS
 from stx_mine.settings import given_fields, names_of
 from stx_mine.stages.evaluate.config import EvaluateConfig
+from stx_mine.stages.ingest.named_documents import NamedDocuments
 from stx_mine.stages.init.config import InitConfig
 from stx_mine.stages.init.core.recipe import held_out_sizes
 from stx_mine.stages.init.peek import PairPeek
@@ -71,7 +72,8 @@ def of_pairs(peek: PairPeek, config: InitConfig) -> HeldOut:
     path, given = str(config.path), source_settings(config)
     if prepared := _prepared(peek, path, given):
         return prepared
-    graph, num_pairs = pair_graph(peek.found, None), peek.num_pairs
+    named = NamedDocuments.of([peek.source], peek.found.passages)
+    graph, num_pairs = pair_graph(peek.found, None, named), peek.num_pairs
     test, dev = held_out_sizes(num_pairs)
     pairs = [Setting("pairs", path), *given]
     refusal = ""

@@ -87,6 +87,23 @@ def _queries_of_passages(peek: PassagePeek, config: InitConfig) -> Section:
     settings = [Setting("corpus", path), *_made_settings()]
     if config.corpus_column is not None:
         settings.insert(1, Setting("corpus_column", config.corpus_column))
+    most = peek.lengths["passages"].most
+    if most > _LONG_WORDS:
+        reason = (
+            f"One passage of twenty has more than {most:,} words. Remove the # to cut long ones "
+            "into chunks of 256 tokens that share 32, and to make queries of these; split keeps "
+            "those of one document in one part."
+        )
+        settings.append(Setting("chunk", [256, 32], reason, is_open=True))
+    settings.append(
+        Setting(
+            "generator",
+            "http://localhost:8000/v1",
+            "Remove the # to have a language model behind a server write queries, too "
+            "(docs/commands/queries.md).",
+            is_open=True,
+        )
+    )
     return Section(
         "queries",
         QueriesConfig,
@@ -142,10 +159,10 @@ def _embed(peek: PairPeek | PassagePeek, held_out: HeldOut, recipe: Recipe) -> S
             )
             settings.append(Setting("symmetric", True, reason, is_open=True))
     most = peek.lengths["passages"].most
-    if most > _LONG_WORDS:
+    if most > _LONG_WORDS and isinstance(peek, PairPeek):
         reason = (
             f"One passage of twenty has more than {most:,} words. Remove the # to cut long ones "
-            "into chunks of 256 tokens that share 32 (pipelines/documents.yaml)."
+            "into chunks of 256 tokens that share 32 (docs/input.md)."
         )
         settings.append(Setting("chunk", [256, 32], reason, is_open=True))
     return Section("embed", EmbedConfig, "Every distinct text is embedded once.", tuple(settings))

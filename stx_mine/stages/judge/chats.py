@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from stx_mine.errors import InputError, ModelError, shortened
+from stx_mine.models.chats import CHAT_PATH, REFUSED, AnswerError, ChatServer
 from stx_mine.models.server import ModelServer
 from stx_mine.stages.judge.listwise_judge import Question
-from stx_mine.stages.judge.prompt import AnswerError, Prompt
-from stx_mine.stages.judge.server_calls import ServerCalls, refuse_other_model
+from stx_mine.stages.judge.prompt import Prompt
 
-_PATH = "chat/completions"
 # A question whose answer is to be as short as any.
 _PROBE = "What is the capital of France?", ["Paris is the capital of France."], ["Bananas ripen."]
-REFUSED, UNANSWERED = "refused by the server", "unanswered"
+UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True)
@@ -32,40 +31,35 @@ class ServedChat:
     prompt: Prompt
 
     @cached_property
-    def _calls(self) -> ServerCalls:
-        return ServerCalls(self.server)
+    def _chat(self) -> ChatServer:
+        return ChatServer(self.server, self.prompt.body(*_PROBE))
 
     @property
     def model(self) -> str:
         """The name of the model."""
         return self.server.model
 
-    @cached_property
+    @property
     def answers_as(self) -> str | None:
         """The name that the model gives itself; a name may stand for others later."""
-        found = self.server.post(_PATH, self.prompt.body(*_PROBE)).get("model")
-        return found if isinstance(found, str) else None
+        return self._chat.answers_as
 
     def answers(self, questions: Sequence[Question]) -> list[tuple[list[dict[str, Any]], str]]:
         """Answers to each question, the last one counts; without one, the reason."""
         return self.server.map(self._ask, questions)
 
     def _ask(self, question: Question) -> tuple[list[dict[str, Any]], str]:
-        first = self._once(question.body)
+        first = self._chat.ask(question.body)
         if first is None:
             return [], REFUSED
         try:
             self.prompt.scores_of(first, len(question.rows))
         except AnswerError:
-            again = self._once({**question.body, "seed": 1}) if "seed" in question.body else None
+            again = None
+            if "seed" in question.body:
+                again = self._chat.ask({**question.body, "seed": 1})
             return [first, *([] if again is None else [again])], ""
         return [first], ""
-
-    def _once(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        answer = self._calls.ask(_PATH, body)
-        if answer is not None:
-            refuse_other_model(self.server, self.answers_as, answer)
-        return answer
 
 
 @dataclass(frozen=True)
@@ -169,7 +163,7 @@ def as_batch_line(question: Question) -> str:
     content = {
         "custom_id": question.id,
         "method": "POST",
-        "url": f"/v1/{_PATH}",
+        "url": f"/v1/{CHAT_PATH}",
         "body": question.body,
     }
     return json.dumps(content, ensure_ascii=False) + "\n"

@@ -10,6 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from stx_mine.models.chats import AnswerError, tokens_of
 from stx_mine.stages.embed.token_encoder import Tuning
 from stx_mine.stages.judge.judge import (
     Judge,
@@ -19,7 +20,7 @@ from stx_mine.stages.judge.judge import (
     Usage,
     rows_of_queries,
 )
-from stx_mine.stages.judge.prompt import AnswerError, Prompt
+from stx_mine.stages.judge.prompt import Prompt
 
 # Positives that a question shows as references, at most.
 _REFERENCES = 8
@@ -94,7 +95,7 @@ class ListwiseJudge(Judge):
         for question, (found, reason) in zip(questions, answers, strict=True):
             totals.update(calls=len(found), cut=question.num_cut)
             for one in found:
-                totals.update(_tokens_of(one))
+                totals.update(tokens_of(one))
             if found:
                 try:
                     scores[question.rows] = self.prompt.scores_of(found[-1], len(question.rows))
@@ -136,13 +137,3 @@ class ListwiseJudge(Judge):
     def num_characters(self, pairs: PairTexts) -> int:
         """Characters of the questions."""
         return sum(len(one.body["messages"][0]["content"]) for one in self.questions(pairs))
-
-
-def _tokens_of(answer: dict[str, Any]) -> dict[str, int]:
-    """Tokens that a server says it took."""
-    usage = answer.get("usage")
-    if not isinstance(usage, dict):
-        return {}
-    names = {"tokens_read": "prompt_tokens", "tokens_written": "completion_tokens"}
-    found = {ours: usage.get(name) for ours, name in names.items()}
-    return {name: number for name, number in found.items() if isinstance(number, int)}

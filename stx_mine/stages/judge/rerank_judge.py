@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stx_mine.errors import ModelError
 from stx_mine.models.server import ModelServer, settled
+from stx_mine.models.server_calls import ServerCalls, refuse_other_model
 from stx_mine.stages.embed.token_encoder import Tuning
 from stx_mine.stages.judge.judge import (
     Judge,
@@ -18,7 +19,6 @@ from stx_mine.stages.judge.judge import (
     Usage,
     rows_of_queries,
 )
-from stx_mine.stages.judge.server_calls import ServerCalls, refuse_other_model
 
 # Passages of a request.
 _REQUEST_PASSAGES = 64

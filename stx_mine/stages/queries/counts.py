@@ -1,6 +1,6 @@
 """Counts of `queries`: rows and passages in, queries made, passages without any by reason."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from stx_mine.store.artifact import Manifest
@@ -94,6 +94,52 @@ class CropCounts:
 
 
 @dataclass(frozen=True)
+class WrittenCounts:
+    """What a server was asked for queries, and what became of its answers.
+
+    Attributes:
+        questions: Questions about a passage, or about a window of chunks.
+        beyond_budget: Questions that `--max-calls` left out.
+        answers: Answers that came, those to questions that were asked again too.
+        retried: Questions that were asked again, as the first answer was unusable.
+        failures: Reason -> questions without a usable answer.
+        lines: Queries in usable answers.
+        dropped: Reason -> those that are no query of their passage.
+        made: Kind -> those that are left.
+        cut: Passages that were cut for the prompt, counted per question.
+        tokens_read: Tokens of the questions, as the server counts.
+        tokens_written: Tokens of its answers.
+    """
+
+    questions: int = 0
+    beyond_budget: int = 0
+    answers: int = 0
+    retried: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    lines: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    made: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
+    tokens_read: int = 0
+    tokens_written: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that every query of an answer is kept, or dropped for one reason."""
+        assert self.lines == sum(self.made.values()) + sum(self.dropped.values()), self
+
+    def __add__(self, other: "WrittenCounts") -> "WrittenCounts":
+        totals = {name: _both(value, getattr(other, name)) for name, value in vars(self).items()}
+        return WrittenCounts(**totals)
+
+
+def _both(one: Any, other: Any) -> Any:
+    """The sum of two numbers, or of two counts by reason."""
+    if isinstance(one, dict):
+        return {key: one.get(key, 0) + other.get(key, 0) for key in sorted({*one, *other})}
+    return one + other
+
+
+@dataclass(frozen=True)
 class BlockCounts:
     """What was made of the passages of a block, or of several.
 
@@ -101,11 +147,13 @@ class BlockCounts:
         methods: The counts of each method, by its name.
         cut: None without `--cut-titles`.
         crops: None without the method crop.
+        written: None without a server that writes queries.
     """
 
     methods: dict[str, MethodCounts]
     cut: TitleCounts | None = None
     crops: CropCounts | None = None
+    written: WrittenCounts | None = None
 
     def __add__(self, other: "BlockCounts") -> "BlockCounts":
         """The counts of both, which are of the same methods."""
@@ -113,6 +161,7 @@ class BlockCounts:
             {method: counts + other.methods[method] for method, counts in self.methods.items()},
             self.cut + other.cut if self.cut and other.cut else None,
             self.crops + other.crops if self.crops and other.crops else None,
+            self.written + other.written if self.written and other.written else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -122,12 +171,35 @@ class BlockCounts:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "BlockCounts":
         """The counts that `to_json` made."""
-        cut, crops = content.get("cut"), content.get("crops")
+        cut, crops, written = (content.get(name) for name in ("cut", "crops", "written"))
         return cls(
             {method: MethodCounts(**counts) for method, counts in content["methods"].items()},
             None if cut is None else TitleCounts(**cut),
             None if crops is None else CropCounts(**crops),
+            None if written is None else WrittenCounts(**written),
         )
+
+
+@dataclass(frozen=True)
+class FilterCounts:
+    """What filters left of the pairs that were made.
+
+    Attributes:
+        pairs_in: Pairs that were made.
+        pairs_kept: Pairs that are left.
+        dropped: Reason -> pairs: `near_duplicate` of an earlier query, `not_in_top` of what its
+            query finds, `not_answered` as the judge says, `not_judged` where it says nothing.
+        pairs_judged: Pairs that the judge was asked about.
+    """
+
+    pairs_in: int
+    pairs_kept: int
+    dropped: dict[str, int]
+    pairs_judged: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that every pair is kept or dropped for one reason."""
+        assert self.pairs_in == self.pairs_kept + sum(self.dropped.values()), self
 
 
 @dataclass(frozen=True)
@@ -140,6 +212,8 @@ class QueriesCounts(Counts):
         rows_dropped: `empty`, `repeated` -> rows.
         pairs: (query, passage) written.
         made: What was made of the passages.
+        filtered: What filters dropped; None where there was none.
+        documents_cut: Documents that were cut into chunks.
     """
 
     rows_in: int
@@ -147,6 +221,8 @@ class QueriesCounts(Counts):
     rows_dropped: dict[str, int]
     pairs: int
     made: BlockCounts = BlockCounts({})
+    filtered: FilterCounts | None = None
+    documents_cut: int = 0
 
     def __post_init__(self) -> None:
         """Check that every row is a passage or dropped for one reason."""
@@ -156,6 +232,8 @@ class QueriesCounts(Counts):
         """As the manifest holds them, flat."""
         counts = super().to_json()
         del counts["made"]
+        if self.filtered is None:
+            del counts["filtered"]
         return counts | self.made.to_json()
 
     @classmethod
@@ -165,4 +243,9 @@ class QueriesCounts(Counts):
         Raises:
             ArtifactError: The manifest lacks a count.
         """
-        return replace(super().read(manifest), made=BlockCounts.from_json(manifest.counts))
+        filtered = manifest.counts.get("filtered")
+        return replace(
+            super().read(manifest),
+            made=BlockCounts.from_json(manifest.counts),
+            filtered=None if filtered is None else FilterCounts(**filtered),
+        )

@@ -15,6 +15,24 @@ if TYPE_CHECKING:
     from stx_mine.stages.queries.generator import QueryGenerator
 
 
+@dataclass(frozen=True)
+class Made:
+    """The queries of a passage, or why there are none.
+
+    Attributes:
+        queries: The queries.
+        reason: Why there are none; empty where there are some.
+        kinds: The kind of each query; empty where its method has one.
+        items: Numbers that the same query has at all of its passages in a block, below 0; 0 for a
+            query of this passage alone. Empty where all are.
+    """
+
+    queries: tuple[str, ...] = ()
+    reason: str = ""
+    kinds: tuple[str, ...] = ()
+    items: tuple[int, ...] = ()
+
+
 @dataclass
 class Passage:
     """A row of the input, on its way to pairs.
@@ -26,6 +44,7 @@ class Passage:
         key: Number that its draws depend on, of the text as it was read.
         first: Whether no earlier row has the same text.
         crops: What was cropped from it.
+        written: What a server wrote for it.
     """
 
     row: int
@@ -34,14 +53,7 @@ class Passage:
     key: int
     first: bool
     crops: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Made:
-    """The queries of a passage, or why there are none."""
-
-    queries: tuple[str, ...] = ()
-    reason: str = ""
+    written: Made = Made()
 
 
 Maker = Callable[[list[Passage]], list[Made]]
@@ -123,6 +135,11 @@ def make_generated(generator: "QueryGenerator", config: QueriesConfig) -> Maker:
         ]
 
     return make
+
+
+def make_written(passages: list[Passage]) -> list[Made]:
+    """What a server wrote, as queries."""
+    return [passage.written for passage in passages]
 
 
 def make_titles(passages: list[Passage]) -> list[Made]:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from stx_mine.errors import ConfigError, InputError
 from stx_mine.inputs.column_file import file_checksum
 from stx_mine.inputs.config import SourceFields
+from stx_mine.inputs.documents import DocumentFile, document_heading
 from stx_mine.inputs.folders import brings_corpus, find_tables, open_corpus
 from stx_mine.inputs.hub import local_copy
+from stx_mine.inputs.names import OF_DOCUMENT
 from stx_mine.inputs.roles import pair_columns
 from stx_mine.inputs.text_column import TextBlock, TextColumn
 from stx_mine.inputs.text_table import text_column
@@ -25,6 +27,7 @@ PASSAGE_SCHEMA = pa.schema(
         ("passage_id", pa.large_string()),
         ("source", pa.large_string()),
         ("source_row", pa.int64()),
+        (OF_DOCUMENT, pa.large_string()),
     ]
 )
 
@@ -57,7 +60,9 @@ class PassageSource:
                 "or a file of passages"
             )
         fields = SourceFields(
-            query_column=config.query_column, passage_column=config.passage_column
+            query_column=config.query_column,
+            passage_column=config.passage_column,
+            encoding=config.encoding,
         )
         has_corpus = config.pairs is not None and brings_corpus(local_copy(config.pairs, None))
         options: tuple[str, ...] = ("corpus_column",) if config.corpus is None else ()
@@ -111,7 +116,7 @@ class PassageSource:
             start = 0
             for block in self.corpus.blocks():
                 rows = np.arange(start, start + len(block.texts))
-                yield _table(self.corpus, block, block.titles, rows)
+                yield _table(self.corpus, block, _titles(self.corpus, block), rows)
                 start += len(block.texts)
         if self.passages is not None:
             assert self.titles is not None
@@ -133,5 +138,15 @@ def _table(
 ) -> pa.Table:
     """The texts of a block with the file and the rows in which they stand."""
     name = pa.scalar(column.file.path.name, pa.large_string())
-    columns = [block.texts, titles, block.ids, pa.repeat(name, len(rows)), rows]
+    whole = pa.nulls(len(rows), pa.large_string())
+    columns = [block.texts, titles, block.ids, pa.repeat(name, len(rows)), rows, whole]
     return pa.table(columns, schema=PASSAGE_SCHEMA)
+
+
+def _titles(column: TextColumn, block: TextBlock) -> pa.Array:
+    """The titles of passages; of documents their first headings."""
+    if not isinstance(column.file.formats[0], DocumentFile):
+        return block.titles
+    texts, names = block.texts.to_pylist(), block.ids.to_pylist()
+    found = [document_heading(name, text)[0] for name, text in zip(names, texts, strict=True)]
+    return pa.array([title or None for title in found], pa.large_string())

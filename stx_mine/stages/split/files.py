@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stx_mine.inputs.names import OF_DOCUMENT
 from stx_mine.inputs.pairs import PairSource, TitledStream
+from stx_mine.stages.ingest.named_documents import NamedDocuments
 from stx_mine.stages.ingest.pairs import Ingested
 from stx_mine.stages.split.core.parts import PARTS, TRAIN
 from stx_mine.stages.split.core.units import PairGraph
@@ -27,13 +29,29 @@ def qrels_file(part: str) -> str:
     return f"qrels/{part}.tsv"
 
 
-def write_corpus(path: Path, source: PairSource, ids: OutputIds) -> int:
-    """Write passages as `_id`, `title`, `text`, and `language` where the input names any.
+def write_corpus(
+    path: Path, source: PairSource, ids: OutputIds, named: NamedDocuments | None
+) -> int:
+    """Write passages as `_id`, `title`, `text`; `language`, `of_document` where they are named.
 
     Returns:
         The number of lines.
     """
-    return write_json_lines(path, _tables(source.titled_passages(), source, "passage", ids))
+    tables = _tables(source.titled_passages(), source, "passage", ids)
+    return write_json_lines(path, _with_documents(tables, ids, named))
+
+
+def _with_documents(
+    tables: Iterator[pa.Table], ids: OutputIds, named: NamedDocuments | None
+) -> Iterator[pa.Table]:
+    """Tables with the document of which each passage is a chunk, where any is named."""
+    start = 0
+    for table in tables:
+        if named is not None:
+            texts = ids.texts[start : start + len(table)]
+            table = table.append_column(OF_DOCUMENT, named.names.take(pa.array(texts)))
+        start += len(table)
+        yield table
 
 
 def write_query_file(path: Path, source: PairSource, ids: OutputIds) -> int:

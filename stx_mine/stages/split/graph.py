@@ -7,23 +7,36 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stx_mine.errors import InputError
+from stx_mine.stages.ingest.named_documents import NamedDocuments
 from stx_mine.stages.ingest.pairs import Ingested
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.core.parts import PARTS, Leaks, parts_of_pairs, target_size
-from stx_mine.stages.split.core.units import PairGraph, PairUnits
+from stx_mine.stages.split.core.units import PairGraph, PairUnits, connected
 from stx_mine.store.stage_report import percent
 
 # How far the size of a part may be from what was asked for, as a factor.
 _MOST_OFF = 2.0
 
 
-def pair_graph(found: Ingested, counts_as: NDArray[np.int64] | None) -> PairGraph:
+def pair_graph(
+    found: Ingested,
+    counts_as: NDArray[np.int64] | None,
+    named: NamedDocuments | None = None,
+) -> PairGraph:
     """The kept pairs as edges between texts; equal texts are one node in both roles.
+
+    So are the chunks of one document: queries of one share what they are about.
 
     Args:
         found: What was read.
         counts_as: int64 (num texts,) the text that each text counts as; None for itself.
+        named: The documents of which passages are chunks; None where none are named.
     """
+    if named is not None:
+        num_texts = len(found.passages.digests) + len(found.queries.digests)
+        texts, firsts = np.arange(num_texts), named.firsts
+        left = np.append(texts if counts_as is None else counts_as, firsts)
+        counts_as = connected(left, np.append(texts, np.arange(len(firsts))), num_texts)
     digests = np.concatenate([_halves(found.passages.digests), _halves(found.queries.digests)])
     return PairGraph(found.query_texts[found.pairs[:, 0]], found.pairs[:, 1], digests, counts_as)
 

@@ -8,6 +8,7 @@ from stx_mine.inputs.pairs import PairSource
 from stx_mine.settings import key_fields
 from stx_mine.stages.dedup.near_texts import refuse_without_rensa
 from stx_mine.stages.dedup.stored_duplicates import StoredDuplicates
+from stx_mine.stages.ingest.named_documents import NamedDocuments
 from stx_mine.stages.ingest.pairs import Ingested, read_source
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.core.parts import PARTS
@@ -49,7 +50,7 @@ def run_split(config: SplitConfig) -> StageReport:
         raise ConfigError("expected PAIRS, found none; name a file of pairs or a BEIR folder")
     refuse_damaged(config.pairs, config.corpus)
     if config.jaccard is not None:
-        refuse_without_rensa()
+        refuse_without_rensa("give --ignore case,punctuation instead")
     source = PairSource.open(config.pairs, config, "train").with_languages(config)
     run = RunDir(config.run_dir)
     refuse_input_within(run.folder("split"), (config.pairs, config.corpus))
@@ -100,12 +101,13 @@ def _write(
         same = same_texts_of_run(config, found, judgements, duplicates)
     elif config.joins_alike:
         same = find_same_texts(config, source, found, judgements)
-    graph = pair_graph(found, None if same is None else same.counts_as)
+    named_documents = NamedDocuments.of([source], found.passages)
+    graph = pair_graph(found, None if same is None else same.counts_as, named_documents)
     division = Division.of(graph, config)
     names = [name for name in PARTS if division.targets[name]]
     files = [CORPUS, QUERIES, *map(qrels_file, names)]
     artifact.begin(files)
-    num_passages = write_corpus(artifact.folder / CORPUS, source, passages)
+    num_passages = write_corpus(artifact.folder / CORPUS, source, passages, named_documents)
     num_queries = write_query_file(artifact.folder / QUERIES, source, queries)
     of_qrels = write_qrels(
         artifact.folder,
@@ -132,6 +134,8 @@ def _write(
         joined=None if same is None else same.counts,
     )
     read = [*source.description(), *found.notes]
+    if named_documents is not None:
+        read.append(f"{named_documents.note}, which stay in one part, as one text does")
     extra = {
         "read": read,
         LEAST: same.least if same else [],

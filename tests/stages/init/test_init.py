@@ -194,6 +194,22 @@ def test_what_is_left_open_can_be_opened(here: Path, small_input: Path, on_gpu: 
     assert stages["split"] == before["split"] | {"ignore": "case,punctuation"}
 
 
+def test_documents_can_be_cut_and_asked_about(here: Path) -> None:
+    """Where nothing but long passages is there, queries are made of their chunks."""
+    (here / "notes").mkdir()
+    for number in range(8):
+        (here / f"notes/{number}.md").write_text(f"# Page {number}\n\n" + f"word{number} " * 400)
+    stages, _ = written("notes")
+    assert "chunk" not in stages["embed"]
+    text = Path("pipeline.yaml").read_text("utf-8")
+    opened = re.sub(r"^  # (\w+): ", r"  \1: ", text, flags=re.MULTILINE)
+    Path("p.yaml").write_text(opened, "utf-8")
+    found = load_pipeline("p.yaml", []).settings
+    more = {"chunk": (256, 32), "generator": "http://localhost:8000/v1"}
+    assert found["queries"] == stages["queries"] | more
+    assert found["embed"] == stages["embed"]
+
+
 def test_how_files_are_read_goes_into_the_file(here: Path, small_input: Path) -> None:
     rows = [f"{q};{p.replace(';', ',')};x" for q, p in pairs_of(small_input, 200)]
     (here / "odd name #1: pairs.csv").write_text("wanted;found;note\n" + "\n".join(rows), "utf-8")

@@ -3,6 +3,7 @@
 The model is a base model of 270M parameters, whose verdicts mean nothing: the path is tested.
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from stx_mine.errors import InputError
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.stage import run_judge
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
+from stx_mine.stages.queries.answer_log import stored_answers
+from stx_mine.stages.queries.config import QueriesConfig
+from stx_mine.stages.queries.stage import run_queries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 _SERVE = """
@@ -88,3 +93,25 @@ def test_a_language_model_on_this_machine_judges(run_copy: Path, llama: str) -> 
     assert counts["tokens_read"] == pytest.approx(told["tokens"], rel=0.1)
     config = MineConfig(run_dir=str(run_copy), judges=("gemma",), k=2, device="cpu")
     assert any("judges (gemma)" in line for line in run_mine(config).lines)
+
+
+def test_a_language_model_on_this_machine_writes_queries(llama: str, tmp_path: Path) -> None:
+    """It hardly ever writes JSON lines: what it writes is stored, counted and not asked again."""
+    corpus, log = tmp_path / "corpus.jsonl", tmp_path / "run/queries/answers.jsonl"
+    lines = [json.dumps({"text": f"Rivers of region {n} rise in May and fall."}) for n in range(3)]
+    corpus.write_text("\n".join(lines))
+    options = {"corpus": str(corpus), "generator": llama, "requests": 1, "max_new_tokens": 16}
+    config = QueriesConfig(run_dir=str(tmp_path / "run"), **options)
+    sizes = []
+    for _ in range(2):
+        try:
+            written = run_queries(config).counts["written"]
+            assert written["questions"] == 3
+            assert written["lines"] > 0 and written["tokens_read"] > 100
+        except InputError as error:
+            assert "what was answered stays" in str(error)
+            assert "JSON" in str(error) or "answer" in str(error)
+        sizes.append(log.stat().st_size)
+    found = stored_answers(log)[1]
+    assert len(found) == 3 and all(1 <= len(one) <= 2 for one in found.values())
+    assert sizes[0] == sizes[1]

@@ -13,10 +13,11 @@ from model_server import Served, serve
 
 from stx_mine.errors import ConfigError, InputError, ModelError
 from stx_mine.models import server as server_module
+from stx_mine.models.chats import AnswerError
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.core.budget import within_calls
 from stx_mine.stages.judge.judge import rows_of_queries
-from stx_mine.stages.judge.prompt import AnswerError, Prompt
+from stx_mine.stages.judge.prompt import Prompt
 from stx_mine.stages.judge.stage import run_judge
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
