@@ -3,7 +3,7 @@
 from shlex import quote
 
 from stx_mine.progress import duration
-from stx_mine.stages.tune.core.policies import AS_GIVEN, TunedPolicy
+from stx_mine.stages.tune.core.policies import TunedPolicy
 from stx_mine.stages.tune.counts import TuneCounts
 from stx_mine.stages.tune.results import TUNED_PIPELINE, Finalist, TuningResults
 from stx_mine.store.artifact import Artifact
@@ -29,7 +29,7 @@ def tune_report(
         skipped: Whether it was finished before.
     """
     counts, file = TuneCounts.read(artifact.result), artifact.target / TUNED_PIPELINE
-    winner = results.winner
+    words = results.winner.changes
     lines = [
         *results.notes,
         f"{counts.policies} policies in {counts.trials} trials, {duration(counts.seconds)}, on "
@@ -38,8 +38,8 @@ def tune_report(
         *_table(results),
         "[95% interval of the difference to the one that is taken, over queries and seeds]",
         *_verdict(results),
-        f"wrote {file}; run `stx-mine run {quote(str(file))}`"
-        + (" --overwrite where that run was made" if winner.name != AS_GIVEN else ""),
+        f"wrote {file}; `stx-mine run {quote(str(file))}` makes its model"
+        + (", with --overwrite where that run is there already" if words else ""),
     ]
     return make_report(artifact, lines, [*warnings, *_warnings(results)], skipped=skipped)
 
