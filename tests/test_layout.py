@@ -33,9 +33,9 @@ from stx_mine.stages.verify.config import VerifyConfig
 # From the top to the bottom: a module imports its own room and those below. A new stage is one
 # entry here, one in `commands.py`, and one in `store/kinds.py` where it makes an artifact.
 SLICES = [
-    "tune",
     "init",
     "report",
+    "tune",
     "estimate",
     "train",
     "evaluate",

@@ -26,6 +26,7 @@ from stx_mine.stages.report.training_facts import (
     evaluation_facts,
     training_facts,
 )
+from stx_mine.stages.tune.results import TuningResults
 from stx_mine.store.audits import AuditFinding
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.texts import TextStore
@@ -41,6 +42,7 @@ SECTIONS = (
     ("batches", "Batches"),
     ("training", "Training"),
     ("evaluations", "Before and after"),
+    ("tuning", "Policies that were tried"),
 )
 
 
@@ -63,6 +65,7 @@ class RunFacts:
         batches: The make-up of batches.
         training: Curves of the log.
         evaluations: Scores with intervals.
+        tuning: What policies reached.
     """
 
     run: str
@@ -79,6 +82,7 @@ class RunFacts:
     batches: PackedFacts | None = None
     training: TrainingFacts | None = None
     evaluations: list[EvaluationFacts] | None = None
+    tuning: TuningResults | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `report.json` holds them."""
@@ -114,6 +118,10 @@ def facts_of(config: ReportConfig, parts: RunParts) -> RunFacts:
     facts.evaluations = evaluation_facts(parts.of_kind("evaluations"))
     if not facts.evaluations:
         facts.left_out["evaluations"] = parts.lack_of_kind("evaluations")
+    if lack := parts.lack("tuning"):
+        facts.left_out["tuning"] = lack
+    else:
+        facts.tuning = TuningResults.read(parts.manifests["tuning"])
     facts.audits = [AuditFinding.read(one) for one in parts.of_kind("audits").values()]
     if not facts.audits:
         facts.left_out["audits"] = parts.lack_of_kind("audits")

@@ -12,7 +12,7 @@ from stx_mine.store.run_dir import RunDir
 
 # What negatives are looked at with.
 MINED = ("texts", "groups", "embeddings", "negatives")
-_SINGLE = ("texts", "groups", "embeddings", "negatives", "batches", "model")
+_SINGLE = ("texts", "groups", "embeddings", "negatives", "batches", "model", "tuning")
 _SEVERAL = ("judgements", "audits", "evaluations")
 
 

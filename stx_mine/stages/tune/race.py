@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stx_mine import progress
+from stx_mine.stages.tune.bench import TrialBench
 from stx_mine.stages.tune.core.policies import (
     Ground,
     TunedPolicy,
@@ -16,7 +17,7 @@ from stx_mine.stages.tune.core.policies import (
     varied,
 )
 from stx_mine.stages.tune.core.ranking import PolicyScores
-from stx_mine.stages.tune.trials import PolicyTrial, TrialBench
+from stx_mine.stages.tune.trials import PolicyTrial
 
 # Policies that get all seeds, beside that of the file and the best without negatives.
 _FINALISTS = 3

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from stx_mine.stages.tune.core.ranking import PolicyScores, chosen, gap, ranked, seed_deviation
 from stx_mine.stages.tune.trials import PolicyTrial
+from stx_mine.store.artifact import Manifest
+from stx_mine.store.files import read_json
 
 RESULTS, TUNED_PIPELINE = "results.json", "tuned.yaml"
 
@@ -82,8 +84,16 @@ class TuningResults:
         return asdict(self)
 
     @classmethod
-    def of_json(cls, content: dict[str, Any]) -> Self:
-        """Back from the file."""
+    def read(cls, tuning: Manifest) -> Self:
+        """Of a finished tuning.
+
+        Args:
+            tuning: Its manifest.
+
+        Raises:
+            DamagedError: Its file is damaged.
+        """
+        content = tuning.read(RESULTS, read_json)
         finalists = [Finalist(**one) for one in content["finalists"]]
         trials = [PolicyTrial.of_json(one) for one in content["trials"]]
         return cls(**{**content, "finalists": finalists, "trials": trials})

@@ -10,6 +10,7 @@ from stx_mine.settings import MAX_SEED, key_fields
 from stx_mine.stages.evaluate.data_report import seen_warnings
 from stx_mine.stages.evaluate.results import read_shares
 from stx_mine.stages.train.evaluation_sets import sets_in_training
+from stx_mine.stages.tune.bench import TrialBench
 from stx_mine.stages.tune.config import TuneConfig
 from stx_mine.stages.tune.counts import TuneCounts
 from stx_mine.stages.tune.inputs import contents_of, make_inputs
@@ -18,7 +19,6 @@ from stx_mine.stages.tune.preparation import Preparation, prepare
 from stx_mine.stages.tune.race import Race
 from stx_mine.stages.tune.report import tune_report
 from stx_mine.stages.tune.results import RESULTS, TUNED_PIPELINE, TuningResults, finalists_of
-from stx_mine.stages.tune.trials import TrialBench
 from stx_mine.store.artifact import Artifact
 from stx_mine.store.files import atomic, read_json, write_json
 from stx_mine.store.run_dir import RunDir
@@ -53,7 +53,7 @@ def run_tune(config: TuneConfig) -> StageReport:
         skipped = artifact.done
         if not skipped:
             _tune(artifact, config, pipeline, axes)
-        results = TuningResults.of_json(read_json(artifact.folder / RESULTS))
+        results = TuningResults.read(artifact.result)
         warnings = list(artifact.result.extra["warnings"])
         return tune_report(artifact, results, warnings, skipped)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from stx_mine.stages.audit.config import AuditConfig
 from stx_mine.stages.audit.stage import run_audit
@@ -20,6 +21,8 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
+from stx_mine.stages.tune.config import TuneConfig
+from stx_mine.stages.tune.stage import run_tune
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -61,6 +64,23 @@ def make_hostile_run(folder: Path) -> Path:
             name="held <u>out",
             device="cpu",
             run_dir=str(run),
+        )
+    )
+    pipeline = {
+        "run_dir": str(run),
+        "embed": {"pairs": str(file), "device": "cpu"},
+        "mine": {"k": 2},
+        "pack": {"batch_size": 16},
+        "train": {"epochs": 1, "device": "cpu"},
+    }
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    run_tune(
+        TuneConfig(
+            pipeline=str(folder / "pipeline.yaml"),
+            data=(str(file),),
+            budget="10m",
+            seeds=1,
+            vary=("mine.k=0", "pack.batch_size=100000"),
         )
     )
     return run

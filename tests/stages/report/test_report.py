@@ -126,6 +126,12 @@ def test_the_page_has_the_numbers_of_the_file(whole_run: Path) -> None:
         assert f"{one['hits']:,}" in shown
     assert facts["evaluations"][0]["winner"] in shown
     assert "ndcg@10" in facts["evaluations"][0]["winner"]
+    for one in facts["tuning"]["finalists"]:
+        assert one["name"] in shown
+        assert f"{one['mean']:.4f}" in shown
+    assert "could not" not in facts["tuning"]["taken"]
+    failed = next(one for one in facts["tuning"]["trials"] if one["failure"])
+    assert failed["failure"] in shown
     for score in facts["evaluations"][0]["scores"]:
         assert f"{score['metrics']['ndcg@10']['mean']:.4f}" in shown
     [finding] = facts["audits"]
@@ -264,7 +270,7 @@ def test_queries_to_read_are_a_third_of_each_kind(run_copy: Path) -> None:
 
 def test_what_is_missing_or_stale_is_left_out_with_a_sentence(run_copy: Path) -> None:
     facts, page = reported(run_copy)
-    assert set(facts["left_out"]) == {"audits", "batches", "training", "evaluations"}
+    assert set(facts["left_out"]) == {"audits", "batches", "training", "evaluations", "tuning"}
     shown = "".join(page.texts)
     assert "batches/ is missing; run `stx-mine pack` first" in shown
     assert "evaluations/ is missing; `stx-mine evaluate` makes it" in shown

@@ -14,7 +14,7 @@ from stx_mine.pipeline import load_pipeline, pipeline_steps, run_pipeline
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.results import read_results
 from stx_mine.stages.evaluate.stage import run_evaluate
-from stx_mine.stages.tune import trials
+from stx_mine.stages.tune import bench
 from stx_mine.stages.tune.config import TuneConfig
 from stx_mine.stages.tune.stage import run_tune
 from stx_mine.store.artifact import read_manifest
@@ -119,7 +119,7 @@ def test_figures_are_those_of_a_run_by_hand(tuned, small_input, tmp_path):
 
 def test_a_finished_tuning_is_not_run_again(tuned, monkeypatch):
     config, report, _ = tuned
-    monkeypatch.setattr(trials, "run_train", None)
+    monkeypatch.setattr(bench, "run_train", None)
     again = run_tune(config)
     assert again.skipped
     assert again.lines == report.lines
@@ -134,7 +134,7 @@ def test_a_killed_tuning_continues_with_the_next_trial(tuned, pipeline, tmp_path
     path = tmp_path / "pipeline.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     config = replace(config, pipeline=str(path))
-    train, calls = trials.run_train, []
+    train, calls = bench.run_train, []
 
     def dies_later(asked):
         calls.append(asked)
@@ -142,7 +142,7 @@ def test_a_killed_tuning_continues_with_the_next_trial(tuned, pipeline, tmp_path
             raise KeyboardInterrupt
         return train(asked)
 
-    monkeypatch.setattr(trials, "run_train", dies_later)
+    monkeypatch.setattr(bench, "run_train", dies_later)
     with pytest.raises(KeyboardInterrupt):
         run_tune(config)
     run_tune(config)
