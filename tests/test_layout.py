@@ -38,6 +38,7 @@ SLICES = [
     "report",
     "estimate",
     "train",
+    "merge",
     "evaluate",
     "diff",
     "show",

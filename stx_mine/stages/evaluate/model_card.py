@@ -5,7 +5,7 @@ A card is a view: it is no file of the artifact, and is written again whenever t
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def model_card(run: RunDir) -> str:
     made = made_of(run, model)
     parts = [
         _head(model, made),
-        _usage(model),
+        usage_section(model.json(_SETTINGS)),
         data_section(made),
         negatives_section(made),
         batches_section(made),
@@ -70,22 +70,11 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
     base = str(model.extra["base_model"])
     contract = model.fields["model"]
     limit = contract["max_length"]
-    about = {
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "tags": ["sentence-transformers", "sentence-similarity", "feature-extraction", "stx-mine"],
-    }
-    if _HUB_ID.fullmatch(base) and not Path(base).exists():
-        about["base_model"] = base
-    # JSON is YAML; a list of short words needs no more.
-    lines = [f"{name}: {_quoted(value)}" for name, value in about.items()]
     files = " and ".join(map(code_span, _pair_files(made)))
     pairs = "(query, passage) pairs" + (f" of {files}" if files else "")
     return "\n".join(
         [
-            "---",
-            *lines,
-            "---",
+            *front_matter([base]),
             "",
             f"# {markdown_text(shown(base))}, trained with stx-mine",
             "",
@@ -97,8 +86,31 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
     )
 
 
-def _usage(model: Manifest) -> str:
-    prompts = dict(model.json(_SETTINGS).get("prompts") or {})
+def front_matter(bases: Sequence[str]) -> list[str]:
+    """What the hub reads at the head of the card of a model.
+
+    Args:
+        bases: Names of what it was made of; those that are no hub ids are left out.
+    """
+    about: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": ["sentence-transformers", "sentence-similarity", "feature-extraction", "stx-mine"],
+    }
+    known = [base for base in bases if _HUB_ID.fullmatch(base) and not Path(base).exists()]
+    if known:
+        about["base_model"] = known if len(known) > 1 else known[0]
+    # JSON is YAML; a list of short words needs no more.
+    return ["---", *(f"{name}: {_quoted(value)}" for name, value in about.items()), "---"]
+
+
+def usage_section(settings: Mapping[str, Any]) -> str:
+    """How a model is used, and its prompts.
+
+    Args:
+        settings: Those of sentence-transformers.
+    """
+    prompts = dict(settings.get("prompts") or {})
     named = [
         f"| {markdown_text(name)} | {code_span(_quoted(text))} |" for name, text in prompts.items()
     ]
