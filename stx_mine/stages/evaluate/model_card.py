@@ -138,6 +138,9 @@ def _training(model: Manifest) -> str:
     # In the key they stand for what they are, not by their names.
     facts |= {name: model.content["config"].get(name) for name in ("model", "guide")}
     facts |= {name: counts.get(name) for name in ("steps", "passes", "rows_seen", "processes")}
+    if merged := model.extra.get("merged_with_base"):
+        # Also where the evaluation chose it.
+        facts["merge_with_base"] = f"{merged['alpha']:g} trained + {1 - merged['alpha']:g} base"
     reason = model.extra["learning_rate_reason"]
     facts["learning_rate"] = f"{counts['learning_rate']:.4g} ({reason})"
     for name in ("first_loss", "last_loss"):
@@ -148,7 +151,7 @@ def _training(model: Manifest) -> str:
 def _metrics(run: RunDir, model: Manifest) -> str:
     """What evaluations say of the model and of its base, and what the training log says."""
     parts = [_of_evaluation(evaluation, model) for evaluation in _evaluations(run)]
-    parts.append(_of_log(model))
+    parts += [_of_log(model), _of_merge(model)]
     found = [part for part in parts if part]
     return "\n\n".join(["## Metrics", *found]) if found else ""
 
@@ -183,9 +186,23 @@ def _of_log(model: Manifest) -> str:
     found = {one["step"]: one["evaluations"] for one in log if "evaluations" in one}
     parts = ["While it trained:"]
     for name in kept["sets"]:
-        rows = {"before": found[0][name], "after": found[kept["best_step"]][name]}
+        after = "after, not merged" if model.extra.get("merged_with_base") else "after"
+        rows = {"before": found[0][name], after: found[kept["best_step"]][name]}
         parts += ["", f"{code_span(name)}:", "", *_rows_of_metrics(rows)]
     return "\n".join(parts)
+
+
+def _of_merge(model: Manifest) -> str:
+    """The metric that decides, of base, trained and merged model."""
+    merged = model.extra.get("merged_with_base")
+    if not merged or not merged["scores"]:
+        return ""
+    rows = [
+        f"| {code_span(name)} | {' | '.join(f'{value:.4f}' for value in scores.values())} |"
+        for name, scores in merged["scores"].items()
+    ]
+    head = ["nDCG@10 before and after it was merged:", "", "| | base | trained | merged |"]
+    return "\n".join([*head, "|---|---|---|---|", *rows])
 
 
 def _rows_of_metrics(rows: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
