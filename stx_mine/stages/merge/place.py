@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,7 +14,7 @@ from stx_mine.store.kinds import KINDS
 from stx_mine.store.listing import MANIFEST, PLAN
 from stx_mine.store.manifest import is_begun
 from stx_mine.store.names import name_problem
-from stx_mine.store.places import is_ours, settle
+from stx_mine.store.places import is_mark, is_ours, settle
 from stx_mine.store.run_dir import RunDir
 
 MERGED = "merged"
@@ -47,12 +47,12 @@ def held(target: Path) -> Iterator[Path]:
     """
     _refuse_foreign(target)
     parent = target.parent
-    parent.mkdir(parents=True, exist_ok=True)
     begun = any(is_begun(RunDir(parent), kind) for kind in KINDS if kind != MERGED)
+    _refuse_places_of_runs(target, begun)
     # Whoever works in a run looks after all of its artifacts.
     run = RunDir(parent).lock() if begun else nullcontext()
     scratch = parent / f"{_SCRATCH}{target.name}"
-    with _locked(target), run:
+    with _made(parent), _locked(target), run:
         settle(target, keep_new=False)
         shutil.rmtree(scratch, ignore_errors=True)
         try:
@@ -61,6 +61,19 @@ def held(target: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
             # Of a command that failed.
             settle(target, keep_new=False)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder for as long as it is needed; it stays if something lies in it then."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for one in missing:
+            with suppress(OSError):
+                one.rmdir()
 
 
 @contextmanager
@@ -102,6 +115,24 @@ def _refuse_foreign(target: Path) -> None:
         raise ArtifactError(
             f"{target} holds what `stx-mine merge` did not write ({', '.join(others[:3])}), which "
             "would be lost; move it away, or give another --to"
+        )
+
+
+def _refuse_places_of_runs(target: Path, begun: bool) -> None:
+    """Refuse a folder that another command would take for its own.
+
+    Args:
+        target: The folder.
+        begun: Whether it would lie in a run directory.
+
+    Raises:
+        ArtifactError: It has the name of an artifact there, or would lie within one.
+    """
+    marks = (json_or_empty(target.parent / name) for name in (PLAN, MANIFEST))
+    if any(map(is_mark, marks)) or (begun and target.name in {*KINDS, "rounds"} - {MERGED}):
+        raise ArtifactError(
+            f"{target} is a place of other commands in a run directory; give another --to, such as "
+            f"{MERGED}-model"
         )
 
 

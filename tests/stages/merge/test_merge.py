@@ -24,6 +24,8 @@ from stx_mine.stages.evaluate.results import read_results
 from stx_mine.stages.evaluate.stage import run_evaluate
 from stx_mine.stages.merge.config import MergeConfig
 from stx_mine.stages.merge.stage import run_merge
+from stx_mine.stages.verify.config import VerifyConfig
+from stx_mine.stages.verify.stage import run_verify
 from stx_mine.store.artifact import MANIFEST, PLAN
 from stx_mine.store.files import read_json
 from stx_mine.store.run_dir import RunDir
@@ -233,6 +235,43 @@ def test_a_plain_folder_and_a_pickle_go_through_the_library(bert, tmp_path):
     np.testing.assert_allclose(
         vectors(tmp_path / "plain"), vectors(tmp_path / "expected"), atol=1e-6
     )
+
+
+def test_a_model_of_the_cache_is_read_where_it_lies(bert, tmp_path):
+    home = tmp_path / "home"
+    snapshots = home / "hub/models--me--tuned/snapshots"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(bert[1], snapshots / commit)
+    (home / "hub/models--me--tuned/refs").mkdir()
+    (home / "hub/models--me--tuned/refs/main").write_text(commit)
+    words = cli_command("merge", "me/tuned", bert[0], "--to", tmp_path / "out")
+    # The fixtures name a cache of their own.
+    environment = {**cli_environment(), "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "saved again" not in done.stdout
+    merged(*bert[::-1], to=tmp_path / "expected")
+    np.testing.assert_array_equal(vectors(tmp_path / "out"), vectors(tmp_path / "expected"))
+    card = (tmp_path / "out/README.md").read_text()
+    assert 'base_model: "me/tuned"' in card
+
+
+def test_code_of_a_model_is_refused_or_taken_along(tiny_transformer, tmp_path):
+    ran = tmp_path / "ran"
+    first = checkpoints.custom_module(tiny_transformer, tmp_path / "first", ran)
+    second = tmp_path / "second"
+    shutil.copytree(first, second)
+    save_file({"by": torch.full((32,), 1.5)}, second / "2_Shift/model.safetensors")
+    with pytest.raises(ModelError, match="brings code of its own"):
+        merged(first, second, to=tmp_path / "out")
+    merged(first, second, to=tmp_path / "out", trust_remote_code=True)
+    # Nothing has to be loaded for it.
+    assert not ran.exists()
+    assert load_file(tmp_path / "out/2_Shift/model.safetensors")["by"].unique().tolist() == [1.0]
+    own = SentenceTransformer(str(tmp_path / "out"), device="cpu", trust_remote_code=True)
+    plain = SentenceTransformer(str(tiny_transformer), device="cpu")
+    np.testing.assert_allclose(own.encode(TEXTS), plain.encode(TEXTS) + 1, atol=1e-6)
 
 
 def test_names_of_other_versions_meet_through_the_library(bert, tmp_path):
@@ -505,6 +544,25 @@ def test_folders_of_others_are_left_alone(bert, trained_copy, tmp_path):
     (tmp_path / "empty").mkdir()
     merged(*bert, to=tmp_path / "empty")
     assert (tmp_path / "empty" / MANIFEST).exists()
+
+
+def test_places_of_other_commands_are_refused(bert, trained_copy):
+    shutil.rmtree(trained_copy / "model")
+    for place in ("model", "estimates", "rounds", "batches/x"):
+        with pytest.raises(ArtifactError, match="is a place of other commands"):
+            merged(*bert, to=trained_copy / place)
+        assert not (trained_copy / place).exists()
+    merged(*bert, to=trained_copy / "merged")
+    assert run_verify(VerifyConfig(run_dir=str(trained_copy))).counts
+
+
+def test_folders_above_are_made_only_where_something_is_written(bert, tmp_path):
+    refused(tmp_path, "cannot find the model", bert[0], "nobody/nothing")
+    with pytest.raises(ModelError):
+        merged(bert[0], "nobody/nothing", to=tmp_path / "a/b/out")
+    assert list(tmp_path.iterdir()) == []
+    merged(*bert, to=tmp_path / "a/b/out")
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["out"]
 
 
 def test_a_model_is_not_replaced_by_what_it_becomes(bert, tmp_path):
