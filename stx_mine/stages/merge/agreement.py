@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stx_mine.errors import shortened
+from stx_mine.errors import ModelError, one_line, shortened
 from stx_mine.stages.merge.model_folder import (
     CONFIGS,
     TOKENIZER,
@@ -23,7 +23,8 @@ _FLOATS = ("F", "BF")
 def disagreement(models: Sequence[ModelFolder]) -> str:
     """Why weights of models cannot be merged, and what to do; empty where they can."""
     first = models[0]
-    for other in models[1:]:
+    # One that stands alone, as one that is merged with itself, is read all the same.
+    for other in models[1:] or models:
         for find in (_of_modules, _of_settings, _of_tensors, _of_vocabularies):
             if problem := find(first, other):
                 return f"{problem}; name models that were tuned from one"
@@ -125,12 +126,16 @@ def _other_kind(key: TensorKey, first: ModelFolder, other: ModelFolder) -> str:
 def _of_vocabularies(first: ModelFolder, other: ModelFolder) -> str:
     """Which numbers the words have: a row of a table has to stand for one word in all models."""
     here, there = (model.files_named(TOKENIZER) for model in (first, other))
+    if not here:
+        return f"expected {TOKENIZER} in each model, to compare words, found none in {first.name}"
     if here.keys() != there.keys():
         alone = sorted(here.keys() ^ there.keys())[0]
         holder, lacks = (first, other) if alone in here else (other, first)
         return f"expected {alone} in each model, found it in {holder.name} and not in {lacks.name}"
     for file in here:
-        words = [_words(one[file]) for one in (here, there)]
+        words = [
+            _read_words(model, file, one[file]) for model, one in ((first, here), (other, there))
+        ]
         if words[0] != words[1]:
             unlike = [word for word in words[0] if words[1].get(word) != words[0][word]]
             unlike += [word for word in words[1] if word not in words[0]]
@@ -142,19 +147,32 @@ def _of_vocabularies(first: ModelFolder, other: ModelFolder) -> str:
     return ""
 
 
+def _read_words(model: ModelFolder, file: str, content: Any) -> dict[str, Any]:
+    """The words of a tokenizer.
+
+    Raises:
+        ModelError: The file holds none.
+    """
+    try:
+        return _words(content)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ModelError(
+            f"expected a tokenizer in {file} of {model.name}, found something else "
+            f"({one_line(error)}); fetch the model again"
+        ) from error
+
+
 def _words(tokenizer: Any) -> dict[str, Any]:
     """Word -> its number, or its number and score; merges stand behind them."""
-    model = tokenizer.get("model") if isinstance(tokenizer, dict) else None
-    if not isinstance(model, dict):
-        return {}
-    vocab = model.get("vocab")
+    model = tokenizer["model"]
+    vocab = model["vocab"]
     if isinstance(vocab, list):
         # Of unigram models: a list of (word, score).
         found: dict[str, Any] = {str(one[0]): (number, one[1]) for number, one in enumerate(vocab)}
     else:
-        found = dict(vocab or {})
+        found = dict(vocab)
     added = tokenizer.get("added_tokens") or ()
-    found |= {str(one.get("content")): one.get("id") for one in added if isinstance(one, dict)}
+    found |= {str(one["content"]): one["id"] for one in added}
     merges = ((one if isinstance(one, str) else " ".join(one)) for one in model.get("merges") or ())
     return found | {f"merge {one}": number for number, one in enumerate(merges)}
 

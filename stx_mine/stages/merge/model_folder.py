@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from stx_mine import progress
-from stx_mine.errors import ModelError, one_line
+from stx_mine.errors import ModelError, one_line, shortened
 from stx_mine.store.artifact import digest_of
 from stx_mine.store.files import checksum
 from stx_mine.store.names import name_problem, path_problem
@@ -68,14 +68,14 @@ class ModelFolder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that a merge needs is here: safetensors, and nothing in other forms."""
+        """Whether all is here: safetensors and no weights in other forms, and a tokenizer.json."""
         pickled = any(
             next(place.glob(form), None) is not None
             for place in self._places
             if not self._weights_in(place)
             for form in _OTHER_WEIGHTS
         )
-        tokenizers = any(next(place.glob("tokenizer*"), None) for place in self._places)
+        tokenizers = any((place / TOKENIZER).is_file() for place in self._places)
         return tokenizers and not pickled and bool(self.weight_files)
 
     @cached_property
@@ -99,7 +99,7 @@ class ModelFolder:
         """The folders of modules behind a router at the top."""
         if not (self.folder / _ROUTER).is_file():
             return []
-        types = self.json(_ROUTER).get("types")
+        types = self._object(_ROUTER).get("types")
         return [one for one in types or () if not name_problem(one)]
 
     def _weights_in(self, place: Path) -> list[Path]:
@@ -108,14 +108,14 @@ class ModelFolder:
             return [place / _WEIGHTS]
         if not (place / _INDEX).exists():
             return []
-        named = self.json(self._path(place / _INDEX)).get("weight_map")
-        shards = sorted(set(named.values())) if isinstance(named, dict) else []
+        named = self._object(self._path(place / _INDEX)).get("weight_map")
+        shards: list[Any] = list(named.values()) if isinstance(named, dict) else [named]
         if wrong := [one for one in shards if path_problem(one) or not (place / one).is_file()]:
             raise ModelError(
                 f"expected the files that {place / _INDEX} names, found none at {wrong[0]!r}; "
                 "fetch the model again"
             )
-        return [place / one for one in shards]
+        return [place / one for one in sorted(set(shards))]
 
     @cached_property
     def weight_files(self) -> list[Path]:
@@ -193,11 +193,33 @@ class ModelFolder:
         found = [one for one in self.small_files if Path(one).name in names]
         return {one: self.json(one) for one in found}
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
-        """Prompts and similarity; empty where no file says any."""
-        found = self.json(SETTINGS) if (self.folder / SETTINGS).is_file() else {}
-        return found if isinstance(found, dict) else {}
+        """Prompts and similarity; empty where no file says any.
+
+        Raises:
+            ModelError: They are none.
+        """
+        found = self._object(SETTINGS) if (self.folder / SETTINGS).is_file() else {}
+        prompts = found.get("prompts") or {}
+        if not isinstance(prompts, dict) or not all(
+            isinstance(text, str | None) for text in prompts.values()
+        ):
+            raise ModelError(
+                f"expected prompts by name in {self.folder / SETTINGS}, found "
+                f"{shortened(prompts)}; fix the file"
+            )
+        return found
+
+    def _object(self, file: str) -> dict[str, Any]:
+        """What a small file holds, which is an object."""
+        found = self.json(file)
+        if not isinstance(found, dict):
+            raise ModelError(
+                f"expected an object in {self.folder / file}, found {shortened(found)}; fetch the "
+                "model again"
+            )
+        return found
 
     def _path(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

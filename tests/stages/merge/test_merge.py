@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from stx_mine import Run
 from stx_mine.errors import ArtifactError, ConfigError, LockedError, ModelError
 from stx_mine.models.load import load_model
 from stx_mine.stages.evaluate.config import EvaluateConfig
@@ -363,6 +364,12 @@ def test_without_names_those_of_the_run_are_merged(trained_run, tmp_path):
     assert report.counts["models"] == 2
 
 
+def test_a_run_merges_from_python(trained_copy, tmp_path):
+    report = Run(trained_copy, progress=False).merge(to=str(tmp_path / "out"), method="slerp")
+    assert report.folder == str(tmp_path / "out")
+    assert report.counts["models"] == 2
+
+
 def test_evaluate_takes_a_merged_model_and_a_damaged_one_is_refused(
     trained_copy, small_input, tmp_path
 ):
@@ -445,6 +452,23 @@ def test_other_vocabularies_are_refused(bert, tmp_path):
     vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
     (other / "tokenizer.json").write_text(json.dumps(content))
     refused(tmp_path, r"one vocabulary, found .* \(2 differ, such as 'a'\)", bert[0], other)
+
+
+def test_a_tokenizer_in_another_form_goes_through_the_library(bert, tmp_path):
+    """Of years ago: words in vocab.txt, and no tokenizer.json."""
+    old = tmp_path / "old"
+    shutil.copytree(bert[0], old)
+    vocab = json.loads((old / "tokenizer.json").read_text())["model"]["vocab"]
+    (old / "tokenizer.json").unlink()
+    (old / "vocab.txt").write_text("\n".join(sorted(vocab, key=lambda word: vocab[word])))
+    content = json.loads((old / "tokenizer_config.json").read_text())
+    # The tiny vocabulary has no word to mask with, which this class would add.
+    content |= {"tokenizer_class": "BertTokenizer", "mask_token": "[UNK]"}
+    (old / "tokenizer_config.json").write_text(json.dumps(content))
+    report = merged(bert[1], old, to=tmp_path / "out")
+    assert any("saved again" in line for line in report.lines)
+    merged(*bert, to=tmp_path / "expected")
+    np.testing.assert_allclose(vectors(tmp_path / "out"), vectors(tmp_path / "expected"), atol=1e-6)
 
 
 def test_other_poolings_are_refused(bert, tmp_path):
