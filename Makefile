@@ -112,6 +112,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.losses --quick
 	$(BIN)/python -m benchmarks.scores --quick
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
+	$(BIN)/python -m benchmarks.merging --quick
 	$(BIN)/python -m benchmarks.train --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.embed --quick
@@ -134,6 +135,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.losses
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.peak_then_fall --output benchmarks/results/peak_then_fall.json
+	$(BIN)/python -m benchmarks.merging --output benchmarks/results/merging.json
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
 	$(BIN)/python -m benchmarks.cost --output benchmarks/results/cost.json
 	$(BIN)/python -m benchmarks.embed --output benchmarks/results/embed.json

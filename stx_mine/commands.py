@@ -17,6 +17,7 @@ from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.ingest.config import IngestConfig
 from stx_mine.stages.init.config import InitConfig
 from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.merge.config import MergeConfig
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.queries.config import QueriesConfig
@@ -91,6 +92,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "estimate": Command(EstimateConfig, "estimate.stage:run_estimate", LOOK, after_signal=_ANEW),
     "train": Command(TrainConfig, "train.stage:run_train", _MODEL, True, _CHECKPOINTS),
+    "merge": Command(MergeConfig, "merge.stage:run_merge", _MODEL, False, _ANEW),
     "evaluate": Command(EvaluateConfig, "evaluate.stage:run_evaluate", _MODEL, after_signal=_ANEW),
     "tune": Command(
         TuneConfig, "tune.stage:run_tune", _MODEL, in_pipeline=False, after_signal=_CONTINUES

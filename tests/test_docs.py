@@ -60,6 +60,7 @@ STANDS_AFTER = {
     "losses": "mine",
     "faq": "mine",
     "evaluate": "train",
+    "merge": "train",
     "report": "train",
     "trainers": "train",
 }

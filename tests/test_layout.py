@@ -38,6 +38,7 @@ SLICES = [
     "tune",
     "estimate",
     "train",
+    "merge",
     "evaluate",
     "diff",
     "show",

@@ -82,7 +82,7 @@ def test_every_stage_of_a_pipeline_is_a_command_with_the_same_fields() -> None:
     for stage, config_type in PIPELINE_STAGES.items():
         assert COMMANDS[stage].config is config_type
     assert set(COMMANDS) - set(PIPELINE_STAGES) == {
-        *("init", "ingest", "calibrate", "tune", "publish", "fetch", "diff")
+        *("init", "ingest", "calibrate", "tune", "publish", "fetch", "diff", "merge")
     }
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
+from sentence_transformers.util import load_file_path
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -158,6 +159,32 @@ def open_cross_encoder(
         limit_tokens(model, name, max_length)
     notes += keep_within_positions(model, name, max_length)
     return OpenedModel(model.float().eval(), reading, stored, tuple(notes), found.commit)
+
+
+def stored_folder(name: str, reading: Reading = AS_IT_IS) -> Path | None:
+    """Where the files of a model lie that sentence-transformers has saved; nothing is loaded.
+
+    Args:
+        name: As for `open_model`.
+        reading: How its files are read.
+
+    Returns:
+        None where something has to be made of the files first: of a plain folder of transformers,
+        of an adapter, of what a package holds in a form of its own.
+
+    Raises:
+        ModelError: There is no such model, or it is no embedding model.
+        ConfigError: An option does not fit it.
+    """
+    if name.startswith(PREFIX):
+        found = sorted(_package_folder(name.removeprefix(PREFIX)).glob("**/modules.json"))
+        return found[0].parent if found else None
+    checkpoint = Checkpoint.find(name, reading.revision)
+    checkpoint.refuse(reading)
+    if checkpoint.is_plain or checkpoint.adapter is not None:
+        return None
+    modules = load_file_path(checkpoint.name, "modules.json", revision=reading.revision)
+    return None if modules is None else Path(modules).parent
 
 
 def is_static(model: SentenceTransformer) -> bool:

@@ -63,6 +63,7 @@ class Artifact:
         subfolder: str | None = None,
         grows: bool = False,
         command: str | None = None,
+        place: Path | None = None,
     ) -> None:
         """Open an artifact for making, resuming or reuse.
 
@@ -80,6 +81,7 @@ class Artifact:
             grows: Files may be added to the finished artifact; whatever it holds follows from
                 its key, which is its digest, so that growing makes nothing stale.
             command: The word after `stx-mine` that makes it; None for that of its kind.
+            place: The folder that the user named for it; None for that of the run.
 
         Raises:
             ArtifactError: The folder was planned with other settings, or is somebody else's.
@@ -88,7 +90,8 @@ class Artifact:
         self.run, self.name, self.config, self.grows = run, name, config, grows
         self.kind = KINDS[name]
         self._word = command or self.kind.command
-        self.target = self.folder = run.folder(name, subfolder)
+        self.target = self.folder = place or run.folder(name, subfolder)
+        self._elsewhere = "--to" if place else "--run-dir"
         self.manifest: Manifest | None = None
         if fields is None:
             fields = key_fields(config, name)
@@ -202,7 +205,7 @@ class Artifact:
             )
         return (
             f"{self.target}/ was planned with other settings: {'; '.join(parts) or schemas}; give "
-            f"--overwrite to replace {self.name}/, or another --run-dir to keep both"
+            f"--overwrite to replace {self.name}/, or another {self._elsewhere} to keep both"
         )
 
     @property

@@ -56,6 +56,7 @@ KINDS = {
     "audits": Kind(1, "stx-mine audit", **_REMADE, several=True),
     "batches": Kind(4, "stx-mine pack", scratch=("assignment-*.npy",)),
     "model": Kind(2, "stx-mine train", scratch=("checkpoints", "saving")),
+    "merged": Kind(1, "stx-mine merge", resumes=False),
     "evaluations": Kind(3, "stx-mine evaluate", **_REMADE, several=True),
     "report": Kind(1, "stx-mine report", **_REMADE),
     "estimates": Kind(1, "stx-mine estimate", **_REMADE),

@@ -14,7 +14,7 @@ from stx_mine.store.run_dir import RunDir
 
 # Fields of the mined negatives that say nothing of what a negative is.
 _NO_THRESHOLDS = {"pool", "seed"}
-_FINGERPRINTS = {"evaluation_content", "evaluation_reading"}
+_FINGERPRINTS = {"evaluation_content", "evaluation_reading", "merge_check_content"}
 
 
 def made_of(run: RunDir, made: Manifest) -> dict[str, Manifest]:

@@ -91,7 +91,7 @@ def load_models(config: EvaluateConfig, run: RunDir, texts: Manifest | None) -> 
     asked = {"query": config.query_prompt, "passage": config.passage_prompt}
     given = {role: prompt for role, prompt in asked.items() if prompt is not None}
     models = []
-    names = list(dict.fromkeys(config.models or _default_models(run)))
+    names = list(dict.fromkeys(config.models or default_models(run)))
     for name, reading in model_readings(config, _embeddings(run.first_round), names).items():
         encoder = SentenceTransformerEncoder.load(
             name, config.device, None, config.encode_batch_size, reading
@@ -202,8 +202,12 @@ def prompt_warnings(config: EvaluateConfig, texts: Manifest | None) -> list[str]
     ]
 
 
-def _default_models(run: RunDir) -> list[str]:
+def default_models(run: RunDir, option: str = "--models") -> list[str]:
     """The model that training began with or that embedded round 1, and the one that was trained.
+
+    Args:
+        run: The run.
+        option: What names models instead.
 
     Raises:
         ConfigError: There is neither.
@@ -217,7 +221,7 @@ def _default_models(run: RunDir) -> list[str]:
     base = DEFAULT_MODEL if embeddings is None else embeddings.extra["model"]
     if not base:
         raise ConfigError(
-            f"expected --models, found none, and {run.path} was embedded without a model; name one"
+            f"expected {option}, found none, and {run.path} was embedded without a model; name one"
         )
     return [base]
 

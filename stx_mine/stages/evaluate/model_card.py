@@ -5,7 +5,7 @@ A card is a view: it is no file of the artifact, and is written again whenever t
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def model_card(run: RunDir) -> str:
     made = made_of(run, model)
     parts = [
         _head(model, made),
-        _usage(model),
+        usage_section(model.json(_SETTINGS)),
         data_section(made),
         negatives_section(made),
         batches_section(made),
@@ -70,22 +70,11 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
     base = str(model.extra["base_model"])
     contract = model.fields["model"]
     limit = contract["max_length"]
-    about = {
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "tags": ["sentence-transformers", "sentence-similarity", "feature-extraction", "stx-mine"],
-    }
-    if _HUB_ID.fullmatch(base) and not Path(base).exists():
-        about["base_model"] = base
-    # JSON is YAML; a list of short words needs no more.
-    lines = [f"{name}: {_quoted(value)}" for name, value in about.items()]
     files = " and ".join(map(code_span, _pair_files(made)))
     pairs = "(query, passage) pairs" + (f" of {files}" if files else "")
     return "\n".join(
         [
-            "---",
-            *lines,
-            "---",
+            *front_matter([base]),
             "",
             f"# {markdown_text(shown(base))}, trained with stx-mine",
             "",
@@ -97,8 +86,31 @@ def _head(model: Manifest, made: Mapping[str, Manifest]) -> str:
     )
 
 
-def _usage(model: Manifest) -> str:
-    prompts = dict(model.json(_SETTINGS).get("prompts") or {})
+def front_matter(bases: Sequence[str]) -> list[str]:
+    """What the hub reads at the head of the card of a model.
+
+    Args:
+        bases: Names of what it was made of; those that are no hub ids are left out.
+    """
+    about: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": ["sentence-transformers", "sentence-similarity", "feature-extraction", "stx-mine"],
+    }
+    known = [base for base in bases if _HUB_ID.fullmatch(base) and not Path(base).exists()]
+    if known:
+        about["base_model"] = known if len(known) > 1 else known[0]
+    # JSON is YAML; a list of short words needs no more.
+    return ["---", *(f"{name}: {_quoted(value)}" for name, value in about.items()), "---"]
+
+
+def usage_section(settings: Mapping[str, Any]) -> str:
+    """How a model is used, and its prompts.
+
+    Args:
+        settings: Those of sentence-transformers.
+    """
+    prompts = dict(settings.get("prompts") or {})
     named = [
         f"| {markdown_text(name)} | {code_span(_quoted(text))} |" for name, text in prompts.items()
     ]
@@ -126,6 +138,9 @@ def _training(model: Manifest) -> str:
     # In the key they stand for what they are, not by their names.
     facts |= {name: model.content["config"].get(name) for name in ("model", "guide")}
     facts |= {name: counts.get(name) for name in ("steps", "passes", "rows_seen", "processes")}
+    if merged := model.extra.get("merged_with_base"):
+        # Also where the evaluation chose it.
+        facts["merge_with_base"] = f"{merged['alpha']:g} trained + {1 - merged['alpha']:g} base"
     reason = model.extra["learning_rate_reason"]
     facts["learning_rate"] = f"{counts['learning_rate']:.4g} ({reason})"
     for name in ("first_loss", "last_loss"):
@@ -136,7 +151,7 @@ def _training(model: Manifest) -> str:
 def _metrics(run: RunDir, model: Manifest) -> str:
     """What evaluations say of the model and of its base, and what the training log says."""
     parts = [_of_evaluation(evaluation, model) for evaluation in _evaluations(run)]
-    parts.append(_of_log(model))
+    parts += [_of_log(model), _of_merge(model)]
     found = [part for part in parts if part]
     return "\n\n".join(["## Metrics", *found]) if found else ""
 
@@ -171,9 +186,23 @@ def _of_log(model: Manifest) -> str:
     found = {one["step"]: one["evaluations"] for one in log if "evaluations" in one}
     parts = ["While it trained:"]
     for name in kept["sets"]:
-        rows = {"before": found[0][name], "after": found[kept["best_step"]][name]}
+        after = "after, not merged" if model.extra.get("merged_with_base") else "after"
+        rows = {"before": found[0][name], after: found[kept["best_step"]][name]}
         parts += ["", f"{code_span(name)}:", "", *_rows_of_metrics(rows)]
     return "\n".join(parts)
+
+
+def _of_merge(model: Manifest) -> str:
+    """The metric that decides, of base, trained and merged model."""
+    merged = model.extra.get("merged_with_base")
+    if not merged or not merged["scores"]:
+        return ""
+    rows = [
+        f"| {code_span(name)} | {' | '.join(f'{value:.4f}' for value in scores.values())} |"
+        for name, scores in merged["scores"].items()
+    ]
+    head = ["nDCG@10 before and after it was merged:", "", "| | base | trained | merged |"]
+    return "\n".join([*head, "|---|---|---|---|", *rows])
 
 
 def _rows_of_metrics(rows: Mapping[str, Mapping[str, Any] | None]) -> list[str]:

@@ -1,17 +1,16 @@
-"""How the files of the models of an evaluation are read."""
+"""How the files of several models are read that one command names."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from stx_mine.errors import ConfigError
-from stx_mine.models.config import Reading
+from stx_mine.models.config import ModelFields, Reading
 from stx_mine.models.load import PREFIX
-from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.store.artifact import Manifest
 
 
 def model_readings(
-    config: EvaluateConfig, embeddings: Manifest | None, names: Sequence[str]
+    config: ModelFields, embeddings: Manifest | None, names: Sequence[str]
 ) -> dict[str, Reading]:
     """Name of a model -> how its files are read: as asked for, else as the run had them.
 
@@ -31,7 +30,7 @@ def model_readings(
     return readings
 
 
-def _reading(config: EvaluateConfig, name: str) -> Reading:
+def _reading(config: ModelFields, name: str) -> Reading:
     """What the options say of one of several models: a folder has no revision, most pool."""
     asked, folder = config.reading, Path(name)
     if name.startswith(PREFIX) or (folder / "modules.json").exists():
@@ -41,7 +40,7 @@ def _reading(config: EvaluateConfig, name: str) -> Reading:
     )
 
 
-def _refuse_unread(config: EvaluateConfig, readings: dict[str, Reading]) -> None:
+def _refuse_unread(config: ModelFields, readings: dict[str, Reading]) -> None:
     """Refuse options that no model takes, and a revision that is of several.
 
     Raises:
@@ -57,5 +56,5 @@ def _refuse_unread(config: EvaluateConfig, readings: dict[str, Reading]) -> None
     if config.revision is not None and len(takers[f"--revision {config.revision}"]) > 1:
         raise ConfigError(
             f"--revision {config.revision} is of one model, found several on the hub ("
-            f"{', '.join(takers[f'--revision {config.revision}'])}); evaluate them one by one"
+            f"{', '.join(takers[f'--revision {config.revision}'])}); give the others as folders"
         )

@@ -101,14 +101,14 @@ class TrainConfig(ModelFields, ReadingConfig):
         "Which qrels of BEIR folders (default: dev, or the only one).",
         "model",
         group="Evaluation",
-        needs="evaluation",
+        needs="evaluation|merge_check",
     )
     evaluation_corpus: str | None = option(
         None,
         "A file of passages to search beside those of held-out pairs.",
         "model",
         group="Evaluation",
-        needs="evaluation",
+        needs="evaluation|merge_check",
     )
     evaluation_steps: int | None = option(
         None,
@@ -124,6 +124,14 @@ class TrainConfig(ModelFields, ReadingConfig):
         minimum=0,
         group="Evaluation",
         needs="evaluation",
+    )
+    merge_check: tuple[str, ...] = option(
+        (),
+        "More such data, as of other domains, to compare base, trained and merged model on; "
+        "repeatable.",
+        "model",
+        group="Evaluation",
+        needs="merge_with_base",
     )
     validation_share: float = option(
         0.0,
@@ -294,6 +302,15 @@ class TrainConfig(ModelFields, ReadingConfig):
         "model",
         group="Model",
     )
+    merge_with_base: Literal["auto"] | float | None = option(
+        None,
+        "Publish base + this x (trained - base), above 0 to 1; auto: the smallest of 0.1 to 1 that "
+        "the evaluation cannot tell from the best.",
+        "model",
+        above=0,
+        maximum=1,
+        group="Model",
+    )
     lora_rank: int | None = option(
         None,
         "Train low-rank adapters only, merged into the model at the end.",
@@ -343,6 +360,10 @@ class TrainConfig(ModelFields, ReadingConfig):
         super().__post_init__()
         if self.loss == "gist" and self.guide is None:
             raise ConfigError("--loss gist needs --guide MODEL, found none; give one")
+        if self.merge_with_base == "auto" and not self.evaluation:
+            raise ConfigError(
+                "--merge-with-base auto needs --evaluation, found none; give it, or a number"
+            )
         if len(set(self.interactions)) < len(self.interactions):
             raise ConfigError(
                 f"--interactions must differ, found {', '.join(self.interactions)}; name each once"

@@ -18,7 +18,7 @@ from stx_mine.stages.train.held_back import HeldBack
 from stx_mine.stages.train.processes import Processes
 from stx_mine.stages.train.schedule import Schedule
 from stx_mine.store.batches import BatchShard
-from stx_mine.store.sources import prompts_differ
+from stx_mine.store.sources import SourceInfo, prompts_differ
 
 # Of these the mean over all sets decides which checkpoint is the best.
 BEST = "ndcg@10"
@@ -73,8 +73,7 @@ class EvaluationPlan:
         held_back = kept.batches
         if not processes.is_first:
             return cls(held_back, bool(config.evaluation))
-        own = kept.packings[0][0].sources
-        prompts = own[0].prompts if own and not prompts_differ(own) else {}
+        prompts = prompts_of(kept.packings[0][0].sources)
         batches = held_back or [
             (shard, number) for shard in kept.packings[0] for number in range(shard.num_batches)
         ]
@@ -93,6 +92,11 @@ class EvaluationPlan:
             config.batch_tokens or default_tokens(model.device.type),
             config.report_to,
         )
+
+
+def prompts_of(sources: Sequence[SourceInfo]) -> dict[str, str | None]:
+    """Role -> prompt that evaluation data gets: that of the sources, where they agree."""
+    return sources[0].prompts if sources and not prompts_differ(sources) else {}
 
 
 def evaluator(

@@ -62,12 +62,26 @@ def finish_weights(model: SentenceTransformer, save_dtype: str) -> None:
     Raises:
         TrainingError: Some are not, as they are or in that format.
     """
-    _refuse_infinite(model, "after training", "give a lower --learning-rate")
+    refuse_infinite(model)
     model.to(getattr(torch, save_dtype))
-    _refuse_infinite(model, f"in {save_dtype}", "give --save-dtype float32 or bfloat16")
+    refuse_infinite(model, f"in {save_dtype}", "give --save-dtype float32 or bfloat16")
 
 
-def _refuse_infinite(model: SentenceTransformer, when: str, advice: str) -> None:
+def refuse_infinite(
+    model: SentenceTransformer,
+    when: str = "after training",
+    advice: str = "give a lower --learning-rate",
+) -> None:
+    """Refuse weights that are no numbers.
+
+    Args:
+        model: The model.
+        when: For the message.
+        advice: What to do.
+
+    Raises:
+        TrainingError: Some are not.
+    """
     wrong = [
         name
         for name, weight in model.state_dict().items()

@@ -35,6 +35,7 @@ def train_report(
         f"learning rate {counts.learning_rate:.3g} ({extra['learning_rate_reason']})",
         f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}{_terms(counts)}"
         f"{_evaluated(best, counts)}",
+        *_merged_lines(extra.get("merged_with_base")),
         *_set_lines(extra),
         f"weights saved as {_formats(manifest)}",
         f"how it went is in {manifest.folder / TRAINING_LOG}",
@@ -62,6 +63,33 @@ def _terms(counts: TrainCounts) -> str:
         return ""
     found = (f"{name} {first:.4f} -> {last:.4f}" for name, (first, last) in counts.terms.items())
     return f" ({', '.join(found)}, weighted)"
+
+
+def _merged_lines(merged: dict[str, Any] | None) -> list[str]:
+    """With what share the base was merged, why, and what that did on each set."""
+    if merged is None:
+        return []
+    alpha, why = merged["alpha"], ""
+    if merged["best"] is not None:
+        why = (
+            f": the best by {BEST}"
+            if alpha == merged["best"]
+            else f": not to be told from the best, {merged['best']:g} (paired bootstrap of {BEST})"
+        )
+    lines = [f"merged with the base: {alpha:g} trained + {1 - alpha:g} base{why}"]
+    if merged["by_alpha"]:
+        table = ", ".join(f"{one:.1f} {value:.4f}" for one, value in merged["by_alpha"])
+        lines.append(f"{BEST} by the share of the trained: {table}")
+    for name, scores in merged["scores"].items():
+        beside = " (chose nothing)" if name in merged["checks"] else ""
+        found = ", ".join(f"{value:.4f} {one}" for one, value in scores.items())
+        lines.append(f"{BEST} on {name}{beside}: {found}")
+    if not merged["scores"]:
+        lines.append(
+            "no data was given to compare base, trained and merged model on (--evaluation, "
+            "--merge-check): judge with `stx-mine evaluate`"
+        )
+    return lines
 
 
 def _set_lines(extra: dict[str, Any]) -> list[str]:

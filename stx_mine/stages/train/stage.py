@@ -1,6 +1,5 @@
 """Train: a model on the packed batches of the run, published into `model/`."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +11,6 @@ from stx_mine.models.adapter import has_adapter
 from stx_mine.models.encoder import SentenceTransformerEncoder, weights_digest
 from stx_mine.settings import key_fields
 from stx_mine.stages.evaluate.model_card import write_card
-from stx_mine.stages.evaluate.sets import EvaluationSet
 from stx_mine.stages.train.callbacks import check_reporters
 from stx_mine.stages.train.checkpoints import remove_incomplete
 from stx_mine.stages.train.choice import check_batches, make_collator, make_loss, masked_shares
@@ -20,14 +18,16 @@ from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.diagnose import diagnose_run
 from stx_mine.stages.train.evaluation_sets import (
-    open_evaluation_sets,
-    read_evaluation_sets,
+    SetsOfTraining,
+    evaluation_fields,
+    read_training_sets,
     sets_in_training,
 )
 from stx_mine.stages.train.evaluations import BestEvaluation, EvaluationPlan
 from stx_mine.stages.train.held_back import hold_back
 from stx_mine.stages.train.lora import merge_adapters
 from stx_mine.stages.train.losses.weighted_sum import faint_terms
+from stx_mine.stages.train.merged_base import merge_with_base
 from stx_mine.stages.train.model_files import CHECKPOINTS, publish_model, remove_checkpoints
 from stx_mine.stages.train.outcome import finish_weights, refuse_outcome
 from stx_mine.stages.train.peak_rate import PeakRate, choose_rate
@@ -109,9 +109,9 @@ def _train(
             artifact.begin(["modules.json"], asdict(peak))
             removed += remove_incomplete(artifact.folder / CHECKPOINTS)
     schedule = Schedule.of(config, packings, peak.learning_rate)
-    sets = read_evaluation_sets(config, run) if processes.is_first else []
+    held_out = read_training_sets(config, run) if processes.is_first else SetsOfTraining()
     log = artifact.folder / TRAINING_LOG
-    plan = EvaluationPlan.of(config, model, kept, schedule, log, sets, processes)
+    plan = EvaluationPlan.of(config, model, kept, schedule, log, held_out.watched, processes)
     checkpoints = artifact.folder / CHECKPOINTS
     try:
         trained = train(
@@ -121,7 +121,7 @@ def _train(
             if not processes.is_first:
                 artifact.reload()
                 return removed
-            files, extra = _publish(config, run, student, artifact, trained, peak, sets)
+            files, extra = _publish(config, run, student, artifact, trained, peak, held_out)
             steps, masked = trained.steps, masked_shares(loss)
             counts = TrainCounts.of_run(
                 kept, schedule, steps, read_log(log), processes.size, masked
@@ -142,16 +142,18 @@ def _publish(
     artifact: Artifact,
     trained: Trained,
     peak: PeakRate,
-    sets: Sequence[EvaluationSet],
+    held_out: SetsOfTraining,
 ) -> tuple[list[str], dict[str, Any]]:
     """Write the files of a model that training did not harm: their names, and `extra`."""
     model, lines = student.model, read_log(artifact.folder / TRAINING_LOG)
+    sets = held_out.watched
     best = BestEvaluation.of_log(lines, trained.best_step)
     warnings = refuse_outcome(lines, best, peak.learning_rate)
     if has_adapter(model):
         merge_adapters(model)
-    finish_weights(model, config.save_dtype)
     shard = list_packings(run.folder("batches"))[0][0]
+    merged = merge_with_base(config, run, student, artifact, shard.sources, held_out)
+    finish_weights(model, config.save_dtype)
     warnings += faint_terms(config, shard)
     files = [*publish_model(model, artifact.folder, shard.sources), TRAINING_LOG]
     return sorted(files), {
@@ -161,6 +163,7 @@ def _publish(
         "weights": weights_digest(model),
         "learning_rate_reason": peak.learning_rate_reason,
         "evaluation": None if best is None else asdict(best),
+        "merged_with_base": None if merged is None else asdict(merged),
         "evaluation_sets": {one.name: one.counts.to_json() for one in sets},
         "evaluation_read": {one.name: one.read for one in sets},
         "seen_in_training": sets_in_training(run, sets),
@@ -176,12 +179,10 @@ def _open(
     batches = require(run, "batches")
     check_batches(config, list_packings(batches.folder)[0][0], batches.content["config"])
     check_num_processes(processes.size, int(batches.fields["batch_size"]))
-    evaluation = open_evaluation_sets(config, run)
+    of_sets = evaluation_fields(config, run)
     student = load_student(config, run, batches, processes)
     fields, guide = {**key_fields(config, "model"), "model": student.contract()}, None
-    fields["evaluation_content"] = [one.source.fingerprint() for one in evaluation.values()]
-    if reading := {name: one.of_run for name, one in evaluation.items() if one.of_run}:
-        fields["evaluation_reading"] = reading
+    fields |= of_sets
     if config.guide is not None:
         guiding = SentenceTransformerEncoder.load(
             config.guide, str(student.model.device), None, 1, config.reading.of_another()

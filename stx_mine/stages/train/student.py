@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+from sentence_transformers import SentenceTransformer
+
 from stx_mine.errors import ConfigError
 from stx_mine.models.adapter import has_adapter
 from stx_mine.models.config import Reading
 from stx_mine.models.encoder import SentenceTransformerEncoder
+from stx_mine.models.load import open_model
 from stx_mine.stages.train.choice import check_model
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.lora import add_lora, merge_adapters, train_adapters
@@ -32,6 +35,19 @@ def load_student(
     student.model.prompts.update(prompts)
     check_model(config, student.model, processes.size)
     return student
+
+
+def load_base(config: TrainConfig, run: RunDir, batches: Manifest) -> SentenceTransformer:
+    """Load the model that training began with once more, on the CPU, whole.
+
+    Raises:
+        ModelError: It cannot be loaded.
+        ArtifactError: There are no embeddings.
+    """
+    name, max_length, prompts, reading = _base_model(config, run, batches)
+    model = open_model(name, "cpu", max_length, reading=reading).model
+    model.prompts.update(prompts)
+    return model
 
 
 def add_adapters(

@@ -351,6 +351,21 @@ def test_torchrun_speaks_with_one_voice(folder, tmp_path, cli_here: Cli):
 
 
 @pytest.mark.slow
+def test_two_processes_merge_once(folder, small_input, tmp_path):
+    """The first evaluates, merges and writes; the other one waits for it."""
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    words = ("--device", "cpu", "--epochs", "1", "--run-dir", str(run))
+    held_out = ("--evaluation", str(small_input / "pairs.parquet"), "--merge-with-base", "auto")
+    command = [sys.executable, *torchrun, "-m", "stx_mine", "train", *words, *held_out]
+    done = subprocess.run(command, capture_output=True, text=True, env=cli_environment())
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert done.stdout.count("merged with the base: ") == 1
+    assert (run / "model/manifest.json").exists()
+
+
+@pytest.mark.slow
 def test_processes_that_cannot_share_a_batch_are_told_what_fits(folder, tmp_path, cli_here):
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)

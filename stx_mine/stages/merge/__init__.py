@@ -1,0 +1,1 @@
+"""Merge: one model out of several, by their weights."""
