@@ -154,6 +154,11 @@ def without_evaluation(train: dict[str, Any]) -> dict[str, Any]:
     """How a policy is trained: nothing is measured meanwhile, which would take time and choose."""
     left = (
         *("evaluation", "evaluation_split", "evaluation_corpus", "evaluation_steps"),
-        *("patience", "report_to", "validation_share", "epochs", "steps"),
+        *("patience", "report_to", "validation_share", "epochs", "steps", "merge_check"),
     )
-    return {name: value for name, value in train.items() if name not in left}
+    by_evaluation = ("merge_with_base", "auto")
+    return {
+        name: value
+        for name, value in train.items()
+        if name not in left and (name, value) != by_evaluation
+    }

@@ -152,7 +152,7 @@ def refinements(ground: Ground, leader: TunedPolicy, learning_rate: float) -> li
         {"train": {"learning_rate": float(f"{learning_rate * factor:.3g}")}} for factor in (2, 0.5)
     ]
     found += [{"train": {"temperature": temperature * factor}} for factor in (2, 0.5)]
-    found.append({"train": {"mask_above": 0.1}})
+    found += [{"train": {"mask_above": 0.1}}, {"train": {"merge_with_base": 0.7}}]
     if ground.k_of(leader):
         margin = leader.get(ground.settings, "mine", "relative_margin", 0.05)
         found += [
