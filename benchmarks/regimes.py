@@ -12,6 +12,7 @@ command continues.
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
@@ -128,6 +129,8 @@ def run_cell(bench: Workbench, size: int, k: int, passes: int, seed: int) -> dic
     seconds = time.perf_counter() - began
     model = load_model(str(run / "model"), "cpu", bench.max_length)
     scores = peers.evaluate(model, bench.set_.tune, bench.set_.corpus)
+    # A Trainer refers to itself: what it held is free only now.
+    gc.collect()
     return {
         "batch_size": size,
         "k": k,

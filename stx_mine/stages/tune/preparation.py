@@ -19,6 +19,7 @@ from stx_mine.stages.index.stage import run_index
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.packings import MIN_PACKINGS, MIN_STEPS
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.stage import run_split
 from stx_mine.stages.train.config import TrainConfig
@@ -147,7 +148,10 @@ def _ground(run: RunDir, settings: dict[str, dict[str, Any]]) -> Ground:
     rows = rows_of(negatives, store.num_pairs)
     pack = PackConfig(**settings["pack"])
     k = int(negatives.extra["k"]) if pack.k is None else pack.k
-    return Ground(settings, k, pack.batch_size, len(rows))
+    epochs = settings["train"].get("epochs")
+    batches = max(1, len(rows) // pack.batch_size)
+    packings = pack.packings or max(MIN_PACKINGS, -(-MIN_STEPS // batches))
+    return Ground(settings, k, pack.batch_size, len(rows), epochs or packings)
 
 
 def without_evaluation(train: dict[str, Any]) -> dict[str, Any]:

@@ -132,8 +132,10 @@ class Race:
         known = [one for one in self.trials if not one.failure]
         model = next((one for one in known[::-1] if one.policy.name == policy.name), known[0])
         # Training follows the texts of the rows that it sees.
-        texts = (2 + self.ground.k_of(policy)) / (2 + model.k)
-        training = model.training_seconds * texts * share * model.whole_steps / model.steps
+        ground, other = self.ground, model.policy
+        texts = (2 + ground.k_of(policy)) / (2 + model.k)
+        passes = share * ground.passes_of(policy) / ground.passes_of(other)
+        training = model.training_seconds * texts * passes * model.whole_steps / model.steps
         seconds = model.seconds - model.training_seconds + training
         return self._elapsed + seconds <= budget
 

@@ -23,7 +23,7 @@ BASE = {"embed": {"pairs": "p.csv"}, "mine": {"k": 4}, "pack": {"batch_size": 25
 
 
 def ground(settings=BASE, k=4, batch_size=256, num_rows=20_000):
-    return Ground(settings, k, batch_size, num_rows)
+    return Ground(settings, k, batch_size, num_rows, passes=2)
 
 
 def values():
@@ -99,6 +99,7 @@ def test_refinements_change_one_thing_and_are_valid():
     found = refinements(one, leader, 0.07)
     assert {"train": {"learning_rate": 0.14}} in found
     assert {"train": {"temperature": 0.1}} in found
+    assert {"train": {"epochs": 4}} in found
     for change in found:
         assert sum(map(len, change.values())) == 1
         refuse_nothing(leader.changed(change), BASE)

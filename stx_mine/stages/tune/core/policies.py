@@ -95,17 +95,23 @@ class Ground:
         k: Negatives of a row.
         batch_size: Rows of a step.
         num_rows: Rows to train on.
+        passes: Passes over them.
     """
 
     settings: Settings
     k: int
     batch_size: int
     num_rows: int
+    passes: int
 
     def k_of(self, policy: TunedPolicy) -> int:
         """Negatives of a row of a policy."""
         mined = policy.get(self.settings, "mine", "k", _DEFAULT_K)
         return int(policy.get(self.settings, "pack", "k", mined))
+
+    def passes_of(self, policy: TunedPolicy) -> int:
+        """Passes over the rows of a policy."""
+        return int(policy.get(self.settings, "train", "epochs", self.passes))
 
     def negatives(self, k: int) -> dict[str, dict[str, Any]]:
         """The changes that give every row k negatives."""
@@ -152,6 +158,8 @@ def refinements(ground: Ground, leader: TunedPolicy, learning_rate: float) -> li
         {"train": {"learning_rate": float(f"{learning_rate * factor:.3g}")}} for factor in (2, 0.5)
     ]
     found += [{"train": {"temperature": temperature * factor}} for factor in (2, 0.5)]
+    if ground.settings.get("train", {}).get("steps") is None:
+        found.append({"train": {"epochs": 2 * ground.passes_of(leader)}})
     found += [{"train": {"mask_above": 0.1}}, {"train": {"merge_with_base": 0.7}}]
     if ground.k_of(leader):
         margin = leader.get(ground.settings, "mine", "relative_margin", 0.05)
