@@ -113,6 +113,8 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.scores --quick
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
 	$(BIN)/python -m benchmarks.merging --quick
+	$(BIN)/python -m benchmarks.regimes --quick
+	$(BIN)/python -m benchmarks.tune --quick
 	$(BIN)/python -m benchmarks.train --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.embed --quick
@@ -136,6 +138,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.peak_then_fall --output benchmarks/results/peak_then_fall.json
 	$(BIN)/python -m benchmarks.merging --output benchmarks/results/merging.json
+	$(BIN)/python -m benchmarks.regimes --output benchmarks/results/regimes.json
+	$(BIN)/python -m benchmarks.tune --output benchmarks/results/tune.json
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
 	$(BIN)/python -m benchmarks.cost --output benchmarks/results/cost.json
 	$(BIN)/python -m benchmarks.embed --output benchmarks/results/embed.json

@@ -5,9 +5,9 @@
 
 `tune` chooses on the tune split, from a pipeline with the defaults of `init`. Then these are
 trained with each seed and tested once: plain in-batch negatives of sentence-transformers at the
-default batch and rate (`mnr`), the same at the batch and rate that tune found (`mnr at its batch`),
-our defaults (`k = 8`), and what tune took. All have as many rows to train on: a batch of four times
-the size has a quarter of the steps. Seconds are those from texts to model, mining included.
+default batch, rate and passes (`mnr`), the same at the batch, rate and passes that tune found (`mnr
+as tuned`), our defaults (`k = 8`), and what tune took. A batch of four times the size has a quarter
+of the steps. Seconds are those from texts to model, mining included.
 """
 
 import argparse
@@ -98,9 +98,13 @@ def run_set(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             setting.max_length,
         )
         arms = {
-            "mnr": lambda seed: _mnr(bench, size, None, seed),
-            "mnr at its batch": lambda seed: _mnr(
-                bench, winner["batch_size"], taken["train"].get("learning_rate"), seed
+            "mnr": lambda seed: _mnr(bench, size, None, PASSES, seed),
+            "mnr as tuned": lambda seed: _mnr(
+                bench,
+                winner["batch_size"],
+                taken["train"].get("learning_rate"),
+                taken["train"]["epochs"],
+                seed,
             ),
             "k = 8": lambda seed: _ours(bench, pipeline, seed),
             "tuned": lambda seed: _ours(bench, taken, seed),
@@ -142,7 +146,9 @@ def _tested(set_: RetrievalSet, model: Any, seconds: float) -> dict[str, Any]:
     }
 
 
-def _mnr(bench: Workbench, size: int, rate: float | None, seed: int) -> tuple[Any, float]:
+def _mnr(
+    bench: Workbench, size: int, rate: float | None, passes: int, seed: int
+) -> tuple[Any, float]:
     model = bench.base_model()
     if rate is None:
         parameters = sum(one.numel() for one in model.parameters())
@@ -151,7 +157,7 @@ def _mnr(bench: Workbench, size: int, rate: float | None, seed: int) -> tuple[An
     trained = peers.train_mnr(
         bench.set_,
         model,
-        steps=PASSES * (len(bench.set_.train) // size),
+        steps=passes * (len(bench.set_.train) // size),
         batch_size=size,
         learning_rate=rate,
         seed=seed,

@@ -18,6 +18,9 @@ from stx_mine.store.vectors import Vectors
 # Where a manifest of batches holds it.
 HARDNESS = "hardness"
 
+# Shares of harder rows from which on mined negatives paid on both sets (+1.7 and +2.4 points), and
+# up to which they gave -1.4 and +0.4 (benchmarks/README.md, "Where mined negatives pay").
+_PAYS, _COSTS = 0.55, 0.35
 # Anchors whose hardest passages are looked for, and passages of a matrix product.
 _ANCHORS, _PASSAGES = 256, 16_384
 # A passage that is both has one score, up to the rounding of products.
@@ -72,7 +75,24 @@ class BatchHardness:
                 f"there a row's positive scores {self.own_positive:.3f} on average, the hardest "
                 f"positive of another row {self.other_positive:.3f}{self._mined}"
             )
-        return told
+        return [*told, self.advice] if self.advice else told
+
+    @property
+    def advice(self) -> str:
+        """Whether mined negatives pay by what was measured; empty where rows have none."""
+        if self.own_negative is None:
+            return ""
+        if self.harder >= _PAYS:
+            return (
+                "mined negatives pay here, by what was measured: they are mostly harder than what "
+                "the batch brings"
+            )
+        if self.harder <= _COSTS:
+            return (
+                "mined negatives may cost more than they give here: the batch brings harder ones; "
+                "try `mine --k 0`, and `stx-mine tune` tells"
+            )
+        return "whether mined negatives pay here is open: `stx-mine tune` tells"
 
     @property
     def _mined(self) -> str:

@@ -90,6 +90,11 @@ class TunedPipeline:
             }
             settings["train"]["evaluation"] = data
         notes = [f"not tuned: {'; '.join(left_out)}"] if left_out else []
+        if corpus := _corpus_to_search(settings["embed"], settings["train"]):
+            settings["train"]["evaluation_corpus"] = corpus
+            notes.append(
+                f"the passages of {corpus} are searched beside those of the held-out pairs"
+            )
         return cls(file, read.run_dir, {n: settings[n] for n in STAGES if n in settings}, notes)
 
     def json(self) -> dict[str, dict[str, Any]]:
@@ -113,6 +118,14 @@ class TunedPipeline:
         whole = _in_order({**others, **merged(own, _plain(changes))}, content)
         comment = "".join(f"# {escaped(masked(one))}\n" for one in head)
         return comment + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+
+
+def _corpus_to_search(embed: Mapping[str, Any], train: Mapping[str, Any]) -> str | None:
+    """The corpus of the run, where held-out pairs would be searched among their own passages."""
+    data, corpus = train.get("evaluation") or (), embed.get("corpus")
+    is_file = [Path(one).is_file() for one in (*data, corpus or "")]
+    searches_own = bool(data) and train.get("evaluation_corpus") is None and all(is_file)
+    return str(corpus) if searches_own else None
 
 
 def axes_of(vary: Sequence[str]) -> dict[tuple[str, str], list[Any]]:

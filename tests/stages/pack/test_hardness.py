@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.hardness import BatchHardness
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.artifact import require
 from stx_mine.store.groups import TextGroups
@@ -71,3 +72,21 @@ def test_a_batch_without_negatives_has_no_hardness_of_them(run_copy):
     line = next(line for line in report.lines if line.startswith("there a row's positive"))
     assert "own negatives" not in line
     assert "nan" not in line
+
+
+@pytest.mark.parametrize(
+    ("harder", "own", "words"),
+    [
+        (0.62, 0.5, "pay here, by what was measured"),
+        (0.45, 0.5, "is open: `stx-mine tune` tells"),
+        (0.3, 0.5, "may cost more than they give here"),
+        (0.0, None, ""),
+    ],
+)
+def test_what_was_measured_says_whether_mining_pays(harder, own, words):
+    found = BatchHardness(10, 30, 100, 0.6, 0.4, own, harder)
+    assert words in found.advice
+    assert (found.advice in found.sentences) == bool(words)
+    text = " ".join(found.sentences)
+    assert "10 (10.0%) of 100 passages" in text
+    assert ("its own negatives" in text) == (own is not None)

@@ -191,6 +191,11 @@ def test_named_data_are_what_policies_are_chosen_by(pipeline, small_input, tmp_p
     )
     report = run_tune(config)
     assert results_of(tmp_path / "run" / "tuning")["sets"] == ["held"]
+    corpus = small_input / "corpus.parquet"
+    # Among the passages of 50 pairs alone everything is found.
+    assert f"the passages of {corpus} are searched beside those of the held-out pairs" in " ".join(
+        report.lines
+    )
     assert any("held" in one and "training" in one for one in report.warnings)
     assert any("50 queries tell little apart" in one for one in report.warnings)
 
