@@ -147,7 +147,7 @@ SIZE_MISTAKES = [
 ]
 MISTAKES = [
     # Ranges.
-    ("mine --k 0", ["--k", "at least 1", "found 0"]),
+    ("mine --k -1", ["--k", "at least 0", "found -1"]),
     ("mine --depth 3 --k 4", ["--depth", "k=4", "found 3"]),
     ("mine --range-min 5 --range-max 5", ["--range-max", "5", "half-open"]),
     ("mine --min-score 0.5 --max-score 0.1", ["--min-score", "0.5", "0.1", "swap"]),
@@ -362,7 +362,7 @@ PIPELINES = [
     ("mine:\n  k: four\n", ["mine.k", "'four'", "a whole number"]),
     ("mine:\n  k: 4.5\n", ["mine.k", "4.5"]),
     ("mine:\n  k: true\n", ["mine.k", "True"]),
-    ("mine:\n  k: 0\n", ["--k", "at least 1"]),
+    ("mine:\n  k: -1\n", ["--k", "at least 0"]),
     ("pack:\n  policy: mrege\n", ["pack.policy", "'mrege'", "merge"]),
     ("mine: 4\n", ["mine", "4"]),
     ("mine: k\n", ["mine", "k"]),
