@@ -20,7 +20,7 @@ from stx_mine.stages.estimate.step_texts import TrialPacking, count_batches
 from stx_mine.stages.estimate.step_time import time_step
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
-from stx_mine.stages.pack.packings import MIN_PACKINGS, MIN_STEPS
+from stx_mine.stages.pack.packings import default_packings
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
@@ -158,7 +158,7 @@ def _cells(asked: "_Asked", dry_run: TrialPacking, costs: StepCosts, ks: list[in
                     "that a packing takes; give a smaller --batch-size, or add pairs"
                 )
             continue
-        passes = asked.passes or _default_passes(texts.num_batches)
+        passes = asked.passes or default_packings(texts.num_batches)
         cells += [costs.cell(size, k, texts, passes) for k in ks]
     return cells
 
@@ -187,8 +187,3 @@ def _asked(
     if packings:
         size, k = packings[0][0].batch_size, packings[0][0].num_negatives
     return _Asked(config.batch_size or size, k if config.k is None else config.k, config.epochs)
-
-
-def _default_passes(num_batches: int) -> int:
-    """Passes of `train` over the packings that `pack` makes by itself."""
-    return max(MIN_PACKINGS, -(-MIN_STEPS // num_batches))

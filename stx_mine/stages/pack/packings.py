@@ -31,10 +31,15 @@ def assign_packings(assign: AssignPacking, wanted: int | None) -> list[Assignmen
     reached = len(packings[0].rows_PB)
     if reached == 0:
         return packings
-    for _ in range(1, wanted or max(MIN_PACKINGS, -(-MIN_STEPS // reached))):
+    for _ in range(1, wanted or default_packings(reached)):
         packings.append(assign(packings))
     smallest = min(len(one.rows_PB) for one in packings)
     return [packing.truncated(smallest) for packing in packings]
+
+
+def default_packings(num_batches: int) -> int:
+    """How many packings are made of so many batches each where nobody says: 2, or for 12 steps."""
+    return max(MIN_PACKINGS, -(-MIN_STEPS // num_batches))
 
 
 def left_out_last(earlier: Sequence[Assignment]) -> NDArray[np.int64]:

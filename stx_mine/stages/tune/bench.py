@@ -19,7 +19,7 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.stage import run_train
-from stx_mine.stages.tune.core.policies import Settings, TunedPolicy
+from stx_mine.stages.tune.core.policies import Settings, TunedPolicy, merged
 from stx_mine.stages.tune.preparation import Preparation, without_evaluation
 from stx_mine.stages.tune.trials import PolicyTrial
 from stx_mine.store.artifact import require
@@ -67,7 +67,7 @@ class TrialBench:
             if not policy.changes:
                 # The file itself cannot be run: nothing can be compared with it.
                 raise
-            changes = {stage: dict(fields) for stage, fields in policy.changes.items()}
+            changes = merged({}, policy.changes)
             trial = PolicyTrial(changes=changes, seed=seed, share=share, failure=one_line(error))
         else:
             write_array(path.with_suffix(".npy"), values_Q)
@@ -109,7 +109,7 @@ class TrialBench:
         values_Q = self._evaluated(str(self.preparation.run.folder("model")))
         k = int(require(self.preparation.run, "batches").extra["k"])
         trial = PolicyTrial(
-            changes={stage: dict(fields) for stage, fields in policy.changes.items()},
+            changes=merged({}, policy.changes),
             seed=seed,
             share=share,
             steps=steps,

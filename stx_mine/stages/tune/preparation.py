@@ -19,7 +19,7 @@ from stx_mine.stages.index.stage import run_index
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
-from stx_mine.stages.pack.packings import MIN_PACKINGS, MIN_STEPS
+from stx_mine.stages.pack.packings import default_packings
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.stage import run_split
 from stx_mine.stages.train.config import TrainConfig
@@ -27,7 +27,7 @@ from stx_mine.stages.train.evaluation_sets import read_evaluation_sets
 from stx_mine.stages.tune.core.policies import Ground
 from stx_mine.stages.tune.pipeline_file import TunedPipeline
 from stx_mine.store.artifact import require
-from stx_mine.store.negatives import rows_of
+from stx_mine.store.negatives import negatives_per_row, rows_of
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import percent
 from stx_mine.store.texts import TextStore
@@ -147,11 +147,10 @@ def _ground(run: RunDir, settings: dict[str, dict[str, Any]]) -> Ground:
     store = TextStore.open(require(run, "texts"))
     rows = rows_of(negatives, store.num_pairs)
     pack = PackConfig(**settings["pack"])
-    k = int(negatives.extra["k"]) if pack.k is None else pack.k
-    epochs = settings["train"].get("epochs")
+    k = negatives_per_row(negatives, pack.k)
     batches = max(1, len(rows) // pack.batch_size)
-    packings = pack.packings or max(MIN_PACKINGS, -(-MIN_STEPS // batches))
-    return Ground(settings, k, pack.batch_size, len(rows), epochs or packings)
+    passes = settings["train"].get("epochs") or pack.packings or default_packings(batches)
+    return Ground(settings, k, pack.batch_size, len(rows), passes)
 
 
 def without_evaluation(train: dict[str, Any]) -> dict[str, Any]:

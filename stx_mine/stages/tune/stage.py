@@ -107,7 +107,7 @@ def _tune(
         skipped=len(race.skipped),
         seconds=round(time.monotonic() - began, 1),
     )
-    extra = {"warnings": _leaks(preparation), "untrained": results.untrained}
+    extra = {"warnings": _leaks(preparation)}
     artifact.finish([RESULTS, TUNED_PIPELINE], counts=counts, extra=extra)
 
 
