@@ -4,6 +4,7 @@ import gc
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +87,11 @@ class TrialBench:
     def untrained(self) -> NDArray[np.float64]:
         """Metric of each query of the model that training starts from."""
         embed = require(self.preparation.run, "embeddings").content["config"]
-        name = self.base["train"].get("model") or embed.get("model", DEFAULT_MODEL)
-        return self._evaluated(name)
+        train = self.base["train"]
+        if train.get("model") is None:
+            return self._evaluated(embed.get("model", DEFAULT_MODEL))
+        asked = {name: train[name] for name in ("revision", "pooling") if name in train}
+        return self._evaluated(train["model"], **asked)
 
     def _path(self, policy: TunedPolicy, share: float, seed: int) -> Path:
         key = digest_of({"changes": policy.changes, "share": share, "seed": seed})
@@ -138,13 +142,14 @@ class TrialBench:
         searched = self.preparation.search_seconds if k else 0.0
         return self.preparation.embed_seconds + searched + made + training
 
-    def _evaluated(self, model: str) -> NDArray[np.float64]:
-        """float64 (Q,): the queries of all sets, each set of the same weight."""
+    def _evaluated(self, model: str, **reading: Any) -> NDArray[np.float64]:
+        """float64 (Q,): the queries of all sets, each set of the same weight.
+
+        Args:
+            model: Its name; the one that embedded is read as it was then.
+            reading: How the files of another one are read.
+        """
         run, train = self.preparation.run, self.base["train"]
-        embed = require(run, "embeddings").content["config"]
-        reading = {
-            name: embed[name] for name in ("revision", "pooling") if embed.get(name) is not None
-        }
         config = EvaluateConfig(
             run_dir=str(run.path), models=(model,), device=train.get("device"), **reading
         )

@@ -236,3 +236,27 @@ def test_a_file_that_cannot_be_tuned_is_refused(pipeline, tmp_path, changes, mes
 def test_options_that_say_nothing_are_refused(pipeline, options, message):
     with pytest.raises(ConfigError, match=message):
         run_tune(TuneConfig(**{"pipeline": str(pipeline), **options}))
+
+
+def test_how_a_plain_model_is_read_is_no_option_of_what_was_trained(
+    pipeline, tiny_transformer, small_input, tmp_path
+):
+    """The trained model says itself how it pools; the one of the file is told."""
+    content = yaml.safe_load(pipeline.read_text())
+    content["embed"] |= {"model": str(tiny_transformer.parent / "bert"), "pooling": "cls"}
+    # Random weights find everything alike.
+    content["mine"]["relative_margin"] = None
+    content["train"]["steps"] = 1
+    del content["train"]["epochs"]
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(content))
+    held_out = tmp_path / "held.parquet"
+    pq.write_table(pq.read_table(small_input / "pairs.parquet").slice(0, 50), held_out)
+    config = TuneConfig(
+        pipeline=str(path),
+        run_dir=str(tmp_path / "run"),
+        data=(str(held_out),),
+        budget="1s",
+        seeds=1,
+    )
+    assert run_tune(config).counts["trials"] == 1
