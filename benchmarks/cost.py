@@ -28,8 +28,8 @@ from transformers import PrinterCallback
 
 from benchmarks import machine, peers
 from benchmarks.arms import Budget
-from benchmarks.datasets import RetrievalSet, load, write_files
-from benchmarks.quality import QUICK_BATCH, reduced
+from benchmarks.datasets import RetrievalSet, load, part_of, write_files
+from benchmarks.quality import QUICK_BATCH, QUICK_QUERIES, QUICK_ROWS
 from stx_mine.cli import quiet
 from stx_mine.models.load import load_model
 from stx_mine.stages.embed.config import EmbedConfig
@@ -135,7 +135,7 @@ class Bench:
                 batch_sampler=BatchSamplers.BATCH_SAMPLER,
             ),
             train_dataset=self.rows.select_columns(columns),
-            loss=MultipleNegativesRankingLoss(model, scale=peers.SCALE),
+            loss=MultipleNegativesRankingLoss(model, scale=1 / peers.TEMPERATURE),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -218,7 +218,7 @@ def main() -> None:
     quiet()
     set_, batch_size, passes = load("nl2bash"), BATCH_SIZE, PASSES
     if arguments.quick:
-        set_, batch_size, passes = reduced(set_), QUICK_BATCH, 1
+        set_, batch_size, passes = part_of(set_, QUICK_ROWS, QUICK_QUERIES), QUICK_BATCH, 1
     with tempfile.TemporaryDirectory() as folder:
         bench, kept = prepare(set_, batch_size, passes, Path(folder))
         estimated = foretell(bench)

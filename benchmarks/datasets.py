@@ -7,24 +7,19 @@
 | wordnet | usage example | lemma and definition | `data/quickstart/` |
 | nl2bash | task in English | shell command | a BEIR folder below `STX_DATA` |
 | botocore | service and operation name | the operation's documentation | PyPI |
+| google | service and method name | the method's description | PyPI |
+| python | first paragraph of a docstring | the function's code | PyPI |
 
 Every split holds whole connected components of the query-passage graph, so that no text of one
 split occurs in another, in either role.
 """
 
-import gzip
 import json
 import os
-import re
-import subprocess
-import sys
 import unicodedata
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html.parser import HTMLParser
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -32,14 +27,18 @@ import pyarrow.parquet as pq
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-NAMES = ("wordnet", "nl2bash", "botocore")
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / "benchmarks" / ".cache"
-BOTOCORE_VERSION = "1.44.5"
+from benchmarks.wheels import CACHE, ROOT, Pair, functions, methods, operations
+
 MAX_COMPONENT_ROWS = 50
 MAX_SPLIT_QUERIES = 1_500
 
-Pair = tuple[str, str]
+NAMES = ("wordnet", "nl2bash", "botocore", "google", "python")
+# What is read from wheels.
+_WHEELS: dict[str, Callable[[], Iterable[Pair]]] = {
+    "botocore": operations,
+    "google": methods,
+    "python": functions,
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def load(name: str, seed: int = 42) -> RetrievalSet:
         train, dev = read_pairs(folder / "pairs.parquet"), read_pairs(folder / "dev.parquet")
         passages = pq.read_table(folder / "corpus.parquet")["passage"].to_pylist()
     elif name in NAMES:
-        pairs = read_nl2bash() if name == "nl2bash" else read_botocore()
+        pairs = read_nl2bash() if name == "nl2bash" else read_wheels(name)
         pairs = canonical_pairs(pairs)
         num_split = min(MAX_SPLIT_QUERIES, len({query for query, _ in pairs}) // 10)
         dev, train = take_components(pairs, 2 * num_split, rng)
@@ -103,6 +102,45 @@ def load(name: str, seed: int = 42) -> RetrievalSet:
     tune, test = take_components(dev, len({query for query, _ in dev}) // 2, rng)
     index_of = {passage: index for index, passage in enumerate(corpus)}
     return RetrievalSet(name, train, corpus, make_split(tune, index_of), make_split(test, index_of))
+
+
+def part_of(set_: RetrievalSet, rows: int, queries: int, passages: int = 0) -> RetrievalSet:
+    """A smaller set: some training pairs and queries, drawn at random, and their passages.
+
+    Args:
+        set_: The whole.
+        rows: Training pairs at most.
+        queries: Queries of each split at most.
+        passages: Others fill the corpus up to so many.
+    """
+    rng = np.random.default_rng(0)
+    train = [set_.train[i] for i in _drawn(len(set_.train), rows, rng)]
+    wanted = dict.fromkeys(passage for _, passage in train)
+    splits = {}
+    for name in ("tune", "test"):
+        full: Split = getattr(set_, name)
+        kept = _drawn(len(full.queries), queries, rng)
+        splits[name] = Split([full.queries[i] for i in kept], [full.positives[i] for i in kept])
+        for positives in splits[name].positives:
+            wanted.update(dict.fromkeys(set_.corpus[index] for index in sorted(positives)))
+    for index in rng.permutation(len(set_.corpus)).tolist():
+        if len(wanted) >= passages:
+            break
+        wanted[set_.corpus[index]] = None
+    index_of = {passage: index for index, passage in enumerate(wanted)}
+    moved = {
+        name: Split(
+            one.queries, [{index_of[set_.corpus[i]] for i in some} for some in one.positives]
+        )
+        for name, one in splits.items()
+    }
+    return RetrievalSet(set_.name, train, list(wanted), moved["tune"], moved["test"])
+
+
+def _drawn(total: int, most: int, rng: np.random.Generator) -> list[int]:
+    """Up to `most` of so many, in their order."""
+    drawn: list[int] = np.sort(rng.permutation(total)[:most]).tolist()
+    return drawn
 
 
 def write_files(set_: RetrievalSet, directory: Path) -> None:
@@ -137,6 +175,18 @@ def write_pairs(pairs: Iterable[Pair], path: Path) -> None:
     """Write pairs as a Parquet file with the columns `query` and `passage`."""
     queries, passages = zip(*pairs, strict=True)
     pq.write_table(pa.table({"query": list(queries), "passage": list(passages)}), path)
+
+
+def beir_set(name: str) -> tuple[Split, list[str]]:
+    """The test queries of a BEIR folder below `STX_DATA`, and its passages."""
+    folder = beir_folder(name)
+    queries = read_beir_texts(folder / "queries.jsonl")
+    passages = read_beir_texts(folder / "corpus.jsonl")
+    corpus = list(dict.fromkeys(passages.values()))
+    index_of = {passage: index for index, passage in enumerate(corpus)}
+    judged = read_beir_qrels(folder, "test")
+    pairs = [(queries[query], passages[passage]) for query, passage, grade in judged if grade > 0]
+    return make_split(pairs, index_of), corpus
 
 
 # --- splitting -------------------------------------------------------------------------------
@@ -257,85 +307,15 @@ def read_beir_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-# --- botocore: a wheel -----------------------------------------------------------------------
-
-
-def read_botocore() -> list[Pair]:
-    """Read (service and operation name, documentation) from the cache, or from the wheel."""
-    path = CACHE / f"botocore-{BOTOCORE_VERSION}.parquet"
+def read_wheels(name: str) -> list[Pair]:
+    """Read the pairs of a set of `_WHEELS` from the cache, or from its wheels."""
+    path = CACHE / f"{name}.parquet"
     if not path.is_file():
-        wheel = download_botocore()
+        found = list(_WHEELS[name]())
         partial = path.with_suffix(".tmp")
-        write_pairs(read_wheel(wheel), partial)
+        write_pairs(found, partial)
         partial.replace(path)
     return read_pairs(path)
-
-
-def download_botocore() -> Path:
-    """Return the path of the wheel in the cache, after downloading it where it is missing."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    wheel = CACHE / f"botocore-{BOTOCORE_VERSION}-py3-none-any.whl"
-    if not wheel.is_file():
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest"]
-        subprocess.run([*command, str(CACHE), f"botocore=={BOTOCORE_VERSION}"], check=True)
-    return wheel
-
-
-def read_wheel(path: Path) -> Iterator[Pair]:
-    """Yield one pair for each documented operation of each service's newest version."""
-    for service, model in service_models(path):
-        for operation, entry in model["operations"].items():
-            documentation = plain_text(entry.get("documentation", ""))
-            if documentation:
-                yield f"{service} {split_words(operation)}", documentation
-
-
-def service_models(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each service's name in words and the newest version of its model, by name."""
-    with zipfile.ZipFile(path) as wheel:
-        newest: dict[str, PurePosixPath] = {}
-        for name in sorted(wheel.namelist()):  # .../<service>/<date>/: the newest comes last
-            member = PurePosixPath(name)
-            if member.name in ("service-2.json", "service-2.json.gz"):
-                newest[member.parent.parent.name] = member
-        for service, member in newest.items():
-            content = wheel.read(str(member))
-            model = json.loads(gzip.decompress(content) if member.suffix == ".gz" else content)
-            yield service.replace("-", " "), model
-
-
-def split_words(name: str) -> str:
-    """Split a camel-case name: "DescribeVPCPeering" becomes "Describe VPC Peering"."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-
-
-class _TextParser(HTMLParser):
-    """Collects the text of an HTML fragment; any tag but an inline one separates words."""
-
-    INLINE = frozenset(("a", "b", "code", "em", "i", "span", "strong", "sub", "sup", "tt", "u"))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.INLINE:
-            self.parts.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.INLINE:
-            self.parts.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        self.parts.append(data)
-
-
-def plain_text(html: str) -> str:
-    """Return the text of an HTML fragment, with white space collapsed."""
-    parser = _TextParser()
-    parser.feed(html)
-    parser.close()
-    return " ".join("".join(parser.parts).split())
 
 
 def main() -> None:

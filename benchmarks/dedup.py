@@ -31,8 +31,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import machine
-from benchmarks.datasets import ROOT, text_key
+from benchmarks.datasets import text_key
 from benchmarks.fresh import PeakMemory, run_fresh
+from benchmarks.wheels import ROOT
 
 SEED = 7
 KINDS = ("case", "punctuation", "word", "truncation", "number")

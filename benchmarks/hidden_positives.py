@@ -19,9 +19,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from benchmarks.datasets import (
-    CACHE,
-    ROOT,
-    Pair,
     beir_folder,
     canonical_pairs,
     read_beir_qrels,
@@ -30,6 +27,7 @@ from benchmarks.datasets import (
     read_pairs,
     text_key,
 )
+from benchmarks.wheels import CACHE, ROOT, Pair
 from stx_mine.core.ragged import Ragged, ragged_sets
 from stx_mine.core.role import Role
 from stx_mine.models.encoder import SentenceTransformerEncoder

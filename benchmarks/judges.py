@@ -33,9 +33,9 @@ from sentence_transformers.cross_encoder import (
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from benchmarks import machine
-from benchmarks.datasets import CACHE
 from benchmarks.false_negatives import K, Outcome, beside, margins, mine
 from benchmarks.hidden_positives import MODELS, HiddenPositives, load
+from benchmarks.wheels import CACHE
 from stx_mine.cli import quiet
 from stx_mine.core.verdicts import ELIGIBLE, Verdict
 from stx_mine.models.load import open_model

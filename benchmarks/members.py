@@ -16,14 +16,13 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.datasets import (
+from benchmarks.datasets import canonical_pairs, read_pairs
+from benchmarks.wheels import (
     BOTOCORE_VERSION,
     CACHE,
     Pair,
-    canonical_pairs,
-    download_botocore,
+    download_wheel,
     plain_text,
-    read_pairs,
     service_models,
     split_words,
 )
@@ -65,7 +64,7 @@ def build() -> Members:
     text_of = cache(plain_text)
     counts = dict.fromkeys(("members", "undocumented", "without_text", "repeated", "pairs"), 0)
     found: list[Pair] = []
-    for service, model in service_models(download_botocore()):
+    for service, model in service_models(download_wheel("botocore", BOTOCORE_VERSION)):
         for shape, definition in model["shapes"].items():
             for member, entry in definition.get("members", {}).items():
                 counts["members"] += 1

@@ -22,16 +22,9 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from benchmarks import machine, peers
-from benchmarks.arms import Budget, Ours, Workbench
-from benchmarks.datasets import (
-    Split,
-    beir_folder,
-    load,
-    make_split,
-    read_beir_qrels,
-    read_beir_texts,
-)
-from benchmarks.quality import QUICK_BATCH, reduced
+from benchmarks.arms import Budget, Ours, Recipe, Workbench
+from benchmarks.datasets import Split, beir_set, load, part_of
+from benchmarks.quality import QUICK_BATCH, QUICK_QUERIES, QUICK_ROWS
 from stx_mine.cli import quiet
 from stx_mine.models.load import load_model
 from stx_mine.stages.merge.config import MergeConfig
@@ -126,7 +119,7 @@ def run(folder: Path, seeds: list[int], quick: bool) -> tuple[Measured, list[flo
     set_ = load(TRAINED)
     batch_size = BATCH_SIZE
     if quick:
-        set_, batch_size = reduced(set_), QUICK_BATCH
+        set_, batch_size = part_of(set_, QUICK_ROWS, QUICK_QUERIES), QUICK_BATCH
     sets = {TRAINED: (set_.test, set_.corpus), "xquad-en": beir_set("xquad-en")}
     if not quick:
         wordnet = load("wordnet")
@@ -157,7 +150,7 @@ def trained(bench: Workbench, seed: int) -> dict[str, Path | SentenceTransformer
     """The model of round 1 (tuned), that of round 2, and round 1 merged with its base by auto."""
     kept = {name: bench.folder / f"{name}-{seed}" for name in ("tuned", "round 2")}
     twice = replace(bench.budget, passes=2 * PASSES)
-    second = Ours(rounds=2)(replace(bench, budget=twice), RATE, seed)
+    second = Ours(rounds=2)(replace(bench, budget=twice), Recipe(RATE), seed)
     shutil.copytree(bench.folder / "ours" / "model", kept["tuned"])
     second.save_pretrained(str(kept["round 2"]), create_model_card=False)
     files = bench.folder / "files"
@@ -169,7 +162,7 @@ def trained(bench: Workbench, seed: int) -> dict[str, Path | SentenceTransformer
         "patience": 0,
         "merge_with_base": "auto",
     }
-    return {**kept, "merged auto": Ours(train=watched)(bench, RATE, seed)}
+    return {**kept, "merged auto": Ours(train=watched)(bench, Recipe(RATE), seed)}
 
 
 def auto_share(bench: Workbench) -> float:
@@ -183,18 +176,6 @@ def merged(models: list[Path | SentenceTransformer | str], to: Path, alpha: floa
     weights = (alpha, 1 - alpha) if len(models) == 2 else ()
     run_merge(MergeConfig(models=tuple(map(str, models)), weights=weights, to=str(to)))
     return to
-
-
-def beir_set(name: str) -> tuple[Split, list[str]]:
-    """The test queries of a BEIR folder below `STX_DATA`, and its passages."""
-    folder = beir_folder(name)
-    queries = read_beir_texts(folder / "queries.jsonl")
-    passages = read_beir_texts(folder / "corpus.jsonl")
-    corpus = list(dict.fromkeys(passages.values()))
-    index_of = {passage: index for index, passage in enumerate(corpus)}
-    judged = read_beir_qrels(folder, "test")
-    pairs = [(queries[query], passages[passage]) for query, passage, grade in judged if grade > 0]
-    return make_split(pairs, index_of), corpus
 
 
 def shares(measured: Measured) -> str:

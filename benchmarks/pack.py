@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
 from benchmarks import machine, members, packages, shards
-from benchmarks.datasets import Pair, write_pairs
+from benchmarks.datasets import write_pairs
 from benchmarks.fresh import PeakMemory, run_fresh
+from benchmarks.wheels import Pair
 from stx_mine.cli import quiet
 from stx_mine.core.forbidden import forbidden_groups
 from stx_mine.core.ragged import Ragged

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.datasets import CACHE, Pair, canonical_pairs, read_pairs, write_pairs
+from benchmarks.datasets import canonical_pairs, read_pairs, write_pairs
+from benchmarks.wheels import CACHE, Pair
 
 PATH = CACHE / "debian-descriptions.parquet"
 _TIMEOUT_S = 300

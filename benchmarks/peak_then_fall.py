@@ -31,7 +31,6 @@ import pyarrow.parquet as pq
 
 from benchmarks import machine, packages, peers
 from benchmarks.datasets import (
-    Pair,
     RetrievalSet,
     Split,
     beir_folder,
@@ -39,6 +38,7 @@ from benchmarks.datasets import (
     write_files,
     write_pairs,
 )
+from benchmarks.wheels import Pair
 from stx_mine.cli import quiet
 from stx_mine.core.terms import sentences
 from stx_mine.models.load import load_model

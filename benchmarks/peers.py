@@ -27,7 +27,7 @@ from stx_mine.stages.evaluate.core.resampling import bootstrap_intervals
 
 NUM_NEGATIVES = 4
 RELATIVE_MARGIN = 0.05
-SCALE = 20.0
+TEMPERATURE = 0.05
 WARMUP_SHARE = 0.1
 ENCODE_BATCH_SIZE = 1_024
 NUM_RETRIEVED = 100
@@ -73,6 +73,8 @@ def train_mnr(
     learning_rate: float,
     seed: int,
     output_dir: Path,
+    temperature: float = TEMPERATURE,
+    bf16: bool = False,
 ) -> SentenceTransformer:
     """Train on the pairs with in-batch negatives only, in batches drawn at random."""
     arguments = training_arguments(
@@ -82,8 +84,9 @@ def train_mnr(
         seed=seed,
         output_dir=output_dir,
         batch_sampler=BatchSamplers.BATCH_SAMPLER,
+        bf16=bf16,
     )
-    return train(model, pairs_dataset(set_), arguments)
+    return train(model, pairs_dataset(set_), arguments, temperature)
 
 
 def train_mined(
@@ -96,6 +99,8 @@ def train_mined(
     learning_rate: float,
     seed: int,
     output_dir: Path,
+    temperature: float = TEMPERATURE,
+    bf16: bool = False,
 ) -> SentenceTransformer:
     """Train on mined rows, in batches without duplicate texts.
 
@@ -108,6 +113,8 @@ def train_mined(
         learning_rate: The peak of the linear schedule.
         seed: Orders the rows.
         output_dir: Where the trainer may write; nothing is saved.
+        temperature: Of the loss.
+        bf16: Whether products are made in bf16.
 
     Raises:
         ValueError: A mined pair is no training pair of the set.
@@ -123,8 +130,9 @@ def train_mined(
         seed=seed,
         output_dir=output_dir,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
+        bf16=bf16,
     )
-    return train(model, mined_dataset, arguments)
+    return train(model, mined_dataset, arguments, temperature)
 
 
 def mine(
@@ -173,8 +181,9 @@ def training_arguments(
     seed: int,
     output_dir: Path,
     batch_sampler: BatchSamplers,
+    bf16: bool = False,
 ) -> SentenceTransformerTrainingArguments:
-    """Return what every arm trains with: float32, linear schedule, 10% warm-up, no saving."""
+    """Return what every arm trains with: a linear schedule, 10% warm-up, no saving."""
     return SentenceTransformerTrainingArguments(
         output_dir=str(output_dir),
         max_steps=steps,
@@ -185,6 +194,7 @@ def training_arguments(
         seed=seed,
         batch_sampler=batch_sampler,
         use_cpu=True,
+        bf16=bf16,
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
@@ -196,9 +206,10 @@ def train(
     model: SentenceTransformer,
     dataset: Dataset,
     arguments: SentenceTransformerTrainingArguments,
+    temperature: float = TEMPERATURE,
 ) -> SentenceTransformer:
     """Train a model in place with the multiple-negatives ranking loss, and return it."""
-    loss = MultipleNegativesRankingLoss(model, scale=SCALE)
+    loss = MultipleNegativesRankingLoss(model, scale=1 / temperature)
     trainer = SentenceTransformerTrainer(
         model=model, args=arguments, train_dataset=dataset, loss=loss
     )

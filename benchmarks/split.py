@@ -31,8 +31,6 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from benchmarks import machine
 from benchmarks.datasets import (
-    ROOT,
-    Pair,
     beir_folder,
     canonical_pairs,
     component_of_pairs,
@@ -43,6 +41,7 @@ from benchmarks.datasets import (
     write_pairs,
 )
 from benchmarks.fresh import PeakMemory, run_fresh
+from benchmarks.wheels import ROOT, Pair
 from stx_mine.cli import quiet
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.split.stage import run_split
