@@ -122,7 +122,7 @@ class TrialBench:
             batch_size=trained["batch_size"],
             learning_rate=trained["learning_rate"],
             training_seconds=trained["seconds"],
-            whole_seconds=self._whole_seconds(k, trained["seconds"] * whole / steps),
+            whole_seconds=self._whole_seconds(policy, k, trained["seconds"] * whole / steps),
             mean=float(values_Q.mean()),
         )
         return trial, values_Q
@@ -135,12 +135,13 @@ class TrialBench:
             return max(1, rows // ground.batch_size_of(policy))
         return batches * int(train.get("epochs") or packings)
 
-    def _whole_seconds(self, k: int, training: float) -> float:
-        """From texts to model; without negatives nothing is searched."""
+    def _whole_seconds(self, policy: TunedPolicy, k: int, training: float) -> float:
+        """From texts to model; without negatives nothing is searched, and no judge is asked."""
         run, parts = self.preparation.run, ["batches", *(["negatives"] if k else [])]
         made = sum(float(require(run, name).content["took"]["seconds"]) for name in parts)
-        searched = self.preparation.search_seconds if k else 0.0
-        return self.preparation.embed_seconds + searched + made + training
+        took, asks = self.preparation.seconds, self.preparation.ground.asks(policy)
+        found = (took.search if k else 0.0) + (took.judge if asks else 0.0)
+        return took.embed + found + made + training
 
     def _evaluated(self, model: str, **reading: Any) -> NDArray[np.float64]:
         """float64 (Q,): the queries of all sets, each set of the same weight.

@@ -15,7 +15,8 @@ from stx_mine.settings import StageConfig
 from stx_mine.stages.dedup.config import DedupConfig
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.index.config import IndexConfig
-from stx_mine.stages.mine.config import OF_JUDGES, MineConfig
+from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.split.config import SplitConfig
@@ -31,6 +32,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "dedup": DedupConfig,
     "index": IndexConfig,
     "mine": MineConfig,
+    "judge": JudgeConfig,
     "pack": PackConfig,
     "train": TrainConfig,
 }
@@ -78,10 +80,9 @@ class TunedPipeline:
         left_out = [f"the stages {', '.join(read.others)}"] if read.others else []
         if read.rounds > 1:
             left_out.append(f"rounds 2 to {read.rounds}")
-        judged = [name for name in OF_JUDGES if name in settings["mine"]]
-        if judged:
-            left_out.append(f"mine.{', mine.'.join(judged)}, since nothing is judged here")
-            settings["mine"] = {k: v for k, v in settings["mine"].items() if k not in judged}
+        if "judge" in settings:
+            judge = JudgeConfig(run_dir=read.run_dir, **settings["judge"])
+            settings["mine"].setdefault("judges", (judge.judge_name,))
         if data:
             settings["train"] = {
                 name: value
@@ -116,6 +117,9 @@ class TunedPipeline:
         own = {stage: fields or {} for stage, fields in content.items() if stage in STAGES}
         others = {name: value for name, value in content.items() if name not in STAGES}
         whole = _in_order({**others, **merged(own, _plain(changes))}, content)
+        if not changes.get("mine", {}).get("judges", True):
+            # Nobody would read what it says, and where nothing is mined there is nothing to ask.
+            whole.pop("judge", None)
         comment = "".join(f"# {escaped(masked(one))}\n" for one in head)
         return comment + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
 

@@ -1,8 +1,8 @@
 """What every policy starts from: held-out pairs, texts, vectors and hits, made once."""
 
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.evaluate.sets import EvaluationSet
 from stx_mine.stages.index.config import IndexConfig
 from stx_mine.stages.index.stage import run_index
-from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.judge.config import JudgeConfig
+from stx_mine.stages.judge.stage import run_judge
+from stx_mine.stages.mine.config import OF_JUDGES, MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.packings import default_packings
@@ -26,7 +28,7 @@ from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.evaluation_sets import read_evaluation_sets
 from stx_mine.stages.tune.core.policies import Ground
 from stx_mine.stages.tune.pipeline_file import TunedPipeline
-from stx_mine.store.artifact import require
+from stx_mine.store.artifact import MANIFEST, require
 from stx_mine.store.negatives import negatives_per_row, rows_of
 from stx_mine.store.run_dir import RunDir
 from stx_mine.store.stage_report import percent
@@ -39,6 +41,21 @@ _DEV, _MOST_DEV = 0.1, 2_000
 
 
 @dataclass(frozen=True)
+class PreparationSeconds:
+    """What the preparation took.
+
+    Attributes:
+        embed: Texts and vectors.
+        search: Hits.
+        judge: The judges of the file.
+    """
+
+    embed: float
+    search: float
+    judge: float
+
+
+@dataclass(frozen=True)
 class Preparation:
     """What every policy starts from.
 
@@ -46,37 +63,24 @@ class Preparation:
         run: The run directory that policies are tried in.
         ground: The settings that they change.
         sets: The evaluation sets.
-        embed_seconds: What texts and vectors took.
-        search_seconds: What hits took.
+        seconds: What it took.
         notes: What was held out, as sentences.
     """
 
     run: RunDir
     ground: Ground
     sets: list[EvaluationSet]
-    embed_seconds: float
-    search_seconds: float
+    seconds: PreparationSeconds
     notes: list[str]
 
-    def seconds(self) -> dict[str, float]:
-        """What it took."""
-        return {"embed_seconds": self.embed_seconds, "search_seconds": self.search_seconds}
 
-    def with_seconds(self, seconds: Mapping[str, float]) -> "Preparation":
-        """As if it had taken so long, as it did when it was made."""
-        return replace(
-            self,
-            embed_seconds=seconds["embed_seconds"],
-            search_seconds=seconds["search_seconds"],
-        )
-
-
-def prepare(pipeline: TunedPipeline, folder: Path) -> Preparation:
+def prepare(pipeline: TunedPipeline, folder: Path, run: RunDir) -> Preparation:
     """Make what is not there yet.
 
     Args:
         pipeline: What is tuned; the files that its stages before embed make are there.
         folder: Where policies are tried.
+        run: The run directory of the pipeline: what judges said there counts here.
 
     Raises:
         StxMineError: A stage of the file cannot be run as it stands there.
@@ -94,12 +98,37 @@ def prepare(pipeline: TunedPipeline, folder: Path) -> Preparation:
         run_dedup(DedupConfig(run_dir=own, **settings["dedup"]))
     if "index" in settings:
         run_index(IndexConfig(run_dir=own, **settings["index"]))
-    run_mine(MineConfig(run_dir=own, **settings["mine"]))
+    tried = RunDir(own)
+    run_mine(MineConfig.without_judges({"run_dir": own, **settings["mine"]}))
     searched = time.monotonic()
-    run = RunDir(own)
-    sets = read_evaluation_sets(TrainConfig(run_dir=own, **train), run)
-    ground = _ground(run, settings)
-    return Preparation(run, ground, sets, embedded - began, searched - embedded, notes)
+    judges = _adopt_judgements(run, tried)
+    if "judge" in settings:
+        run_judge(JudgeConfig(run_dir=own, **settings["judge"]))
+    judged = time.monotonic()
+    sets = read_evaluation_sets(TrainConfig(run_dir=own, **train), tried)
+    ground = _ground(tried, settings, judges)
+    seconds = PreparationSeconds(embedded - began, searched - embedded, judged - searched)
+    return Preparation(tried, ground, sets, seconds, notes)
+
+
+def _adopt_judgements(run: RunDir, tried: RunDir) -> tuple[str, ...]:
+    """Copy the finished judgements of a run; they hold for texts, whatever else there is.
+
+    Args:
+        run: Has them, if any.
+        tried: Gets those that it lacks.
+
+    Returns:
+        Their names.
+    """
+    names = []
+    for folder in sorted(run.folder("judgements").glob("*/")):
+        if not (folder / MANIFEST).exists():
+            continue
+        names.append(folder.name)
+        if not (tried.folder("judgements", folder.name) / MANIFEST).exists():
+            shutil.copytree(folder, tried.folder("judgements", folder.name), dirs_exist_ok=True)
+    return tuple(names)
 
 
 def _hold_out(embed: dict[str, Any], run_dir: str) -> tuple[dict[str, Any], str]:
@@ -142,7 +171,7 @@ def _hold_out(embed: dict[str, Any], run_dir: str) -> tuple[dict[str, Any], str]
     )
 
 
-def _ground(run: RunDir, settings: dict[str, dict[str, Any]]) -> Ground:
+def _ground(run: RunDir, settings: dict[str, dict[str, Any]], judges: tuple[str, ...]) -> Ground:
     negatives = require(run, "negatives")
     store = TextStore.open(require(run, "texts"))
     rows = rows_of(negatives, store.num_pairs)
@@ -150,7 +179,9 @@ def _ground(run: RunDir, settings: dict[str, dict[str, Any]]) -> Ground:
     k = negatives_per_row(negatives, pack.k)
     batches = max(1, len(rows) // pack.batch_size)
     passes = settings["train"].get("epochs") or pack.packings or default_packings(batches)
-    return Ground(settings, k, pack.batch_size, len(rows), passes)
+    given = [name for name in OF_JUDGES if name in settings["mine"]]
+    unjudged = {**{name: getattr(MineConfig, name) for name in given}, "judges": ()}
+    return Ground(settings, k, pack.batch_size, len(rows), passes, judges, unjudged)
 
 
 def without_evaluation(train: dict[str, Any]) -> dict[str, Any]:

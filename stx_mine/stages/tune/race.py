@@ -1,7 +1,7 @@
 """The race: which policies are tried, how far and how often, within a budget of time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from stx_mine.stages.tune.core.policies import (
     combinations,
     distinct_policies,
     first_policies,
+    other_rates,
     refinements,
     varied,
 )
@@ -24,8 +25,8 @@ _FINALISTS = 3
 # Shares of a training that a first trial may have, and steps that are left of the pipeline's at
 # least: fewer say nothing about more of them.
 _SHARES, _FEWEST_STEPS = (1.0, 0.5, 0.25, 0.125), 20
-# Trials, about, that follow from the first ones.
-_LATER = 13
+# Trials, about, of what helped together.
+_TOGETHER = 3
 # Share of the budget for trials with one seed; the rest is for the finalists.
 _SCREENING = 0.65
 
@@ -63,9 +64,13 @@ class Race:
         Raises:
             StxMineError: The pipeline cannot be run as it stands in its file.
         """
+        as_given = TunedPolicy({})
         first = varied(self.ground, self.axes) if self.axes else first_policies(self.ground)
-        whole = self._try(TunedPolicy({}), 1.0, self.seeds[0])
-        share = self._share(whole, len(first))
+        whole = self._try(as_given, 1.0, self.seeds[0])
+        later = [] if self.axes else refinements(self.ground, as_given, whole.learning_rate)
+        share = self._share(whole, len(first) + len(later) + _TOGETHER)
+        if not self.axes:
+            first = [*self._probe(whole, share), *first_policies(self.ground)]
         screened = self._screen(first, share)
         start, singles = screened[0], screened
         if not self.axes:
@@ -78,13 +83,23 @@ class Race:
         screened += self._screen(together, share)
         return self._finals(screened)
 
-    def _share(self, whole: PolicyTrial, num_first: int) -> float:
+    def _probe(self, whole: PolicyTrial, share: float) -> list[TunedPolicy]:
+        """Try twice and half the rate of the file: sizes and negatives are compared at the best."""
+        policies = [TunedPolicy({}), *other_rates(whole.learning_rate)]
+        found = self._screen(policies, share)
+        rate = max(found, key=lambda one: one.mean).learning_rate
+        given = self.ground.settings["train"].get("learning_rate", "auto")
+        if rate != whole.learning_rate or isinstance(given, float | int):
+            self.ground = replace(self.ground, learning_rate=rate)
+        return policies
+
+    def _share(self, whole: PolicyTrial, num_trials: int) -> float:
         """How much of a training a first trial has, so that all of them fit their budget."""
         left = self.budget * _SCREENING - self._elapsed
         shares = [one for one in _SHARES if one * whole.whole_steps >= _FEWEST_STEPS]
         for share in shares:
             each = whole.seconds - whole.training_seconds * (1 - share)
-            if each * (num_first + _LATER) <= left:
+            if each * num_trials <= left:
                 return share
         return min(shares, default=1.0)
 
@@ -92,7 +107,8 @@ class Race:
         """Try policies with one seed; the pipeline of the file always, others as time allows."""
         tried = []
         for policy in distinct_policies(list(policies)):
-            if policy.changes and not self._fits(policy, share, self.budget * _SCREENING):
+            known = self._known(policy, share, self.seeds[0]) or not policy.changes
+            if not known and not self._fits(policy, share, self.budget * _SCREENING):
                 self.skipped.append(policy.name)
                 continue
             tried.append(self._try(policy, share, self.seeds[0]))

@@ -1,6 +1,7 @@
 """Tune: try policies on held-out pairs, and write the pipeline of the best into `tuning/`."""
 
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stx_mine.stages.tune.config import TuneConfig
 from stx_mine.stages.tune.counts import TuneCounts
 from stx_mine.stages.tune.inputs import contents_of, make_inputs
 from stx_mine.stages.tune.pipeline_file import TunedPipeline, axes_of
-from stx_mine.stages.tune.preparation import Preparation, prepare
+from stx_mine.stages.tune.preparation import Preparation, PreparationSeconds, prepare
 from stx_mine.stages.tune.race import Race
 from stx_mine.stages.tune.report import tune_report
 from stx_mine.stages.tune.results import RESULTS, TUNED_PIPELINE, TuningResults, finalists_of
@@ -73,11 +74,11 @@ def _tune(
     began = time.monotonic()
     artifact.begin([RESULTS, TUNED_PIPELINE])
     with progress.step("preparing: texts, vectors, hits"):
-        preparation = _prepared(artifact.folder, pipeline)
+        preparation = _prepared(artifact.folder, pipeline, artifact.run)
     bench = TrialBench(preparation, artifact.folder / _TRIALS, config.metric)
     bench.folder.mkdir(exist_ok=True)
     untrained = bench.untrained()
-    spent = preparation.embed_seconds + preparation.search_seconds
+    spent = sum(asdict(preparation.seconds).values())
     seeds = [(config.seed + number) % (MAX_SEED + 1) for number in range(config.seeds)]
     race = Race(bench, preparation.ground, config.budget_seconds, spent, seeds, axes)
     scored = race.run()
@@ -111,13 +112,13 @@ def _tune(
     artifact.finish([RESULTS, TUNED_PIPELINE], counts=counts, extra=extra)
 
 
-def _prepared(folder: Path, pipeline: TunedPipeline) -> Preparation:
+def _prepared(folder: Path, pipeline: TunedPipeline, run: RunDir) -> Preparation:
     """What policies start from; what it took is that of the call that made it."""
-    preparation = prepare(pipeline, folder / _RUN)
+    preparation = prepare(pipeline, folder / _RUN, run)
     record = folder / _PREPARED
     if record.exists():
-        return preparation.with_seconds(read_json(record))
-    write_json(record, preparation.seconds())
+        return replace(preparation, seconds=PreparationSeconds(**read_json(record)))
+    write_json(record, asdict(preparation.seconds))
     return preparation
 
 

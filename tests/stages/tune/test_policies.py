@@ -1,5 +1,8 @@
 """What is tried: the first policies, refinements of the leader, and what helped together."""
 
+import json
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from stx_mine.stages.tune.core.policies import (
     combinations,
     first_policies,
     merged,
+    other_rates,
     refinements,
     varied,
 )
@@ -100,13 +104,50 @@ def test_refinements_change_one_thing_and_are_valid():
     assert {"train": {"learning_rate": 0.14}} in found
     assert {"train": {"temperature": 0.1}} in found
     assert {"train": {"epochs": 4}} in found
+    # Of two rules that decide about the same candidates one stands.
+    assert {"mine": {"closeness": 0.7, "relative_margin": None}} in found
     for change in found:
-        assert sum(map(len, change.values())) == 1
+        assert sum(map(len, change.values())) == 1 + ("closeness" in change.get("mine", {}))
         refuse_nothing(leader.changed(change), BASE)
+    assert {"mine": {"k": 2}} in found
     # The margin of the file is no change.
     assert {"mine": {"relative_margin": 0.05}} not in found
     without = refinements(one, TunedPolicy({"mine": {"k": 0}}), 0.07)
     assert all("mine" not in change for change in without)
+
+
+def test_a_rate_follows_the_size_of_a_batch():
+    """As `--learning-rate auto` does: by the square root."""
+    probed = replace(ground(), learning_rate=0.1)
+    for policy in first_policies(probed)[1:]:
+        factor = (probed.batch_size_of(policy) / 256) ** 0.5
+        rate = policy.changes["train"]["learning_rate"]
+        assert rate == pytest.approx(0.1 * factor, rel=0.01)
+    # A number that the file names holds for its own size, and no change is needed there.
+    base = {**BASE, "train": {"learning_rate": 0.1}}
+    given = replace(ground(base), learning_rate=0.1)
+    for policy in first_policies(given):
+        assert ("train" in policy.changes) == (given.batch_size_of(policy) != 256)
+    assert [one.changes["train"]["learning_rate"] for one in other_rates(0.07)] == [0.14, 0.035]
+
+
+def test_judges_that_are_there_are_tried_and_those_of_the_file_left_out():
+    one = replace(ground(), judges=("strict", "fast"))
+    found = refinements(one, TunedPolicy({}), 0.07)
+    assert [c["mine"]["judges"] for c in found if "judges" in c.get("mine", {})] == [
+        ("strict",),
+        ("fast",),
+    ]
+    base = {**BASE, "mine": {"k": 4, "judges": ("strict",), "judged": "mask"}}
+    unjudged = {"judges": (), "judged": "auto"}
+    asks = replace(ground(base), judges=("strict",), unjudged=unjudged)
+    assert asks.asks(TunedPolicy({}))
+    assert {"mine": unjudged} in refinements(asks, TunedPolicy({}), 0.07)
+    for policy in first_policies(asks):
+        # There is nothing to ask about where nothing is mined.
+        assert asks.asks(policy) == bool(asks.k_of(policy))
+        refuse_nothing(policy, base)
+        assert TunedPolicy(json.loads(json.dumps(policy.changes))).name == policy.name
 
 
 def test_what_a_person_varies_is_changed_one_at_a_time():

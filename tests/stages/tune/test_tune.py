@@ -14,7 +14,8 @@ from stx_mine.pipeline import load_pipeline, pipeline_steps, run_pipeline
 from stx_mine.stages.evaluate.config import EvaluateConfig
 from stx_mine.stages.evaluate.results import read_results
 from stx_mine.stages.evaluate.stage import run_evaluate
-from stx_mine.stages.tune import bench
+from stx_mine.stages.judge.stage import run_judge
+from stx_mine.stages.tune import bench, preparation
 from stx_mine.stages.tune.config import TuneConfig
 from stx_mine.stages.tune.stage import run_tune
 from stx_mine.store.artifact import read_manifest
@@ -236,6 +237,37 @@ def test_a_file_that_cannot_be_tuned_is_refused(pipeline, tmp_path, changes, mes
 def test_options_that_say_nothing_are_refused(pipeline, options, message):
     with pytest.raises(ConfigError, match=message):
         run_tune(TuneConfig(**{"pipeline": str(pipeline), **options}))
+
+
+def test_what_a_judge_said_is_taken_over_and_the_rest_is_asked(
+    pipeline, tiny_cross_encoder, tmp_path, monkeypatch
+):
+    """Judgements hold for texts: those of the run count where it is tuned."""
+    content = yaml.safe_load(pipeline.read_text())
+    run = tmp_path / "run"
+    judge = {"cross_encoder": str(tiny_cross_encoder), "name": "j", "device": "cpu"}
+    content |= {"run_dir": str(run), "judge": {**judge, "max_pairs": 500}}
+    content["mine"] = {"k": 4, "relative_margin": None, "judged": "mask"}
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    steps = run_pipeline(load_pipeline(str(path), []), lambda name, one: stage_of(name)(one))
+    for _, report, _ in steps:
+        if report.stage == "judgements":
+            break
+    judged = []
+
+    def judges(config):
+        found = run_judge(config)
+        judged.append(found.counts)
+        return found
+
+    monkeypatch.setattr(preparation, "run_judge", judges)
+    vary = ("mine.k=0", "mine.judged=drop")
+    report = run_tune(TuneConfig(pipeline=str(path), budget="1h", seeds=1, vary=vary))
+    assert judged[0]["known"] > 0
+    assert report.counts["failed"] == 0
+    written = yaml.safe_load((run / "tuning" / "tuned.yaml").read_text())
+    assert ("judge" in written) == bool(written["mine"].get("judges", ["j"]))
 
 
 def test_how_a_plain_model_is_read_is_no_option_of_what_was_trained(

@@ -1,7 +1,8 @@
 """Policies: what is tried, as changes of the settings of a pipeline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any
 
 # Stage -> field -> value.
@@ -11,6 +12,17 @@ _FEWEST_STEPS, _SMALLEST_BATCH = 5, 16
 # How much larger and smaller batches are tried.
 _FACTOR = 4
 _DEFAULT_K = 8
+# Changes that are tried whatever a policy trains on, and those of which negatives it has.
+_OF_TRAINING: tuple[dict[str, Any], ...] = (
+    {"mask_above": 0.1},
+    {"weight": "logq"},
+    {"merge_with_base": 0.7},
+)
+_OF_MINING: tuple[dict[str, Any], ...] = (
+    {"closeness": 0.7, "relative_margin": None},
+    {"range_min": 10},
+    {"sampling": "random"},
+)
 AS_GIVEN = "as in the file"
 
 
@@ -81,6 +93,8 @@ def merged(base: Settings, changes: Settings) -> dict[str, dict[str, Any]]:
 def _word(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(str, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -96,6 +110,10 @@ class Ground:
         batch_size: Rows of a step.
         num_rows: Rows to train on.
         passes: Passes over them.
+        judges: Names of the judgements that are there.
+        unjudged: Fields of `mine` by which no judge is asked.
+        learning_rate: For batches of `batch_size` rows, where it is another than that of the file
+            or the file names one; None: as the file says.
     """
 
     settings: Settings
@@ -103,6 +121,9 @@ class Ground:
     batch_size: int
     num_rows: int
     passes: int
+    judges: tuple[str, ...] = ()
+    unjudged: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float | None = None
 
     def k_of(self, policy: TunedPolicy) -> int:
         """Negatives of a row of a policy."""
@@ -116,8 +137,29 @@ class Ground:
     def negatives(self, k: int) -> dict[str, dict[str, Any]]:
         """The changes that give every row k negatives."""
         changes: dict[str, dict[str, Any]] = {"mine": {"k": k}}
+        if not k and self.asks(TunedPolicy({})):
+            # There is nothing to ask judges about.
+            changes["mine"] |= self.unjudged
         if self.settings.get("pack", {}).get("k") is not None:
             changes["pack"] = {"k": k}
+        return changes
+
+    def asks(self, policy: TunedPolicy) -> bool:
+        """Whether judges decide in a policy."""
+        return bool(policy.get(self.settings, "mine", "judges", ()))
+
+    def rows(self, batch_size: int) -> dict[str, dict[str, Any]]:
+        """The changes that give a batch so many rows, and the rate that goes with them.
+
+        A rate follows the square root of the size, as `--learning-rate auto` does.
+        """
+        changes: dict[str, dict[str, Any]] = {}
+        if batch_size != self.batch_size:
+            changes["pack"] = {"batch_size": batch_size}
+        if self.learning_rate is not None:
+            rate = float(f"{self.learning_rate * sqrt(batch_size / self.batch_size):.3g}")
+            if rate != self.settings.get("train", {}).get("learning_rate"):
+                changes["train"] = {"learning_rate": rate}
         return changes
 
     def batch_size_of(self, policy: TunedPolicy) -> int:
@@ -136,12 +178,8 @@ def first_policies(ground: Ground) -> list[TunedPolicy]:
     policies = [TunedPolicy({})]
     for rows in sizes:
         for k in dict.fromkeys((ground.k or _DEFAULT_K, 0, 1)):
-            changes: dict[str, dict[str, Any]] = {}
-            if k != ground.k:
-                changes = ground.negatives(k)
-            if rows != size:
-                changes["pack"] = {**changes.get("pack", {}), "batch_size": rows}
-            policies.append(TunedPolicy(changes))
+            policy = TunedPolicy(ground.rows(rows))
+            policies.append(policy if k == ground.k else policy.changed(ground.negatives(k)))
     return distinct_policies(policies)
 
 
@@ -154,20 +192,34 @@ def refinements(ground: Ground, leader: TunedPolicy, learning_rate: float) -> li
         learning_rate: Its peak rate.
     """
     temperature = float(leader.get(ground.settings, "train", "temperature", 0.05))
-    found: list[Settings] = [
-        {"train": {"learning_rate": float(f"{learning_rate * factor:.3g}")}} for factor in (2, 0.5)
-    ]
+    found: list[Settings] = [one.changes for one in other_rates(learning_rate)]
     found += [{"train": {"temperature": temperature * factor}} for factor in (2, 0.5)]
     if ground.settings.get("train", {}).get("steps") is None:
         found.append({"train": {"epochs": 2 * ground.passes_of(leader)}})
-    found += [{"train": {"mask_above": 0.1}}, {"train": {"merge_with_base": 0.7}}]
+    found += [{"train": change} for change in _OF_TRAINING]
     if ground.k_of(leader):
-        margin = leader.get(ground.settings, "mine", "relative_margin", 0.05)
-        found += [
-            {"mine": {"relative_margin": value}} for value in (0.0, 0.05, 0.15) if value != margin
-        ]
-        found += [{"mine": {"range_min": 10}}, {"mine": {"sampling": "random"}}]
+        found += _other_negatives(ground, leader)
     return found
+
+
+def _other_negatives(ground: Ground, leader: TunedPolicy) -> list[Settings]:
+    """One change each of which negatives rows have."""
+    margin = leader.get(ground.settings, "mine", "relative_margin", 0.05)
+    margins = [{"relative_margin": value} for value in (0.0, 0.05, 0.15) if value != margin]
+    found: list[Settings] = [{"mine": change} for change in (*margins, *_OF_MINING)]
+    if ground.k_of(leader) > 2:
+        found.append(ground.negatives(ground.k_of(leader) // 2))
+    if ground.asks(leader):
+        found.append({"mine": dict(ground.unjudged)})
+    else:
+        found += [{"mine": {"judges": (name,)}} for name in ground.judges]
+    return found
+
+
+def other_rates(learning_rate: float) -> list[TunedPolicy]:
+    """Twice and half a rate."""
+    rates = (float(f"{learning_rate * factor:.3g}") for factor in (2, 0.5))
+    return [TunedPolicy({"train": {"learning_rate": rate}}) for rate in rates]
 
 
 def varied(ground: Ground, axes: Mapping[tuple[str, str], Sequence[Any]]) -> list[TunedPolicy]:
@@ -178,9 +230,14 @@ def varied(ground: Ground, axes: Mapping[tuple[str, str], Sequence[Any]]) -> lis
         axes: (stage, field) -> values.
     """
     policies = [TunedPolicy({})]
-    for (stage, field), values in axes.items():
-        own = ground.settings.get(stage, {}).get(field)
-        policies += [TunedPolicy({stage: {field: value}}) for value in values if value != own]
+    for (stage, name), values in axes.items():
+        own = ground.settings.get(stage, {}).get(name)
+        of_k = (stage, name) == ("mine", "k")
+        policies += [
+            TunedPolicy(ground.negatives(value) if of_k else {stage: {name: value}})
+            for value in values
+            if value != own
+        ]
     return distinct_policies(policies)
 
 
