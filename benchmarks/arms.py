@@ -206,6 +206,11 @@ class Workbench:
             "settings": {name: settings[name] for name in ("mine", "pack", "train")},
         }
 
+    @property
+    def longer(self) -> int:
+        """How many times the texts of a row without negatives one with ours has."""
+        return (2 + self.k) // 2
+
     def default_rate(self, batch_size: int) -> float:
         """The peak rate that we take for batches of a size."""
         parameters = sum(one.numel() for one in self.base_model().parameters())
@@ -228,7 +233,7 @@ class InBatch:
         """Train."""
         size, steps = bench.budget.batch_size, bench.budget.steps
         if self.longer:
-            steps = steps * (2 + bench.k) // 2
+            steps *= bench.longer
         if self.as_tuned:
             found = bench.tuning()
             train, size = found["settings"]["train"], found["batch_size"]
@@ -279,6 +284,7 @@ class Ours:
         go_on: Whether a round starts from that model instead of the base.
         teacher: The model that mines first; None: the base model.
         judged: Whether candidates were judged.
+        longer: Whether it trains as many passes as in-batch negatives could at equal texts.
         masked: Whether known positives of other rows are masked.
         mine: Fields of `mine`.
         pack: Fields of `pack`.
@@ -289,6 +295,7 @@ class Ours:
     go_on: bool = False
     teacher: str | None = None
     judged: bool = False
+    longer: bool = False
     masked: bool = True
     mine: dict[str, Any] = field(default_factory=dict)
     pack: dict[str, Any] = field(default_factory=dict)
@@ -300,7 +307,8 @@ class Ours:
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(bench.base_run(self.teacher, self.judged), run)
         last: Path | None = None
-        for number, passes in enumerate(split_evenly(bench.budget.passes, self.rounds), 1):
+        passes_in_all = bench.budget.passes * (bench.longer if self.longer else 1)
+        for number, passes in enumerate(split_evenly(passes_in_all, self.rounds), 1):
             directory = run if number == 1 else run / "rounds" / str(number)
             if last is not None:
                 run_embed(bench.embed_config(directory, str(last)))
@@ -386,6 +394,8 @@ PROOF: dict[str, Arm] = {
     "st_ntuple": Arm(Mined("n-tuple"), shares=("n-tuple",)),
     "ours": Arm(Ours()),
     "ours_k0": Arm(Ours(mine={"k": 0}), shares=("embed",)),
+    "ours_longer": Arm(Ours(longer=True), "ours"),
+    "ours_k0_longer": Arm(Ours(longer=True, mine={"k": 0}), "ours_k0", ("embed",)),
     "merged": Arm(Ours(train={"merge_with_base": MERGED_SHARE}), "ours"),
     "judged": Arm(Ours(judged=True), "ours", ("embed", "search", "judge")),
     "tuned": Arm(tuned, "none"),
