@@ -51,6 +51,8 @@ def _lines(estimate: Estimate, interactions: Sequence[str]) -> list[str]:
             f"time: {in_batch.seconds_per_step:.3g} s a step, {in_batch.seconds:,.0f} s in "
             f"all; {_rates(estimate.measured)}"
         )
+    if estimate.hardness is not None:
+        lines += estimate.hardness.sentences
     return [*lines, *_grid(estimate)]
 
 
@@ -84,9 +86,14 @@ def _gib(num_bytes: int) -> str:
 
 
 def _grid(estimate: Estimate) -> list[str]:
-    """A table of all cells; `own` is --negatives hard."""
-    head = ["rows", "k", "texts", "unshared", "scores", "own", "GiB", "own", "steps", "s", "own"]
+    """A table of all cells; `own` is --negatives hard.
+
+    `mined harder` is the share of rows whose own negative is harder than what the batch brings.
+    """
+    head = ["rows", "k", "texts", "unshared", "scores", "own", "GiB", "own", "steps"]
     timed = estimate.measured is not None
+    mined = any(cell.harder is not None for cell in estimate.cells)
+    head += [*(["s", "own"] if timed else []), *(["mined harder"] if mined else [])]
     rows = []
     for cell in estimate.cells:
         ways = [cell.in_batch, cell.own_negatives]
@@ -96,5 +103,7 @@ def _grid(estimate: Estimate) -> list[str]:
         row += [_gib(way.memory.total) for way in ways]
         row.append(f"{cell.steps:,}")
         row += [f"{way.seconds:,.0f}" for way in ways] if timed else []
+        if mined:
+            row.append("" if cell.harder is None else f"{cell.harder:.0%}")
         rows.append(row)
-    return plain_table([head if timed else head[:-2], *rows])
+    return plain_table([head, *rows])

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from stx_mine.stages.estimate.core.step_cost import Memory, ModelShape
 from stx_mine.stages.estimate.step_time import StepTime
+from stx_mine.stages.pack.hardness import BatchHardness
 
 _FORMULA = (
     "16 bytes a parameter; 24 x dimensions a text; for a transformer 66 x hidden units x layers a "
@@ -66,6 +67,8 @@ class Cell:
         steps: Steps of the training.
         in_batch: The cost where rows are scored against all passages of the batch.
         own_negatives: The cost where rows are scored against their own passages.
+        harder: Share of the rows whose own hardest negative scores above the other positives of
+            the batch; None where nothing was mined, or rows have none.
     """
 
     batch_size: int
@@ -80,6 +83,7 @@ class Cell:
     steps: int
     in_batch: ScoringCost
     own_negatives: ScoringCost
+    harder: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -116,6 +120,7 @@ class Estimate:
         batch_tokens: Tokens that go through a network at one time.
         measured: Seconds of the parts of a step; None where nothing was timed.
         cells: One cell is that of `batch_size` and `k`.
+        hardness: Of a batch as asked for; None where nothing was mined.
     """
 
     batch_size: int
@@ -128,6 +133,7 @@ class Estimate:
     batch_tokens: int
     measured: StepTime | None
     cells: list[Cell]
+    hardness: BatchHardness | None = None
 
     @property
     def asked(self) -> Cell:
@@ -152,12 +158,14 @@ class Estimate:
             "memory_formula": self.memory_formula,
             "measured_seconds": None if self.measured is None else asdict(self.measured),
             "cells": [cell.to_json() for cell in self.cells],
+            "hardness": None if self.hardness is None else asdict(self.hardness),
         }
 
     @classmethod
     def of_json(cls, content: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
         shape, timed = dict(content["model"]), content["measured_seconds"]
+        hardness = content.get("hardness")
         return cls(
             batch_size=content["batch_size"],
             k=content["k"],
@@ -169,4 +177,5 @@ class Estimate:
             batch_tokens=content["batch_tokens"],
             measured=None if timed is None else StepTime(**timed),
             cells=[Cell.of_json(cell) for cell in content["cells"]],
+            hardness=None if hardness is None else BatchHardness(**hardness),
         )

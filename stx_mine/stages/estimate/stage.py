@@ -1,6 +1,6 @@
 """Estimate: what a training step will embed, score, hold and take, before anything is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sentence_transformers import SentenceTransformer
 
@@ -127,7 +127,10 @@ def _estimate(
         shard = packings[0][0]
         passes = config.epochs or len(packings)
         packed = costs.cell(shard.batch_size, shard.num_negatives, count_batches(packings), passes)
-        cells = [packed if cell.size == packed.size else cell for cell in cells]
+        cells = [
+            replace(packed, harder=cell.harder) if cell.size == packed.size else cell
+            for cell in cells
+        ]
     return Estimate(
         batch_size=asked.batch_size,
         k=asked.k,
@@ -139,6 +142,7 @@ def _estimate(
         batch_tokens=tokens,
         measured=measured,
         cells=cells,
+        hardness=dry_run.hardness(asked.batch_size, asked.k),
     )
 
 
@@ -159,7 +163,11 @@ def _cells(asked: "_Asked", dry_run: TrialPacking, costs: StepCosts, ks: list[in
                 )
             continue
         passes = asked.passes or default_packings(texts.num_batches)
-        cells += [costs.cell(size, k, texts, passes) for k in ks]
+        hardness = dry_run.hardness(size, max(asked.k, 1))
+        harder = None if hardness is None else hardness.harder
+        cells += [
+            replace(costs.cell(size, k, texts, passes), harder=harder if k else None) for k in ks
+        ]
     return cells
 
 

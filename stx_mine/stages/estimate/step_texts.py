@@ -13,6 +13,7 @@ from stx_mine.stages.estimate.core.step_cost import Texts, texts_by_k
 from stx_mine.stages.pack.builder import Packer
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.core.assign import assign_merge, draw_order
+from stx_mine.stages.pack.hardness import BatchHardness, batch_hardness
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.batches import BatchShard, ragged_column, slot_text_ids
 from stx_mine.store.groups import TextGroups
@@ -68,12 +69,14 @@ class TrialPacking:
         groups: Their groups.
         packer: Assigns and knows the pools; None where nothing was mined.
         pools_NS: int32 (N, S) passage ids, best first, -1 pads: pools as deep as is asked for.
+        embeddings: What was mined with; None where nothing was.
     """
 
     store: TextStore
     groups: TextGroups
     packer: Packer | None
     pools_NS: NDArray[np.int32]
+    embeddings: Manifest | None = None
 
     @classmethod
     def open(
@@ -93,7 +96,7 @@ class TrialPacking:
         pools_NS = packer.pools.ids_NS
         if deepest > pools_NS.shape[1]:
             pools_NS = deeper_pools(negatives, store.pair_query_ids, deepest)
-        return cls(store, groups, packer, pools_NS)
+        return cls(store, groups, packer, pools_NS, embeddings)
 
     @cached_property
     def num_rows(self) -> int:
@@ -118,6 +121,21 @@ class TrialPacking:
         counts = [self._count(rows_PB[number], ks) for number in chosen]
         texts = _collected(len(rows_PB), ks, counts, "dry run")
         return replace(texts, bounded=self.packer is None)
+
+    def hardness(self, batch_size: int, k: int) -> BatchHardness | None:
+        """How hard a batch is with k negatives a row; None where nothing was mined or asked for.
+
+        Args:
+            batch_size: Rows per step.
+            k: Negatives per row.
+        """
+        if self.packer is None or self.embeddings is None or not k:
+            return None
+        config = replace(self.packer.config, batch_size=batch_size)
+        pools = replace(self.packer.pools, ids_NS=self.pools_NS)
+        return batch_hardness(
+            replace(self.packer, config=config, k=k, pools=pools), self.embeddings
+        )
 
     def _assign(self, batch_size: int) -> NDArray[np.int64]:
         store = self.store

@@ -1,5 +1,6 @@
 """The estimate: texts a step against brute-force counts of real packings, memory, time."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from stx_mine.stages.ingest.stage import run_ingest
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.hardness import BatchHardness
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.artifact import require
 from stx_mine.store.digests import normalise
@@ -142,6 +144,20 @@ def test_strict_batches_share_nothing(run_copy, layout):
     run_pack(PackConfig(run_dir=str(run_copy), batch_size=32, k=2, policy="strict", layout=layout))
     cell = cell_of(estimate(run_copy), 32, 2)
     assert cell["texts"] == cell["texts_without_sharing"] == 32 * 4
+
+
+def test_hardness_is_that_which_pack_tells(run_copy):
+    """By batch size; of what was not mined, and of rows without negatives, nothing is told."""
+    results = estimate(run_copy, batch_size=16)
+    for size in (16, 64):
+        run_pack(PackConfig(run_dir=str(run_copy), batch_size=size, overwrite=True))
+        told = BatchHardness.read(require(RunDir(run_copy), "batches"))
+        assert told is not None
+        assert cell_of(results, size, 8)["harder"] == told.harder
+        assert cell_of(results, size, 0)["harder"] is None
+        if size == 16:
+            assert results["hardness"] == asdict(told)
+    assert estimate(run_copy, k=0, batch_size=16, overwrite=True)["hardness"] is None
 
 
 def test_more_negatives_and_rows_cost_more(run_copy):
