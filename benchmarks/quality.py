@@ -40,6 +40,22 @@ from stx_mine.store.artifact import read_manifest
 SEEDS = (0, 1, 2)
 QUICK_ROWS, QUICK_QUERIES, QUICK_BATCH, QUICK_BUDGET = 600, 200, 64, "20s"
 JUDGE_SETS = ("clinc150", "nl2bash")
+# What arms are called in the table.
+WORDS = {
+    UNTRAINED: "untrained",
+    "mnr": "MNR of the library",
+    "st_triplet": "library, mined triplets",
+    "st_ntuple": "library, mined n-tuples",
+    "ours": "ours, k negatives",
+    "ours_k0": "ours, k = 0",
+    "merged": "ours, .7 merged with the base",
+    "judged": "ours, judged",
+    "mnr_longer": "MNR at as many texts",
+    "ours_k0_longer": "ours, k = 0, as many passes",
+    "ours_longer": "ours, k negatives, as many passes",
+    "mnr_as_tuned": "MNR at the batch, rate and passes of tune",
+    "tuned": "**what tune took**",
+}
 # A set that no arm trains on.
 ELSEWHERE = ("xquad-en",)
 
@@ -123,7 +139,7 @@ def main() -> None:
     arguments = parser.parse_args()
     store = StoredTrainings.open(arguments.output)
     if arguments.table:
-        print(table(store.content))
+        print(table(store.content, WORDS))
         return
     setting = MODELS[arguments.model]
     arguments.arms = arguments.arms or list(PROOF)
@@ -133,7 +149,7 @@ def main() -> None:
     quiet()
     for name in arguments.sets:
         run_set(name, arguments, store)
-    print(table(store.content))
+    print(table(store.content, WORDS))
     print(json.dumps({label: headline(one) for label, one in store.content["sets"].items()}))
 
 

@@ -17,7 +17,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -108,7 +108,14 @@ def run_set(name: str, arguments: argparse.Namespace, found: dict[str, Any]) -> 
                         arguments.output.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def run_cell(bench: Workbench, size: int, k: int, passes: int, seed: int) -> dict[str, Any]:
+def run_cell(
+    bench: Workbench,
+    size: int,
+    k: int,
+    passes: int,
+    seed: int,
+    learning_rate: float | Literal["auto"] = "auto",
+) -> dict[str, Any]:
     """One training."""
     run = bench.base_run()
     run_mine(MineConfig(run_dir=str(run), k=k))
@@ -121,6 +128,7 @@ def run_cell(bench: Workbench, size: int, k: int, passes: int, seed: int) -> dic
             model=bench.base,
             max_length=bench.max_length,
             epochs=passes,
+            learning_rate=learning_rate,
             seed=seed,
             checkpoint_steps=1_000_000,
             overwrite=True,

@@ -146,23 +146,27 @@ def difference(
     return float(one_SQ.mean() - other_SQ.mean()), float(low), float(high)
 
 
-def table(content: dict[str, Any]) -> str:
-    """Markdown: sets by arms, nDCG@10 with the difference to MNR and its interval in points."""
+def table(content: dict[str, Any], words: dict[str, str]) -> str:
+    """Markdown: arms by sets, nDCG@10 with the difference to MNR and its interval in points.
+
+    Args:
+        content: Of the file.
+        words: What an arm is called; those that have no words follow under their own name.
+    """
     sets = content["sets"]
-    arms = list(dict.fromkeys(arm for one in sets.values() for arm in one["tests"]))
-    lines = [
-        "| arm | " + " | ".join(sets) + " |",
-        "|---" * (1 + len(sets)) + "|",
-    ]
-    for arm in arms:
-        cells = []
-        for one in sets.values():
-            test = one["tests"].get(arm)
-            if test is None:
-                cells.append("")
-                continue
-            gap = one["differences"].get(f"{arm} - mnr")
-            words = f" ({gap[0]:+.1f} [{gap[1]:+.1f}, {gap[2]:+.1f}])" if gap else ""
-            cells.append(f"{test['ndcg@10']:.3f}{words}")
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    tested = {arm: None for one in sets.values() for arm in one["tests"]}
+    heads = [f"{label}, {one['batch_size']:,}" for label, one in sets.items()]
+    lines = ["| arm | " + " | ".join(heads) + " |", "|---" * (1 + len(sets)) + "|"]
+    for arm in [*(one for one in words if one in tested), *(tested.keys() - words.keys())]:
+        cells = [_cell(one, arm) for one in sets.values()]
+        lines.append(f"| {words.get(arm, arm)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cell(content: dict[str, Any], arm: str) -> str:
+    test = content["tests"].get(arm)
+    if test is None:
+        return ""
+    gap = content["differences"].get(f"{arm} - mnr")
+    words = f" ({gap[0]:+.1f} [{gap[1]:+.1f}, {gap[2]:+.1f}])" if gap else ""
+    return f"{test['ndcg@10']:.3f}{words}"
