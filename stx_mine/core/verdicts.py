@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class Verdict(IntEnum):
-    """Why a hit is a negative or is not, in the order in which the rules apply."""
+    """Why a hit is a negative or is not; `RULES` has the order in which the rules apply."""
 
     POOLED = 0
     OWN_TEXT = 1
@@ -31,6 +31,7 @@ class Verdict(IntEnum):
     CLOSE_TO_POSITIVE = 13
     MAX_USES = 14
     BEYOND_POOL = 15
+    UNLABELLED = 16
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ RULES: dict[Verdict, Rule] = {
     Verdict.DUPLICATE_GROUP: Rule("counts as the same text as a better hit", candidate=False),
     Verdict.DROPPED_PASSAGE: Rule(
         "is left out of the corpus as a duplicate (dedup --drop)", candidate=False
+    ),
+    Verdict.UNLABELLED: Rule(
+        "is a positive of no row", {"negatives_from": "corpus"}, candidate=False
     ),
     Verdict.JUDGED_POSITIVE: Rule("is judged as relevant as the positive", {"judges": ()}),
     Verdict.JUDGED_CLOSE: Rule("is judged nearly as relevant as the positive", {"judges": ()}),

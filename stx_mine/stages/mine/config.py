@@ -15,6 +15,7 @@ _JUDGES = "Judges"
 # What is asked of judges.
 OF_JUDGES = ("judges", "judged", "judged_margin", "combine", "votes")
 _RULES = (
+    "negatives_from",
     "negative_language",
     "range_min",
     "range_max",
@@ -91,6 +92,13 @@ class MineConfig(EngineConfig):
         "keep",
         "What becomes of the input's known negatives: they come first in the pool unless they are "
         "positives of their query (keep), or the rules apply to them as to all hits (filter).",
+        "negatives",
+        group="Rules",
+    )
+    negatives_from: Literal["auto", "positives", "corpus"] = option(
+        "auto",
+        "Which passages may be negatives: those that are a positive of some row, the whole corpus, "
+        "or auto: the former where they are at least half of the passages.",
         "negatives",
         group="Rules",
     )

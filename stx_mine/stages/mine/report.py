@@ -38,6 +38,7 @@ def mine_report(
     lines = [
         f"{searched}; {counts.hits_in:,} hits in, by the first rule that dropped them:",
         *_waterfall(counts),
+        *_labelled_lines(artifact.result.extra.get("labelled")),
         *_known_lines(counts, config),
         *_candidate_lines(hits, config),
         *_judged_lines(counts, config, artifact.result.extra.get("judged")),
@@ -107,6 +108,22 @@ def _waterfall(counts: MineCounts) -> list[str]:
         f"  {number:>{width},}  {name:<{longest}}  {RULES[Verdict[name.upper()]].meaning}"
         for name, number in hits.items()
         if number or name == "pooled"
+    ]
+
+
+def _labelled_lines(labelled: dict[str, int] | None) -> list[str]:
+    """Which passages may be negatives, where some are a positive of no row."""
+    if labelled is None or labelled["passages"] == labelled["of"]:
+        return []
+    share = percent(labelled["passages"], labelled["of"])
+    if labelled["alone"]:
+        return [
+            f"negatives are taken from the {share} passages that are a positive of some row: "
+            "others would only ever be pushed away; --negatives-from corpus takes all"
+        ]
+    return [
+        f"{share} passages are a positive of some row; negatives are taken from all: "
+        "--negatives-from positives takes only those, and `stx-mine tune` tells which is better"
     ]
 
 

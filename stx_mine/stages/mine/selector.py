@@ -27,6 +27,9 @@ from stx_mine.store.vectors import Vectors
 
 # Random passages that a positive is compared with. A positive below half of them is suspect.
 _SAMPLE, SUSPECT_PERCENTILE = 128, 50.0
+# From this share of positives among the passages on, others are no negatives: where most were,
+# this was better on all sets, where few were, on some (benchmarks/README.md).
+MOST_ARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Selector:
         passages: Vectors of the passages.
         forbidden: Forbidden groups of each query.
         judgements: Of each judge that is asked.
+        labelled: int64 (L,) groups of the passages that are a positive of some row; None for those
+            of `store`, which may hide some.
     """
 
     config: MineConfig
@@ -77,6 +82,7 @@ class Selector:
     passages: Vectors
     forbidden: Ragged
     judgements: Sequence[StoredJudgements] = ()
+    labelled: NDArray[np.int64] | None = None
 
     @classmethod
     def of_negatives(cls, run: RunDir, negatives: Manifest, store: TextStore) -> "Selector":
@@ -122,6 +128,30 @@ class Selector:
         is_dropped = np.zeros(len(self.passages) if len(ids) else 0, bool)
         is_dropped[ids] = True
         return is_dropped
+
+    @cached_property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """Bool (num passages,): which passages are a positive of some row."""
+        labelled = labelled_groups(self.store, self.groups)
+        return np.isin(self.groups.passages, labelled if self.labelled is None else self.labelled)
+
+    @property
+    def takes_labelled(self) -> bool:
+        """Whether only those may be negatives."""
+        return self.negatives_from == "positives"
+
+    @property
+    def negatives_from(self) -> str:
+        """Which passages may be negatives, with auto decided."""
+        asked = self.config.negatives_from
+        if asked != "auto":
+            return asked
+        return "positives" if self.is_labelled.mean() >= MOST_ARE else "corpus"
+
+    @cached_property
+    def _is_unlabelled(self) -> NDArray[np.bool_]:
+        """Which passages are no candidates for that; empty where all are."""
+        return ~self.is_labelled if self.takes_labelled else np.zeros(0, bool)
 
     def units(self, hits: HitBlock) -> Units:
         """The units of a block of queries; queries without a pair to trust have none.
@@ -287,11 +317,17 @@ class Selector:
             query_groups=self.groups.queries,
             passage_groups=self.groups.passages,
             is_dropped=self._is_dropped,
+            is_unlabelled=self._is_unlabelled,
             forbidden=self.forbidden,
             rules=self.rules,
             marks=self.marks(units) if marks is None else marks,
             uses=uses,
         )
+
+
+def labelled_groups(store: TextStore, groups: TextGroups) -> NDArray[np.int64]:
+    """int64 (L,): the groups of the passages that are a positive of some row."""
+    return np.unique(groups.passages[store.pair_passage_ids])
 
 
 def negatives_table(

@@ -7,6 +7,7 @@ from stx_mine.engine.local import run_tasks
 from stx_mine.engine.task_shards import task_shard_of
 from stx_mine.models.devices import refuse_device
 from stx_mine.search.threads import own_threads
+from stx_mine.settings import key_fields
 from stx_mine.stages.mine.checks import refuse_empty, refuse_misfit
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.dense import DenseHits
@@ -64,10 +65,14 @@ def run_mine(config: MineConfig) -> StageReport:
             config.query_block,
         )
         judgements = {name: require(run, "judgements", name) for name in config.judges}
+        queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
+        found = [StoredJudgements.open(one, store) for one in judgements.values()]
+        selector = Selector(config, store, groups, queries, passages, forbidden, found)
         artifact = Artifact(
             run,
             "negatives",
             config,
+            fields={**key_fields(config, "negatives"), "negatives_from": selector.negatives_from},
             inputs={
                 "texts": texts.digest,
                 "groups": grouping.digest,
@@ -80,9 +85,6 @@ def run_mine(config: MineConfig) -> StageReport:
         )
         if artifact.done:
             return mine_report(artifact, config, hits, skipped=True)
-        queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
-        found = [StoredJudgements.open(one, store) for one in judgements.values()]
-        selector = Selector(config, store, groups, queries, passages, forbidden, found)
         hits = search_depths(selector, hits)
         with run.exclusive():
             if task_shard is not None:
@@ -160,6 +162,11 @@ def _select(artifact: Artifact, selector: Selector, hits: AllHits) -> None:
         "k": config.k,
         "per_pair": config.positive_score == "pair",
         "known_first": config.known_negatives == "keep",
+        "labelled": {
+            "passages": int(selector.is_labelled.sum()),
+            "of": len(selector.is_labelled),
+            "alone": selector.takes_labelled,
+        },
     }
     artifact.finish([*names, DROPPED_PAIRS], counts=counts, extra=extra)
 

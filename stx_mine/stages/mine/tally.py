@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stx_mine.core.verdicts import Verdict
+from stx_mine.core.verdicts import RULES, Verdict
 from stx_mine.stages.mine.core.select import Selection
 from stx_mine.stages.mine.counts import NO_POOL, MineCounts
 from stx_mine.stages.mine.judges import JudgeControl
@@ -193,4 +193,4 @@ class Tally:
 
 def _dropped(counts: NDArray[np.int64]) -> dict[str, int]:
     """The count of each verdict but the one of what is kept, by its name."""
-    return {one.name.lower(): int(counts[one]) for one in Verdict if one != Verdict.POOLED}
+    return {one.name.lower(): int(counts[one]) for one in RULES if one != Verdict.POOLED}

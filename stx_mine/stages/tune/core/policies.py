@@ -207,6 +207,8 @@ def _other_negatives(ground: Ground, leader: TunedPolicy) -> list[Settings]:
     margin = leader.get(ground.settings, "mine", "relative_margin", 0.05)
     margins = [{"relative_margin": value} for value in (0.0, 0.05, 0.15) if value != margin]
     found: list[Settings] = [{"mine": change} for change in (*margins, *_OF_MINING)]
+    asked = leader.get(ground.settings, "mine", "negatives_from", "auto")
+    found += [{"mine": {"negatives_from": one}} for one in ("positives", "corpus") if one != asked]
     if ground.k_of(leader) > 2:
         found.append(ground.negatives(ground.k_of(leader) // 2))
     if ground.asks(leader):
