@@ -143,7 +143,7 @@ def mine(
     """Mine hard negatives as a user would, with a relative margin and the default range.
 
     Args:
-        set_: Its pairs are mined over its whole corpus.
+        set_: Its pairs are mined over their own passages, as the library does by default.
         model: Embeds both sides.
         output_format: "n-tuple" keeps only pairs with all `NUM_NEGATIVES` negatives; "triplet"
             keeps one row a negative.
@@ -154,7 +154,6 @@ def mine(
         model,
         anchor_column_name="query",
         positive_column_name="passage",
-        corpus=set_.corpus,
         relative_margin=RELATIVE_MARGIN,
         num_negatives=NUM_NEGATIVES,
         output_format=output_format,

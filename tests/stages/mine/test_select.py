@@ -34,6 +34,9 @@ def oracle(unit, case, rules):  # noqa: C901  (one rule after the other)
         if group in seen or (group in groups_of_known and not known[place]):
             verdicts.append(Verdict.DUPLICATE_GROUP)
             continue
+        if case["unlabelled"][passage] and not known[place]:
+            verdicts.append(Verdict.UNLABELLED)
+            continue
         seen.add(group)
         cleared = case["opinions"][start + place] == Opinion.WORSE
         low = -np.inf if rules.min_score is None else np.float32(rules.min_score)
@@ -102,6 +105,7 @@ def cases(draw):
         for one in capped
     }
     return {
+        "unlabelled": rng.random(num_passages) < draw(st.sampled_from([0, 0.4])),
         "uses": uses,
         "known": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.3])),
         "wrong_language": rng.random(lengths.sum()) < draw(st.sampled_from([0, 0.4])),
@@ -148,6 +152,7 @@ def run(case, rules, units=slice(None)):
         passage_groups=case["passage_groups"],
         forbidden=case["forbidden"],
         rules=rules,
+        is_unlabelled=case["unlabelled"] if case["unlabelled"].any() else None,
         marks=HitMarks(
             known=case["known"] if case["known"].any() else None,
             wrong_language=case["wrong_language"],
