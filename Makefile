@@ -114,6 +114,8 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.peak_then_fall --quick
 	$(BIN)/python -m benchmarks.merging --quick
 	$(BIN)/python -m benchmarks.regimes --quick
+	$(BIN)/python -m benchmarks.negatives_from --quick
+	$(BIN)/python -m benchmarks.learning_rates --quick
 	$(BIN)/python -m benchmarks.train --quick
 	$(BIN)/python -m benchmarks.cost --quick
 	$(BIN)/python -m benchmarks.embed --quick
@@ -138,6 +140,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.peak_then_fall --output benchmarks/results/peak_then_fall.json
 	$(BIN)/python -m benchmarks.merging --output benchmarks/results/merging.json
 	$(BIN)/python -m benchmarks.regimes --output benchmarks/results/regimes.json
+	$(BIN)/python -m benchmarks.negatives_from --output benchmarks/results/negatives_from.json
+	$(BIN)/python -m benchmarks.learning_rates --output benchmarks/results/learning_rates.json
 	$(BIN)/python -m benchmarks.train --output benchmarks/results/train.json
 	$(BIN)/python -m benchmarks.cost --output benchmarks/results/cost.json
 	$(BIN)/python -m benchmarks.embed --output benchmarks/results/embed.json

@@ -440,9 +440,10 @@ def test_every_verdict_has_a_rule_whose_options_mine_has() -> None:
     declared = {one.name: one for one in fields(COMMANDS["mine"].config)}
     assert set(RULES) == set(Verdict)
     for rule in RULES.values():
-        for name, off in rule.off.items():
-            assert name in declared
-            assert off is None or off == declared[name].default
+        assert rule.off.keys() <= declared.keys()
+        # Every one is a value that its option takes, and by it the rule is off.
+        config = COMMANDS["mine"].config(**rule.off)
+        assert rule.off == {name: getattr(config, name) for name in rule.off}
 
 
 # --- options ---

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of
 from stx_mine.core.similarity import unit_rows
+from stx_mine.core.verdicts import Verdict
 from stx_mine.search.score import product_scores, score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.stages.mine.config import MineConfig
@@ -122,14 +123,6 @@ class Selector:
         return self.passages.take(np.sort(rng.choice(len(self.passages), size, replace=False)))
 
     @cached_property
-    def _is_dropped(self) -> NDArray[np.bool_]:
-        """Which passages `dedup` dropped; empty where it dropped none."""
-        ids = self.groups.dropped_passages
-        is_dropped = np.zeros(len(self.passages) if len(ids) else 0, bool)
-        is_dropped[ids] = True
-        return is_dropped
-
-    @cached_property
     def is_labelled(self) -> NDArray[np.bool_]:
         """Bool (num passages,): which passages are a positive of some row."""
         labelled = labelled_groups(self.store, self.groups)
@@ -149,9 +142,16 @@ class Selector:
         return "positives" if self.is_labelled.mean() >= MOST_ARE else "corpus"
 
     @cached_property
-    def _is_unlabelled(self) -> NDArray[np.bool_]:
-        """Which passages are no candidates for that; empty where all are."""
-        return ~self.is_labelled if self.takes_labelled else np.zeros(0, bool)
+    def _excluded(self) -> NDArray[np.uint8]:
+        """The verdict of the passages that are no candidates; empty where all are."""
+        dropped = self.groups.dropped_passages
+        if not len(dropped) and not self.takes_labelled:
+            return np.zeros(0, np.uint8)
+        excluded = np.zeros(len(self.passages), np.uint8)
+        if self.takes_labelled:
+            excluded[~self.is_labelled] = Verdict.UNLABELLED
+        excluded[dropped] = Verdict.DROPPED_PASSAGE
+        return excluded
 
     def units(self, hits: HitBlock) -> Units:
         """The units of a block of queries; queries without a pair to trust have none.
@@ -316,8 +316,7 @@ class Selector:
             units.hits.scores,
             query_groups=self.groups.queries,
             passage_groups=self.groups.passages,
-            is_dropped=self._is_dropped,
-            is_unlabelled=self._is_unlabelled,
+            excluded=self._excluded,
             forbidden=self.forbidden,
             rules=self.rules,
             marks=self.marks(units) if marks is None else marks,

@@ -515,7 +515,8 @@ def test_the_round_trip_keeps_what_a_search_by_hand_finds(server: Served, tmp_pa
     ranks = (scores > own_scores[:, None] + 1e-6).sum(axis=1)
     clear = (scores > own_scores[:, None] - 1e-6).sum(axis=1) - 1
     expected = [one for one, rank in zip(every, ranks, strict=True) if rank < 3]
-    assert (ranks == clear).all()
+    # No passage that is as near as the own one decides.
+    assert ((ranks < 3) == (clear < 3)).all()
     assert pairs == expected
     assert 0 < counts["filtered"]["dropped"]["not_in_top"] == len(every) - len(pairs)
     assert balanced(counts)

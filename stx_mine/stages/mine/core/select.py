@@ -23,8 +23,6 @@ Sampling = Literal["top", "random", "weighted"]
 _OWN_TEXT = int(Verdict.OWN_TEXT)
 _KNOWN_POSITIVE = int(Verdict.KNOWN_POSITIVE)
 _DUPLICATE_GROUP = int(Verdict.DUPLICATE_GROUP)
-_DROPPED_PASSAGE = int(Verdict.DROPPED_PASSAGE)
-_UNLABELLED = int(Verdict.UNLABELLED)
 _JUDGED_POSITIVE = int(Verdict.JUDGED_POSITIVE)
 _JUDGED_CLOSE = int(Verdict.JUDGED_CLOSE)
 _LANGUAGE = int(Verdict.LANGUAGE)
@@ -158,7 +156,7 @@ def _select(
 ) -> Any:
     unit_ids, unit_queries, positive_scores = units
     hit_offsets, hit_ids, hit_scores, known, wrong_language, too_close, opinions = hits
-    query_groups, passage_groups, is_dropped, is_unlabelled = groups
+    query_groups, passage_groups, excluded = groups
     num_units = len(unit_queries)
     ids = np.full((num_units, pool), -1, np.int64)
     ranks = np.full((num_units, pool), -1, np.int32)
@@ -189,8 +187,7 @@ def _select(
                 query_groups[query],
                 forbidden_by[group] == unit,
                 is_seen,
-                not is_known and _holds(is_dropped, passage),
-                not is_known and _holds(is_unlabelled, passage),
+                excluded[passage] if len(excluded) and not is_known else 0,
             )
             if not verdict:
                 seen_by[group] = unit
@@ -232,24 +229,13 @@ def _holds(flags: Any, hit: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _exclusion(
-    group: Any,
-    own_group: Any,
-    is_forbidden: Any,
-    is_seen: Any,
-    is_dropped: Any,
-    is_unlabelled: Any,
-) -> Any:
+def _exclusion(group: Any, own_group: Any, is_forbidden: Any, is_seen: Any, excluded: Any) -> Any:
     """The verdict of what is no candidate at all; 0 for a candidate."""
     if group == own_group:
         return _OWN_TEXT
     if is_forbidden:
         return _KNOWN_POSITIVE
-    if is_seen:
-        return _DUPLICATE_GROUP
-    if is_dropped:
-        return _DROPPED_PASSAGE
-    return _UNLABELLED if is_unlabelled else 0
+    return _DUPLICATE_GROUP if is_seen else excluded
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -347,8 +333,7 @@ def select_negatives(
     passage_groups: NDArray[np.int64],
     forbidden: Ragged,
     rules: Rules,
-    is_dropped: NDArray[np.bool_] | None = None,
-    is_unlabelled: NDArray[np.bool_] | None = None,
+    excluded: NDArray[np.uint8] | None = None,
     marks: HitMarks = NO_MARKS,
     uses: UseLimits | None = None,
 ) -> Selection:
@@ -364,8 +349,8 @@ def select_negatives(
         passage_groups: int64 (num passages,).
         forbidden: (num queries,) forbidden groups.
         rules: The thresholds. A comparison with them is made in float32.
-        is_dropped: bool (num passages,) no candidates, unless they are known to be negatives.
-        is_unlabelled: The same, of passages that are a positive of no row.
+        excluded: uint8 (num passages,) the verdict of each passage that is no candidate unless it
+            is known to be a negative, 0 for the others; None or empty where all are candidates.
         marks: What is known of the hits.
         uses: The last use that each passage keeps.
 
@@ -377,11 +362,7 @@ def select_negatives(
     found = _select(
         (unit_ids, unit_queries, positive_scores),
         (hits.offsets, hits.values, hit_scores, *marks.arrays()),
-        (
-            query_groups,
-            passage_groups,
-            *(_NO_FLAGS if one is None else one for one in (is_dropped, is_unlabelled)),
-        ),
+        (query_groups, passage_groups, np.empty(0, np.uint8) if excluded is None else excluded),
         (forbidden.offsets, forbidden.values),
         num_groups,
         rules.pool,
