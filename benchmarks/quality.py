@@ -1,8 +1,8 @@
 """Retrieval quality of each way to train, on splits that share no text: one protocol for all.
 
     python -m benchmarks.quality [--quick] [--model static] [--sets nl2bash] [--arms mnr ours]
-    python -m benchmarks.quality --model minilm --output benchmarks/results/quality.json
-    python -m benchmarks.quality --table --output benchmarks/results/quality.json
+    python -m benchmarks.quality --model minilm --output benchmarks/results/quality_arms.json
+    python -m benchmarks.quality --table --output benchmarks/results/quality_arms.json
 
 Every arm trains the same base model on the same rows for the same number of optimizer steps, in
 batches as `init` proposes them (MiniLM: of 64). The learning rate and the temperature of each arm

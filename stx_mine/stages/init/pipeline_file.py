@@ -96,8 +96,20 @@ def _comment(text: str, indent: str = "") -> Iterator[str]:
 
 def _yaml(value: Any) -> str:
     """A value on one line, quoted where YAML would take it for something else."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
-    return text.removesuffix("\n").removesuffix("\n...")
+
+    def dumped(style: str | None) -> str:
+        text = yaml.safe_dump(
+            value,
+            default_style=style,
+            default_flow_style=True,
+            allow_unicode=True,
+            width=float("inf"),
+        )
+        return text.removesuffix("\n").removesuffix("\n...")
+
+    # Only double quotes can hold the end of a line on one.
+    plain = dumped(None)
+    return dumped('"') if "\n" in plain else plain
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

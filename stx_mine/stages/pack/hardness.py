@@ -18,8 +18,11 @@ from stx_mine.store.vectors import Vectors
 # Where a manifest of batches holds it.
 HARDNESS = "hardness"
 
-# Shares of harder rows from which on mined negatives paid on both sets (+1.7 and +2.4 points), and
-# up to which they gave -1.4 and +0.4 (benchmarks/README.md, "Where mined negatives pay").
+# Share of harder rows from which on negatives that are positives of other rows paid on all sets
+# (benchmarks/README.md, "Which passages may be negatives").
+_PAYS_AMONG_POSITIVES = 0.38
+# The same of negatives from the whole corpus, on two sets (+1.7 and +2.4 points), and the share up
+# to which they gave -1.4 and +0.4 ("Where mined negatives pay").
 _PAYS, _COSTS = 0.55, 0.35
 # Anchors whose hardest passages are looked for, and passages of a matrix product.
 _ANCHORS, _PASSAGES = 256, 16_384
@@ -42,6 +45,8 @@ class BatchHardness:
             where none has.
         harder: Share of the rows whose own hardest negative scores above that of the others; those
             without a negative count as no.
+        unlabelled: Share of the own negatives that are a positive of no row; batches of versions
+            that did not look took all.
     """
 
     positives: int
@@ -51,6 +56,7 @@ class BatchHardness:
     other_positive: float | None
     own_negative: float | None
     harder: float
+    unlabelled: float = 1.0
 
     @classmethod
     def read(cls, batches: Manifest) -> Self | None:
@@ -82,15 +88,13 @@ class BatchHardness:
         """Whether mined negatives pay by what was measured; empty where rows have none."""
         if self.own_negative is None:
             return ""
-        if self.harder >= _PAYS:
+        if self.harder >= (_PAYS if self.unlabelled else _PAYS_AMONG_POSITIVES):
+            return "mined negatives pay here, by what was measured"
+        if self.unlabelled and self.harder <= _COSTS:
             return (
-                "mined negatives pay here, by what was measured: they are mostly harder than what "
-                "the batch brings"
-            )
-        if self.harder <= _COSTS:
-            return (
-                "mined negatives may cost more than they give here: the batch brings harder ones; "
-                "try `mine --k 0`, and `stx-mine tune` tells"
+                "mined negatives may cost more than they give here: the batch brings harder ones, "
+                "and passages that are a positive of no row are only ever pushed away; try "
+                "`mine --negatives-from positives` or `--k 0`, and `stx-mine tune` tells"
             )
         return "whether mined negatives pay here is open: `stx-mine tune` tells"
 
@@ -147,7 +151,16 @@ def batch_hardness(packer: Packer, embeddings: Manifest) -> BatchHardness | None
         other_positive=_mean(other_A),
         own_negative=_mean(mined_A),
         harder=float((mined_A > other_A + rounding_A).mean()),
+        unlabelled=_share_unlabelled(own_AK[:, 1:], packer),
     )
+
+
+def _share_unlabelled(negatives_AK: NDArray[np.int64], packer: Packer) -> float:
+    """Of some negatives, how many are a positive of no row; 0 where there is none."""
+    groups = packer.groups.passages
+    found = groups[negatives_AK[negatives_AK >= 0]]
+    labelled = np.isin(found, groups[packer.store.pair_passage_ids])
+    return 1 - float(labelled.mean()) if len(found) else 0.0
 
 
 def _avoided(

@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from stx_mine.stages.mine.config import MineConfig
+from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.hardness import BatchHardness
 from stx_mine.stages.pack.stage import run_pack
@@ -67,6 +69,23 @@ def test_a_dry_run_tells_how_hard_a_batch_is(run_copy):
     assert f"(harder in {means[3]:.0%} of the rows)" in scores
 
 
+@pytest.mark.parametrize("negatives_from", ["positives", "corpus"])
+def test_it_knows_whether_negatives_are_positives_of_some_row(run_copy, negatives_from):
+    fields = {"k": K, "relative_margin": None, "negatives_from": negatives_from, "device": "cpu"}
+    run_mine(MineConfig(run_dir=str(run_copy), **fields))
+    run_pack(PackConfig(run_dir=str(run_copy), batch_size=SIZE, seed=SEED))
+    run = RunDir(run_copy)
+    found = BatchHardness.read(require(run, "batches"))
+    store = TextStore.open(require(run, "texts"))
+    pools = Pools.open(require(run, "negatives"), store.pair_query_ids, False, store.num_passages)
+    rows = np.random.default_rng(SEED).choice(pools.rows, SIZE, replace=False)
+    mined = [one for row in rows for one in pools.ids_NS[row, :K].tolist() if one >= 0]
+    strange = [one for one in mined if one not in set(store.pair_passage_ids.tolist())]
+    assert found is not None
+    assert found.unlabelled == pytest.approx(len(strange) / len(mined))
+    assert bool(strange) == (negatives_from == "corpus")
+
+
 def test_a_batch_without_negatives_has_no_hardness_of_them(run_copy):
     report = run_pack(PackConfig(run_dir=str(run_copy), batch_size=SIZE, k=0, dry_run=True))
     line = next(line for line in report.lines if line.startswith("there a row's positive"))
@@ -75,16 +94,18 @@ def test_a_batch_without_negatives_has_no_hardness_of_them(run_copy):
 
 
 @pytest.mark.parametrize(
-    ("harder", "own", "words"),
+    ("harder", "own", "unlabelled", "words"),
     [
-        (0.62, 0.5, "pay here, by what was measured"),
-        (0.45, 0.5, "is open: `stx-mine tune` tells"),
-        (0.3, 0.5, "may cost more than they give here"),
-        (0.0, None, ""),
+        (0.62, 0.5, 0.1, "pay here, by what was measured"),
+        (0.45, 0.5, 0.1, "is open: `stx-mine tune` tells"),
+        (0.3, 0.5, 0.1, "may cost more than they give here"),
+        (0.4, 0.5, 0.0, "pay here, by what was measured"),
+        (0.3, 0.5, 0.0, "is open: `stx-mine tune` tells"),
+        (0.0, None, 0.0, ""),
     ],
 )
-def test_what_was_measured_says_whether_mining_pays(harder, own, words):
-    found = BatchHardness(10, 30, 100, 0.6, 0.4, own, harder)
+def test_what_was_measured_says_whether_mining_pays(harder, own, unlabelled, words):
+    found = BatchHardness(10, 30, 100, 0.6, 0.4, own, harder, unlabelled)
     assert words in found.advice
     assert (found.advice in found.sentences) == bool(words)
     text = " ".join(found.sentences)
