@@ -245,11 +245,7 @@ class InBatch:
             bench.base_model(),
             steps=steps,
             batch_size=size,
-            learning_rate=recipe.learning_rate,
-            temperature=recipe.temperature,
-            bf16=bench.precision == "bf16",
-            seed=seed,
-            output_dir=bench.folder / "peer",
+            **_of_library(bench, recipe, seed),
         )
 
 
@@ -267,12 +263,19 @@ class Mined:
             bench.base_model(),
             steps=bench.budget.steps,
             batch_size=bench.budget.batch_size,
-            learning_rate=recipe.learning_rate,
-            temperature=recipe.temperature,
-            bf16=bench.precision == "bf16",
-            seed=seed,
-            output_dir=bench.folder / "peer",
+            **_of_library(bench, recipe, seed),
         )
+
+
+def _of_library(bench: Workbench, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """How every training of the library is made."""
+    return {
+        "learning_rate": recipe.learning_rate,
+        "temperature": recipe.temperature,
+        "bf16": bench.precision == "bf16",
+        "seed": seed,
+        "output_dir": bench.folder / "peer",
+    }
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,10 @@ class TextGroups:
         """Bool (num_pairs,): the pairs of a run that are rows to train on."""
         return ~np.isin(np.arange(num_pairs), self.dropped_pairs)
 
+    def labelled(self, store: TextStore) -> NDArray[np.bool_]:
+        """Bool (num passages,): which passages count as the same text as a positive of a row."""
+        return np.isin(self.passages, self.passages[store.pair_passage_ids])
+
     def num_forbidden_passages(self, forbidden: Ragged) -> NDArray[np.int64]:
         """int64 (num queries,): passages in the groups that are forbidden to each query."""
         return num_forbidden_passages(forbidden, self.passages, self.num_groups)

@@ -9,7 +9,7 @@ from stx_mine.stages.audit.hidden import HiddenPositives
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.dense import DenseHits
 from stx_mine.stages.mine.depths import AllHits
-from stx_mine.stages.mine.selector import Selector, labelled_groups
+from stx_mine.stages.mine.selector import Selector
 from stx_mine.store.artifact import Manifest, require
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.hits import HitSource
@@ -73,7 +73,7 @@ class AuditedRun:
             queries,
             passages,
             hidden.forbidden,
-            labelled=labelled_groups(self.store, self.groups),
+            labelled=self.groups.labelled(self.store),
         )
 
     def rules(self, config: MineConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from stx_mine.stages.mine.core.opinions import Opinion
 from stx_mine.stages.mine.core.select import HitMarks
 from stx_mine.stages.mine.judges import Beside
 from stx_mine.stages.mine.search_task import BlockSearcher
-from stx_mine.stages.mine.selector import Selector, Units, labelled_groups
+from stx_mine.stages.mine.selector import Selector, Units
 from stx_mine.store.artifact import Manifest
 from stx_mine.store.groups import TextGroups
 from stx_mine.store.judgements import StoredJudgements
@@ -106,7 +106,7 @@ class SampledQueries:
             queries,
             passages,
             hidden.forbidden,
-            labelled=labelled_groups(store, groups),
+            labelled=whole.is_labelled,
         )
         drawn = _drawn(np.unique(store.pair_query_ids), config.queries, config.seed)
         both = np.union1d(drawn, hidden.query_ids)

@@ -20,6 +20,7 @@ from stx_mine.stages.estimate.step_texts import TrialPacking, count_batches
 from stx_mine.stages.estimate.step_time import time_step
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
+from stx_mine.stages.pack.hardness import BatchHardness
 from stx_mine.stages.pack.packings import default_packings
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import BatchShard, list_packings
@@ -122,7 +123,7 @@ def _estimate(
         means: dict[Role, float] = {"query": shape.query_tokens, "passage": shape.passage_tokens}
         measured = time_step(model, sample, means, tokens)
     costs = StepCosts(shape, config.chunk_rows, tokens, measured, config.interactions)
-    cells = _cells(asked, dry_run, costs, ks)
+    cells, hardness = _cells(asked, dry_run, costs, ks)
     if packings:
         shard = packings[0][0]
         passes = config.epochs or len(packings)
@@ -142,17 +143,19 @@ def _estimate(
         batch_tokens=tokens,
         measured=measured,
         cells=cells,
-        hardness=dry_run.hardness(asked.batch_size, asked.k),
+        hardness=hardness[asked.batch_size] if asked.k else None,
     )
 
 
-def _cells(asked: "_Asked", dry_run: TrialPacking, costs: StepCosts, ks: list[int]) -> list[Cell]:
-    """The cells of all batch sizes that can be filled.
+def _cells(
+    asked: "_Asked", dry_run: TrialPacking, costs: StepCosts, ks: list[int]
+) -> tuple[list[Cell], dict[int, BatchHardness | None]]:
+    """The cells of all batch sizes that can be filled, and how hard batches of each size are.
 
     Raises:
         ConfigError: No batch of the size asked for can be filled.
     """
-    cells = []
+    cells, hardness = list[Cell](), dict[int, BatchHardness | None]()
     for size in sorted({asked.batch_size, *(s for s in _GRID_ROWS if s <= dry_run.num_rows)}):
         texts = dry_run.count(size, ks)
         if texts is None:
@@ -163,12 +166,12 @@ def _cells(asked: "_Asked", dry_run: TrialPacking, costs: StepCosts, ks: list[in
                 )
             continue
         passes = asked.passes or default_packings(texts.num_batches)
-        hardness = dry_run.hardness(size, max(asked.k, 1))
-        harder = None if hardness is None else hardness.harder
+        found = hardness[size] = dry_run.hardness(size, max(asked.k, 1))
+        harder = None if found is None else found.harder
         cells += [
             replace(costs.cell(size, k, texts, passes), harder=harder if k else None) for k in ks
         ]
-    return cells
+    return cells, hardness
 
 
 @dataclass(frozen=True)

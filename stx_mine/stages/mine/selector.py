@@ -72,8 +72,8 @@ class Selector:
         passages: Vectors of the passages.
         forbidden: Forbidden groups of each query.
         judgements: Of each judge that is asked.
-        labelled: int64 (L,) groups of the passages that are a positive of some row; None for those
-            of `store`, which may hide some.
+        labelled: bool (num passages,) which passages are a positive of some row; None for those of
+            `store`, which may hide some.
     """
 
     config: MineConfig
@@ -83,7 +83,7 @@ class Selector:
     passages: Vectors
     forbidden: Ragged
     judgements: Sequence[StoredJudgements] = ()
-    labelled: NDArray[np.int64] | None = None
+    labelled: NDArray[np.bool_] | None = None
 
     @classmethod
     def of_negatives(cls, run: RunDir, negatives: Manifest, store: TextStore) -> "Selector":
@@ -125,8 +125,7 @@ class Selector:
     @cached_property
     def is_labelled(self) -> NDArray[np.bool_]:
         """Bool (num passages,): which passages are a positive of some row."""
-        labelled = labelled_groups(self.store, self.groups)
-        return np.isin(self.groups.passages, labelled if self.labelled is None else self.labelled)
+        return self.groups.labelled(self.store) if self.labelled is None else self.labelled
 
     @property
     def takes_labelled(self) -> bool:
@@ -322,11 +321,6 @@ class Selector:
             marks=self.marks(units) if marks is None else marks,
             uses=uses,
         )
-
-
-def labelled_groups(store: TextStore, groups: TextGroups) -> NDArray[np.int64]:
-    """int64 (L,): the groups of the passages that are a positive of some row."""
-    return np.unique(groups.passages[store.pair_passage_ids])
 
 
 def negatives_table(

@@ -1,5 +1,7 @@
 """Mine: search deeply into `hits/`, then select negatives as a cheap view into `negatives/`."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from stx_mine.core.verdicts import Verdict
@@ -66,8 +68,7 @@ def run_mine(config: MineConfig) -> StageReport:
         )
         judgements = {name: require(run, "judgements", name) for name in config.judges}
         queries, passages = (Vectors.open(embeddings, role) for role in ("queries", "passages"))
-        found = [StoredJudgements.open(one, store) for one in judgements.values()]
-        selector = Selector(config, store, groups, queries, passages, forbidden, found)
+        selector = Selector(config, store, groups, queries, passages, forbidden)
         artifact = Artifact(
             run,
             "negatives",
@@ -85,6 +86,7 @@ def run_mine(config: MineConfig) -> StageReport:
         )
         if artifact.done:
             return mine_report(artifact, config, hits, skipped=True)
+        selector = _asking(selector, judgements)
         hits = search_depths(selector, hits)
         with run.exclusive():
             if task_shard is not None:
@@ -93,6 +95,12 @@ def run_mine(config: MineConfig) -> StageReport:
             if not artifact.done:
                 _select(artifact, selector, hits)
         return mine_report(artifact, config, hits)
+
+
+def _asking(selector: Selector, judgements: dict[str, Manifest]) -> Selector:
+    """The same, but some judges decide, too."""
+    found = [StoredJudgements.open(one, selector.store) for one in judgements.values()]
+    return replace(selector, judgements=found, labelled=selector.is_labelled)
 
 
 def _other_hits(

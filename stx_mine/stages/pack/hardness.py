@@ -157,10 +157,8 @@ def batch_hardness(packer: Packer, embeddings: Manifest) -> BatchHardness | None
 
 def _share_unlabelled(negatives_AK: NDArray[np.int64], packer: Packer) -> float:
     """Of some negatives, how many are a positive of no row; 0 where there is none."""
-    groups = packer.groups.passages
-    found = groups[negatives_AK[negatives_AK >= 0]]
-    labelled = np.isin(found, groups[packer.store.pair_passage_ids])
-    return 1 - float(labelled.mean()) if len(found) else 0.0
+    labelled = packer.groups.labelled(packer.store)[negatives_AK[negatives_AK >= 0]]
+    return 1 - float(labelled.mean()) if len(labelled) else 0.0
 
 
 def _avoided(
