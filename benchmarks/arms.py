@@ -86,6 +86,7 @@ class Workbench:
         judge_set: The set that the judge was trained on.
         judge_steps: For how many steps.
         most_judged: Pairs that it reads at most.
+        device: Where everything is computed.
         tuning_budget: Time that `tune` has.
         tuned: What `tune` took; None before it ran.
         costs: Processor seconds of what arms share, by what it is.
@@ -102,6 +103,7 @@ class Workbench:
     judge_set: str = "clinc150"
     judge_steps: int = STEPS
     most_judged: int = 60_000
+    device: str = "cpu"
     tuning_budget: str = "6m"
     tuned: dict[str, Any] | None = None
     costs: dict[str, float] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class Workbench:
 
     def base_model(self) -> SentenceTransformer:
         """A fresh copy of the model that every arm starts from."""
-        return load_model(self.base, device="cpu", max_length=self.max_length)
+        return load_model(self.base, self.device, self.max_length)
 
     def peer_rows(self, output_format: peers.OutputFormat) -> peers.Mined:
         """Mine with sentence-transformers, once per format."""
@@ -141,17 +143,19 @@ class Workbench:
             pairs, corpus = str(self.files / "pairs.parquet"), str(self.files / "corpus.parquet")
             run_embed(self.embed_config(run, model, pairs=pairs, corpus=corpus))
             embedded = time.process_time()
-            run_mine(MineConfig(run_dir=str(run), k=1))
+            run_mine(MineConfig(run_dir=str(run), k=1, device=self.device))
             self.costs |= {"embed": embedded - began, "search": time.process_time() - embedded}
         if judged and not (run / "judgements" / JUDGE).exists():
             began = time.process_time()
             run_judge(
                 JudgeConfig(
                     run_dir=str(run),
-                    cross_encoder=str(train_judge(self.judge_set, self.judge_steps, 0)),
+                    cross_encoder=str(
+                        train_judge(self.judge_set, self.judge_steps, 0, self.device)
+                    ),
                     name=JUDGE,
                     max_pairs=self.most_judged,
-                    device="cpu",
+                    device=self.device,
                 )
             )
             self.costs["judge"] = time.process_time() - began
@@ -159,7 +163,9 @@ class Workbench:
 
     def embed_config(self, run: Path, model: str, **files: str) -> EmbedConfig:
         """How our runs embed."""
-        return EmbedConfig(run_dir=str(run), model=model, max_length=self.max_length, **files)
+        return EmbedConfig(
+            run_dir=str(run), model=model, max_length=self.max_length, device=self.device, **files
+        )
 
     def tuning(self) -> dict[str, Any]:
         """What `tune` took from a pipeline with our defaults, on the tune split; run once."""
@@ -171,6 +177,7 @@ class Workbench:
         run, files = self.folder / "tuned", self.files
         embed: dict[str, Any] = {
             "model": self.base,
+            "device": self.device,
             "pairs": str(files / "pairs.parquet"),
             "corpus": str(files / "corpus.parquet"),
         }
@@ -179,11 +186,12 @@ class Workbench:
         pipeline = {
             "run_dir": str(run),
             "embed": embed,
-            "mine": {"k": self.k},
+            "mine": {"k": self.k, "device": self.device},
             "pack": {"batch_size": self.budget.batch_size},
             "train": {
                 "epochs": self.budget.passes,
                 "precision": self.precision,
+                "device": self.device,
                 "evaluation": str(files / "tune.parquet"),
             },
         }
@@ -318,14 +326,15 @@ class Ours:
             start = str(last) if last is not None and self.go_on else bench.base
             self._round(bench, directory, start, passes, recipe, seed)
             last = directory / "model"
-        return load_model(str(last), "cpu", bench.max_length)
+        return load_model(str(last), bench.device, bench.max_length)
 
     def _round(
         self, bench: Workbench, run: Path, start: str, passes: int, recipe: Recipe, seed: int
     ) -> None:
         run_dir = str(run)
         judges = (JUDGE,) if self.judged else ()
-        run_mine(MineConfig(run_dir=run_dir, judges=judges, **{"k": bench.k, **self.mine}))
+        mine = {"k": bench.k, "device": bench.device, **self.mine}
+        run_mine(MineConfig(run_dir=run_dir, judges=judges, **mine))
         pack = {"batch_size": bench.budget.batch_size, "packings": passes, **self.pack}
         run_pack(PackConfig(run_dir=run_dir, seed=seed, **pack))
         if not self.masked:
@@ -335,6 +344,7 @@ class Ours:
             "learning_rate": recipe.learning_rate,
             "temperature": recipe.temperature,
             "precision": bench.precision,
+            "device": bench.device,
             **self.train,
         }
         run_train(
@@ -411,6 +421,7 @@ ARMS: dict[str, Arm] = {
     "ours_round3": Arm(Ours(rounds=3, go_on=True)),
     "ours_k1": Arm(Ours(mine={"k": 1})),
     "ours_k4": Arm(Ours(mine={"k": 4})),
+    "ours_k8": Arm(Ours(mine={"k": 8}), "ours"),
     "ours_k64": Arm(Ours(mine={"k": 64, "pool": 64})),
     "ours_count": Arm(Ours(train={"weight": "count"})),
     "ours_logq": Arm(Ours(train={"weight": "logq"})),

@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
+from filelock import FileLock
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import (
@@ -69,11 +70,22 @@ ARMS = {
 }
 
 
-def train_judge(name: str, steps: int, seed: int) -> Path:
+def train_judge(name: str, steps: int, seed: int, device: str = "cpu") -> Path:
     """A cross-encoder that was trained on the pairs of a set; from the cache where it is there."""
     folder = CACHE / "judges" / f"{name}-{steps}-{seed}"
-    if (folder / "config.json").exists():
-        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "config.json").exists():
+            rows = judge_rows(name, steps, seed)
+            _trained(rows, steps, seed, device).save_pretrained(str(folder))
+    return folder
+
+
+def judge_rows(name: str, steps: int, seed: int) -> pa.Table:
+    """Columns query, passage, label of a set; from the cache where they are there."""
+    file = CACHE / "judges" / f"{name}-{steps}-{seed}.parquet"
+    if file.exists():
+        return pq.read_table(file)
     set_ = load(name, seed)
     found = mine(set_, "static", seed)
     rng = np.random.default_rng(seed)
@@ -90,10 +102,16 @@ def train_judge(name: str, steps: int, seed: int) -> Path:
         rows += [(text, set_.passages[one], 0.0) for one in negatives if one not in known]
         if len(rows) >= steps * BATCH:
             break
-    base = Path(open_model(MODELS["minilm"]).model[0].model.name_or_path)
-    model = CrossEncoder(str(base), num_labels=1, max_length=MAX_LENGTH, device="cpu")
     columns = zip(*rows[: steps * BATCH], strict=True)
-    data = Dataset.from_dict(dict(zip(("query", "passage", "label"), columns, strict=True)))
+    found_rows = pa.table(dict(zip(("query", "passage", "label"), columns, strict=True)))
+    pq.write_table(found_rows, file)
+    return found_rows
+
+
+def _trained(rows: pa.Table, steps: int, seed: int, device: str) -> CrossEncoder:
+    base = Path(open_model(MODELS["minilm"]).model[0].model.name_or_path)
+    model = CrossEncoder(str(base), num_labels=1, max_length=MAX_LENGTH, device=device)
+    data = Dataset.from_dict(rows.to_pydict())
     with tempfile.TemporaryDirectory() as place:
         arguments = CrossEncoderTrainingArguments(
             place,
@@ -105,12 +123,10 @@ def train_judge(name: str, steps: int, seed: int) -> Path:
             report_to="none",
             logging_steps=100,
             seed=seed,
-            use_cpu=True,
+            use_cpu=device == "cpu",
         )
         CrossEncoderTrainer(model, arguments, data, loss=BinaryCrossEntropyLoss(model)).train()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(str(folder))
-    return folder
+    return model
 
 
 def begin_run(

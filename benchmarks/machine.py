@@ -2,7 +2,9 @@
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
 
 PACKAGES = (
     "stx-mine",
@@ -18,13 +20,23 @@ PACKAGES = (
 
 
 def describe() -> dict[str, object]:
-    """Versions of the packages, Python, processor and its number of cores."""
-    return {
+    """Versions of the packages, Python, processor, its number of cores, and the GPU if any."""
+    found: dict[str, object] = {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "processor": _processor(),
         "cores": os.cpu_count(),
     }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a checkout, or a package that this run does without
+        return None
 
 
 def _processor() -> str:

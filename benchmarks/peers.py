@@ -84,6 +84,7 @@ def train_mnr(
         seed=seed,
         output_dir=output_dir,
         batch_sampler=BatchSamplers.BATCH_SAMPLER,
+        use_cpu=model.device.type == "cpu",
         bf16=bf16,
     )
     return train(model, pairs_dataset(set_), arguments, temperature)
@@ -130,6 +131,7 @@ def train_mined(
         seed=seed,
         output_dir=output_dir,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
+        use_cpu=model.device.type == "cpu",
         bf16=bf16,
     )
     return train(model, mined_dataset, arguments, temperature)
@@ -180,6 +182,7 @@ def training_arguments(
     seed: int,
     output_dir: Path,
     batch_sampler: BatchSamplers,
+    use_cpu: bool = True,
     bf16: bool = False,
 ) -> SentenceTransformerTrainingArguments:
     """Return what every arm trains with: a linear schedule, 10% warm-up, no saving."""
@@ -192,7 +195,7 @@ def training_arguments(
         warmup_steps=round(WARMUP_SHARE * steps),
         seed=seed,
         batch_sampler=batch_sampler,
-        use_cpu=True,
+        use_cpu=use_cpu,
         bf16=bf16,
         save_strategy="no",
         logging_strategy="no",
@@ -266,7 +269,7 @@ def search(
     blocks = []
     for block in torch.split(queries_QD, block_size):
         top = torch.topk(block @ corpus_ND.T, k=min(NUM_RETRIEVED, len(corpus)), dim=1)
-        scores, indices = top.values.numpy(), top.indices.numpy()
+        scores, indices = top.values.cpu().numpy(), top.indices.cpu().numpy()
         order = np.lexsort((indices, -scores), axis=1)
         blocks.append(np.take_along_axis(indices, order, axis=1))
     return np.concatenate(blocks)

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import machine
-
 BOOTSTRAPS = 1_000
 UNTRAINED = "untrained"
 
@@ -45,11 +43,29 @@ class StoredTrainings:
         """Write both files."""
         if self.path is None:
             return
-        self.content["machine"] = machine.describe()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".npz").open("wb") as file:
+        # Whole files only: a benchmark is stopped at any time.
+        arrays, text = self.path.with_suffix(".npz.new"), self.path.with_suffix(".new")
+        with arrays.open("wb") as file:
             np.savez_compressed(file, **self.values_Q)  # type: ignore[arg-type]
-        self.path.write_text(json.dumps(self.content, indent=1) + "\n")
+        text.write_text(json.dumps(self.content, indent=1) + "\n")
+        arrays.replace(self.path.with_suffix(".npz"))
+        text.replace(self.path)
+
+    def join(self, others: list["StoredTrainings"]) -> None:
+        """Add what others hold; of an arm that several tested, what more seeds were tested of."""
+        for other in others:
+            for label, content in other.content["sets"].items():
+                own = self.of_set(label).content
+                for part in ("trainings", "costs"):
+                    own[part] |= content[part]
+                for arm, test in content["tests"].items():
+                    if len(test["seeds"]) > len(own["tests"].get(arm, {"seeds": []})["seeds"]):
+                        own["tests"][arm] = test
+                own |= {name: value for name, value in content.items() if name not in own}
+            self.values_Q |= other.values_Q
+        for label in self.content["sets"]:
+            self.of_set(label).summarize()
 
     def of_set(self, label: str) -> "SetTrainings":
         """Those of one set with one kind of student."""

@@ -1,6 +1,5 @@
 """Topics: k-means clusters of vectors, laid along a line so that neighbours are alike."""
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,8 @@ def topic_positions(vectors: Vectors, seed: int) -> NDArray[np.float64]:
     Returns:
         float64 (N,) in [0, 1); equal for all vectors of a cluster.
     """
+    import faiss  # it takes a fifth of a second, and few packings need it
+
     num_clusters = max(1, min(len(vectors) // _TEXTS_A_CLUSTER, _MAX_CLUSTERS))
     size = min(len(vectors), num_clusters * _SAMPLE_A_CLUSTER)
     sample = np.random.default_rng(seed).choice(len(vectors), size, replace=False)
