@@ -354,6 +354,7 @@ class Ours:
                 max_length=bench.max_length,
                 seed=seed,
                 checkpoint_steps=NEVER,
+                evaluation_steps=NEVER,
                 **train,
             )
         )

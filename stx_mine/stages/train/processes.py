@@ -122,7 +122,7 @@ class _Gather(torch.autograd.Function):  # type: ignore[misc]
         return grad_WND[distributed.get_rank()]
 
 
-def gather_shares(own_ND: Tensor, num_rows: int) -> Tensor:
+def gather_shares(own_ND: Tensor, num_rows: Tensor | int) -> Tensor:
     """All rows, of which process r of W has rows r, r + W, r + 2W ...
 
     The gradient of a row is the sum over the processes, each with its own loss. So the gradient

@@ -95,10 +95,12 @@ class _Part:
         self.grad_texts = torch.zeros_like(texts_MD)
         # A product with a contiguous right side is twice as fast as one with a transposed view.
         self.transposed_DM = texts_MD.T.contiguous()
-        # `hidden` is sorted by row, so a chunk owns a slice of it.
-        edges = torch.arange(0, num_rows + chunk_rows, chunk_rows, device=hidden.device)
-        rows = hidden[0].contiguous()
-        self.cuts = torch.searchsorted(rows, edges.clamp(max=num_rows)).tolist()
+        # `hidden` is sorted by row, so a chunk owns a slice of it; a single chunk has all.
+        self.cuts = [0, hidden.shape[1]]
+        if num_rows > chunk_rows:
+            edges = torch.arange(0, num_rows + chunk_rows, chunk_rows, device=hidden.device)
+            rows = hidden[0].contiguous()
+            self.cuts = torch.searchsorted(rows, edges.clamp(max=num_rows)).tolist()
 
     def score(self, rows: slice, logits_CM: Tensor) -> None:
         """Fill the logits of some rows; what is hidden gets minus infinity."""

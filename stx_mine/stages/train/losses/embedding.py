@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -38,7 +39,9 @@ def embed(model: nn.Module, features: PrefixedFeatures, batch_tokens: int) -> Te
         return _forward(model, features)
     mask_NL, pad_to = features["attention_mask"], features.get(PAD_TO)
     multiple = pad_to or 1
-    widths = -(-mask_NL.sum(1).cpu().numpy() // multiple) * multiple
+    # One look at the device: each makes it wait until all that it was given is done.
+    first_N, num_N = torch.stack([mask_NL.argmax(1), mask_NL.sum(1)]).cpu().numpy()
+    widths = -(-num_N // multiple) * multiple
     batches = token_batches(widths, batch_tokens)
     parts, order = [], []
     for batch in batches:
@@ -46,7 +49,8 @@ def embed(model: nn.Module, features: PrefixedFeatures, batch_tokens: int) -> Te
         size = len(batch) if pad_to is None else max(1, batch_tokens // width)
         # Texts that fill up a mini-batch: what becomes of them is thrown away.
         rows = torch.from_numpy(np.pad(batch, (0, size - len(batch)), "edge")).to(mask_NL.device)
-        mini_batch = _take(features, rows, width)
+        columns = _columns(first_N[batch], num_N[batch], width, mask_NL.shape[1])
+        mini_batch = _take(features, rows, columns)
         if len(batches) == 1 or not torch.is_grad_enabled():
             embeddings = _forward(model, mini_batch)
         else:
@@ -65,8 +69,8 @@ def embed_distinct(
     """
     anchors, passages = (embed(model, feature, batch_tokens) for feature in features)
     return (
-        gather_shares(anchors, int(labels["num_anchors"])),
-        gather_shares(passages, int(labels["num_passages"])),
+        gather_shares(anchors, labels["num_anchors"]),
+        gather_shares(passages, labels["num_passages"]),
     )
 
 
@@ -75,16 +79,18 @@ def _forward(model: nn.Module, features: PrefixedFeatures) -> Tensor:
     return embedding
 
 
-def _take(features: PrefixedFeatures, rows: Tensor, width: int) -> PrefixedFeatures:
-    """Inputs of some texts, `width` columns of them, on whichever side their padding is."""
-    mask_NL = features["attention_mask"]
-    used = mask_NL[rows].any(0).nonzero()
-    last = min(max(int(used[0]) + width, int(used[-1]) + 1), mask_NL.shape[1])
-    first = min(int(used[0]), last - width)
+def _columns(first_N: NDArray[np.int64], num_N: NDArray[np.int64], width: int, total: int) -> slice:
+    """`width` columns that hold the tokens of some texts, on whichever side their padding is."""
+    first = int(first_N.min())
+    last = min(max(first + width, int((first_N + num_N).max())), total)
+    return slice(min(first, last - width), last)
+
+
+def _take(features: PrefixedFeatures, rows: Tensor, columns: slice) -> PrefixedFeatures:
+    """Some columns of the inputs of some texts."""
+    shape = features["attention_mask"].shape
     return {
-        name: value[rows, first:last]
-        if isinstance(value, Tensor) and value.shape == mask_NL.shape
-        else value
+        name: value[rows, columns] if isinstance(value, Tensor) and value.shape == shape else value
         for name, value in features.items()
         if name != PAD_TO
     }

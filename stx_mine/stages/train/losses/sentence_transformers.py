@@ -74,7 +74,7 @@ class LabelLoss(nn.Module):  # type: ignore[misc]
     def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one batch, as `LabelCollator` gives it."""
         own = embed(self.model, features[0], self.batch_tokens)
-        embeddings_BD = gather_shares(own, int(labels["num_rows"]))
+        embeddings_BD = gather_shares(own, labels["num_rows"])
         losses = [
             self.loss.compute_loss_from_embeddings([embeddings_BD[:, :dim]], labels["labels"])
             for dim in self.dims or (None,)
