@@ -21,6 +21,8 @@ from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
 from stx_mine.stages.judge.config import JudgeConfig
 from stx_mine.stages.judge.stage import run_judge
+from stx_mine.stages.merge.config import MergeConfig
+from stx_mine.stages.merge.stage import run_merge
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
 from stx_mine.stages.pack.config import PackConfig
@@ -293,6 +295,7 @@ class Ours:
     Attributes:
         rounds: Each trains on rows that the model of the one before mined.
         go_on: Whether a round starts from that model instead of the base.
+        mean_of_rounds: Whether the models of all rounds are merged in the end.
         teacher: The model that mines first; None: the base model.
         judged: Whether candidates were judged.
         longer: Whether it trains as many passes as in-batch negatives could at equal texts.
@@ -304,6 +307,7 @@ class Ours:
 
     rounds: int = 1
     go_on: bool = False
+    mean_of_rounds: bool = False
     teacher: str | None = None
     judged: bool = False
     longer: bool = False
@@ -317,16 +321,20 @@ class Ours:
         run = bench.folder / "ours"
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(bench.base_run(self.teacher, self.judged), run)
-        last: Path | None = None
+        models: list[str] = []
         passes_in_all = bench.budget.passes * (bench.longer if self.longer else 1)
         for number, passes in enumerate(split_evenly(passes_in_all, self.rounds), 1):
             directory = run if number == 1 else run / "rounds" / str(number)
-            if last is not None:
-                run_embed(bench.embed_config(directory, str(last)))
-            start = str(last) if last is not None and self.go_on else bench.base
+            if models:
+                run_embed(bench.embed_config(directory, models[-1]))
+            start = models[-1] if models and self.go_on else bench.base
             self._round(bench, directory, start, passes, recipe, seed)
-            last = directory / "model"
-        return load_model(str(last), bench.device, bench.max_length)
+            models.append(str(directory / "model"))
+        last = models[-1]
+        if self.mean_of_rounds:
+            last = str(run / "mean")
+            run_merge(MergeConfig(models=tuple(models), to=last))
+        return load_model(last, bench.device, bench.max_length)
 
     def _round(
         self, bench: Workbench, run: Path, start: str, passes: int, recipe: Recipe, seed: int
@@ -420,6 +428,8 @@ ARMS: dict[str, Arm] = {
     "ours_round2": Arm(Ours(rounds=2)),
     "ours_continued": Arm(Ours(rounds=2, go_on=True)),
     "ours_round3": Arm(Ours(rounds=3, go_on=True)),
+    "ours_round2_merged": Arm(Ours(rounds=2, mean_of_rounds=True)),
+    "ours_continued_merged": Arm(Ours(rounds=2, go_on=True, mean_of_rounds=True)),
     "ours_k1": Arm(Ours(mine={"k": 1})),
     "ours_k4": Arm(Ours(mine={"k": 4})),
     "ours_k8": Arm(Ours(mine={"k": 8}), "ours"),

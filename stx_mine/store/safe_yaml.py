@@ -1,4 +1,7 @@
-"""YAML that came from a person or a stranger: plain values, bounded, each key once."""
+"""YAML that came from a person or a stranger: plain values, bounded, each key once.
+
+What is written here reads back as it was, whatever characters it holds.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from stx_mine.store.small_files import read_small
 
 # That of libyaml where PyYAML has it, which is many times as fast.
 _Safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LINE_ENDS = frozenset("\n\x85\u2028\u2029")
 _MOST_BYTES, _MOST_LEVELS, _MOST_VALUES = 1 << 20, 32, 100_000
 
 
@@ -29,6 +33,25 @@ class _Loader(_Safe):  # type: ignore[misc,valid-type]
             taken.add(key.value)
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes plain values; a text with an end of line in double quotes, which alone keep each."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """A text; YAML knows four ends of a line, and folds those that no quotes escape."""
+        if _LINE_ENDS.intersection(data):
+            return self.represent_scalar("tag:yaml.org,2002:str", data, style='"')
+        return super().represent_str(data)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def dump_yaml(value: Any, **options: Any) -> str:
+    """A YAML document of plain values, keys in their order; `options` are those of PyYAML."""
+    written: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options)
+    return written
 
 
 def parse_yaml(text: str) -> Any:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.stage_settings import load_sources
 from stx_mine.pipeline import load_pipeline
-from stx_mine.store.safe_yaml import parse_yaml, read_yaml
+from stx_mine.store.safe_yaml import dump_yaml, parse_yaml, read_yaml
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
 VALUES = st.recursive(
@@ -29,6 +29,13 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
 @given(VALUES)
 def test_values_are_those_of_the_safe_loader(value: object) -> None:
     assert parse_yaml(yaml.safe_dump(value)) == value
+
+
+@settings(deadline=None)
+@example({"pairs": "a\x85", "b\u2028\u2029": ["\n'", "x\r\n y"]}, True)
+@given(VALUES, st.booleans())
+def test_what_is_written_reads_back(value: object, flow: bool) -> None:
+    assert parse_yaml(dump_yaml(value, default_flow_style=flow)) == value
 
 
 def test_anchors_and_merged_mappings_are_read() -> None:

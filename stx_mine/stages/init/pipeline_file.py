@@ -6,13 +6,11 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import yaml
-
 from stx_mine.errors import InputError
 from stx_mine.masking import escaped, masked
 from stx_mine.settings import StageConfig
 from stx_mine.store.files import atomic
-from stx_mine.store.safe_yaml import parse_yaml
+from stx_mine.store.safe_yaml import dump_yaml, parse_yaml
 from stx_mine.store.small_files import found_at
 
 _WIDTH = 100
@@ -96,20 +94,8 @@ def _comment(text: str, indent: str = "") -> Iterator[str]:
 
 def _yaml(value: Any) -> str:
     """A value on one line, quoted where YAML would take it for something else."""
-
-    def dumped(style: str | None) -> str:
-        text = yaml.safe_dump(
-            value,
-            default_style=style,
-            default_flow_style=True,
-            allow_unicode=True,
-            width=float("inf"),
-        )
-        return text.removesuffix("\n").removesuffix("\n...")
-
-    # Only double quotes can hold the end of a line on one.
-    plain = dumped(None)
-    return dumped('"') if "\n" in plain else plain
+    text = dump_yaml(value, default_flow_style=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

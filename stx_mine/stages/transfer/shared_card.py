@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from stx_mine.errors import ArtifactError
 from stx_mine.stages.transfer.hub_address import HubAddress
 from stx_mine.store.artifact import Manifest
@@ -12,7 +10,7 @@ from stx_mine.store.audits import read_audits
 from stx_mine.store.markdown import markdown_text
 from stx_mine.store.provenance import batches_section, data_section, made_of, negatives_section
 from stx_mine.store.run_dir import RunDir
-from stx_mine.store.safe_yaml import parse_yaml
+from stx_mine.store.safe_yaml import dump_yaml, parse_yaml
 
 # What the cards of artifacts call the place where they lie.
 _PLACES = ('"PATH-OR-ID-OF-THIS-MODEL"', "load_dataset(DIR")
@@ -55,7 +53,7 @@ def shared_card(card: str, license_id: str, address: HubAddress, run: RunDir, of
         packed = {"batches": of} if of.content["artifact"] == "batches" else {}
         sections += [data_section(made), negatives_section(made), batches_section(packed)]
     sections += [_quality(run, made), _provenance(of, address)]
-    written = yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1_000)
+    written = dump_yaml(about, width=1_000)
     text = "\n\n".join(section for section in sections if section)
     return f"{_FENCE}{written}{_FENCE}\n{text}\n"
 

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stx_mine.errors import ConfigError
 from stx_mine.inputs.stage_settings import read_stage_settings, typed_value
 from stx_mine.masking import escaped, masked
@@ -22,7 +20,7 @@ from stx_mine.stages.queries.config import QueriesConfig
 from stx_mine.stages.split.config import SplitConfig
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.tune.core.policies import Settings, merged
-from stx_mine.store.safe_yaml import parse_yaml, read_yaml
+from stx_mine.store.safe_yaml import dump_yaml, parse_yaml, read_yaml
 
 # In the order in which they run; queries and split make the input of the others.
 STAGES: dict[str, type[StageConfig]] = {
@@ -121,7 +119,7 @@ class TunedPipeline:
             # Nobody would read what it says, and where nothing is mined there is nothing to ask.
             whole.pop("judge", None)
         comment = "".join(f"# {escaped(masked(one))}\n" for one in head)
-        return comment + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+        return comment + dump_yaml(whole)
 
 
 def _corpus_to_search(embed: Mapping[str, Any], train: Mapping[str, Any]) -> str | None:

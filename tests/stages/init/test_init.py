@@ -411,6 +411,7 @@ def test_the_model_follows_the_device_the_language_and_the_wish() -> None:
 
 @settings(deadline=None, max_examples=50)
 @example("0\n", "")
+@example("a\x85", "")
 @example("\ufffe\x85\u2028#: '\n", "\ufffe\x85\u2028\nrun_dir: other\n")
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
