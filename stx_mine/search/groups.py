@@ -63,13 +63,21 @@ def group_size(num: int, num_rows: int) -> int:
     return size
 
 
-def group_maxima(queries_QW: torch.Tensor, corpus: Grouped, size: int) -> torch.Tensor:
+def group_maxima(
+    queries_QW: torch.Tensor,
+    corpus: Grouped,
+    size: int,
+    rows: int = _PRODUCT_ROWS,
+    entries: int = _PRODUCT_ENTRIES,
+) -> torch.Tensor:
     """The largest value of each group.
 
     Args:
         queries_QW: Rounded queries.
         corpus: The passages.
         size: Members of a group, a divisor of `MEMBERS`.
+        rows: Queries of a product.
+        entries: Entries of one, about.
 
     Returns:
         (Q, G), minus infinity for groups of padding; in the precision of the product, or float32
@@ -82,8 +90,8 @@ def group_maxima(queries_QW: torch.Tensor, corpus: Grouped, size: int) -> torch.
         dtype=torch.float32 if corpus.by_distance else kind,
         device=device,
     )
-    height = min(num_queries, _PRODUCT_ROWS)
-    width = min(num_rows, max(1, _PRODUCT_ENTRIES // height // MEMBERS) * MEMBERS)
+    height = min(num_queries, rows)
+    width = min(num_rows, max(1, entries // max(1, height) // MEMBERS) * MEMBERS)
     memory = torch.empty(height * width, dtype=kind, device=device)
     for first in range(0, num_queries, height):
         part = queries_QW[first : first + height]

@@ -100,8 +100,6 @@ def _maxima_streamed(
     num_rows = tl.cdiv(num_queries, ROWS)
     for tile in tl.range(tl.program_id(0), num_rows * num_groups, PROGRAMS, flatten=True):
         row, group = _place(tile, num_rows, num_groups, BAND)
-        if BY_DISTANCE:
-            squares = tl.load(bias + group * GROUP + tl.arange(0, GROUP))
         sums = tl.zeros((ROWS, GROUP), tl.float32)
         for start in range(0, DIM, STEP):
             left = queries.load([row * ROWS, start])
@@ -109,6 +107,7 @@ def _maxima_streamed(
             sums = tl.dot(left, right.T, sums)
         own = row * ROWS + tl.arange(0, ROWS)
         if BY_DISTANCE:
+            squares = tl.load(bias + group * GROUP + tl.arange(0, GROUP))
             sums = sums * 2 - squares[None, :]
         out = maxima + own.to(tl.int64) * num_groups + group
         tl.store(out, tl.max(sums, 1), mask=own < num_queries)
