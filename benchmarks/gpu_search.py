@@ -15,11 +15,15 @@ needs nothing but what the search imports.
 
 import argparse
 import json
+import os
+import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +81,9 @@ def measure(
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "triton": find_spec("triton") is not None,
+        # Triton builds what launches its kernels.
+        "c_compiler": os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"),
+        "python_headers": (Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
         "peak_tflops": peak,
         "same_as_cpu": {way: attempt(lambda way=way: small_checks(device, way)) for way in kernels},
     }

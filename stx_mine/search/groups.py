@@ -21,7 +21,7 @@ import torch
 
 # Members of a group; smaller corpora use halves, quarters and so on of each.
 MEMBERS = 256
-# Padding is a copy of the first of as many rows, for kernels that do not look at it.
+# Padding is a copy of the first of as many rows, so that few products have to look at it.
 COPIED = 64
 # Groups for each that is wanted: with 4, a sixth more members reach the floor than are wanted.
 _GROUPS_FOR_ONE = 4
@@ -93,19 +93,30 @@ def group_maxima(
     height = min(num_queries, rows)
     width = min(num_rows, max(1, entries // max(1, height) // MEMBERS) * MEMBERS)
     memory = torch.empty(height * width, dtype=kind, device=device)
-    for first in range(0, num_queries, height):
-        part = queries_QW[first : first + height]
-        for column in range(0, num_rows, width):
-            factor = rounded_RW[column : column + width]
-            values = memory[: len(part) * len(factor)].view(len(part), len(factor))
-            torch.mm(part, factor.T, out=values)
+    # A product takes microseconds: whatever can be done once is.
+    parts = [(part, memory[: len(part) * width]) for part in queries_QW.split(height)]
+    outs = maxima_QG.split(height)
+    for column in range(0, num_rows, width):
+        factor = rounded_RW[column : column + width].T
+        groups = slice(column // size, (column + factor.shape[1]) // size)
+        for (part, space), out in zip(parts, outs, strict=True):
+            values = space[: len(part) * factor.shape[1]].view(len(part), -1)
+            torch.mm(part, factor, out=values)
             if corpus.by_distance:
                 values = values.float().mul_(2).sub_(corpus.bias_R[column : column + width])
-            else:
+            elif shows_padding(corpus, size):
                 _rule_out_padding(values, corpus.padding, column)
-            out = maxima_QG[first : first + height, column // size : (column + width) // size]
-            torch.amax(values.unflatten(1, (-1, size)), 2, out=out)
+            torch.amax(values.view(len(part), -1, size), 2, out=out[:, groups])
     return maxima_QG
+
+
+def shows_padding(corpus: Grouped, size: int) -> bool:
+    """Whether padding can be the maximum of a group; else it has copies of the group's members.
+
+    Padding is shared out evenly: of more than four times 256 rows no 64 are padding alone.
+    """
+    small = size < COPIED or len(corpus.rounded_RW) <= 4 * MEMBERS
+    return small and bool(corpus.padding)
 
 
 def _rule_out_padding(values_QR: torch.Tensor, padding: list[int], column: int) -> None:

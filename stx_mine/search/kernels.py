@@ -20,12 +20,18 @@ from triton.errors import TritonError
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from stx_mine.search.device_score import lane_sums
-from stx_mine.search.groups import COPIED, Grouped, group_maxima, group_members, sorted_pairs
+from stx_mine.search.groups import (
+    Grouped,
+    group_maxima,
+    group_members,
+    shows_padding,
+    sorted_pairs,
+)
 from stx_mine.search.lanes import SUM_LANES
 
 _LANES = tl.constexpr(SUM_LANES)
-# Smaller groups are left to torch: corpora that have them are small, and padding would count.
-_SMALLEST = COPIED
+# Smaller groups are left to torch: corpora that have them are small.
+_SMALLEST = 64
 # What compilers and drivers raise.
 _FAILURES = (TritonError, RuntimeError, ValueError, TypeError, OSError, SubprocessError)
 # Pairs and members of a tile of the second product, and candidates that a program scores.
@@ -182,7 +188,7 @@ def tile_maxima(
     queries_QW: torch.Tensor, corpus: Grouped, size: int, shape: TileShape
 ) -> torch.Tensor:
     """float32 (Q, G), as `group_maxima`; padding takes part as copies of members of its group."""
-    if size < _SMALLEST:
+    if size < _SMALLEST or shows_padding(corpus, size):
         return group_maxima(queries_QW, corpus, size)
     num_queries, dim = queries_QW.shape
     passages_RW = corpus.rounded_RW
