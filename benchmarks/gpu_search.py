@@ -327,8 +327,10 @@ def shapes(device: str, passages: Vectors, queries: Vectors, sizes: Sizes) -> di
             (256, TileShape(streams=True, stages=4)),
             (256, TileShape(streams=True, band=8)),
             (256, TileShape(streams=True, band=32)),
-            (128, TileShape(streams=True, stages=4)),
-            (128, TileShape(streams=True, warps=4, stages=3)),
+            (256, TileShape(streams=True, step=128, stages=2)),
+            (128, TileShape(streams=True, stages=6)),
+            (128, TileShape(streams=True, rows=256)),
+            (128, TileShape(streams=True, warps=4, programs=2)),
             (256, TileShape()),
             (128, TileShape(warps=4)),
         ):

@@ -44,12 +44,13 @@ class TileShape:
 
     Attributes:
         rows: Queries of a tile; a group is its other side.
-        step: Dimensions at a time; divides W.
+        step: Dimensions at a time; 64 where it does not divide W.
         warps: Warps of a program.
         stages: Steps on their way while one is multiplied.
         streams: Whether a program computes many tiles, and the device copies whole blocks of
             vectors by itself (Hopper and later).
         band: Tiles of queries that are at work together, so that they share passages.
+        programs: Programs on a processor of the device, where each computes many tiles.
     """
 
     rows: int = 128
@@ -58,6 +59,7 @@ class TileShape:
     stages: int = 3
     streams: bool = False
     band: int = 16
+    programs: int = 1
 
 
 # By the compute capability that it needs; the first that works is used.
@@ -195,12 +197,13 @@ def tile_maxima(
     num_groups = len(passages_RW) // size
     maxima_QG = torch.empty((num_queries, num_groups), device=queries_QW.device)
     num_tiles = triton.cdiv(num_queries, shape.rows) * num_groups
+    step = shape.step if dim % shape.step == 0 else 64
     cut = dict(
         DIM=dim,
         BY_DISTANCE=corpus.by_distance,
         ROWS=shape.rows,
         GROUP=size,
-        STEP=shape.step,
+        STEP=step,
         BAND=shape.band,
         num_warps=shape.warps,
         num_stages=shape.stages,
@@ -211,10 +214,10 @@ def tile_maxima(
                 queries_QW, passages_RW, corpus.bias_R, maxima_QG, num_queries, num_groups, **cut
             )
         else:
-            programs = min(num_tiles, _processors(queries_QW.device))
+            programs = min(num_tiles, shape.programs * _processors(queries_QW.device))
             _maxima_streamed[(programs,)](
-                TensorDescriptor.from_tensor(queries_QW, [shape.rows, shape.step]),
-                TensorDescriptor.from_tensor(passages_RW, [size, shape.step]),
+                TensorDescriptor.from_tensor(queries_QW, [shape.rows, step]),
+                TensorDescriptor.from_tensor(passages_RW, [size, step]),
                 corpus.bias_R,
                 maxima_QG,
                 num_queries,
