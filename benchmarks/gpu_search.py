@@ -110,9 +110,29 @@ def of_dimensions(
         )
         say(f"{key}: {found[key]}")
     if sweep:
-        found[f"sweep_{dim}"] = attempt(lambda: shapes(device, passages, queries, sizes))
-        say(f"sweep_{dim}: {found[f'sweep_{dim}']}")
+        swept = attempt(lambda: shapes(device, passages, queries, sizes))
+        say(f"sweep_{dim}: {swept}")
+        found[f"sweep_{dim}"] = swept
+        if isinstance(swept, dict) and (fastest := swept.pop("fastest", None)) is not None:
+            swept["fastest"] = str(fastest)
+            found[f"triton_fastest_{dim}"] = attempt(
+                lambda: search_in_shape(fastest, device, passages, queries, sizes, peak, expected)
+            )
+            say(f"triton_fastest_{dim}: {found[f'triton_fastest_{dim}']}")
     return found
+
+
+def search_in_shape(shape: Any, *inputs: Any) -> dict[str, Any]:
+    """The search with kernels of one shape."""
+    from stx_mine.search import kernels, ways
+
+    before, kernels.TILE_SHAPES = kernels.TILE_SHAPES, ((0, shape),)
+    ways.way_of.cache_clear()
+    try:
+        return one_search(inputs[0], "triton", *inputs[1:])
+    finally:
+        kernels.TILE_SHAPES = before
+        ways.way_of.cache_clear()
 
 
 def say(line: str) -> None:
@@ -274,7 +294,8 @@ def phases(
     width = corpus.rounded_RW.shape[1] - passages_dim(rounded)
     left = torch.nn.functional.pad(rounded.vectors, (0, width))
     num = min(NUM_PROPOSALS, corpus.num_passages)
-    size, most = group_size(num, len(corpus.rounded_RW)), most_proposals(num)
+    size = group_size(num, len(corpus.rounded_RW), way.group)
+    most = most_proposals(num)
     with honest_products():
         maxima = timed("product: maxima of groups", lambda: way.maxima(left, corpus, size))
         best = timed("scan: top groups", lambda: maxima.topk(num, dim=1, sorted=False))
@@ -320,24 +341,26 @@ def shapes(device: str, passages: Vectors, queries: Vectors, sizes: Sizes) -> di
                 lambda r=rows, e=entries: group_maxima(left, part.resident, 256, r, e),
             )
     if device != "cpu" and find_spec("triton") is not None:
-        from stx_mine.search.kernels import TileShape, tile_maxima
+        from stx_mine.search import kernels
 
-        for size, shape in (
-            (256, TileShape(streams=True)),
-            (256, TileShape(streams=True, stages=4)),
-            (256, TileShape(streams=True, band=8)),
-            (256, TileShape(streams=True, band=32)),
-            (256, TileShape(streams=True, step=128, stages=2)),
-            (128, TileShape(streams=True, stages=6)),
-            (128, TileShape(streams=True, rows=256)),
-            (128, TileShape(streams=True, warps=4, programs=2)),
-            (256, TileShape()),
-            (128, TileShape(warps=4)),
-        ):
-            timed(
-                f"triton group {size} {shape}",
-                lambda z=size, s=shape: tile_maxima(left, part.resident, z, s),
-            )
+        shape = kernels.TileShape
+        tried = (
+            shape(streams=True),
+            shape(streams=True, stages=4),
+            shape(streams=True, band=8),
+            shape(streams=True, band=32),
+            shape(streams=True, step=128, stages=2),
+            shape(streams=True, group=128, stages=6),
+            shape(streams=True, group=128, rows=256),
+            shape(streams=True, group=128, warps=4, programs=2),
+            shape(),
+            shape(group=128, warps=4),
+        )
+        for one in tried:
+            timed(str(one), lambda s=one: kernels.tile_maxima(left, part.resident, s.group, s))
+        speeds = {one: found[str(one)] for one in tried if isinstance(found[str(one)], float)}
+        if speeds:
+            found["fastest"] = max(speeds, key=lambda one: speeds[one])
     return found
 
 

@@ -11,8 +11,8 @@ import torch
 
 from stx_mine.search.lanes import SUM_LANES
 
-# Entries of vectors that are gathered at a time.
-_GATHERED = 2**26
+# Entries of vectors that are gathered at a time: on a CPU they stay in cache.
+_GATHERED, _GATHERED_ON_CPU = 2**26, 2**19
 _INT32 = 0x7FFF_FFFF
 _NOTHING = torch.iinfo(torch.int64).max
 
@@ -39,7 +39,9 @@ def lane_sums(
     used = int(counts_Q.max()) if len(counts_Q) else 0
     sums_QM = torch.zeros(ids_QM.shape, device=ids_QM.device)
     dim = queries_QD.shape[1]
-    for part in range(0, len(queries_QD), rows := max(1, _GATHERED // max(1, used * dim))):
+    gathered = _GATHERED if queries_QD.is_cuda else _GATHERED_ON_CPU
+    rows = max(1, gathered // max(1, used * dim))
+    for part in range(0, len(queries_QD), rows):
         queries = queries_QD[part : part + rows, None, :]
         ids = ids_QM[part : part + rows, :used].clamp(0, len(passages_PD) - 1)
         terms = passages_PD[ids.long()]

@@ -38,7 +38,7 @@ from stx_mine.store.vectors import Vectors
 # Queries that are read and searched at a time where there are many, and threads that read them.
 _QUERY_BLOCK, _READERS = 16_384, 4
 # More proposals, where the first are not certain, before the CPU's way is taken.
-_RETRY = 8
+_RETRY, _RETRIED_ON_CPU = 8, 256
 # Proposals beside K, fixed and as a share of K: coarser products need more to be sure.
 _SLACK = {"float32": (16, 0.0), "float16": (16, 0.25), "bfloat16": (16, 1.0)}
 
@@ -268,7 +268,9 @@ class ExactSearcher:
         unsure = np.flatnonzero((values_Q <= worst_Q + bounds_Q) & (worst_Q > -np.inf))
         num_scored = int(num)
         if len(unsure):
-            if part.resident is not None and not is_retry:
+            # A CPU's pass takes many at once in less time than more proposals of each.
+            few = part.corpus.device != "cpu" or len(unsure) <= _RETRIED_ON_CPU
+            if part.resident is not None and not is_retry and few:
                 again = self._begin_slice(part, queries_QD[unsure], wanted, is_retry=True)
                 redone = self._finish_slice(again)
             else:

@@ -55,9 +55,9 @@ class Grouped(Protocol):
         ...
 
 
-def group_size(num: int, num_rows: int) -> int:
+def group_size(num: int, num_rows: int, largest: int = MEMBERS) -> int:
     """Members of a group, a power of 2, so that few of the best share one."""
-    size = MEMBERS
+    size = largest
     while size > 1 and num_rows // size < _GROUPS_FOR_ONE * num:
         size //= 2
     return size

@@ -43,7 +43,8 @@ class TileShape:
     """How the first product is cut.
 
     Attributes:
-        rows: Queries of a tile; a group is its other side.
+        rows: Queries of a tile.
+        group: Members of the largest groups; a group is the other side of a tile.
         step: Dimensions at a time; 64 where it does not divide W.
         warps: Warps of a program.
         stages: Steps on their way while one is multiplied.
@@ -54,6 +55,7 @@ class TileShape:
     """
 
     rows: int = 128
+    group: int = 256
     step: int = 64
     warps: int = 8
     stages: int = 3

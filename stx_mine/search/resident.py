@@ -192,7 +192,7 @@ def find_top(
     rounded_QW = torch.nn.functional.pad(
         rounded_QD, (0, corpus.rounded_RW.shape[1] - rounded_QD.shape[1])
     )
-    size = _queries_at_a_time(corpus, num)
+    size = _queries_at_a_time(corpus, num, way)
     parts: list[Found] = []
     first = 0
     while first < len(exact_QD):
@@ -245,16 +245,17 @@ def _find_part(
         counts_Q = torch.full((num_queries,), most, dtype=torch.int32, device=device)
         worst_Q = torch.full((num_queries,), -torch.inf, device=device)
     else:
-        size = group_size(num, len(corpus.rounded_RW))
+        size = group_size(num, len(corpus.rounded_RW), way.group)
         maxima_QG = way.maxima(rounded_QW, corpus, size)
         best = maxima_QG.topk(num, dim=1, sorted=False)
         del maxima_QG
         floors_Q = best.values.amin(1).float()
         rows_QM, counts_Q = way.members(rounded_QW, corpus, size, best.indices, floors_Q, most)
         numbers_QM = corpus.numbers_R[rows_QM]
-        # What found no room may be better than what did.
-        worst_Q = torch.where(counts_Q > most, torch.inf, floors_Q)
-        counts_Q = counts_Q.clamp(max=most)
+        # What found no room may be better than what did: enough is scored for a floor.
+        no_room_Q = counts_Q > most
+        worst_Q = torch.where(no_room_Q, torch.inf, floors_Q)
+        counts_Q = torch.where(no_room_Q, num_hits, counts_Q).int()
     num_proposed = counts_Q.sum()
     if corpus.exact_PD is None:
         empty = torch.arange(most, device=device) >= counts_Q[:, None]
@@ -272,10 +273,11 @@ def most_proposals(num: int) -> int:
     return 1 << (num + 3 * num // 4).bit_length()
 
 
-def _queries_at_a_time(corpus: ResidentCorpus, num: int) -> int:
+def _queries_at_a_time(corpus: ResidentCorpus, num: int, way: Way) -> int:
     if not corpus.rounded_RW.is_cuda:
         return _MOST_QUERIES
-    num_groups = len(corpus.rounded_RW) // group_size(num, len(corpus.rounded_RW))
+    num_rows = len(corpus.rounded_RW)
+    num_groups = num_rows // group_size(num, num_rows, way.group)
     # Maxima; groups wanted with their sorted pairs; rows, sums, and keys with room to sort.
     each = 4 * num_groups + 48 * num + 48 * most_proposals(num)
     device = corpus.rounded_RW.device

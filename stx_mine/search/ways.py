@@ -13,7 +13,7 @@ import torch
 
 from stx_mine.errors import ConfigError
 from stx_mine.search.device_score import lane_sums
-from stx_mine.search.groups import group_maxima, group_members
+from stx_mine.search.groups import MEMBERS, group_maxima, group_members
 from stx_mine.search.product import PRECISIONS
 
 WAYS = ("torch", "triton")
@@ -28,12 +28,14 @@ class Way:
         members: As `groups.group_members`.
         sums: As `device_score.lane_sums`.
         wide: Whether values of products are float32, whatever their factors are.
+        group: Members of the largest groups.
     """
 
     maxima: Callable[..., torch.Tensor]
     members: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     sums: Callable[..., torch.Tensor]
     wide: bool
+    group: int = MEMBERS
 
 
 TORCH = Way(group_maxima, group_members, lane_sums, wide=False)
@@ -63,7 +65,9 @@ def way_of(device: str, precision: str, by_distance: bool, asked: str | None = N
             shape, trouble = kernels.working_shape(device, PRECISIONS[precision], by_distance)
             if shape is not None:
                 maxima = partial(kernels.tile_maxima, shape=shape)
-                return Way(maxima, kernels.tile_members, kernels.tile_sums, wide=True)
+                return Way(
+                    maxima, kernels.tile_members, kernels.tile_sums, wide=True, group=shape.group
+                )
     if asked is not None:
         raise ConfigError(f"kernels are 'triton' and device '{device}': {trouble}; choose torch")
     if precision != "float32":

@@ -92,6 +92,7 @@ def test_maxima_and_members_are_those_of_brute_force(seed, num, size, similarity
 def test_groups_are_smaller_where_there_are_few():
     assert group_size(141, 1_000_192) == 256
     assert group_size(141, 100_096) == 128
+    assert group_size(141, 1_000_192, largest=64) == 64
     assert group_size(20, 256) == 2
     assert group_size(200, 256) == 1
 
@@ -171,6 +172,18 @@ def test_products_that_stay_in_float32_keep_to_a_narrower_bound(
     if euclidean:
         scores = (queries_QD.astype(np.float64) ** 2).sum(1)[:, None] - scores**2
     assert (np.abs(values.numpy() - scores).max(1) <= narrow_Q).all()
+
+
+def test_the_largest_group_changes_nothing():
+    vectors = Vectors((normal(0, 9_000, 20),), "dot")
+    corpus, queries = resident(vectors), torch.from_numpy(normal(1, 50, 20))
+    tops = [
+        find_top(corpus, queries, queries, 5, 8, replace(TORCH, group=group))
+        for group in (256, 64, 1)
+    ]
+    for other in tops[1:]:
+        assert torch.equal(tops[0].ids_QM, other.ids_QM)
+        assert torch.equal(tops[0].scores_QM, other.scores_QM)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
