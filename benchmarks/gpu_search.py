@@ -1,92 +1,381 @@
 """How much of a GPU's half-precision matrix product the exact search makes use of.
 
 The peak is measured on the same device: a square product of 8,192 in bfloat16. The search finds
-the best 100 of a million passages; its work is counted as one product of queries and passages,
-2 x queries x passages x dimensions operations. Far fewer queries than a million are searched, in
-the blocks that `mine` uses; every block meets the whole corpus, so their number does not matter.
-Vectors are normal around 4,096 centres, of unit length. `python -m benchmarks.gpu_search` needs
-nothing but what the search imports.
+the best 100 of a million passages for a million queries; its work is counted as one product of
+queries and passages, 2 x queries x passages x dimensions operations. `share` is of the search of
+all queries: reading and scaling them, the search, and hits in the memory of the host; with
+`share_with_corpus` reading the passages and copying them to the device counts too. Vectors are
+normal around 4,096 centres, of unit length, and are made on the device.
+
+`--kernels torch` or `triton` measures one way, else both are. Every way is compared with the CPU
+bit by bit, by all similarities; `--sweep` times shapes of tiles; `--quick` is tiny and runs on a
+CPU too. Progress is on stderr, the last line is one JSON object. `python -m benchmarks.gpu_search`
+needs nothing but what the search imports.
 """
 
+import argparse
 import json
+import os
+import shutil
+import sys
+import sysconfig
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from stx_mine.core.similarity import Similarity
+from stx_mine.search.device_score import best_scored, distance_scores
 from stx_mine.search.exact import ExactSearcher
-from stx_mine.stages.mine.config import MineConfig
+from stx_mine.search.groups import group_maxima, group_size
+from stx_mine.search.product import Rounded, honest_products
+from stx_mine.search.resident import most_proposals
 from stx_mine.store.vectors import Vectors
 
-NUM_PASSAGES, NUM_QUERIES = 1_000_000, 65_536
-DIMENSIONS = (384, 768)
-NUM_HITS = 100
 NUM_CENTRES = 4_096
-PEAK_SIZE = 8_192
-PEAK_PRODUCTS = 20
-REPEATS = 3
+# The proposals of `ExactSearcher` for 100 hits in float16.
+NUM_PROPOSALS = 141
 
 
-def measure() -> dict[str, object] | None:
-    """Peak and share of it by dimensions; None where there is no GPU."""
-    if not torch.cuda.is_available():
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured.
+
+    Attributes:
+        passages: Passages.
+        queries: Queries.
+        dims: Dimensions.
+        hits: Hits a query.
+        block: Queries of a block, and of the times by phase.
+        checked: Queries that are searched on the CPU too.
+        peak: Side of the square product.
+        repeats: Timed runs of each way, the best of which counts.
+    """
+
+    passages: int = 1_000_000
+    queries: int = 1_000_000
+    dims: tuple[int, ...] = (384, 768)
+    hits: int = 100
+    block: int = 16_384
+    checked: int = 32
+    peak: int = 8_192
+    repeats: int = 1
+
+
+QUICK = Sizes(40_000, 600, (48,), 20, 250, 32, 256)
+
+
+def measure(
+    sizes: Sizes | None = None, kernels: tuple[str, ...] = ("triton", "torch"), sweep: bool = False
+) -> dict[str, Any] | None:
+    """Peak, and the search by way and dimensions; None where there is no GPU and no sizes."""
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu and sizes is None:
         return None
-    peak = peak_tflops("cuda", PEAK_SIZE)
-    found: dict[str, object] = {"device": torch.cuda.get_device_name(), "peak_tflops": peak}
-    for dim in DIMENSIONS:
-        tflops = search_tflops("cuda", NUM_PASSAGES, NUM_QUERIES, dim)
-        found[f"search_tflops_{dim}"] = tflops
-        found[f"share_{dim}"] = tflops / peak
+    device, sizes = "cuda:0" if on_gpu else "cpu", sizes or Sizes()
+    peak = peak_tflops(device, sizes.peak)
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "triton": find_spec("triton") is not None,
+        # Triton builds what launches its kernels.
+        "c_compiler": os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"),
+        "python_headers": (Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
+        "peak_tflops": peak,
+        "same_as_cpu": {way: attempt(lambda way=way: small_checks(device, way)) for way in kernels},
+    }
+    say(f"peak {peak:.1f} TFLOP/s; small searches: {found['same_as_cpu']}")
+    for dim in sizes.dims:
+        found |= of_dimensions(dim, device, sizes, kernels, sweep, peak)
     return found
 
 
-def peak_tflops(device: str, size: int) -> float:
-    """10^12 operations a second of a square product in bfloat16."""
-    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
-
-    def multiply() -> None:
-        for _ in range(PEAK_PRODUCTS):
-            torch.matmul(left, right)
-
-    return 2 * size**3 * PEAK_PRODUCTS / best_seconds(multiply, device) / 1e12
-
-
-def search_tflops(device: str, num_passages: int, num_queries: int, dim: int) -> float:
-    """10^12 operations a second of the exact search, everything it does counted in the time."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((NUM_CENTRES, dim), dtype=np.float32)
+def of_dimensions(
+    dim: int, device: str, sizes: Sizes, kernels: tuple[str, ...], sweep: bool, peak: float
+) -> dict[str, Any]:
+    """The search of vectors of `dim` dimensions, by way."""
+    found = {}
     passages, queries = (
-        Vectors((clustered(centres, num, rng),), "cosine") for num in (num_passages, num_queries)
+        clustered(num, dim, device, seed)
+        for seed, num in enumerate((sizes.passages, sizes.queries))
     )
+    expected = cpu_hits(passages, queries, sizes)
+    for way in kernels:
+        key = f"{way}_{dim}"
+        found[key] = attempt(
+            lambda way=way: one_search(device, way, passages, queries, sizes, peak, expected)
+        )
+        say(f"{key}: {found[key]}")
+    if sweep:
+        swept = attempt(lambda: shapes(device, passages, queries, sizes))
+        say(f"sweep_{dim}: {swept}")
+        found[f"sweep_{dim}"] = swept
+        if isinstance(swept, dict) and (fastest := swept.pop("fastest", None)) is not None:
+            swept["fastest"] = str(fastest)
+            found[f"triton_fastest_{dim}"] = attempt(
+                lambda: search_in_shape(fastest, device, passages, queries, sizes, peak, expected)
+            )
+            say(f"triton_fastest_{dim}: {found[f'triton_fastest_{dim}']}")
+    return found
 
-    def search() -> None:
-        searcher = ExactSearcher(passages, device=device)
-        for _, block in queries.blocks(MineConfig().query_block):
-            searcher.search(block, NUM_HITS)
 
-    return 2 * num_queries * num_passages * dim / best_seconds(search, device) / 1e12
+def search_in_shape(shape: Any, *inputs: Any) -> dict[str, Any]:
+    """The search with kernels of one shape."""
+    from stx_mine.search import kernels, ways
+
+    before, kernels.TILE_SHAPES = kernels.TILE_SHAPES, ((0, shape),)
+    ways.way_of.cache_clear()
+    try:
+        return one_search(inputs[0], "triton", *inputs[1:])
+    finally:
+        kernels.TILE_SHAPES = before
+        ways.way_of.cache_clear()
 
 
-def clustered(centres: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
-    """Vectors around randomly chosen centres, float32, of unit length."""
-    vectors = rng.standard_normal((num, centres.shape[1]), dtype=np.float32)
-    vectors += centres[rng.integers(0, len(centres), num)]
-    return Similarity("cosine").prepare(vectors)
+def say(line: str) -> None:
+    """Show a line at once, with the seconds since the start."""
+    print(f"[{time.perf_counter() - _STARTED:6.1f} s] {line}", file=sys.stderr, flush=True)
 
 
-def best_seconds(work: Callable[[], None], device: str) -> float:
-    """The shortest of `REPEATS` runs after one that is not counted."""
+_STARTED = time.perf_counter()
+
+
+def attempt(work: Callable[[], Any]) -> Any:
+    """What `work` gives, or its error in words: the other parts are measured all the same."""
+    try:
+        return work()
+    except Exception as error:
+        return f"failed: {type(error).__name__}: {str(error)[:400]}"
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def seconds_of(work: Callable[[], Any], device: str, repeats: int = 3) -> float:
+    """The shortest of some runs after one that is not counted."""
     seconds = []
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats + 1):
+        wait(device)
         started = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
         seconds.append(time.perf_counter() - started)
     return min(seconds[1:])
 
 
+def peak_tflops(device: str, size: int, products: int = 20) -> float:
+    """10^12 operations a second of a square product in bfloat16."""
+    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.matmul(left, right)
+
+    return 2 * size**3 * products / seconds_of(multiply, device) / 1e12
+
+
+def clustered(num: int, dim: int, device: str, seed: int) -> Vectors:
+    """Vectors around randomly chosen centres, of unit length, in the memory of the host."""
+    generator = torch.Generator(device).manual_seed(0)
+    centres = torch.randn(NUM_CENTRES, dim, device=device, generator=generator)
+    generator.manual_seed(seed + 1)
+    chosen = torch.randint(NUM_CENTRES, (num,), device=device, generator=generator)
+    vectors = torch.randn(num, dim, device=device, generator=generator).add_(centres[chosen])
+    vectors /= torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return Vectors((vectors.cpu().numpy(),), "cosine")
+
+
+def searcher_of(passages: Vectors, device: str, way: str, **more: Any) -> ExactSearcher:
+    """One that proposes and keeps the passages, in one way."""
+    return ExactSearcher(passages, device=device, proposes=True, resident=True, kernels=way, **more)
+
+
+def cpu_hits(passages: Vectors, queries: Vectors, sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores of the first queries, by the CPU."""
+    rows = queries.rows(0, sizes.checked)
+    hits = ExactSearcher(passages, device="cpu", precision="float32").search(rows, sizes.hits)
+    return hits.ids_QK, hits.scores_QK
+
+
+def small_checks(device: str, way: str) -> str:
+    """Whether small searches of all kinds give the bits of the CPU; a CPU has no kernels."""
+    differ, num = [], 0
+    rng = np.random.default_rng(0)
+    for similarity in ("cosine", "dot", "euclidean"):
+        for count, dim, hits in ((20_011, 60, 3), (150_001, 64, 20), (700, 33, 50), (40, 16, 60)):
+            rows = rng.standard_normal((count, dim)).astype(np.float32)
+            rows[5:40] = rows[4]
+            rows[::97] = 0
+            passages = Vectors((rows,), similarity)
+            queries = passages.similarity.prepare(
+                rng.standard_normal((301, dim)).astype(np.float32)
+            )
+            queries[7] = 0
+            expected = ExactSearcher(passages, device="cpu").search(queries, hits)
+            hits_found = searcher_of(passages, device, way).search(queries, hits)
+            num += 1
+            if not same(hits_found.ids_QK, hits_found.scores_QK, expected):
+                differ.append(f"{similarity} {count} x {dim}, {hits} hits")
+    return f"{num} of {num}" if not differ else f"differ: {'; '.join(differ)}"
+
+
+def same(ids: np.ndarray, scores: np.ndarray, expected: Any) -> bool:
+    """Whether ids and bits of scores are equal."""
+    other_ids, other = (
+        expected if isinstance(expected, tuple) else (expected.ids_QK, expected.scores_QK)
+    )
+    return bool(
+        np.array_equal(ids, other_ids)
+        and np.array_equal(scores.view(np.int32), np.ascontiguousarray(other).view(np.int32))
+    )
+
+
+def one_search(
+    device: str,
+    way: str,
+    passages: Vectors,
+    queries: Vectors,
+    sizes: Sizes,
+    peak: float,
+    expected: tuple[np.ndarray, np.ndarray],
+) -> dict[str, Any]:
+    """Seconds, share of the peak, and times by phase of one way."""
+    # Compilers, allocators and the clock of the device warm up.
+    first = queries.rows(0, sizes.block)
+    searcher_of(passages, device, way, stop=len(passages)).search(first, sizes.hits)
+    started = time.perf_counter()
+    searcher = searcher_of(passages, device, way)
+    part = searcher._slices[0]
+    wait(device)
+    load_s = time.perf_counter() - started
+    search_s = []
+    for _ in range(sizes.repeats):
+        started = time.perf_counter()
+        redone = scored = 0
+        for number, hits in enumerate(searcher.search_all(queries, sizes.hits, sizes.block)):
+            redone, scored = redone + hits.num_redone, scored + hits.num_scored
+            if not number:
+                ids, scores = hits.ids_QK[: sizes.checked], hits.scores_QK[: sizes.checked]
+        search_s.append(time.perf_counter() - started)
+    operations = 2 * len(queries) * len(passages) * passages.dim / 1e12
+    return {
+        "load_s": load_s,
+        "search_s": search_s,
+        "tflops": operations / min(search_s),
+        "share": operations / min(search_s) / peak,
+        "share_with_corpus": operations / (min(search_s) + load_s) / peak,
+        "num_redone": redone,
+        "scored_per_query": scored / len(queries),
+        "same_as_cpu": same(ids, scores, expected),
+        "phases_ms": phases(device, part, searcher, queries, sizes),
+    }
+
+
+def phases(
+    device: str, part: Any, searcher: ExactSearcher, queries: Vectors, sizes: Sizes
+) -> dict[str, float]:
+    """Milliseconds of each step for one block, each waited for; what they overlap is not seen."""
+    corpus, way, times = part.resident, part.way, {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        times[name] = 1e3 * seconds_of(work, device, 2)
+        return work()
+
+    count = min(sizes.block, len(queries))
+    rows = timed("host: read queries", lambda: queries.rows(0, count))
+    exact = timed("copy queries", lambda: torch.from_numpy(rows).to(device))
+    rounded = timed("round", lambda: Rounded.measured(exact, part.corpus.precision))
+    width = corpus.rounded_RW.shape[1] - passages_dim(rounded)
+    left = torch.nn.functional.pad(rounded.vectors, (0, width))
+    num = min(NUM_PROPOSALS, corpus.num_passages)
+    size = group_size(num, len(corpus.rounded_RW), way.group)
+    most = most_proposals(num)
+    with honest_products():
+        maxima = timed("product: maxima of groups", lambda: way.maxima(left, corpus, size))
+        best = timed("scan: top groups", lambda: maxima.topk(num, dim=1, sorted=False))
+        floors = best.values.amin(1).float()
+        rows_QM, counts = timed(
+            "members",
+            lambda: way.members(left, corpus, size, best.indices, floors, most),
+        )
+    counts = counts.clamp(max=most)
+    numbers = corpus.numbers_R[rows_QM]
+    sums = timed(
+        "scores", lambda: way.sums(exact, corpus.exact_PD, numbers, counts, corpus.by_distance)
+    )
+    scores = distance_scores(sums) if corpus.by_distance else sums
+    top = timed("order", lambda: best_scored(numbers, scores, counts, sizes.hits))
+    timed("copy hits", lambda: [one.cpu() for one in top])
+    timed("one search in all", lambda: searcher.search(rows, sizes.hits))
+    times["group size"], times["queries"] = size, count
+    return times
+
+
+def passages_dim(rounded: Rounded) -> int:
+    """Dimensions before padding."""
+    return int(rounded.vectors.shape[1])
+
+
+def shapes(device: str, passages: Vectors, queries: Vectors, sizes: Sizes) -> dict[str, Any]:
+    """TFLOP/s of the first product by shape of its tiles."""
+    part = searcher_of(passages, device, "torch")._slices[0]
+    rounded = Rounded.of(queries.rows(0, sizes.block), device, part.corpus.precision)
+    width = part.resident.rounded_RW.shape[1] - passages_dim(rounded)
+    left = torch.nn.functional.pad(rounded.vectors, (0, width))
+    operations = 2 * len(left) * len(passages) * passages.dim / 1e12
+    found: dict[str, Any] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> None:
+        found[name] = attempt(lambda: operations / seconds_of(work, device, 2))
+
+    for rows in (2_048, 4_096, 8_192):
+        for entries in (2**23, 2**24, 2**25, 2**27):
+            timed(
+                f"torch {rows} x {entries // rows}",
+                lambda r=rows, e=entries: group_maxima(left, part.resident, 256, r, e),
+            )
+    if device != "cpu" and find_spec("triton") is not None:
+        from stx_mine.search import kernels
+
+        shape = kernels.TileShape
+        tried = (
+            shape(streams=True),
+            shape(streams=True, stages=4),
+            shape(streams=True, band=8),
+            shape(streams=True, band=32),
+            shape(streams=True, step=128, stages=2),
+            shape(streams=True, group=128, stages=6),
+            shape(streams=True, group=128, rows=256),
+            shape(streams=True, group=128, warps=4, programs=2),
+            shape(),
+            shape(group=128, warps=4),
+        )
+        for one in tried:
+            timed(str(one), lambda s=one: kernels.tile_maxima(left, part.resident, s.group, s))
+        speeds = {one: found[str(one)] for one in tried if isinstance(found[str(one)], float)}
+        if speeds:
+            found["fastest"] = max(speeds, key=lambda one: speeds[one])
+    return found
+
+
+def main() -> None:
+    """Measure, and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes; on a CPU where no GPU is")
+    parser.add_argument("--kernels", choices=("torch", "triton"), help="one way (default: both)")
+    parser.add_argument("--sweep", action="store_true", help="time shapes of tiles too")
+    arguments = parser.parse_args()
+    ways = (arguments.kernels,) if arguments.kernels else ("triton", "torch")
+    if not torch.cuda.is_available() and not arguments.kernels:
+        ways = ("torch",)
+    print(json.dumps({"gpu": measure(QUICK if arguments.quick else None, ways, arguments.sweep)}))
+
+
 if __name__ == "__main__":
-    print(json.dumps({"gpu": measure()}))
+    main()

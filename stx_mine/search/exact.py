@@ -1,58 +1,46 @@
 """Exact search in blocks: an inexact product proposes, the fixed-order score decides.
 
 On the CPU one pass keeps, a query, all that a product cannot rule out. An accelerator proposes the
-best K and some more by low-precision product; a query whose K-th score does not lie above all that
-was not proposed by more than the error bound of that product takes the CPU's way, with products
-in float32.
+best K and some more by low-precision product, and scores them where it holds the vectors. A query
+whose K-th score does not lie above all that was not proposed by more than the error bound of that
+product is searched again with more proposals, and then in the CPU's way with products in float32.
 
 Shape letters: Q queries, P passages of a block, K hits a query, D dimensions.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ConfigError
+from stx_mine.search.copies import HostCopy, pinned
 from stx_mine.search.product import (
     PRECISIONS,
     Rounded,
     best_precision,
     error_bound,
     honest_products,
-    product_values,
 )
-from stx_mine.search.propose import DeviceCorpus, Proposals, propose
-from stx_mine.search.running_top import RunningTop
+from stx_mine.search.propose import DeviceCorpus, propose
+from stx_mine.search.resident import ResidentCorpus, find_top, what_fits
 from stx_mine.search.score import score_hits
-from stx_mine.search.threads import own_threads
+from stx_mine.search.stream import Hits, best_first, stream_top
+from stx_mine.search.threads import read_ahead
+from stx_mine.search.ways import TORCH, WAYS, Way, way_of
 from stx_mine.store.vectors import Vectors
 
-# What a thread multiplies at a time: the product and its factors stay in cache.
-_QUERY_TILE, _PASSAGE_TILE = 512, 1_024
+# Queries that are read and searched at a time where there are many, and threads that read them.
+_QUERY_BLOCK, _READERS = 16_384, 4
+# More proposals, where the first are not certain, before the CPU's way is taken.
+_RETRY, _RETRIED_ON_CPU = 8, 256
 # Proposals beside K, fixed and as a share of K: coarser products need more to be sure.
 _SLACK = {"float32": (16, 0.0), "float16": (16, 0.25), "bfloat16": (16, 1.0)}
-
-
-@dataclass(frozen=True)
-class Hits:
-    """The top K of some queries, best first, ties by passage_id.
-
-    Attributes:
-        ids_QK: int64 (Q, K) passage ids; -1 pads where the corpus is smaller.
-        scores_QK: float32 (Q, K); minus infinity pads.
-        num_redone: Queries, counted once a device, whose proposals were not certain.
-        num_scored: Pairs scored in fixed order.
-    """
-
-    ids_QK: NDArray[np.int64]
-    scores_QK: NDArray[np.float32]
-    num_redone: int = 0
-    num_scored: int = 0
 
 
 class Searcher(Protocol):
@@ -61,6 +49,25 @@ class Searcher(Protocol):
     def search(self, queries_QD: NDArray[np.float32], num_hits: int) -> Hits:
         """The top `num_hits` of each query, best first, ties by passage_id."""
         ...
+
+
+class _Slice(NamedTuple):
+    """A slice of the corpus, as blocks and, where a device proposes and has room, on it."""
+
+    corpus: DeviceCorpus
+    resident: ResidentCorpus | None = None
+    way: Way = TORCH
+
+
+class _Begun(NamedTuple):
+    """A slice's search of some queries; what a device proposed is on its way."""
+
+    part: _Slice
+    queries_QD: NDArray[np.float32]
+    queries: Rounded
+    wanted: int
+    proposed: HostCopy | None = None
+    is_retry: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class ExactSearcher:
         proposes: Whether a device only proposes; None for all but the CPU.
         start: First id that is searched.
         stop: Id after the last that is searched; None for all from `start` on.
+        resident: Whether a device that proposes keeps the passages; None where they fit.
+        kernels: What such a device computes with: torch, or triton, which is checked at first use.
     """
 
     passages: Vectors
@@ -85,13 +94,18 @@ class ExactSearcher:
     proposes: bool | None = None
     start: int = 0
     stop: int | None = None
+    resident: bool | None = None
+    kernels: str = "torch"
 
     def __post_init__(self) -> None:
         """Refuse a precision that cannot hold the vectors.
 
         Raises:
-            ConfigError: The precision is unknown, or float16 for vectors of any length.
+            ConfigError: The precision is unknown, or float16 for vectors of any length; or nobody
+                knows the kernels.
         """
+        if self.kernels not in WAYS:
+            raise ConfigError(f"kernels are {self.kernels!r}, expected one of {', '.join(WAYS)}")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise ConfigError(
                 f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}"
@@ -107,7 +121,7 @@ class ExactSearcher:
         return len(self.passages) if self.stop is None else self.stop
 
     @cached_property
-    def _slices(self) -> tuple[DeviceCorpus, ...]:
+    def _slices(self) -> tuple[_Slice, ...]:
         if self.device is None:
             count = torch.cuda.device_count()
             devices = tuple(f"cuda:{number}" for number in range(count)) or ("cpu",)
@@ -115,17 +129,28 @@ class ExactSearcher:
             devices = (self.device,) if isinstance(self.device, str) else self.device
         edges = np.linspace(self.start, self._end, len(devices) + 1).astype(int)
         return tuple(
-            DeviceCorpus.of(
-                self.passages,
-                int(start),
-                int(stop),
-                self.passage_block,
-                device,
-                self.precision or best_precision(device, self.passages.similarity),
-            )
+            self._slice(device, int(start), int(stop))
             for device, start, stop in zip(devices, edges[:-1], edges[1:], strict=True)
             if start < stop
         )
+
+    def _slice(self, device: str, start: int, stop: int) -> _Slice:
+        passages, block = self.passages, self.passage_block
+        precision = self.precision or best_precision(device, passages.similarity)
+        if self._proposes_on(device) and self.resident is not False:
+            fits, exact_fits = what_fits(stop - start, passages.dim, device, precision)
+            if fits or self.resident:
+                way = way_of(device, precision, passages.similarity.by_distance, self.kernels)
+                resident = ResidentCorpus.load(
+                    passages, start, stop, block, device, precision, exact_fits
+                )
+                # Its blocks are read again for the queries that proposals leave unsure.
+                corpus = DeviceCorpus(passages, start, stop, block, device, precision, False)
+                return _Slice(corpus, resident, way)
+        return _Slice(DeviceCorpus.of(passages, start, stop, block, device, precision))
+
+    def _proposes_on(self, device: str) -> bool:
+        return device != "cpu" if self.proposes is None else self.proposes
 
     def search(self, queries_QD: NDArray[np.float32], num_hits: int) -> Hits:
         """The exact top `num_hits` of each query.
@@ -135,16 +160,48 @@ class ExactSearcher:
             num_hits: Hits a query, at least 1.
         """
         wanted = min(num_hits, self._end - self.start)
+        return self._finish(self._begin(queries_QD, wanted), len(queries_QD), wanted)
+
+    def search_all(
+        self, queries: Vectors, num_hits: int, block: int = _QUERY_BLOCK
+    ) -> Iterator[Hits]:
+        """The exact top `num_hits` of all queries, block by block.
+
+        A device searches one block while the next is read and the last is copied back.
+
+        Args:
+            queries: The queries.
+            num_hits: Hits a query, at least 1.
+            block: Queries of a block.
+        """
+        wanted = min(num_hits, self._end - self.start)
+
+        def read(first: int) -> NDArray[np.float32]:
+            return queries.rows(first, min(first + block, len(queries)))
+
+        before: tuple[list[_Begun], int, int] | None = None
+        with ThreadPoolExecutor(_READERS) as threads:
+            for rows_QD in read_ahead(threads, read, range(0, len(queries), block)):
+                now = (self._begin(rows_QD, wanted), len(rows_QD), wanted)
+                if before is not None:
+                    yield self._finish(*before)
+                before = now
+        if before is not None:
+            yield self._finish(*before)
+
+    def _begin(self, queries_QD: NDArray[np.float32], wanted: int) -> list[_Begun]:
+        """All devices are at work before the first is waited for."""
         if not len(queries_QD) or not wanted:
-            shape = (len(queries_QD), wanted)
+            return []
+        with honest_products():
+            return [self._begin_slice(part, queries_QD, wanted) for part in self._slices]
+
+    def _finish(self, begun: list[_Begun], num_queries: int, wanted: int) -> Hits:
+        if not begun:
+            shape = (num_queries, wanted)
             return Hits(np.empty(shape, np.int64), np.empty(shape, np.float32))
         with honest_products():
-            # All devices are at work before the first is waited for.
-            begun = [self._begin(corpus, queries_QD, wanted) for corpus in self._slices]
-            parts = [
-                self._finish(corpus, queries_QD, wanted, *one)
-                for corpus, one in zip(self._slices, begun, strict=True)
-            ]
+            parts = [self._finish_slice(one) for one in begun]
         if len(parts) == 1:
             return parts[0]
         ids_QK, scores_QK = best_first(
@@ -158,143 +215,95 @@ class ExactSearcher:
             sum(part.num_scored for part in parts),
         )
 
-    def _begin(
-        self, corpus: DeviceCorpus, queries_QD: NDArray[np.float32], wanted: int
-    ) -> tuple[Rounded, Proposals | None]:
-        queries = Rounded.of(queries_QD, corpus.device, corpus.precision)
-        if not (corpus.device != "cpu" if self.proposes is None else self.proposes):
-            return queries, None
-        fixed, share = _SLACK[corpus.precision]
-        num = min(wanted + fixed + int(share * wanted), corpus.stop - corpus.start)
-        return queries, propose(queries, corpus, num)
-
-    def _finish(
-        self,
-        corpus: DeviceCorpus,
-        queries_QD: NDArray[np.float32],
-        wanted: int,
-        queries: Rounded,
-        proposals: Proposals | None,
-    ) -> Hits:
-        """The top `wanted` of one slice of the corpus, fewer where it is smaller."""
+    def _begin_slice(
+        self, part: _Slice, queries_QD: NDArray[np.float32], wanted: int, *, is_retry: bool = False
+    ) -> _Begun:
+        corpus, resident = part.corpus, part.resident
         wanted = min(wanted, corpus.stop - corpus.start)
-        if proposals is None:
-            return self._stream(corpus, queries_QD, queries, wanted)
-        proposed_QK = proposals.ids_QK.cpu().numpy()
-        ids_QK, scores_QK = best_first(proposed_QK, self._score(queries_QD, proposed_QK))
-        ids_QK, scores_QK = ids_QK[:, :wanted].copy(), scores_QK[:, :wanted].copy()
-        unsure = np.empty(0, np.int64)
-        if proposed_QK.shape[1] < corpus.stop - corpus.start:
-            bounds_Q = self._bound(queries, float(proposals.longest), float(proposals.residual))
-            values_Q = scores_QK[:, -1].astype(np.float64)
-            squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD)
-            values_Q = self.passages.similarity.order_of_score(values_Q, squares_Q)
-            unsure = np.flatnonzero(values_Q <= proposals.worst_Q.cpu().numpy() + bounds_Q)
-        num_scored = proposed_QK.size
+        if not self._proposes_on(corpus.device):
+            queries = Rounded.of(queries_QD, corpus.device, corpus.precision)
+            return _Begun(part, queries_QD, queries, wanted)
+        fixed, share = _SLACK[corpus.precision]
+        num = wanted + fixed + int(share * wanted)
+        num = min(_RETRY * num if is_retry else num, corpus.stop - corpus.start)
+        exact = pinned(queries_QD, corpus.device).to(corpus.device, non_blocking=True)
+        queries = Rounded.measured(exact, corpus.precision)
+        if resident is None:
+            one = propose(queries, corpus, num)
+            worst_Q = one.worst_Q
+            if num == corpus.stop - corpus.start:
+                worst_Q = torch.full_like(worst_Q, -torch.inf)
+            sizes = [torch.tensor(one.ids_QK.numel()), one.longest, one.residual]
+            found = [one.ids_QK]
+        else:
+            top = find_top(resident, exact, queries.vectors, wanted, num, part.way)
+            worst_Q = top.worst_Q
+            sizes = [
+                top.num_proposed,
+                torch.tensor(resident.longest),
+                torch.tensor(resident.residual),
+            ]
+            found = [top.ids_QM] if top.scores_QM is None else [top.ids_QM, top.scores_QM]
+        copied = HostCopy([queries.norms, queries.residuals, worst_Q, *sizes, *found])
+        return _Begun(part, queries_QD, queries, wanted, copied, is_retry)
+
+    def _finish_slice(self, begun: _Begun) -> Hits:
+        """The top of one slice of the corpus, fewer where it is smaller."""
+        part, queries_QD, queries, wanted, proposed, is_retry = begun
+        if proposed is None:
+            return stream_top(part.corpus, queries_QD, queries, wanted)
+        norms, residuals, worst_Q, num, longest, residual, *found = proposed.arrays()
+        if len(found) == 2:
+            ids_QK, scores_QK = found
+        else:
+            ids_QK, scores_QK = best_first(found[0], self._score(queries_QD, found[0]))
+            ids_QK, scores_QK = ids_QK[:, :wanted].copy(), scores_QK[:, :wanted].copy()
+        queries = replace(
+            queries, norms=torch.from_numpy(norms), residuals=torch.from_numpy(residuals)
+        )
+        bounds_Q = self._bound(queries, float(longest), float(residual), part.way.wide)
+        values_Q = scores_QK[:, -1].astype(np.float64)
+        squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD)
+        values_Q = self.passages.similarity.order_of_score(values_Q, squares_Q)
+        unsure = np.flatnonzero((values_Q <= worst_Q + bounds_Q) & (worst_Q > -np.inf))
+        num_scored = int(num)
         if len(unsure):
-            rows = queries_QD[unsure]
-            full = Rounded.of(rows, corpus.device, "float32")
-            redone = self._stream(
-                replace(corpus, precision="float32"),
-                rows,
-                full,
-                wanted,
-                floors_Q=scores_QK[unsure, -1],
-            )
+            # A CPU's pass takes many at once in less time than more proposals of each.
+            few = part.corpus.device != "cpu" or len(unsure) <= _RETRIED_ON_CPU
+            if part.resident is not None and not is_retry and few:
+                again = self._begin_slice(part, queries_QD[unsure], wanted, is_retry=True)
+                redone = self._finish_slice(again)
+            else:
+                redone = self._redo(part.corpus, queries_QD[unsure], scores_QK[unsure, -1], wanted)
             ids_QK[unsure], scores_QK[unsure] = redone.ids_QK, redone.scores_QK
             num_scored += redone.num_scored
         return Hits(ids_QK, scores_QK, len(unsure), num_scored)
 
-    def _stream(
+    def _redo(
         self,
         corpus: DeviceCorpus,
         queries_QD: NDArray[np.float32],
-        queries: Rounded,
+        floors_Q: NDArray[np.float32],
         wanted: int,
-        floors_Q: NDArray[np.float32] | None = None,
     ) -> Hits:
-        """One pass that keeps whatever a product cannot rule out."""
-        num_queries, similarity = len(queries_QD), self.passages.similarity
-        size = min(_QUERY_TILE, -(-num_queries // torch.get_num_threads()))
-        tiles = [slice(start, start + size) for start in range(0, num_queries, size)]
-        tops = [
-            RunningTop(
-                queries_QD[tile],
-                wanted,
-                similarity,
-                None if floors_Q is None else floors_Q[tile],
-            )
-            for tile in tiles
-        ]
-        longest = residual = 0.0
-
-        def read(first: int) -> tuple[NDArray[np.float32], Rounded]:
-            block_PD = self.passages.rows(first, min(first + corpus.block, corpus.stop))
-            return block_PD, Rounded.of(block_PD, corpus.device, corpus.precision)
-
-        with own_threads() as threads:
-            upcoming = threads.submit(read, corpus.start)
-            for first in range(corpus.start, corpus.stop, corpus.block):
-                block_PD, passages = upcoming.result()
-                if first + corpus.block < corpus.stop:
-                    # Read beside the products of this one.
-                    upcoming = threads.submit(read, first + corpus.block)
-                longest = max(longest, float(passages.norms.max()))
-                residual = max(residual, float(passages.residuals.max()))
-                bounds_Q = self._bound(queries, longest, residual)
-                offer = partial(_offer_block, block_PD, passages, first, similarity)
-                inputs = [
-                    (top, queries.vectors[t], bounds_Q[t])
-                    for top, t in zip(tops, tiles, strict=True)
-                ]
-                list(threads.map(offer, *zip(*inputs, strict=True)))
-            found = list(threads.map(RunningTop.best, tops))
-        return Hits(
-            np.concatenate([ids_QK for ids_QK, _ in found]),
-            np.concatenate([scores_QK for _, scores_QK in found]),
-            num_scored=sum(top.num_scored for top in tops),
+        """What proposals were not certain of, in the CPU's way."""
+        full = Rounded.of(queries_QD, corpus.device, "float32")
+        return stream_top(
+            replace(corpus, precision="float32"), queries_QD, full, wanted, floors_Q=floors_Q
         )
 
-    def _bound(self, queries: Rounded, longest: float, residual: float) -> NDArray[np.float32]:
+    def _bound(
+        self, queries: Rounded, longest: float, residual: float, wide: bool = False
+    ) -> NDArray[np.float32]:
         passages = self.passages
-        return error_bound(queries, longest, residual, passages.dim, passages.similarity)
+        return error_bound(queries, longest, residual, passages.dim, passages.similarity, wide=wide)
 
     def _score(
         self, queries_QD: NDArray[np.float32], ids_QK: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Fixed-order scores; each distinct passage is read once."""
+        """Fixed-order scores, minus infinity for -1; each distinct passage is read once."""
         seen = np.zeros(len(self.passages), bool)
-        seen[ids_QK] = True
-        rows_QK = (np.cumsum(seen) - 1)[ids_QK]
+        seen[ids_QK[ids_QK >= 0]] = True
+        rows_QK = np.where(ids_QK < 0, -1, (np.cumsum(seen) - 1)[ids_QK])
         vectors = self.passages.take(np.flatnonzero(seen))
         return score_hits(queries_QD, vectors, rows_QK, self.passages.similarity)
-
-
-def _offer_block(
-    block_PD: NDArray[np.float32],
-    passages: Rounded,
-    first_id: int,
-    similarity: Similarity,
-    top: RunningTop,
-    queries_QD: torch.Tensor,
-    bounds_Q: NDArray[np.float32],
-) -> None:
-    """Take one block of passages past some queries."""
-    squares_P = passages.norms.square() if similarity.by_distance else None
-    out_N = torch.empty(len(queries_QD) * _PASSAGE_TILE, device=queries_QD.device)
-    for column in range(0, len(block_PD), _PASSAGE_TILE):
-        columns = slice(column, column + _PASSAGE_TILE)
-        squares = None if squares_P is None else squares_P[columns]
-        product = product_values(queries_QD, passages.vectors[columns], squares, out_N)
-        top.offer(product.cpu().numpy(), block_PD, bounds_Q, first_id, column)
-    top.end_block(block_PD, bounds_Q, first_id)
-
-
-def best_first(
-    ids_QK: NDArray[np.int64], scores_QK: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Sort each row by falling score, ties by rising id."""
-    by_id = np.argsort(ids_QK, axis=1, kind="stable")
-    ids, scores = np.take_along_axis(ids_QK, by_id, 1), np.take_along_axis(scores_QK, by_id, 1)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)

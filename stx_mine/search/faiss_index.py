@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.errors import ConfigError, one_line
-from stx_mine.search.exact import Hits, best_first
 from stx_mine.search.score import score_hits
+from stx_mine.search.stream import Hits, best_first
 from stx_mine.store.vectors import Vectors
 
 _TRAIN_SAMPLE = 262_144

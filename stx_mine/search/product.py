@@ -73,7 +73,11 @@ class Rounded:
     @classmethod
     def of(cls, vectors_ND: NDArray[np.float32], device: str, precision: str) -> "Rounded":
         """Round vectors, and measure what that does."""
-        exact = torch.from_numpy(vectors_ND).to(device)
+        return cls.measured(torch.from_numpy(vectors_ND).to(device), precision)
+
+    @classmethod
+    def measured(cls, exact: torch.Tensor, precision: str) -> "Rounded":
+        """Round float32 vectors where they are, and measure what that does."""
         norms = torch.linalg.vector_norm(exact, dim=1)
         if precision == "float32":
             return cls(exact, norms, torch.zeros_like(norms))
@@ -82,7 +86,13 @@ class Rounded:
 
 
 def error_bound(
-    queries: Rounded, longest: float, residual: float, dim: int, similarity: Similarity
+    queries: Rounded,
+    longest: float,
+    residual: float,
+    dim: int,
+    similarity: Similarity,
+    *,
+    wide: bool = False,
 ) -> NDArray[np.float32]:
     """How far a value of a product can lie from that of the fixed-order score.
 
@@ -96,6 +106,7 @@ def error_bound(
         residual: The largest residual of a passage so far.
         dim: D.
         similarity: How vectors are compared.
+        wide: Whether values are float32, whatever their factors are.
 
     Returns:
         float32 (Q,), rounded up.
@@ -109,11 +120,12 @@ def error_bound(
     rounding_Q = residuals_Q * (longest + residual) + norms_Q * residual
     underflow = 4 * dim * float(np.finfo(np.float32).tiny)
     if queries.vectors.dtype != torch.float32:
-        # Products leave in the precision that they came in: half a unit in the last place.
-        last = torch.finfo(queries.vectors.dtype)
-        rounding_Q += last.eps / 2 * (norms_Q + residuals_Q) * (longest + residual)
-        underflow += last.smallest_normal * last.eps
         product *= 1.05
+        if not wide:
+            # Products leave in the precision that they came in: half a unit in the last place.
+            last = torch.finfo(queries.vectors.dtype)
+            rounding_Q += last.eps / 2 * (norms_Q + residuals_Q) * (longest + residual)
+            underflow += last.smallest_normal * last.eps
     bound_Q = similarity.bound(product, score, rounding_Q, norms_Q, longest)
     # Zeros do not underflow, and whole corpora of them must be ruled out.
     bound_Q += np.where(norms_Q * longest > 0, 2 * underflow, 0)

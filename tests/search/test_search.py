@@ -121,6 +121,7 @@ def searches(draw):
         draw(st.sampled_from(["cpu", ("cpu", "cpu"), ("cpu",) * 3])),
         draw(st.sampled_from(precisions)),
         draw(st.booleans()),
+        resident=draw(st.sampled_from([None, True, False])),
     )
     return (
         searcher,

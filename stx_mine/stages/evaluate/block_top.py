@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.similarity import Similarity
-from stx_mine.search.exact import ExactSearcher, best_first
+from stx_mine.search.exact import ExactSearcher
+from stx_mine.search.stream import best_first
 from stx_mine.store.vectors import Vectors
 
 _QUERY_ROWS = 4_096

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged, offsets_of, ragged_sets
 from stx_mine.engine.tasks import Worker
-from stx_mine.search.exact import best_first
 from stx_mine.search.score import score_hits
+from stx_mine.search.stream import best_first
 from stx_mine.stages.mine.bm25 import Bm25Searcher
 from stx_mine.stages.mine.candidates import CandidateFile, Candidates
 from stx_mine.stages.mine.config import MineConfig
