@@ -19,6 +19,10 @@ from stx_mine.store.stage_report import percent
 
 # From this share of titles on, other queries are made; pairs that hold both ways; long passages.
 _TITLES, _BOTH_ROLES, _LONG_WORDS = 0.5, 0.05, 300
+_OF_PASSES = (
+    "A static model learns more from ten passes than from two, each with batches of its own: 0.9 "
+    "to 3.2 points of nDCG@10 more on four sets, 0.6 less on a fifth; `stx-mine tune` tells."
+)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,8 @@ def _embed(peek: PairPeek | PassagePeek, held_out: HeldOut, recipe: Recipe) -> S
 
 def _mine_and_pack(recipe: Recipe) -> list[Section]:
     batch = [Setting("batch_size", recipe.batch_size, f"{_capital(recipe.of_batch)}.")]
+    if recipe.passes is not None:
+        batch.append(Setting("packings", recipe.passes, _OF_PASSES))
     if recipe.is_large:
         batch.append(Setting("layout", "ids", "Texts stand beside the shards once."))
     return [
@@ -195,7 +201,10 @@ def _train(held_out: HeldOut, recipe: Recipe) -> Section:
     settings = list(held_out.dev)
     if recipe.is_large:
         settings.append(Setting("chunk_rows", 4_096, "Fewer logits exist at one time."))
-    reason = "Two passes; the learning rate follows from the model and the size of the batches."
+    reason = (
+        "A pass over each packing; the learning rate follows from the model and the size of the "
+        "batches."
+    )
     return Section("train", TrainConfig, reason, tuple(settings))
 
 

@@ -407,6 +407,8 @@ def test_the_model_follows_the_device_the_language_and_the_wish() -> None:
     large = recipe(on_gpu=True, num_rows=2_000_000)
     assert (large.batch_size, large.k, large.is_large) == (32_768, 2, True)
     assert recipe(num_passages=5).k == 4
+    assert [recipe(num_rows=rows).passes for rows in (999, 1_000, 200_001)] == [None, 10, None]
+    assert recipe(on_gpu=True).passes is None
 
 
 @settings(deadline=None, max_examples=50)

@@ -13,6 +13,8 @@ _MOST_TEST, _MOST_DEV = 5_000, 2_000
 # A best step that fewer pairs choose is chosen by chance.
 _FEWEST_DEV = 100
 FEW_PAIRS = 100
+# Passes of static models, where they were measured; larger data takes long.
+_STATIC_PASSES, _LONGER = 10, range(1_000, 200_001)
 _STATIC = "package:wordllama"
 _ENGLISH = "sentence-transformers/all-MiniLM-L6-v2"
 _OTHERS = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
@@ -26,6 +28,7 @@ class Recipe:
         model: A hub id, or `package:NAME`.
         batch_size: Rows of a batch.
         k: Negatives of a row.
+        passes: Packings, and passes over the rows in training; None for the defaults.
         is_large: Whether batches are so large that texts stand beside the shards once.
         of_model: Why this model.
         of_batch: Why this size.
@@ -35,6 +38,7 @@ class Recipe:
     model: str
     batch_size: int
     k: int
+    passes: int | None
     is_large: bool
     of_model: str
     of_batch: str
@@ -82,7 +86,8 @@ def propose_recipe(
         k, of_k = 4, "each negative costs a transformer a pass; a static model can have 8"
     if k >= num_passages:
         k, of_k = num_passages - 1, f"there are no more than {num_passages:,} passages"
-    return Recipe(model, size, k, is_large, of_model, of_batch, of_k)
+    passes = _STATIC_PASSES if is_static and num_rows in _LONGER else None
+    return Recipe(model, size, k, passes, is_large, of_model, of_batch, of_k)
 
 
 def _model(num_texts: int, on_gpu: bool, is_english: bool, asked: str | None) -> tuple[str, str]:
