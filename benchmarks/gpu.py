@@ -18,12 +18,14 @@ last line is one JSON object: what became of each part.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from benchmarks import machine
 from benchmarks.gpu_part import write_results
@@ -76,18 +78,16 @@ class Session:
         else:
             command += self._options(until, path)
         path.unlink(missing_ok=True)
-        began, state = time.time(), "done"
+        began, start = time.time(), log.stat().st_size if log.exists() else 0
         with log.open("a", encoding="utf-8") as lines:
-            lines.write(f"--- {part}\n")
-            lines.flush()
-            start, size = lines.tell(), max(until - time.time() + GRACE, GRACE)
-            try:
-                done = subprocess.run(command, stdout=lines, stderr=lines, timeout=size)
-                state = "done" if done.returncode == 0 else f"exit code {done.returncode}"
-            except subprocess.TimeoutExpired:
-                state = "stopped, its time was over"
+            state = run_for(command, lines, min(until + GRACE, self.until) - time.time())
         if part == "search" and state == "done":
-            write_results(path, json.loads(said(log, start).splitlines()[-1]))
+            # What libraries say at their end may come after the object.
+            objects = [one for one in said(log, start).splitlines() if one.startswith("{")]
+            if objects:
+                write_results(path, json.loads(objects[-1]))
+            else:
+                state = "done; failed: it printed no JSON object"
         results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if state != "done":
             results["last_words"] = said(log, start)[-1_500:].splitlines()
@@ -99,6 +99,21 @@ class Session:
         found = ["--device", self.device, "--until", str(until), "--output", str(path)]
         found += ["--quick"] if self.quick else []
         return found + (["--mpnet", self.mpnet] if self.mpnet else [])
+
+
+def run_for(command: list[str], lines: TextIO, seconds: float) -> str:
+    """Run a command, and end it with all that it started when its time is over: its state."""
+    process = subprocess.Popen(command, stdout=lines, stderr=lines, start_new_session=True)
+    try:
+        code = process.wait(seconds)
+        return "done" if code == 0 else f"exit code {code}"
+    except subprocess.TimeoutExpired:
+        # torchrun ends its own processes when it is asked to.
+        for kind in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, kind)
+                process.wait(3)
+        return "stopped, its time was over"
 
 
 def said(log: Path, start: int) -> str:

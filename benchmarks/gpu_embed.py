@@ -182,7 +182,7 @@ class Bench:
 
 
 def random_bert_base(folder: Path, num_layers: int) -> str:
-    """Save a model of the size of mpnet-base, of all its layers or of fewer, with random weights."""
+    """Save a model as wide as mpnet-base, with so many layers and random weights."""
     torch.manual_seed(0)
     tiny = load_model(MINILM, "cpu")
     config = BertConfig(**BASE_SIZE, num_hidden_layers=num_layers, vocab_size=len(tiny.tokenizer))

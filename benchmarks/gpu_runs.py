@@ -108,7 +108,7 @@ class Bench:
         command += ["--run-dir", self.run(name), "--device", self.device, *steps]
         started = time.perf_counter()
         done = subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, "NCCL_DEBUG": "WARN"}
+            command, capture_output=True, text=True, env={**os.environ, "NCCL_DEBUG": "INFO"}
         )
         log = Path(self.run(name), "model", TRAINING_LOG)
         lines = read_log(log) if log.exists() else []
@@ -116,6 +116,7 @@ class Bench:
             "seconds": time.perf_counter() - started,
             "exit_code": done.returncode,
             "losses": [one["loss"] for one in lines if "loss" in one],
+            "nccl": "NCCL INFO" in done.stdout + done.stderr,
             "stderr": done.stderr[-1_500:] if done.returncode else "",
         }
 
