@@ -5,7 +5,8 @@
 Both train MiniLM on the same rows with 8 negatives, the network in bfloat16 as `accelerate` makes
 it for every Trainer, weights and loss in float32. A step is forward, backward and AdamW over a
 batch that is already tokenised: `ours` and `cached_256`, `cached_1024` (the loss with that
-`mini_batch_size`). `collate_s` is what making that batch takes. `ours_trainer` are seconds between
+`mini_batch_size`), `cached_1024_32768_tokens` (with `mini_batch_num_tokens` beside, ours by
+default). `collate_s` is what making that batch takes. `ours_trainer` are seconds between
 steps of our Trainer, which makes the next batch meanwhile. The library's texts are all slots of the
 batch; ours are the distinct ones, and `slots_over_distinct` says how many fewer.
 """
@@ -44,6 +45,22 @@ WARM_ROWS = 256
 
 
 @dataclass(frozen=True)
+class MiniBatch:
+    """Of the library's cached loss.
+
+    Attributes:
+        texts: Texts of one.
+        tokens: Tokens of one, instead; the logits still have so many rows as `texts`.
+    """
+
+    texts: int
+    tokens: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.texts) if self.tokens is None else f"{self.texts}_{self.tokens}_tokens"
+
+
+@dataclass(frozen=True)
 class Sizes:
     """What is trained on.
 
@@ -51,7 +68,7 @@ class Sizes:
         pairs: Pairs at most.
         others: Passages of no pair.
         batches: Rows of a batch, one measured after the other.
-        mini_batches: Of the library's loss, in texts, the most wanted first.
+        mini_batches: Of the library's loss, the most wanted first.
         seconds: Of an arm, until it ends after the step at hand.
         most_steps: Of an arm.
     """
@@ -59,13 +76,14 @@ class Sizes:
     pairs: int
     others: int
     batches: tuple[int, ...]
-    mini_batches: tuple[int, ...]
+    mini_batches: tuple[MiniBatch, ...]
     seconds: float
     most_steps: int
 
 
-FULL = Sizes(45_297, 110_000, (8_192, 32_768), (1_024, 256), 5.0, 5)
-QUICK = Sizes(16, 24, (4,), (8, 4), 0.1, 2)
+TRIED = (MiniBatch(1_024), MiniBatch(1_024, 32_768), MiniBatch(256))
+FULL = Sizes(45_297, 110_000, (8_192, 32_768), TRIED, 5.0, 5)
+QUICK = Sizes(16, 24, (4,), (MiniBatch(8), MiniBatch(8, 64)), 0.1, 2)
 
 
 @dataclass
@@ -140,11 +158,14 @@ class Bench:
         warm = case.collator.collate(case.collator.read(0).slice(0, WARM_ROWS))
         return self._steps(case, case.ours, split(warm), lambda one: case.loss(*one))
 
-    def cached(self, mini_batch: int) -> dict[str, Any]:
-        """The loss of the library with so many texts of a mini-batch."""
+    def cached(self, mini_batch: MiniBatch) -> dict[str, Any]:
+        """The loss of the library."""
         case = self.case()
         loss = CachedMultipleNegativesRankingLoss(
-            case.model, scale=SCALE, mini_batch_size=mini_batch
+            case.model,
+            scale=SCALE,
+            mini_batch_size=mini_batch.texts,
+            mini_batch_num_tokens=mini_batch.tokens,
         )
         names, tokenise = text_columns(case.shard.num_negatives), Tokeniser(case.model)
         table = case.collator.read(0).slice(0, WARM_ROWS)
@@ -252,7 +273,7 @@ def measure_batches(part: Part, bench: Bench) -> None:
             measure_cached(part, bench, size, mini_batch)
 
 
-def measure_cached(part: Part, bench: Bench, size: int, mini_batch: int) -> None:
+def measure_cached(part: Part, bench: Bench, size: int, mini_batch: MiniBatch) -> None:
     """The library's loss, and its step beside that of ours."""
     ours, theirs = f"{size}_ours", f"{size}_cached_{mini_batch}"
     part.measure(theirs, lambda: bench.cached(mini_batch), 2 * least_seconds(size))
