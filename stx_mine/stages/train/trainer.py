@@ -279,7 +279,9 @@ def train(
 def row_numbers(packings: list[list[BatchShard]]) -> Dataset:
     """The numbers of all rows, by which a sampler asks a collator for batches."""
     num_rows = sum(one.num_batches * one.batch_size for packing in packings for one in packing)
-    return Dataset(pa.table({"row": np.arange(num_rows)}))
+    # Without a fingerprint the table is pickled for one, by value where pyarrow lies in a folder
+    # of `pip install --target`, which fails.
+    return Dataset(pa.table({"row": np.arange(num_rows)}), fingerprint=f"rows-{num_rows}")
 
 
 def _arguments(

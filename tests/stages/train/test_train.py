@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset, arrow_dataset, load_dataset
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -25,7 +25,7 @@ from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.stage import run_train
-from stx_mine.stages.train.trainer import train
+from stx_mine.stages.train.trainer import row_numbers, train
 from stx_mine.store.batches import list_packings
 
 
@@ -80,6 +80,17 @@ def test_sampler_changes_the_order_every_epoch():
 def test_sampler_refuses_sizes_that_do_not_fit(rows, size, packed):
     with pytest.raises(ValueError, match="pack"):
         PackedBatchSampler(range(rows), size, packed_batch_size=packed)
+
+
+def test_row_numbers_are_not_pickled_for_a_fingerprint(packed_run, monkeypatch):
+    """Below a folder of `pip install --target`, dill takes pyarrow by value, and fails."""
+
+    def refuse(*_):
+        raise AssertionError("pickled")
+
+    monkeypatch.setattr(arrow_dataset, "generate_fingerprint", refuse)
+    rows = row_numbers(list_packings(packed_run / "batches"))
+    assert rows["row"][-1] == len(rows) - 1 > 64
 
 
 def test_collator_gives_every_row_its_own_texts(packed_run, model):
