@@ -34,12 +34,11 @@ from sentence_transformers import SentenceTransformer
 from benchmarks import machine, peers
 from benchmarks.arms import ARMS, PROOF, Budget, Recipe, Workbench
 from benchmarks.datasets import NAMES, RetrievalSet, Split, beir_set, load, part_of
-from benchmarks.trainings import UNTRAINED, SetTrainings, StoredTrainings, table
+from benchmarks.trainings import SEEDS, UNTRAINED, SetTrainings, StoredTrainings, tables
 from stx_mine.cli import quiet
 from stx_mine.stages.init.core.recipe import batch_size_of
 from stx_mine.store.artifact import read_manifest
 
-SEEDS = (0, 1, 2)
 QUICK_ROWS, QUICK_QUERIES, QUICK_BATCH, QUICK_BUDGET = 600, 200, 64, "20s"
 JUDGE_SETS = ("clinc150", "nl2bash")
 # What arms are called in the table.
@@ -141,7 +140,7 @@ def main() -> None:
     parser.add_argument("--judge-set", choices=JUDGE_SETS, default="clinc150")
     parser.add_argument("--judge-steps", type=int, default=600, help="how long it was trained")
     parser.add_argument("--device", default="cpu", help="where everything is computed")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(SEEDS)))
     parser.add_argument("--budget", help="of tune")
     parser.add_argument("--batch-size", type=int, help="rows a step, instead of the usual")
     parser.add_argument("--join", nargs="+", type=Path, help="add what other files hold, and end")
@@ -153,7 +152,7 @@ def main() -> None:
         store.join([StoredTrainings.open(path) for path in arguments.join])
         store.save()
     if arguments.table or arguments.join:
-        print(table(store.content, WORDS))
+        print(tables(store.content, WORDS))
         return
     setting = MODELS[arguments.model]
     arguments.arms = arguments.arms or list(PROOF)
@@ -163,7 +162,7 @@ def main() -> None:
     quiet()
     for name in arguments.sets:
         run_set(name, arguments, store)
-    print(table(store.content, WORDS))
+    print(tables(store.content, WORDS))
     print(json.dumps({label: headline(one) for label, one in store.content["sets"].items()}))
 
 

@@ -1,7 +1,7 @@
 """Trainings of the quality benchmark: each is stored as it ends, so that a call continues.
 
-Means are in `quality.json`, and nDCG@10 of every test query, from which intervals are made, in
-`quality.npz` beside it.
+Means are in a JSON file, and nDCG@10 of every test query, from which intervals are made, in
+a file of arrays beside it.
 """
 
 import json
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 BOOTSTRAPS = 1_000
 UNTRAINED = "untrained"
+# Fewer are told.
+SEEDS = 3
 
 
 @dataclass
@@ -162,16 +164,24 @@ def difference(
     return float(one_SQ.mean() - other_SQ.mean()), float(low), float(high)
 
 
-def table(content: dict[str, Any], words: dict[str, str]) -> str:
-    """Markdown: arms by sets, nDCG@10 with the difference to MNR and its interval in points.
+def tables(content: dict[str, Any], words: dict[str, str]) -> str:
+    """Markdown, a table a model: arms by sets, nDCG@10 with the difference to MNR in points.
 
     Args:
         content: Of the file.
         words: What an arm is called; those that have no words follow under their own name.
     """
-    sets = content["sets"]
+    models = dict.fromkeys(one["model"] for one in content["sets"].values())
+    return "\n\n".join(
+        f"`{model}`:\n\n"
+        + _table({k: one for k, one in content["sets"].items() if one["model"] == model}, words)
+        for model in models
+    )
+
+
+def _table(sets: dict[str, Any], words: dict[str, str]) -> str:
     tested = {arm: None for one in sets.values() for arm in one["tests"]}
-    heads = [f"{label}, {one['batch_size']:,}" for label, one in sets.items()]
+    heads = [f"{label.partition(',')[0]}, {one['batch_size']:,}" for label, one in sets.items()]
     lines = ["| arm | " + " | ".join(heads) + " |", "|---" * (1 + len(sets)) + "|"]
     for arm in [*(one for one in words if one in tested), *(tested.keys() - words.keys())]:
         cells = [_cell(one, arm) for one in sets.values()]
@@ -185,4 +195,6 @@ def _cell(content: dict[str, Any], arm: str) -> str:
         return ""
     gap = content["differences"].get(f"{arm} - mnr")
     words = f" ({gap[0]:+.1f} [{gap[1]:+.1f}, {gap[2]:+.1f}])" if gap else ""
-    return f"{test['ndcg@10']:.3f}{words}"
+    seeds = f", {len(test['seeds'])} seeds" if 1 < len(test["seeds"]) < SEEDS else ""
+    seeds = ", one seed" if len(test["seeds"]) == 1 and arm != UNTRAINED else seeds
+    return f"{test['ndcg@10']:.3f}".lstrip("0") + words + seeds

@@ -83,12 +83,10 @@ def propose_recipe(
     elif is_static:
         k, of_k = 8, "the default; 1.3 to 3 points above none with a static model, on five sets"
     else:
-        k, of_k = (
-            4,
-            (
-                "0.8 to 4 points above none with MiniLM and 64 rows a step, on four sets; each costs a "
-                "transformer a pass"
-            ),
+        k = 4
+        of_k = (
+            "0.8 to 4 points above none with MiniLM and 64 rows a step, on four sets; each costs "
+            "a transformer a pass"
         )
     if k >= num_passages:
         k, of_k = num_passages - 1, f"there are no more than {num_passages:,} passages"
