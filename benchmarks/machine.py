@@ -4,8 +4,6 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
-
 PACKAGES = (
     "stx-mine",
     "sentence-transformers",
@@ -21,6 +19,8 @@ PACKAGES = (
 
 def describe() -> dict[str, object]:
     """Versions of the packages, Python, processor, its number of cores, and the GPU if any."""
+    import torch  # not with the module: processes whose memory is measured import it, too
+
     found: dict[str, object] = {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from stx_mine.core.ahead import ahead
 from stx_mine.core.ragged import offsets_of, places_of
 from stx_mine.core.reach import within_reach
-from stx_mine.models.ahead import ahead
 
 # One call of the tokenizer: enough for all cores, little enough that its objects stay small.
 _CHUNK_TEXTS, _CHUNK_BYTES = 16_384, 1 << 22

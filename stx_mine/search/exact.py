@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stx_mine.core.ahead import ahead
 from stx_mine.errors import ConfigError
 from stx_mine.search.copies import HostCopy, pinned
 from stx_mine.search.product import (
@@ -31,7 +32,7 @@ from stx_mine.search.propose import DeviceCorpus, propose
 from stx_mine.search.resident import ResidentCorpus, find_top, what_fits
 from stx_mine.search.score import score_hits
 from stx_mine.search.stream import Hits, best_first, stream_top
-from stx_mine.search.threads import read_ahead
+from stx_mine.search.threads import BLOCKS_AHEAD
 from stx_mine.search.ways import TORCH, WAYS, Way, way_of
 from stx_mine.store.vectors import Vectors
 
@@ -181,7 +182,8 @@ class ExactSearcher:
 
         before: tuple[list[_Begun], int, int] | None = None
         with ThreadPoolExecutor(_READERS) as threads:
-            for rows_QD in read_ahead(threads, read, range(0, len(queries), block)):
+            firsts = range(0, len(queries), block)
+            for rows_QD in ahead(read, firsts, threads, BLOCKS_AHEAD):
                 now = (self._begin(rows_QD, wanted), len(rows_QD), wanted)
                 if before is not None:
                     yield self._finish(*before)

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stx_mine.core.ahead import ahead
 from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ConfigError
 from stx_mine.search.copies import pinned
 from stx_mine.search.device_score import best_scored, distance_scores
 from stx_mine.search.groups import COPIED, MEMBERS, group_size
 from stx_mine.search.product import PRECISIONS, Rounded
-from stx_mine.search.threads import own_threads, read_ahead
+from stx_mine.search.threads import BLOCKS_AHEAD, own_threads
 from stx_mine.search.ways import Way
 from stx_mine.store.vectors import Vectors
 
@@ -62,6 +63,11 @@ class ResidentCorpus:
         """Whether a value is twice the product less the squared length."""
         return self.similarity.by_distance
 
+    def widened(self, rounded_QD: torch.Tensor) -> torch.Tensor:
+        """(Q, W): rounded queries with the zeros that passages have behind them."""
+        width = self.rounded_RW.shape[1] - rounded_QD.shape[1]
+        return torch.nn.functional.pad(rounded_QD, (0, width))
+
     @classmethod
     def load(
         cls,
@@ -93,7 +99,7 @@ class ResidentCorpus:
 
         with own_threads() as threads:
             first = 0
-            for exact_host, rows_host in read_ahead(threads, read, firsts):
+            for exact_host, rows_host in ahead(read, firsts, threads, BLOCKS_AHEAD):
                 exact = exact_host.to(device, non_blocking=True)
                 rows = rows_host.to(device)
                 rounded = Rounded.measured(exact, precision)
@@ -189,9 +195,7 @@ def find_top(
     Raises:
         ConfigError: The memory of the device is too small for a few queries.
     """
-    rounded_QW = torch.nn.functional.pad(
-        rounded_QD, (0, corpus.rounded_RW.shape[1] - rounded_QD.shape[1])
-    )
+    rounded_QW = corpus.widened(rounded_QD)
     size = _queries_at_a_time(corpus, num, way)
     parts: list[Found] = []
     first = 0

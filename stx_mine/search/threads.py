@@ -2,18 +2,15 @@
 
 import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
 _ASKED_FOR = "OMP_NUM_THREADS"
-_AHEAD = 8
-_Item = TypeVar("_Item")
-_Read = TypeVar("_Read")
+# Blocks that are read before they are asked for.
+BLOCKS_AHEAD = 8
 
 
 @contextmanager
@@ -32,19 +29,6 @@ def own_threads() -> Iterator[ThreadPoolExecutor]:
     finally:
         if torch is not None:
             torch.set_num_threads(num_threads)
-
-
-def read_ahead(
-    threads: ThreadPoolExecutor, read: Callable[[_Item], _Read], items: Iterable[_Item]
-) -> Iterator[_Read]:
-    """What `read` gives for each item, in order; a few are read before they are asked for."""
-    pending: deque[Future[_Read]] = deque()
-    for item in items:
-        pending.append(threads.submit(read, item))
-        if len(pending) > _AHEAD:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _num_threads() -> int:

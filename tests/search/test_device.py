@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stx_mine.core.ahead import ahead
 from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ConfigError
 from stx_mine.search import exact, ways
@@ -19,7 +20,7 @@ from stx_mine.search.product import Rounded, error_bound
 from stx_mine.search.resident import ResidentCorpus, find_top
 from stx_mine.search.score import score_hits
 from stx_mine.search.stream import best_first
-from stx_mine.search.threads import read_ahead
+from stx_mine.search.threads import BLOCKS_AHEAD
 from stx_mine.search.ways import TORCH, way_of
 from stx_mine.store.vectors import Vectors
 
@@ -301,7 +302,7 @@ def test_a_few_items_are_read_ahead_in_order():
         return -item
 
     with ThreadPoolExecutor(2) as threads:
-        found = read_ahead(threads, read, range(100))
+        found = ahead(read, range(100), threads, BLOCKS_AHEAD)
         assert next(found) == 0
         assert max(begun) < 20
         assert list(found) == [-item for item in range(1, 100)]

@@ -20,8 +20,8 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import Tensor, nn
 
 from stx_mine import progress
+from stx_mine.core.ahead import ahead
 from stx_mine.errors import ModelError, one_line
-from stx_mine.models.ahead import ahead
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.memory import is_no_memory
 from stx_mine.models.text_tokens import TextTokens

@@ -19,10 +19,6 @@ from stx_mine.store.stage_report import percent
 
 # From this share of titles on, other queries are made; pairs that hold both ways; long passages.
 _TITLES, _BOTH_ROLES, _LONG_WORDS = 0.5, 0.05, 300
-_OF_PASSES = (
-    "A static model learns more from ten passes than from two, each with batches of its own: 0.9 "
-    "to 3.2 points of nDCG@10 more on four sets, 0.6 less on a fifth; `stx-mine tune` tells."
-)
 
 
 @dataclass(frozen=True)
@@ -175,7 +171,7 @@ def _embed(peek: PairPeek | PassagePeek, held_out: HeldOut, recipe: Recipe) -> S
 def _mine_and_pack(recipe: Recipe) -> list[Section]:
     batch = [Setting("batch_size", recipe.batch_size, f"{_capital(recipe.of_batch)}.")]
     if recipe.passes is not None:
-        batch.append(Setting("packings", recipe.passes, _OF_PASSES))
+        batch.append(Setting("packings", recipe.passes, f"{_capital(recipe.of_passes)}."))
     if recipe.is_large:
         batch.append(Setting("layout", "ids", "Texts stand beside the shards once."))
     return [

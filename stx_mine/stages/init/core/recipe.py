@@ -33,6 +33,7 @@ class Recipe:
         of_model: Why this model.
         of_batch: Why this size.
         of_k: Why so many negatives.
+        of_passes: Why so many passes; empty for the defaults.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Recipe:
     of_model: str
     of_batch: str
     of_k: str
+    of_passes: str
 
 
 def propose_recipe(
@@ -90,8 +92,15 @@ def propose_recipe(
         )
     if k >= num_passages:
         k, of_k = num_passages - 1, f"there are no more than {num_passages:,} passages"
-    passes = _STATIC_PASSES if is_static and num_rows in _LONGER else None
-    return Recipe(model, size, k, passes, is_large, of_model, of_batch, of_k)
+    passes, of_passes = None, ""
+    if is_static and num_rows in _LONGER:
+        passes = _STATIC_PASSES
+        of_passes = (
+            "a static model learns more from ten passes than from two, each with batches of its "
+            "own: 0.9 to 3.2 points of nDCG@10 more on four sets, 0.6 less on a fifth; "
+            "`stx-mine tune` tells"
+        )
+    return Recipe(model, size, k, passes, is_large, of_model, of_batch, of_k, of_passes)
 
 
 def _model(num_texts: int, on_gpu: bool, is_english: bool, asked: str | None) -> tuple[str, str]:
