@@ -36,6 +36,7 @@ from benchmarks.arms import ARMS, PROOF, Budget, Recipe, Workbench
 from benchmarks.datasets import NAMES, RetrievalSet, Split, beir_set, load, part_of
 from benchmarks.trainings import SEEDS, UNTRAINED, SetTrainings, StoredTrainings, tables
 from stx_mine.cli import quiet
+from stx_mine.errors import TrainingError
 from stx_mine.stages.init.core.recipe import batch_size_of
 from stx_mine.store.artifact import read_manifest
 
@@ -276,9 +277,13 @@ class MeasuredArms:
         """On the tune split, of one recipe of the grid."""
         known, name = self.trainings.content["trainings"], _name(arm, recipe, seed)
         if "tune" not in known.get(name, {}):
-            model = self.models[recipe] = self._trained(arm, recipe, seed)
-            set_ = self.bench.set_
-            known[name]["tune"] = peers.evaluate(model, set_.tune, set_.corpus)["ndcg_at_10"]
+            try:
+                model = self.models[recipe] = self._trained(arm, recipe, seed)
+            except TrainingError as error:
+                known[name] = {"tune": 0.0, "refused": str(error)}
+            else:
+                set_ = self.bench.set_
+                known[name]["tune"] = peers.evaluate(model, set_.tune, set_.corpus)["ndcg_at_10"]
             self.trainings.store.save()
             print(f"    {name}: {known[name]['tune']:.4f} on tune", flush=True)
         score: float = known[name]["tune"]

@@ -531,6 +531,7 @@ def test_execution_fields_affect_no_artifact(config_type: type[StageConfig]) -> 
         "device",
         "encode_batch_size",
         "batch_tokens",
+        "activation_share",
         "batches_at_once",
         "workers",
         "min_overlap",

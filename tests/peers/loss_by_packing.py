@@ -7,6 +7,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import functional
 
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 
 # Tokens of a text in the peer's tests.
@@ -17,8 +18,8 @@ class CachedMultipleNegativesRankingLoss(PackedMNRLoss):
     """As the peer's, for rows of which no text repeats: those are a packed batch as they stand."""
 
     def __init__(self, model: SentenceTransformer, mini_batch_size: int) -> None:
-        tokens = mini_batch_size * WIDTH
-        super().__init__(model, temperature=1 / 20, chunk_rows=mini_batch_size, batch_tokens=tokens)
+        mini_batches = MiniBatches(mini_batch_size * WIDTH)
+        super().__init__(model, 1 / 20, chunk_rows=mini_batch_size, mini_batches=mini_batches)
 
     def forward(self, features: list[dict[str, Any]], labels: Tensor) -> Tensor:
         anchors, *columns = features

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from stx_mine.models.config import ModelFields
 from stx_mine.settings import WHERE, ReadingConfig, option
 from stx_mine.stages.train.config import Interaction
+from stx_mine.stages.train.losses.config import StepFields
 
 
 @dataclass(frozen=True, kw_only=True)
-class EstimateConfig(ModelFields, ReadingConfig):
+class EstimateConfig(ModelFields, StepFields, ReadingConfig):
     """What a training step will embed, score, hold and take, before anything is trained."""
 
     batch_size: int | None = option(
@@ -56,15 +57,6 @@ class EstimateConfig(ModelFields, ReadingConfig):
         "Time a few mini-batches of the model, to estimate seconds too.",
         "estimates",
         group=WHERE,
-    )
-    chunk_rows: int = option(
-        2_048, "Anchors whose logits exist at one time.", minimum=1, group="Model"
-    )
-    batch_tokens: int | None = option(
-        None,
-        "Tokens per forward pass of a transformer (default: 2,048 on a CPU, 32,768 else).",
-        minimum=1,
-        group="Model",
     )
     device: str | None = option(
         None, "cpu, cuda, mps ... (default: the best one seen).", group=WHERE

@@ -51,6 +51,11 @@ def _lines(estimate: Estimate, interactions: Sequence[str]) -> list[str]:
             f"time: {in_batch.seconds_per_step:.3g} s a step, {in_batch.seconds:,.0f} s in "
             f"all; {_rates(estimate.measured)}"
         )
+    if asked.kept_share < 1:
+        lines.append(
+            f"activations of {asked.kept_share:.0%} of the texts of a step fit into "
+            "--activation-share of the free memory; the others go through the network twice"
+        )
     if estimate.hardness is not None:
         lines += estimate.hardness.sentences
     return [*lines, *_grid(estimate)]

@@ -69,6 +69,8 @@ class Cell:
         own_negatives: The cost where rows are scored against their own passages.
         harder: Share of the rows whose own hardest negative scores above the other positives of
             the batch; None where nothing was mined, or rows have none.
+        kept_share: Of the texts, whose activations fit into what `train` gives them, so that they
+            go through the network once.
     """
 
     batch_size: int
@@ -84,6 +86,7 @@ class Cell:
     in_batch: ScoringCost
     own_negatives: ScoringCost
     harder: float | None = None
+    kept_share: float = 1.0
 
     @property
     def size(self) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from sentence_transformers import SentenceTransformer
 from stx_mine.core.role import Role
 from stx_mine.errors import ArtifactError, ConfigError, DamagedError
 from stx_mine.models.load import is_static, open_model
-from stx_mine.models.token_batches import default_tokens
 from stx_mine.settings import key_fields
 from stx_mine.stages.estimate.base_model import model_to_train
 from stx_mine.stages.estimate.config import EstimateConfig
@@ -22,6 +21,7 @@ from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.pack.hardness import BatchHardness
 from stx_mine.stages.pack.packings import default_packings
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.store.artifact import Artifact, Manifest, require
 from stx_mine.store.batches import BatchShard, list_packings
 from stx_mine.store.files import read_json, write_json
@@ -50,17 +50,12 @@ def run_estimate(config: EstimateConfig) -> StageReport:
         texts, grouping = require(run, "texts"), require(run, "groups")
         counted_in, notes = _finished_artifacts(run)
         name, length, reading = model_to_train(config, run)
-        fields = {**key_fields(config, "estimates"), "model": name, "max_length": length}
-        fields |= {"chunk_rows": config.chunk_rows, "batch_tokens": config.batch_tokens}
+        fields = {**key_fields(config, "estimates"), **config.step_fields()}
+        fields |= {"model": name, "max_length": length}
         inputs = {part: one.digest for part, one in counted_in.items()}
         inputs |= {"texts": texts.digest, "groups": grouping.digest}
         artifact = Artifact(
-            run,
-            "estimates",
-            config,
-            fields=fields,
-            inputs=inputs,
-            overwrite=config.overwrite,
+            run, "estimates", config, fields=fields, inputs=inputs, overwrite=config.overwrite
         )
         if artifact.done:
             done = Estimate.of_json(read_json(artifact.folder / RESULTS))
@@ -117,12 +112,14 @@ def _estimate(
         "passage": sample_texts(store.passages.column("text")),
     }
     shape = model_shape(model, sample)
-    tokens = config.batch_tokens or default_tokens(model.device.type)
+    mini_batches = MiniBatches.of(config, model.device)
+    tokens = mini_batches.tokens
     measured = None
     if config.time:
         means: dict[Role, float] = {"query": shape.query_tokens, "passage": shape.passage_tokens}
         measured = time_step(model, sample, means, tokens)
-    costs = StepCosts(shape, config.chunk_rows, tokens, measured, config.interactions)
+    room = mini_batches.room(model.device)
+    costs = StepCosts(shape, config.chunk_rows, tokens, room, measured, config.interactions)
     cells, hardness = _cells(asked, dry_run, costs, ks)
     if packings:
         shard = packings[0][0]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stx_mine.stages.estimate.core.step_cost import ModelShape, step_memory
+from stx_mine.stages.estimate.core.step_cost import ModelShape, kept_share, step_memory
 from stx_mine.stages.estimate.results import Cell, ScoringCost
 from stx_mine.stages.estimate.step_texts import StepTexts
 from stx_mine.stages.estimate.step_time import StepTime
@@ -17,12 +17,14 @@ class StepCosts:
         chunk_rows: Rows whose scores exist at one time.
         batch_tokens: Tokens that go through a network at one time.
         measured: Seconds of the parts of a step; None where they were not measured.
+        room: Bytes that activations may take.
         interactions: What else rows are scored against where they are against all passages.
     """
 
     shape: ModelShape
     chunk_rows: int
     batch_tokens: int
+    room: float
     measured: StepTime | None
     interactions: tuple[str, ...] = ()
 
@@ -49,6 +51,7 @@ class StepCosts:
             steps=steps,
             in_batch=self._scoring(size, k, counted, steps, in_batch=True),
             own_negatives=self._scoring(size, k, counted, steps, in_batch=False),
+            kept_share=kept_share(texts, self.shape, self.room),
         )
 
     def _scoring(
@@ -70,5 +73,6 @@ class StepCosts:
         )
         if self.measured is None:
             return ScoringCost(num_scores, memory, None, None)
-        seconds = self.measured.seconds(texts, num_scores, in_batch)
+        kept = kept_share(texts, self.shape, self.room)
+        seconds = self.measured.seconds(texts, num_scores, in_batch, kept)
         return ScoringCost(num_scores, memory, seconds, seconds * steps)

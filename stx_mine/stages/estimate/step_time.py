@@ -16,7 +16,7 @@ from stx_mine.models.load import is_static
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.estimate.core.step_cost import Texts
 from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
-from stx_mine.stages.train.losses.embedding import embed
+from stx_mine.stages.train.losses.embedding import MiniBatches, embed
 
 TIMED_ROLES: tuple[Role, Role] = ("query", "passage")
 _REPEATS = 3
@@ -25,6 +25,8 @@ _REPEATS = 3
 _STATIC_TEXTS, _MINI_BATCHES = (512, 4_096), (2, 4)
 _ROWS, _PASSAGES, _NEGATIVES = 1_024, 4_096, 8
 _SCALE, _MAX_NORM = 20.0, 1.0
+# Of the free memory: a few mini-batches fit.
+_ALL = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class StepTime:
         score: Of one score of a row and a passage of the batch.
         own_score: Of one score of a row and a passage of its own.
         fixed: Of a step, whatever it holds: gradients of all parameters, optimizer.
+        query_again: Of a query, the part that it does not take where its activations are kept.
+        passage_again: The same of a passage.
     """
 
     query: float
@@ -44,10 +48,21 @@ class StepTime:
     score: float
     own_score: float
     fixed: float
+    query_again: float = 0.0
+    passage_again: float = 0.0
 
-    def seconds(self, texts: Texts, num_scores: float, in_batch: bool) -> float:
-        """Of a step that embeds some texts and makes so many scores."""
-        embedding = texts.anchors * self.query + texts.passages * self.passage
+    def seconds(self, texts: Texts, num_scores: float, in_batch: bool, kept: float) -> float:
+        """Of a step that embeds some texts and makes so many scores.
+
+        Args:
+            texts: The texts.
+            num_scores: The scores.
+            in_batch: Whether rows are scored against all passages, or their own alone.
+            kept: Share of the texts whose activations are kept for the backward pass.
+        """
+        query = self.query - kept * self.query_again
+        passage = self.passage - kept * self.passage_again
+        embedding = texts.anchors * query + texts.passages * passage
         return embedding + num_scores * (self.score if in_batch else self.own_score) + self.fixed
 
 
@@ -70,7 +85,7 @@ def time_step(
     """
     model.train()
     device = model.device
-    each, fixed = {}, 0.0
+    each, again, fixed = {}, {}, 0.0
     for role in TIMED_ROLES:
         few, many = _sizes(model, mean_tokens[role], batch_tokens)
         short, long = (
@@ -79,6 +94,10 @@ def time_step(
         )
         each[role] = max(0.0, (long - short) / (many - few))
         fixed += max(0.0, short - few * each[role])
+        if not is_static(model):
+            more = _some(texts[role], many)
+            seconds = _median(device, partial(_embed, model, role, more, batch_tokens, kept=True))
+            again[role] = max(0.0, (long - seconds) / many)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
     fixed += _median(device, partial(_update, model, optimizer))
     dim = embedding_dim(model)
@@ -90,6 +109,8 @@ def time_step(
         in_batch / (_ROWS * _PASSAGES),
         own / (_ROWS * (1 + _NEGATIVES)),
         fixed,
+        again.get("query", 0.0),
+        again.get("passage", 0.0),
     )
 
 
@@ -105,13 +126,19 @@ def _some(texts: list[str], number: int) -> list[str]:
     return (texts * -(-number // len(texts)))[:number]
 
 
-def _embed(model: SentenceTransformer, role: Role, texts: list[str], batch_tokens: int) -> None:
+def _embed(
+    model: SentenceTransformer,
+    role: Role,
+    texts: list[str],
+    batch_tokens: int,
+    kept: bool = False,
+) -> None:
     model.zero_grad()
     features = {
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in Tokeniser(model)(texts, role).items()
     }
-    embeddings = embed(model, features, batch_tokens)
+    embeddings = embed(model, features, MiniBatches(batch_tokens, _ALL if kept else 0.0))
     embeddings.backward(torch.randn_like(embeddings))
 
 

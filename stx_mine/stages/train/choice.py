@@ -8,7 +8,6 @@ from torch import nn
 from stx_mine.errors import ConfigError
 from stx_mine.models.limits import embedding_dim
 from stx_mine.models.load import is_static
-from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.settings import command_line_of
 from stx_mine.stages.pack.config import PackConfig
@@ -17,6 +16,7 @@ from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.known_tokens import RememberingTokeniser
 from stx_mine.stages.train.label_collator import LabelCollator
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.losses.guide import Guide, OwnScores
 from stx_mine.stages.train.losses.mnr import PackedLoss, PackedMNRLoss
 from stx_mine.stages.train.losses.own_passages import (
@@ -115,15 +115,15 @@ def make_loss(
     Raises:
         ConfigError: The library's loss cannot use the two models.
     """
-    tokens = config.batch_tokens or default_tokens(model.device.type)
+    mini_batches = MiniBatches.of(config, model.device)
     guiding = None
     if guide is not None:
-        guiding = Guide(model=guide, margin=config.guide_margin, batch_tokens=tokens)
+        guiding = Guide(model=guide, margin=config.guide_margin, batch_tokens=mini_batches.tokens)
     if config.kind.labels:
         dims = config.matryoshka_dims
-        return LabelLoss(model, config.loss, config.metric, config.margin, tokens, dims)
+        return LabelLoss(model, config.loss, config.metric, config.margin, mini_batches, dims)
     if config.loss == "cached-mnr":
-        return cached_mnr(model, config.temperature, tokens)
+        return cached_mnr(model, config.temperature, mini_batches.tokens)
     if config.loss == "gist":
         assert guiding is not None, "the config asks for one"
         return gist(model, guiding, config.temperature)
@@ -141,20 +141,20 @@ def _packed_loss(
     judged: bool,
 ) -> PackedLoss:
     """One of our losses, by its name."""
-    tokens = config.batch_tokens or default_tokens(model.device.type)
+    mini_batches = MiniBatches.of(config, model.device)
     dims, rows = config.matryoshka_dims, config.chunk_rows
     own_metric = cast(Metric, str(model.similarity_fn_name))
     if name == "triplet":
-        return PackedTripletLoss(model, config.margin, config.metric, rows, tokens, dims)
+        return PackedTripletLoss(model, config.margin, config.metric, rows, mini_batches, dims)
     if name == "margin-mse":
-        return PackedMarginMSELoss(model, own_metric, rows, tokens, dims)
+        return PackedMarginMSELoss(model, own_metric, rows, mini_batches, dims)
     if name == "kl":
         return PackedKLLoss(
             model,
             config.temperature,
             own_metric,
             rows,
-            tokens,
+            mini_batches,
             dims,
             teacher_temperature=config.teacher_temperature,
             probabilities=judged,
@@ -164,7 +164,7 @@ def _packed_loss(
         model,
         config.temperature,
         rows,
-        tokens,
+        mini_batches,
         symmetric=config.symmetric,
         interactions=config.interactions,
         hard_only=config.negatives == "hard",

@@ -6,7 +6,13 @@ from typing import Literal
 from stx_mine.errors import ConfigError
 from stx_mine.models.config import ModelFields
 from stx_mine.settings import MAX_SEED, WHERE, ReadingConfig, option
-from stx_mine.stages.train.losses.config import LOSSES, LossKind, read_by, sums_of_losses
+from stx_mine.stages.train.losses.config import (
+    LOSSES,
+    LossKind,
+    StepFields,
+    read_by,
+    sums_of_losses,
+)
 
 
 def _no_assignment(words: tuple[str, ...]) -> str:
@@ -22,7 +28,7 @@ _TRIPLET_MARGINS = {"cosine": 0.3, "euclidean": 5.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelFields, ReadingConfig):
+class TrainConfig(ModelFields, StepFields, ReadingConfig):
     """Train a model on the packed batches."""
 
     model: str | None = option(
@@ -279,15 +285,6 @@ class TrainConfig(ModelFields, ReadingConfig):
         minimum=0,
         maximum=MAX_SEED,
         group="Schedule",
-    )
-    chunk_rows: int = option(
-        2_048, "Anchors whose logits exist at one time.", minimum=1, group="Memory and speed"
-    )
-    batch_tokens: int | None = option(
-        None,
-        "Tokens per forward pass of a transformer (default: 2,048 on a CPU, 32,768 else).",
-        minimum=1,
-        group="Memory and speed",
     )
     checkpoint_steps: int = option(100, "Steps between checkpoints.", minimum=1, group=WHERE)
     precision: Literal["float32", "bf16", "fp16"] = option(

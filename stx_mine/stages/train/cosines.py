@@ -18,7 +18,7 @@ from stx_mine.core.role import Role
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.train.collator import distinct
 from stx_mine.stages.train.held_back import some_rows
-from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed
+from stx_mine.stages.train.losses.embedding import MiniBatches, PrefixedFeatures, embed
 from stx_mine.store.batches import BatchShard, negative_columns, ragged_column, slot_text_ids
 
 PASSAGE_KINDS = ("positive", "hard", "random")
@@ -135,7 +135,7 @@ def measure_cosines(
     with torch.no_grad():
         for rows in sample:
             anchors, passages = (
-                embed(model, _to(rows.features[role], model.device), batch_tokens)
+                embed(model, _to(rows.features[role], model.device), MiniBatches(batch_tokens))
                 for role in ("query", "passage")
             )
             for kind, values in zip(found, rows.cosines(anchors, passages), strict=True):

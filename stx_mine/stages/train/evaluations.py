@@ -8,13 +8,13 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 from stx_mine.models.encoder import SentenceTransformerEncoder
-from stx_mine.models.token_batches import default_tokens
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.evaluate.model_metrics import evaluate
 from stx_mine.stages.evaluate.sets import EvaluationSet
 from stx_mine.stages.train.config import TrainConfig
 from stx_mine.stages.train.cosines import RowSample, rows_to_sample, sample_rows
 from stx_mine.stages.train.held_back import HeldBack
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.processes import Processes
 from stx_mine.stages.train.schedule import Schedule
 from stx_mine.store.batches import BatchShard
@@ -89,7 +89,7 @@ class EvaluationPlan:
             # (text, label) batches have no anchors, positives and negatives.
             [] if labels else sample_rows(batches, num_rows, Tokeniser(model)),
             evaluator(model, sets, prompts) if sets else None,
-            config.batch_tokens or default_tokens(model.device.type),
+            MiniBatches.of(config, model.device).tokens,
             config.report_to,
         )
 

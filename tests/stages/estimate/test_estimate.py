@@ -241,7 +241,9 @@ def test_a_transformer_is_measured_and_remembered(run_copy, tiny_transformer, cl
     parts = [timed[name] for name in ("query", "passage", "score", "own_score")]
     assert min(parts) >= 0 < sum(parts)
     for one in results["cells"]:
-        expected = one["queries"] * timed["query"] + one["passages"] * timed["passage"]
+        assert one["kept_share"] == 1
+        query, passage = (timed[role] - timed[f"{role}_again"] for role in ("query", "passage"))
+        expected = one["queries"] * query + one["passages"] * passage
         expected += one["in_batch"]["scores"] * timed["score"] + timed["fixed"]
         assert one["in_batch"]["seconds_a_step"] == pytest.approx(expected)
         assert one["in_batch"]["seconds"] == pytest.approx(expected * one["steps"])

@@ -31,6 +31,7 @@ from stx_mine.stages.train.core.hidden_texts import (
     sharing,
 )
 from stx_mine.stages.train.losses.cross_entropy import Compared, joint_cross_entropy
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.losses.guide import Guide
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.stage import run_train
@@ -73,7 +74,9 @@ def own_texts(num_rows, num_negatives):
 )
 def test_without_repeats_it_is_the_librarys_joint_loss(model, interactions, hardness):
     features, labels = packed(model, ANCHORS, TEXTS, **own_texts(3, 1))
-    ours = PackedMNRLoss(model, 0.05, 2, 64, interactions=interactions, hardness=hardness)
+    ours = PackedMNRLoss(
+        model, 0.05, 2, MiniBatches(64), interactions=interactions, hardness=hardness
+    )
     found = ours(features, labels)
     found_gradients = gradients(model, found)
     directions = ("query_to_doc", *(DIRECTIONS[one] for one in interactions))
@@ -84,7 +87,7 @@ def test_without_repeats_it_is_the_librarys_joint_loss(model, interactions, hard
     torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
     for one, other in zip(found_gradients, gradients(model, expected), strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
-    plain = PackedMNRLoss(model, 0.05, 2, 64, hardness=hardness)(features, labels)
+    plain = PackedMNRLoss(model, 0.05, 2, MiniBatches(64), hardness=hardness)(features, labels)
     assert found > plain + 1e-3
 
 
@@ -102,7 +105,7 @@ def test_a_guide_masks_what_is_compared_with_as_gist_does(model, tiny_transforme
     features += packed(guide, ANCHORS, POSITIVES)[0]
     guiding = Guide(model=guide, margin=margin, batch_tokens=10_000)
     same_kind = ("query-query", "passage-passage")
-    ours = PackedMNRLoss(model, 0.05, 2, 64, guide=guiding, interactions=same_kind)
+    ours = PackedMNRLoss(model, 0.05, 2, MiniBatches(64), guide=guiding, interactions=same_kind)
     found = ours(features, labels)
     found_gradients = gradients(model, found)
     expected = GISTEmbedLoss(model, guide, 0.05, margin=margin)(
@@ -111,7 +114,9 @@ def test_a_guide_masks_what_is_compared_with_as_gist_does(model, tiny_transforme
     torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
     for one, other in zip(found_gradients, gradients(model, expected), strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
-    unguided = PackedMNRLoss(model, 0.05, 2, 64, interactions=same_kind)(features[:2], labels)
+    unguided = PackedMNRLoss(model, 0.05, 2, MiniBatches(64), interactions=same_kind)(
+        features[:2], labels
+    )
     assert not torch.isclose(found, unguided)
 
 

@@ -13,10 +13,10 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from stx_mine.models.load import load_model
-from stx_mine.models.token_batches import token_batches
+from stx_mine.models.token_batches import call_tokens, token_batches
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
-from stx_mine.stages.train.losses.embedding import embed
+from stx_mine.stages.train.losses.embedding import MiniBatches, embed
 from stx_mine.stages.train.losses.guide import Guidance
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.losses.own_passages import PackedTripletLoss
@@ -172,7 +172,7 @@ def test_without_repeats_it_is_the_library_loss_in_float64(model):
     model = model.to(torch.float64)
     try:
         features, labels = packed(model, ANCHORS, TEXTS)
-        ours = PackedMNRLoss(model, temperature=0.05, chunk_rows=2, batch_tokens=64)(
+        ours = PackedMNRLoss(model, temperature=0.05, chunk_rows=2, mini_batches=MiniBatches(64))(
             features, labels
         )
         ours_gradient = gradient(model, ours)
@@ -219,7 +219,7 @@ def test_an_option_is_that_of_the_library_in_float64(model, option):
 
 
 def test_a_masked_passage_does_not_count(model):
-    loss = PackedMNRLoss(model, temperature=0.05, chunk_rows=8, batch_tokens=64)
+    loss = PackedMNRLoss(model, temperature=0.05, chunk_rows=8, mini_batches=MiniBatches(64))
     ignored = torch.tensor([[0, 1, 2], [3, 3, 3]])
     with_mask = loss(*packed(model, ANCHORS, [*POSITIVES, "train: rail"], ignored=ignored))
     without = loss(*packed(model, ANCHORS, POSITIVES))
@@ -236,25 +236,16 @@ def test_rows_may_share_an_anchor(model):
         "ignored": torch.tensor([[0, 1], [1, 0]]),
     }
     features, labels = packed(model, ANCHORS[:1], [*POSITIVES[:2], NEGATIVES[0]], **labels)
-    found = PackedMNRLoss(model, temperature=0.05, chunk_rows=8, batch_tokens=64)(features, labels)
+    found = PackedMNRLoss(model, temperature=0.05, chunk_rows=8, mini_batches=MiniBatches(64))(
+        features, labels
+    )
     singles = [
-        PackedMNRLoss(model, temperature=0.05, chunk_rows=8, batch_tokens=64)(
+        PackedMNRLoss(model, temperature=0.05, chunk_rows=8, mini_batches=MiniBatches(64))(
             *packed(model, ANCHORS[:1], [POSITIVES[row], NEGATIVES[0]])
         )
         for row in range(2)
     ]
     torch.testing.assert_close(found, sum(singles) / 2)
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 100))
-def test_token_batches_hold_every_text_once_within_the_budget(lengths, budget):
-    batches = token_batches(np.array(lengths), budget)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    for batch in batches:
-        longest = max(lengths[text] for text in batch)
-        assert len(batch) * longest <= budget or len(batch) == 1
-    heads = [lengths[batch[0]] for batch in batches]
-    assert heads == sorted(lengths, reverse=True)[:1] + sorted(heads[1:], reverse=True)
 
 
 @pytest.fixture
@@ -266,8 +257,8 @@ def transformer(tiny_transformer):
 def test_padding_of_other_texts_is_cut_off(transformer, padding_side):
     transformer.tokenizer.padding_side = padding_side
     tokenise = Tokeniser(transformer)
-    found = embed(transformer, tokenise(TEXTS, "passage"), batch_tokens=1)
-    alone = [embed(transformer, tokenise([text], "passage"), batch_tokens=1) for text in TEXTS]
+    found = embed(transformer, tokenise(TEXTS, "passage"), mini_batches=MiniBatches(1))
+    alone = [embed(transformer, tokenise([text], "passage"), MiniBatches(1)) for text in TEXTS]
     torch.testing.assert_close(found, torch.cat(alone))
 
 
@@ -278,12 +269,14 @@ def test_gradient_caching_is_one_forward_pass_in_float64(transformer):
     assert features[1]["attention_mask"].shape[1] > 20
     triplet = partial(PackedTripletLoss, model, 0.9, "cosine", 2)
     for loss in (partial(PackedMNRLoss, model, 0.05, 2), triplet):
-        whole = loss(batch_tokens=10_000)(features, labels)
+        whole = loss(mini_batches=MiniBatches(10_000))(features, labels)
         expected = gradients(model, whole)
-        cached = loss(batch_tokens=40)(features, labels)
-        torch.testing.assert_close(cached, whole, atol=1e-9, rtol=1e-9)
-        for one, two in zip(gradients(model, cached), expected, strict=True):
-            torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)
+        for share in (0.0, 0.25):
+            mini_batches = MiniBatches(40, activation_share=share)
+            found = loss(mini_batches=mini_batches)(features, labels)
+            torch.testing.assert_close(found, whole, atol=1e-9, rtol=1e-9)
+            for one, two in zip(gradients(model, found), expected, strict=True):
+                torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)
 
 
 def test_gradient_caching_repeats_the_same_dropout(transformer):
@@ -291,10 +284,10 @@ def test_gradient_caching_repeats_the_same_dropout(transformer):
     model = transformer.to(torch.float64).train()
     features = Tokeniser(model)(TEXTS, "passage")
     lengths = features["attention_mask"].sum(1).numpy()
-    batches = token_batches(lengths, 40)
+    batches = token_batches(lengths, 40, call_tokens("cpu"))
     assert len(batches) > 2
     torch.manual_seed(5)
-    cached = embed(model, features, batch_tokens=40)
+    cached = embed(model, features, mini_batches=MiniBatches(40, activation_share=0.0))
     found = gradients(model, (cached**2).sum() + cached.sum())
     torch.manual_seed(5)
     plain = [model(Tokeniser(model)([TEXTS[i] for i in batch], "passage")) for batch in batches]

@@ -16,6 +16,7 @@ from sentence_transformers.util import pairwise_cos_sim, pairwise_dot_score, pai
 from test_loss import ANCHORS, NEGATIVES, POSITIVES, TEXTS, gradient, packed
 
 from stx_mine.models.load import load_model
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.losses.own_passages import (
     PackedKLLoss,
     PackedMarginMSELoss,
@@ -41,7 +42,7 @@ MARGINS = {"cosine": 0.9, "dot": 0.9, "euclidean": 20.0}
 
 def made(name, metric, chunk_rows=2, model=None, batch_tokens=64, dims=(), **teacher):
     model = torch.nn.Identity() if model is None else model
-    rest = (metric, chunk_rows, batch_tokens, dims)
+    rest = (metric, chunk_rows, MiniBatches(batch_tokens), dims)
     if name == "triplet":
         return PackedTripletLoss(model, MARGINS[metric], *rest)
     if name == "margin-mse":

@@ -27,7 +27,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train import trainer as trainer_module
 from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import TrainConfig
-from stx_mine.stages.train.losses.embedding import embed
+from stx_mine.stages.train.losses.embedding import MiniBatches, embed
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.train.read_ahead import ForeseeingSampler, ReadAhead
@@ -416,16 +416,18 @@ def test_padding_changes_nothing_but_shapes(tiny_transformer, pad_to, side):
     texts = [" ".join(TEXTS[n % 5].split()[: 1 + n % 7]) + "abcdefgh"[: n % 8] for n in range(40)]
     shapes = []
 
-    def watched(features):
-        shapes.append(tuple(features["input_ids"].shape))
-        return network(features)
+    class Watched(torch.nn.Module):
+        def forward(self, features):
+            shapes.append(tuple(features["input_ids"].shape))
+            return network(features)
 
+    watched = Watched()
     results = {}
     for size in (None, pad_to):
         shapes.clear()
         network.zero_grad()
         features = Tokeniser(model, size)(texts, "passage")
-        embeddings = embed(watched, features, 128)
+        embeddings = embed(watched, features, MiniBatches(128))
         embeddings.square().sin().sum().backward()
         gradients = [one.grad.clone() for one in network.parameters() if one.grad is not None]
         results[size] = embeddings.detach(), gradients, list(shapes)
@@ -445,8 +447,8 @@ def test_padding_changes_nothing_but_shapes(tiny_transformer, pad_to, side):
 def test_a_text_longer_than_a_mini_batch_stands_alone(tiny_transformer):
     model = load_model(str(tiny_transformer), "cpu", 32)
     features = Tokeniser(model, 32)(TEXTS, "passage")
-    alone = embed(model, features, 8).detach()
-    together = embed(model, Tokeniser(model)(TEXTS, "passage"), 4_096).detach()
+    alone = embed(model, features, MiniBatches(8)).detach()
+    together = embed(model, Tokeniser(model)(TEXTS, "passage"), MiniBatches(4_096)).detach()
     torch.testing.assert_close(alone, together)
 
 

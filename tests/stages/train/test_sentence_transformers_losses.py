@@ -34,6 +34,7 @@ from stx_mine.stages.pack.stage import run_pack
 from stx_mine.stages.train.choice import check_model, make_collator, make_loss
 from stx_mine.stages.train.collator import PackedCollator
 from stx_mine.stages.train.config import LOSSES, TrainConfig
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.losses.guide import Guide, OwnScores
 from stx_mine.stages.train.losses.mnr import PackedMNRLoss
 from stx_mine.stages.train.stage import run_train
@@ -262,9 +263,9 @@ def test_a_guide_masks_as_gist_does(tiny_transformer, guide, margin):
     features, labels = packed(model, ANCHORS, TEXTS)
     features += packed(guide, ANCHORS, TEXTS)[0]
     guiding = Guide(model=guide, margin=margin, batch_tokens=10_000)
-    found = PackedMNRLoss(model, 0.05, 2, 10_000, guide=guiding)(features, labels)
+    found = PackedMNRLoss(model, 0.05, 2, MiniBatches(10_000), guide=guiding)(features, labels)
     ours = gradients(model, found)
-    unguided = PackedMNRLoss(model, 0.05, 2, 10_000)(features[:2], labels)
+    unguided = PackedMNRLoss(model, 0.05, 2, MiniBatches(10_000))(features[:2], labels)
     theirs = GISTEmbedLoss(
         model, guide, 0.05, margin=margin, contrast_anchors=False, contrast_positives=False
     )([model.preprocess(one) for one in (ANCHORS, POSITIVES, NEGATIVES)], None)
@@ -301,12 +302,14 @@ def test_a_model_masks_by_its_own_scores_as_a_frozen_copy_would(tiny_transformer
     none = torch.empty((2, 0), dtype=torch.int64)
     labels |= {"shared": none[0], "ignored_anchors": none}
     guiding = Guide(model=copy, margin=0.3, batch_tokens=10_000)
-    guided = PackedMNRLoss(model, 0.05, 2, 10_000, guide=guiding, **options)(
+    guided = PackedMNRLoss(model, 0.05, 2, MiniBatches(10_000), guide=guiding, **options)(
         [*features, *packed(copy, ANCHORS, TEXTS)[0]], labels
     )
     theirs = gradients(model, guided)
     own = OwnScores(margin=0.3)
-    found = PackedMNRLoss(model, 0.05, 2, 10_000, own_scores=own, **options)(features, labels)
+    found = PackedMNRLoss(model, 0.05, 2, MiniBatches(10_000), own_scores=own, **options)(
+        features, labels
+    )
     torch.testing.assert_close(found, guided, atol=1e-9, rtol=1e-9)
     for one, other in zip(gradients(model, found), theirs, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)

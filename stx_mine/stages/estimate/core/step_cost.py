@@ -152,11 +152,10 @@ def step_memory(
         interactions: What else rows are scored against where they are against all passages.
     """
     chunk = min(chunk_rows, num_rows)
-    tokens = texts.anchors * model.query_tokens + texts.passages * model.passage_tokens
+    tokens = _tokens(texts, model)
     if model.layers:
         taken = max(min(batch_tokens, tokens), model.longest_tokens)
-        per_token = _LAYER * model.hidden + _ATTENTION * model.heads * model.longest_tokens
-        activations = taken * model.layers * per_token
+        activations = taken * _token_bytes(model, model.longest_tokens)
     else:
         activations = _TOKEN_ID * tokens
     # Own passages are gathered for every row of the chunk, forwards and for the gradient.
@@ -167,3 +166,26 @@ def step_memory(
         activations=round(activations),
         scores=round(_FLOAT * chunk * (texts.candidates(interactions) if in_batch else own)),
     )
+
+
+def kept_share(texts: Texts, model: ModelShape, room: float) -> float:
+    """Estimated share of the texts of a step whose activations are kept, so that they go once.
+
+    Args:
+        texts: That the step embeds.
+        model: The model.
+        room: Bytes that activations may take.
+    """
+    if not model.layers:
+        return 1.0
+    tokens = _tokens(texts, model)
+    return min(1.0, room / (tokens * _token_bytes(model, tokens / texts.distinct)))
+
+
+def _tokens(texts: Texts, model: ModelShape) -> float:
+    return texts.anchors * model.query_tokens + texts.passages * model.passage_tokens
+
+
+def _token_bytes(model: ModelShape, length: float) -> float:
+    """Bytes of the activations of a token, in a text of so many tokens."""
+    return model.layers * (_LAYER * model.hidden + _ATTENTION * model.heads * length)

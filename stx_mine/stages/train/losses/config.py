@@ -1,6 +1,11 @@
-"""What each loss of `train` reads: the one table of losses."""
+"""What each loss of `train` reads, the one table of losses, and what all of them keep in memory."""
 
 from dataclasses import dataclass
+
+from stx_mine.settings import StageConfig, option
+
+# Of the free memory: gradients, the optimizer and scores come on top.
+ACTIVATION_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,30 @@ def read_by(name: str) -> str:
 def sums_of_losses() -> str:
     """What an option of sums needs: one of them."""
     return "loss=" + "|".join(loss for loss, kind in LOSSES.items() if kind.terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFields(StageConfig):
+    """How much of a step is in memory at one time."""
+
+    chunk_rows: int = option(
+        2_048, "Anchors whose logits exist at one time.", minimum=1, group="Memory and speed"
+    )
+    batch_tokens: int | None = option(
+        None,
+        "Tokens per forward pass of a transformer (default: 2,048 on a CPU, 32,768 else).",
+        minimum=1,
+        group="Memory and speed",
+    )
+    activation_share: float = option(
+        ACTIVATION_SHARE,
+        "Share of the free memory for the activations of a transformer; forward passes beyond it "
+        "are made twice.",
+        minimum=0,
+        maximum=0.9,
+        group="Memory and speed",
+    )
+
+    def step_fields(self) -> dict[str, int | float | None]:
+        """These options by name."""
+        return {name: getattr(self, name) for name in StepFields.__annotations__}

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import functional
 
-from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
+from stx_mine.stages.train.losses.embedding import MiniBatches, PrefixedFeatures, embed_distinct
 
 
 class Guidance(NamedTuple):
@@ -130,7 +130,8 @@ class Guide(Masking):
     ) -> tuple[Tensor, Tensor]:
         """Unit embeddings of the distinct anchors (A, D) and passages (M, D) of a batch."""
         with torch.no_grad():
-            anchors, passages = embed_distinct(self.model, features, labels, self.batch_tokens)
+            mini_batches = MiniBatches(self.batch_tokens)
+            anchors, passages = embed_distinct(self.model, features, labels, mini_batches)
         return functional.normalize(anchors, dim=1), functional.normalize(passages, dim=1)
 
     def of(self, rows_BD: Tensor, candidates_MD: Tensor) -> Guidance:

@@ -17,7 +17,7 @@ from stx_mine.stages.train.losses.cross_entropy import (
     masked_cross_entropy,
     own_cross_entropy,
 )
-from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed_distinct
+from stx_mine.stages.train.losses.embedding import MiniBatches, PrefixedFeatures, embed_distinct
 from stx_mine.stages.train.losses.guide import Guidance, Guide, OwnScores
 
 _ROLES = "anchor", "passage"
@@ -33,7 +33,7 @@ class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
     def __init__(
         self,
         model: SentenceTransformer,
-        batch_tokens: int,
+        mini_batches: MiniBatches,
         cosine: bool,
         dims: tuple[int, ...] = (),
     ) -> None:
@@ -41,17 +41,17 @@ class PackedLoss(nn.Module, ABC):  # type: ignore[misc]
 
         Args:
             model: The model to train.
-            batch_tokens: Tokens that go through the network at one time.
+            mini_batches: What goes through the network at one time.
             cosine: Whether embeddings are brought to unit length.
             dims: First dimensions that are scored, each number of them; none: all.
         """
         super().__init__()
-        self.model, self.batch_tokens = model, batch_tokens
+        self.model, self.mini_batches = model, mini_batches
         self.cosine, self.dims = cosine, dims
 
     def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one packed batch, or of this process's rows, as `PackedCollator` gives it."""
-        embedded = embed_distinct(self.model, features[:2], labels, self.batch_tokens)
+        embedded = embed_distinct(self.model, features[:2], labels, self.mini_batches)
         return self.of_embeddings(*embedded, self.prepare(features, labels))
 
     def prepare(
@@ -92,7 +92,7 @@ class PackedMNRLoss(PackedLoss):
         model: SentenceTransformer,
         temperature: float,
         chunk_rows: int,
-        batch_tokens: int,
+        mini_batches: MiniBatches,
         *,
         symmetric: bool = False,
         interactions: Collection[str] = (),
@@ -108,7 +108,7 @@ class PackedMNRLoss(PackedLoss):
             model: The model to train.
             temperature: Scores are divided by it.
             chunk_rows: Rows whose logits exist at one time.
-            batch_tokens: Tokens that go through the network at one time.
+            mini_batches: What goes through the network at one time.
             symmetric: Take the mean with the loss of each positive against all anchors.
             interactions: What else stands in the softmax of a row: `query-query` other anchors
                 beside its anchor, `passage-passage` and `passage-query` other passages and anchors
@@ -119,7 +119,7 @@ class PackedMNRLoss(PackedLoss):
             own_scores: The same by the scores of the model itself.
             dims: As in `PackedLoss`.
         """
-        super().__init__(model, batch_tokens, str(model.similarity_fn_name) == "cosine", dims)
+        super().__init__(model, mini_batches, str(model.similarity_fn_name) == "cosine", dims)
         self.scale, self.chunk_rows = 1 / temperature, chunk_rows
         self.symmetric, self.interactions = symmetric, frozenset(interactions)
         self.hard_only, self.hardness = hard_only, hardness

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.losses.mnr import PackedLoss
 
 Metric = Literal["cosine", "dot", "euclidean"]
@@ -33,7 +34,7 @@ class PackedOwnLoss(PackedLoss):
         model: SentenceTransformer,
         metric: Metric,
         chunk_rows: int,
-        batch_tokens: int,
+        mini_batches: MiniBatches,
         dims: tuple[int, ...] = (),
     ) -> None:
         """Wrap a model.
@@ -42,10 +43,10 @@ class PackedOwnLoss(PackedLoss):
             model: The model to train.
             metric: How an anchor and a passage are scored; euclidean: the negative distance.
             chunk_rows: Rows whose passages' embeddings are gathered at one time.
-            batch_tokens: Tokens that go through the network at one time.
+            mini_batches: What goes through the network at one time.
             dims: As in `PackedLoss`.
         """
-        super().__init__(model, batch_tokens, cosine=metric == "cosine", dims=dims)
+        super().__init__(model, mini_batches, cosine=metric == "cosine", dims=dims)
         self.metric, self.chunk_rows = metric, chunk_rows
 
     def score(self, anchors_AD: Tensor, passages_MD: Tensor, labels: dict[str, Tensor]) -> Tensor:
@@ -89,7 +90,7 @@ class PackedTripletLoss(PackedOwnLoss):
         margin: float,
         metric: Metric,
         chunk_rows: int,
-        batch_tokens: int,
+        mini_batches: MiniBatches,
         dims: tuple[int, ...] = (),
     ) -> None:
         """Wrap a model.
@@ -99,10 +100,10 @@ class PackedTripletLoss(PackedOwnLoss):
             margin: How much closer the positive must be.
             metric: As in `PackedOwnLoss`, like all that follows.
             chunk_rows: Rows at one time.
-            batch_tokens: Tokens at one time.
+            mini_batches: What goes through the network at one time.
             dims: Dimensions.
         """
-        super().__init__(model, metric, chunk_rows, batch_tokens, dims)
+        super().__init__(model, metric, chunk_rows, mini_batches, dims)
         self.margin = margin
 
     def total(
@@ -145,7 +146,7 @@ class PackedKLLoss(PackedOwnLoss):
         temperature: float,
         metric: Metric,
         chunk_rows: int,
-        batch_tokens: int,
+        mini_batches: MiniBatches,
         dims: tuple[int, ...] = (),
         *,
         teacher_temperature: float | None = None,
@@ -158,14 +159,14 @@ class PackedKLLoss(PackedOwnLoss):
             temperature: Scores of the model, and by default of the teacher, are divided by it.
             metric: As in `PackedOwnLoss`, like all that follows.
             chunk_rows: Rows at one time.
-            batch_tokens: Tokens at one time.
+            mini_batches: What goes through the network at one time.
             dims: Dimensions.
             teacher_temperature: What the teacher's scores are divided by; None: `temperature`, or
                 1 for probabilities.
             probabilities: Whether the teacher's scores are a judge's, in [0, 1]; the softmax is
                 over their logits.
         """
-        super().__init__(model, metric, chunk_rows, batch_tokens, dims)
+        super().__init__(model, metric, chunk_rows, mini_batches, dims)
         self.temperature, self.probabilities = temperature, probabilities
         own = 1.0 if probabilities else None
         self.teacher_temperature = own if teacher_temperature is None else teacher_temperature

@@ -21,7 +21,7 @@ from sentence_transformers.util import cos_sim, dot_score
 from torch import Tensor, nn
 
 from stx_mine.errors import ConfigError
-from stx_mine.stages.train.losses.embedding import PrefixedFeatures, embed
+from stx_mine.stages.train.losses.embedding import MiniBatches, PrefixedFeatures, embed
 from stx_mine.stages.train.losses.guide import Guide
 from stx_mine.stages.train.processes import gather_shares
 
@@ -49,7 +49,7 @@ class LabelLoss(nn.Module):  # type: ignore[misc]
         name: str,
         metric: Literal["cosine", "euclidean"],
         margin: float,
-        batch_tokens: int,
+        mini_batches: MiniBatches,
         dims: tuple[int, ...] = (),
     ) -> None:
         """Wrap a model.
@@ -59,11 +59,11 @@ class LabelLoss(nn.Module):  # type: ignore[misc]
             name: batch-all, batch-hard, batch-semi-hard or batch-hard-soft-margin.
             metric: The distance: 1 - cosine, or Euclidean.
             margin: How much closer texts of one label must be; batch-hard-soft-margin has none.
-            batch_tokens: Tokens that go through the network at one time.
+            mini_batches: What goes through the network at one time.
             dims: First dimensions that are scored, the sum over them; none: all.
         """
         super().__init__()
-        self.model, self.batch_tokens, self.dims = model, batch_tokens, dims
+        self.model, self.mini_batches, self.dims = model, mini_batches, dims
         distance = _DISTANCES[metric]
         self.loss = (
             _WITH_MARGIN[name](model, distance, margin)
@@ -73,7 +73,7 @@ class LabelLoss(nn.Module):  # type: ignore[misc]
 
     def forward(self, features: list[PrefixedFeatures], labels: dict[str, Tensor]) -> Tensor:
         """The loss of one batch, as `LabelCollator` gives it."""
-        own = embed(self.model, features[0], self.batch_tokens)
+        own = embed(self.model, features[0], self.mini_batches)
         embeddings_BD = gather_shares(own, labels["num_rows"])
         losses = [
             self.loss.compute_loss_from_embeddings([embeddings_BD[:, :dim]], labels["labels"])

@@ -22,14 +22,14 @@ class LossSum(nn.Module):  # type: ignore[misc]
         """
         super().__init__()
         first = next(iter(terms.values()))
-        self.model, self.batch_tokens = first.model, first.batch_tokens
+        self.model, self.mini_batches = first.model, first.mini_batches
         self.terms, self.weights = nn.ModuleDict(terms), dict(weights)
 
     def forward(
         self, features: list[PrefixedFeatures], labels: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """The terms of the loss of one packed batch, or of this process's rows, weighted."""
-        embedded = embed_distinct(self.model, features[:2], labels, self.batch_tokens)
+        embedded = embed_distinct(self.model, features[:2], labels, self.mini_batches)
         for term in self.terms.values():
             labels = term.prepare(features, labels)
         return {
