@@ -13,6 +13,7 @@ from stx_mine.stages.tune.core.policies import (
     combinations,
     distinct_policies,
     first_policies,
+    longer_as_given,
     other_rates,
     refinements,
     varied,
@@ -77,7 +78,7 @@ class Race:
             start = max(screened, key=lambda one: one.mean)
             changes = refinements(self.ground, start.policy, start.learning_rate)
             singles = self._screen([start.policy.changed(one) for one in changes], share)
-            screened += singles
+            screened += singles + self._screen(longer_as_given(self.ground, start.policy), share)
         helpful = [one for one in _best_first(singles) if one.mean > start.mean]
         together = combinations(start.policy, [one.policy.beside(start.policy) for one in helpful])
         screened += self._screen(together, share)

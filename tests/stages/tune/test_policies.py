@@ -16,6 +16,7 @@ from stx_mine.stages.tune.core.policies import (
     TunedPolicy,
     combinations,
     first_policies,
+    longer_as_given,
     merged,
     other_rates,
     refinements,
@@ -114,6 +115,20 @@ def test_refinements_change_one_thing_and_are_valid():
     assert {"mine": {"relative_margin": 0.05}} not in found
     without = refinements(one, TunedPolicy({"mine": {"k": 0}}), 0.07)
     assert all("mine" not in change for change in without)
+
+
+def test_more_passes_are_tried_in_batches_of_the_file_too():
+    probed = replace(ground(), learning_rate=0.1)
+    found = longer_as_given(probed, TunedPolicy(probed.rows(64)))
+    assert [one.changes for one in found] == [
+        {"train": {"learning_rate": 0.1, "epochs": passes}} for passes in (4, 10)
+    ]
+    for policy in found:
+        refuse_nothing(policy, BASE)
+    # The refinements of a leader have them.
+    assert longer_as_given(probed, TunedPolicy({"mine": {"k": 0}})) == []
+    steps = {**BASE, "train": {"steps": 100}}
+    assert longer_as_given(ground(steps), TunedPolicy({"pack": {"batch_size": 64}})) == []
 
 
 def test_a_rate_follows_the_size_of_a_batch():

@@ -194,16 +194,31 @@ def refinements(ground: Ground, leader: TunedPolicy, learning_rate: float) -> li
         learning_rate: Its peak rate.
     """
     temperature = float(leader.get(ground.settings, "train", "temperature", 0.05))
-    found: list[Settings] = []
-    if ground.settings.get("train", {}).get("steps") is None:
-        passes = ground.passes_of(leader)
-        found += [{"train": {"epochs": factor * passes}} for factor in _LONGER]
+    found: list[Settings] = _longer(ground, leader)
     found += [one.changes for one in other_rates(learning_rate)]
     found += [{"train": {"temperature": temperature * factor}} for factor in (2, 0.5)]
     found += [{"train": change} for change in _OF_TRAINING]
     if ground.k_of(leader):
         found += _other_negatives(ground, leader)
     return found
+
+
+def longer_as_given(ground: Ground, leader: TunedPolicy) -> list[TunedPolicy]:
+    """More passes in batches of the file, where the leader has others.
+
+    Short trainings favour small batches, which have more steps; longer ones need not.
+    """
+    if ground.batch_size_of(leader) == ground.batch_size:
+        return []
+    as_given = TunedPolicy(ground.rows(ground.batch_size))
+    return [as_given.changed(one) for one in _longer(ground, as_given)]
+
+
+def _longer(ground: Ground, policy: TunedPolicy) -> list[Settings]:
+    """The changes that train for more passes; none where a pipeline says its steps."""
+    if ground.settings.get("train", {}).get("steps") is not None:
+        return []
+    return [{"train": {"epochs": factor * ground.passes_of(policy)}} for factor in _LONGER]
 
 
 def _other_negatives(ground: Ground, leader: TunedPolicy) -> list[Settings]:
