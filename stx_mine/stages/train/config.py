@@ -293,6 +293,14 @@ class TrainConfig(ModelFields, StepFields, ReadingConfig):
         "model",
         group="Memory and speed",
     )
+    dropout: float | None = option(
+        None,
+        "Dropout of a transformer while it trains (default: as the model has it).",
+        "model",
+        minimum=0,
+        maximum=0.9,
+        group="Model",
+    )
     save_dtype: Literal["float32", "float16", "bfloat16"] = option(
         "float32",
         "Number format of the trained model's files; training itself has float32 weights.",

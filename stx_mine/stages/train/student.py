@@ -11,6 +11,7 @@ from stx_mine.models.encoder import SentenceTransformerEncoder
 from stx_mine.models.load import open_model
 from stx_mine.stages.train.choice import check_model
 from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.dropout import set_dropout
 from stx_mine.stages.train.lora import add_lora, merge_adapters, train_adapters
 from stx_mine.stages.train.processes import Processes
 from stx_mine.stages.train.trainer import count_parameters
@@ -34,6 +35,8 @@ def load_student(
     # Prompts that `embed` was given are those of the run, in training and in the model it leaves.
     student.model.prompts.update(prompts)
     check_model(config, student.model, processes.size)
+    if config.dropout is not None:
+        set_dropout(student.model, config.dropout)
     return student
 
 
