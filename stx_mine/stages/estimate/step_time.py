@@ -16,7 +16,7 @@ from stx_mine.models.load import is_static
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.estimate.core.step_cost import Texts
 from stx_mine.stages.train.losses.cross_entropy import masked_cross_entropy, own_cross_entropy
-from stx_mine.stages.train.losses.embedding import MiniBatches, embed
+from stx_mine.stages.train.losses.embedding import MiniBatches, embed, on_device
 
 TIMED_ROLES: tuple[Role, Role] = ("query", "passage")
 _REPEATS = 3
@@ -134,10 +134,7 @@ def _embed(
     kept: bool = False,
 ) -> None:
     model.zero_grad()
-    features = {
-        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-        for name, value in Tokeniser(model)(texts, role).items()
-    }
+    features = on_device(Tokeniser(model)(texts, role), model.device)
     embeddings = embed(model, features, MiniBatches(batch_tokens, _ALL if kept else 0.0))
     embeddings.backward(torch.randn_like(embeddings))
 

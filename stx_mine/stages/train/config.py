@@ -287,9 +287,10 @@ class TrainConfig(ModelFields, StepFields, ReadingConfig):
         group="Schedule",
     )
     checkpoint_steps: int = option(100, "Steps between checkpoints.", minimum=1, group=WHERE)
-    precision: Literal["float32", "bf16", "fp16"] = option(
+    precision: Literal["auto", "float32", "bf16", "fp16"] = option(
         "float32",
-        "What the network computes in; weights and loss stay float32.",
+        "What the network computes in; weights and loss stay float32. auto: bf16 where it is "
+        "measured to be faster.",
         "model",
         group="Memory and speed",
     )

@@ -18,7 +18,7 @@ from stx_mine.core.role import Role
 from stx_mine.models.tokenise import Tokeniser
 from stx_mine.stages.train.collator import distinct
 from stx_mine.stages.train.held_back import some_rows
-from stx_mine.stages.train.losses.embedding import MiniBatches, PrefixedFeatures, embed
+from stx_mine.stages.train.losses.embedding import MiniBatches, PrefixedFeatures, embed, on_device
 from stx_mine.store.batches import BatchShard, negative_columns, ragged_column, slot_text_ids
 
 PASSAGE_KINDS = ("positive", "hard", "random")
@@ -132,10 +132,11 @@ def measure_cosines(
         batch_tokens: Tokens that go through the network at one time.
     """
     found: list[list[NDArray[Any]]] = [[] for _ in PASSAGE_KINDS]
+    mini_batches = MiniBatches(batch_tokens)
     with torch.no_grad():
         for rows in sample:
             anchors, passages = (
-                embed(model, _to(rows.features[role], model.device), MiniBatches(batch_tokens))
+                embed(model, on_device(rows.features[role], model.device), mini_batches)
                 for role in ("query", "passage")
             )
             for kind, values in zip(found, rows.cosines(anchors, passages), strict=True):
@@ -154,10 +155,3 @@ def _spread(num: int, wanted: int) -> NDArray[np.int64]:
     """`wanted` different numbers below `num` at equal distances; all of them if there are fewer."""
     wanted = min(num, wanted)
     return (2 * np.arange(wanted) + 1) * num // (2 * wanted)
-
-
-def _to(features: PrefixedFeatures, device: torch.device) -> PrefixedFeatures:
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in features.items()
-    }

@@ -33,6 +33,7 @@ def train_report(
         f"passes through {counts.packings} packings, {counts.seconds:.0f} s, processes: "
         f"{counts.processes}",
         f"learning rate {counts.learning_rate:.3g} ({extra['learning_rate_reason']})",
+        *_precision_lines(extra),
         f"training loss {counts.first_loss:.4f} -> {counts.last_loss:.4f}{_terms(counts)}"
         f"{_evaluated(best, counts)}",
         *_merged_lines(extra.get("merged_with_base")),
@@ -55,6 +56,14 @@ def train_report(
     warnings += [*extra["notes"], *_few_steps(counts, manifest), *_no_gain(best)]
     warnings += [*extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
+
+
+def _precision_lines(extra: dict[str, Any]) -> list[str]:
+    """What the network computed in, where that is not the usual or was measured."""
+    found = extra.get("precision", "float32"), extra.get("precision_reason", "as asked")
+    if found == ("float32", "as asked"):
+        return []
+    return ["the network computed in {} ({})".format(*found)]
 
 
 def _terms(counts: TrainCounts) -> str:

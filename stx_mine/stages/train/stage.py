@@ -30,13 +30,14 @@ from stx_mine.stages.train.losses.weighted_sum import faint_terms
 from stx_mine.stages.train.merged_base import merge_with_base
 from stx_mine.stages.train.model_files import CHECKPOINTS, publish_model, remove_checkpoints
 from stx_mine.stages.train.outcome import finish_weights, refuse_outcome
-from stx_mine.stages.train.peak_rate import PeakRate, choose_rate
 from stx_mine.stages.train.processes import Processes, joined
 from stx_mine.stages.train.report import train_report
+from stx_mine.stages.train.run_choices import RunChoices, choose_for_run
 from stx_mine.stages.train.schedule import Schedule
 from stx_mine.stages.train.student import add_adapters, load_student
 from stx_mine.stages.train.trainer import Trained, check_num_processes, train
 from stx_mine.stages.train.trainer_options import (
+    precision_arguments,
     refuse_arguments,
     refuse_launcher,
     refuse_shapes,
@@ -63,16 +64,15 @@ def run_train(config: TrainConfig) -> StageReport:
         ArtifactError: Batches are missing, or another model is in the way.
     """
     refuse_launcher(config.precision)
-    options = user_arguments(
-        config.trainer_option, config.precision, config.gradient_checkpointing, config.compile
-    )
+    options = user_arguments(config.trainer_option, config.gradient_checkpointing, config.compile)
     with joined(config.device) as processes, ExitStack() as held:
         run = RunDir(config.run_dir, config.check)
         with processes.first_goes_ahead():
             if processes.is_first:
                 held.enter_context(run.lock())
             student, guide, artifact = _open(config, run, processes)
-            refuse_arguments(options, student.model.device.type == "cpu")
+            asked = options | precision_arguments(config.precision)
+            refuse_arguments(asked, student.model.device.type == "cpu")
             refuse_shapes(student.model, config.gradient_checkpointing, config.pad_to)
             if not artifact.done:
                 student = add_adapters(config, student)
@@ -99,16 +99,17 @@ def _train(
     packings, model, removed = kept.packings, student.model, list[str]()
     loss = make_loss(config, model, guide, packings[0][0].judge is not None)
     collator = make_collator(config, model, packings, guide)
-    peak = (
-        PeakRate(**artifact.choices)
+    choices = (
+        RunChoices(**artifact.choices)
         if artifact.choices
-        else choose_rate(config, model, loss, packings, collator, processes, options)
+        else choose_for_run(config, model, loss, packings, collator, processes, options)
     )
+    options = options | precision_arguments(choices.precision)
     with processes.first_goes_ahead():
         if processes.is_first:
-            artifact.begin(["modules.json"], asdict(peak))
+            artifact.begin(["modules.json"], asdict(choices))
             removed += remove_incomplete(artifact.folder / CHECKPOINTS)
-    schedule = Schedule.of(config, packings, peak.learning_rate)
+    schedule = Schedule.of(config, packings, choices.learning_rate)
     held_out = read_training_sets(config, run) if processes.is_first else SetsOfTraining()
     log = artifact.folder / TRAINING_LOG
     plan = EvaluationPlan.of(config, model, kept, schedule, log, held_out.watched, processes)
@@ -121,7 +122,7 @@ def _train(
             if not processes.is_first:
                 artifact.reload()
                 return removed
-            files, extra = _publish(config, run, student, artifact, trained, peak, held_out)
+            files, extra = _publish(config, run, student, artifact, trained, choices, held_out)
             steps, masked = trained.steps, masked_shares(loss)
             counts = TrainCounts.of_run(
                 kept, schedule, steps, read_log(log), processes.size, masked
@@ -141,14 +142,14 @@ def _publish(
     student: SentenceTransformerEncoder,
     artifact: Artifact,
     trained: Trained,
-    peak: PeakRate,
+    choices: RunChoices,
     held_out: SetsOfTraining,
 ) -> tuple[list[str], dict[str, Any]]:
     """Write the files of a model that training did not harm: their names, and `extra`."""
     model, lines = student.model, read_log(artifact.folder / TRAINING_LOG)
     sets = held_out.watched
     best = BestEvaluation.of_log(lines, trained.best_step)
-    warnings = refuse_outcome(lines, best, peak.learning_rate)
+    warnings = refuse_outcome(lines, best, choices.learning_rate)
     if has_adapter(model):
         merge_adapters(model)
     shard = list_packings(run.folder("batches"))[0][0]
@@ -161,7 +162,7 @@ def _publish(
         "reading": student.recorded,
         "notes": student.notes,
         "weights": weights_digest(model),
-        "learning_rate_reason": peak.learning_rate_reason,
+        **asdict(choices),
         "evaluation": None if best is None else asdict(best),
         "merged_with_base": None if merged is None else asdict(merged),
         "evaluation_sets": {one.name: one.counts.to_json() for one in sets},

@@ -6,14 +6,12 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 
 from stx_mine.errors import ConfigError, one_line
 from stx_mine.models.load import is_static
-
-TrainingPrecision = Literal["float32", "bf16", "fp16"]
 
 _BATCHES = "a packed batch is the batch of one step: `stx-mine pack --batch-size` sets it"
 _ORDER = "the order is that of the packing"
@@ -73,13 +71,12 @@ _BOOLEANS = dict.fromkeys(_TRUE, True) | dict.fromkeys(("0", "false", "no", "off
 
 
 def user_arguments(
-    words: Iterable[str], precision: TrainingPrecision, gradient_checkpointing: bool, compiled: bool
+    words: Iterable[str], gradient_checkpointing: bool, compiled: bool
 ) -> dict[str, Any]:
     """Keywords for SentenceTransformerTrainingArguments.
 
     Args:
         words: `NAME=VALUE`, NAME as the Trainer spells it.
-        precision: What the network computes in; weights and the loss stay float32.
         gradient_checkpointing: Whether layers run again backwards, instead of keeping all values.
         compiled: Whether torch.compile compiles the network.
 
@@ -88,8 +85,6 @@ def user_arguments(
             of its type.
     """
     found: dict[str, Any] = {}
-    if precision != "float32":
-        found[precision] = True
     if gradient_checkpointing:
         # The other kind does not nest in gradient caching.
         found["gradient_checkpointing"] = True
@@ -97,6 +92,11 @@ def user_arguments(
     if compiled:
         found["torch_compile"] = True
     return found | dict(map(_named_value, words))
+
+
+def precision_arguments(precision: str) -> dict[str, Any]:
+    """The keywords by which a network computes in a precision; weights and loss stay float32."""
+    return {precision: True} if precision in ("bf16", "fp16") else {}
 
 
 def refuse_arguments(arguments: Mapping[str, Any], use_cpu: bool) -> None:
@@ -144,7 +144,7 @@ def refuse_shapes(
         )
 
 
-def refuse_launcher(precision: TrainingPrecision) -> None:
+def refuse_launcher(precision: str) -> None:
     """Refuse what a launcher asks for by the environment and packed batches cannot have.
 
     Raises:

@@ -36,6 +36,7 @@ from stx_mine.stages.train.stage import run_train
 from stx_mine.stages.train.trainer import train
 from stx_mine.stages.train.trainer_options import (
     OWNED,
+    precision_arguments,
     refuse_arguments,
     refuse_launcher,
     refuse_shapes,
@@ -75,7 +76,7 @@ def config(run, model, **options):
 
 
 def arguments(*words, precision="float32", checkpointing=False, compiled=False):
-    return user_arguments(words, precision, checkpointing, compiled)
+    return user_arguments(words, checkpointing, compiled) | precision_arguments(precision)
 
 
 def test_options_of_the_trainer_are_read_by_their_types():

@@ -205,7 +205,7 @@ def test_a_probed_run_is_the_run_with_the_rate_that_won(packed_run, tmp_path, mo
     assert same(*weights)
     # A run that died has its decision in the plan, and does not probe again.
     (packed_run / "model/manifest.json").unlink()
-    monkeypatch.setitem(run_train.__globals__, "choose_rate", None)
+    monkeypatch.setitem(run_train.__globals__, "choose_for_run", None)
     again = run_train(TrainConfig(run_dir=str(packed_run), learning_rate="probe", **options))
     assert again.counts["learning_rate"] == rate
     assert same(weights[0], fixed_weights(load_model(str(packed_run / "model"), "cpu")))

@@ -143,6 +143,14 @@ class KeptBytes(saved_tensors_hooks):  # type: ignore[misc]
         return tensor
 
 
+def on_device(features: PrefixedFeatures, device: torch.device) -> PrefixedFeatures:
+    """The inputs of a model, their tensors on its device."""
+    return {
+        name: value.to(device) if isinstance(value, Tensor) else value
+        for name, value in features.items()
+    }
+
+
 def _forward(model: nn.Module, features: PrefixedFeatures) -> Tensor:
     embedding: Tensor = model(dict(features))["sentence_embedding"]
     return embedding
