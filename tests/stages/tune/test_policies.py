@@ -104,11 +104,14 @@ def test_refinements_change_one_thing_and_are_valid():
     found = refinements(one, leader, 0.07)
     assert {"train": {"learning_rate": 0.14}} in found
     assert {"train": {"temperature": 0.1}} in found
-    assert found[:2] == [{"train": {"epochs": 4}}, {"train": {"epochs": 10}}]
+    assert found[:2] == [
+        {"pack": {"packings": passes}, "train": {"epochs": passes}} for passes in (4, 10)
+    ]
     # Of two rules that decide about the same candidates one stands.
     assert {"mine": {"closeness": 0.7, "relative_margin": None}} in found
     for change in found:
-        assert sum(map(len, change.values())) == 1 + ("closeness" in change.get("mine", {}))
+        pairs = ("closeness" in change.get("mine", {})) + ("packings" in change.get("pack", {}))
+        assert sum(map(len, change.values())) == 1 + pairs
         refuse_nothing(leader.changed(change), BASE)
     assert {"mine": {"k": 2}} in found
     # The margin of the file is no change.
@@ -121,7 +124,8 @@ def test_more_passes_are_tried_in_batches_of_the_file_too():
     probed = replace(ground(), learning_rate=0.1)
     found = longer_as_given(probed, TunedPolicy(probed.rows(64)))
     assert [one.changes for one in found] == [
-        {"train": {"learning_rate": 0.1, "epochs": passes}} for passes in (4, 10)
+        {"pack": {"packings": passes}, "train": {"learning_rate": 0.1, "epochs": passes}}
+        for passes in (4, 10)
     ]
     for policy in found:
         refuse_nothing(policy, BASE)
