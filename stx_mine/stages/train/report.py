@@ -7,6 +7,7 @@ from stx_mine.stages.evaluate.core.shares import SeenShares
 from stx_mine.stages.evaluate.counts import EvaluationCounts
 from stx_mine.stages.evaluate.data_report import data_lines, seen_lines, seen_warnings
 from stx_mine.stages.evaluate.results import read_shares
+from stx_mine.stages.pack.core.useful_packings import useful_packings
 from stx_mine.stages.pack.packings import MIN_STEPS
 from stx_mine.stages.train.counts import TrainCounts
 from stx_mine.stages.train.evaluations import BEST, BestEvaluation
@@ -53,7 +54,8 @@ def train_report(
             "batches"
         )
     warnings = [f"{name} was cut short or damaged, and was left out" for name in removed]
-    warnings += [*extra["notes"], *_few_steps(counts, manifest), *_no_gain(best)]
+    warnings += [*extra["notes"], *_few_steps(counts, manifest), *_repeated(counts)]
+    warnings += _no_gain(best)
     warnings += [*extra["diagnoses"], *_seen_warnings(extra)]
     return make_report(artifact, lines, warnings, skipped=skipped)
 
@@ -161,6 +163,18 @@ def _few_steps(counts: TrainCounts, manifest: Manifest) -> list[str]:
     return [
         f"{counts.steps} steps are few; a smaller `pack --batch-size` or `--epochs "
         f"{-(-MIN_STEPS * counts.passes // counts.steps)}` would make {MIN_STEPS} or more"
+    ]
+
+
+def _repeated(counts: TrainCounts) -> list[str]:
+    """Advice where batches repeat that could be made anew."""
+    wanted = useful_packings(counts.passes)
+    if counts.packings >= wanted or counts.passes < 2 * counts.packings:
+        return []
+    return [
+        f"{counts.passes} passes see each batch {counts.passes / counts.packings:.3g} times; "
+        f"`pack --packings {wanted}` makes others: with ten instead of two, ten passes were 0.8 "
+        "points of nDCG@10 better on two sets"
     ]
 
 

@@ -464,3 +464,22 @@ def test_the_log_and_the_texts_of_a_run_are_diagnosed(packed_run, small_input):
     assert [one for one in found if "probably too high: ndcg@10 of pairs" in one]
     report = run_train(TrainConfig(run_dir=str(packed_run), device="cpu"))
     assert set(read_manifest(packed_run / "model").extra["diagnoses"]) <= set(report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("packings", "passes", "words"),
+    [
+        (1, 2, "2 passes see each batch 2 times; `pack --packings 2` makes others"),
+        (2, 5, "5 passes see each batch 2.5 times; `pack --packings 5` makes others"),
+        (1, 30, "30 passes see each batch 30 times; `pack --packings 10` makes others"),
+        (2, 3, None),
+        (2, 2, None),
+        (10, 40, None),
+    ],
+)
+def test_batches_that_repeat_could_be_made_anew(packed_run, packings, passes, words):
+    run_pack(PackConfig(run_dir=str(packed_run), batch_size=256, packings=packings, overwrite=True))
+    report = run_train(TrainConfig(run_dir=str(packed_run), device="cpu", epochs=passes))
+    found = [one for one in report.warnings if "see each batch" in one]
+    assert len(found) == (words is not None)
+    assert words is None or found[0].startswith(words)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
+from stx_mine.stages.pack.core.useful_packings import useful_packings
+
 # Stage -> field -> value.
 Settings = Mapping[str, Mapping[str, Any]]
 # A batch that is larger leaves fewer steps a pass than this; one that is smaller has too few rows.
@@ -14,9 +16,6 @@ _FACTOR = 4
 _DEFAULT_K = 8
 # How many times as many passes are tried; five times gained most on four sets of five.
 _LONGER = (2, 5)
-# Batches that are packed anew for each of ten passes were .8 points above two packings that repeat
-# (botocore, static, one rate: .831 and .823).
-_MOST_PACKINGS = 10
 # Changes that are tried whatever a policy trains on, and those of which negatives it has.
 _OF_TRAINING: tuple[dict[str, Any], ...] = (
     {"mask_above": 0.1},
@@ -226,7 +225,7 @@ def _longer(ground: Ground, policy: TunedPolicy) -> list[Settings]:
         return []
     passes = [factor * ground.passes_of(policy) for factor in _LONGER]
     return [
-        {"pack": {"packings": min(one, _MOST_PACKINGS)}, "train": {"epochs": one}} for one in passes
+        {"pack": {"packings": useful_packings(one)}, "train": {"epochs": one}} for one in passes
     ]
 
 
