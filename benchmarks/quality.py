@@ -55,6 +55,7 @@ WORDS = {
     "mnr_longer": "MNR at as many texts",
     "ours_k0_longer": "ours, k = 0, as many passes",
     "ours_longer": "ours, k negatives, as many passes",
+    "ours_round2_merged": "ours, two rounds of one pass, merged",
     "mnr_as_tuned": "MNR at the batch, rate and passes of tune",
     "tuned": "**what tune took**",
 }

@@ -41,9 +41,17 @@ class Case:
     """A model, its packed batches and our loss of them."""
 
     def __init__(
-        self, run_dir: str, model: str, batch_tokens: int | None, device: str = "cpu"
+        self,
+        run_dir: str,
+        model: str,
+        batch_tokens: int | None,
+        device: str = "cpu",
+        activation_share: float | None = None,
     ) -> None:
-        self.config = TrainConfig(run_dir=run_dir, device=device, batch_tokens=batch_tokens)
+        share = TrainConfig.activation_share if activation_share is None else activation_share
+        self.config = TrainConfig(
+            run_dir=run_dir, device=device, batch_tokens=batch_tokens, activation_share=share
+        )
         self.model: SentenceTransformer = load_model(model, device)
         self.packings = list_packings(Path(run_dir, "batches"))
         self.collator: BatchCollator = make_collator(self.config, self.model, self.packings)
