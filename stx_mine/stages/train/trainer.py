@@ -29,6 +29,7 @@ from transformers import (
 
 from stx_mine import progress
 from stx_mine.errors import ConfigError
+from stx_mine.models.memory import give_back_memory
 from stx_mine.stages.train.batch_collator import BatchCollator
 from stx_mine.stages.train.callbacks import (
     KeepBest,
@@ -132,6 +133,7 @@ class PackedTrainer(SentenceTransformerTrainer):  # type: ignore[misc]
             loss = self.loss_of(held_back) if held_back else None
             metrics = self.monitor(self.model, steps=self.state.global_step, validation_loss=loss)
         self.log(metrics)
+        give_back_memory()
         return metrics
 
     def loss_of(self, batches: Sequence[tuple[BatchShard, int]]) -> float:
@@ -271,9 +273,9 @@ def train(
         monitor.begin(done, num_steps)
         trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
-    state = trainer.state
-    best = state.best_global_step if state.best_model_checkpoint else None
-    return Trained(state.global_step, best)
+    give_back_memory()
+    best = trainer.state.best_global_step if trainer.state.best_model_checkpoint else None
+    return Trained(trainer.state.global_step, best)
 
 
 def row_numbers(packings: list[list[BatchShard]]) -> Dataset:

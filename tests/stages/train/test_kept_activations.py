@@ -1,5 +1,7 @@
 """Activations that are kept, and mini-batches that go through the network again."""
 
+import platform
+
 import psutil
 import pytest
 import torch
@@ -92,3 +94,16 @@ def test_free_memory_heeds_the_limit_of_a_group(tmp_path, monkeypatch):
 
 def test_a_device_that_does_not_tell_keeps_nothing():
     assert free_memory(torch.device("meta")) == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed")
+def test_freed_memory_goes_back_to_the_system():
+    process, size = psutil.Process(), 64_000
+    blocks = [bytearray(size) for _ in range(4_000)]
+    # What lies behind the others keeps them from going back by themselves.
+    kept = blocks[-1:]
+    before = process.memory_info().rss
+    del blocks
+    memory.give_back_memory()
+    assert before - process.memory_info().rss > 0.7 * 4_000 * size
+    assert len(kept[0]) == size
