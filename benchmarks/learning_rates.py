@@ -17,6 +17,7 @@ from benchmarks.arms import Budget, Workbench
 from benchmarks.datasets import NAMES, load, part_of
 from benchmarks.quality import MODELS, QUICK_QUERIES, QUICK_ROWS
 from benchmarks.regimes import FEWEST_STEPS, run_cell
+from benchmarks.stored_results import read_results
 from stx_mine.cli import quiet
 from stx_mine.stages.train.core.learning_rate import default_learning_rate
 
@@ -37,10 +38,7 @@ def main() -> None:
     if arguments.quick:
         arguments.sets, arguments.batch_sizes = arguments.sets[:1], [64]
     quiet()
-    found: dict[str, Any] = {"sets": {}}
-    if arguments.output and arguments.output.exists():
-        found = json.loads(arguments.output.read_text())
-    found["machine"] = machine.describe()
+    found = {"sets": {}} | read_results(arguments.output) | {"machine": machine.describe()}
     for name in arguments.sets:
         run_set(name, arguments, found)
         print_table(name, found["sets"][name])

@@ -21,6 +21,7 @@ from benchmarks import machine, peers
 from benchmarks.arms import Budget, Ours, Recipe, Workbench
 from benchmarks.datasets import load, part_of
 from benchmarks.quality import MODELS, QUICK_QUERIES, QUICK_ROWS
+from benchmarks.stored_results import read_results
 from stx_mine.cli import quiet
 from stx_mine.stages.init.core.recipe import batch_size_of
 
@@ -54,10 +55,7 @@ def main() -> None:
     if arguments.quick:
         arguments.cases, arguments.seeds = ["nl2bash"], [0]
     quiet()
-    found: dict[str, Any] = {"cases": {}}
-    if arguments.output and arguments.output.exists():
-        found = json.loads(arguments.output.read_text())
-    found["machine"] = machine.describe()
+    found = {"cases": {}} | read_results(arguments.output) | {"machine": machine.describe()}
     for case in arguments.cases:
         if case not in found["cases"]:
             found["cases"][case] = run_case(case, arguments.seeds, arguments.quick)

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine, peers
-from benchmarks.arms import MERGED_SHARE, Budget, Ours, Recipe, Workbench
+from benchmarks.arms import MERGED_SHARE, TEMPERATURE, Budget, Ours, Recipe, Workbench
 from benchmarks.datasets import NAMES, RetrievalSet, load, part_of
 from benchmarks.quality import MODELS, QUICK_QUERIES, Setting
+from benchmarks.stored_results import read_results
 from stx_mine.cli import quiet
 
 ROWS, QUERIES, PASSAGES, QUICK_ROWS = 2_048, 1_000, 4_000, 256
 BATCH, K, SEED = 64, 4, 0
-TEMPERATURE = 0.05
 # A correlation that a proxy must have on every set.
 WANTED = 0.7
 
@@ -66,10 +66,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where to keep the results")
     arguments = parser.parse_args()
     quiet()
-    found: dict[str, Any] = {"sets": {}}
-    if arguments.output and arguments.output.exists():
-        found = json.loads(arguments.output.read_text())
-    found["machine"] = machine.describe()
+    found = {"sets": {}} | read_results(arguments.output) | {"machine": machine.describe()}
     for name in arguments.sets[:1] if arguments.quick else arguments.sets:
         set_ = part_of(load(name), ROWS, QUERIES, PASSAGES)
         policies = list(POLICIES)

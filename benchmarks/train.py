@@ -26,6 +26,7 @@ from typing import Any
 from benchmarks import machine, members
 from benchmarks.datasets import write_pairs
 from benchmarks.fresh import run_fresh
+from benchmarks.stored_results import read_results
 from stx_mine.cli import quiet
 from stx_mine.stages.embed.config import EmbedConfig
 from stx_mine.stages.embed.stage import run_embed
@@ -82,14 +83,6 @@ def main() -> None:
             if arguments.output is not None:
                 arguments.output.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     print(json.dumps(summary(results)))
-
-
-def read_results(output: Path | None) -> dict[str, Any]:
-    """What earlier parts left."""
-    if output is None or not output.exists():
-        return {}
-    found: dict[str, Any] = json.loads(output.read_text("utf-8"))
-    return found
 
 
 def prepare(work: Path, num_pairs: int | None) -> Path:

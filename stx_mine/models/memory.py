@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from stx_mine.search.device_memory import free_gpu_memory
+
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 # Limit and use of the control group that this process is in, versions 2 and 1.
 _GROUP_FILES = (
@@ -30,8 +32,7 @@ def free_memory(device: torch.device) -> int:
     0 where the device does not tell.
     """
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + unused)
+        return free_gpu_memory(device)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     if device.type == "cpu":

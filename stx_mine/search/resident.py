@@ -16,6 +16,7 @@ from stx_mine.core.ahead import ahead
 from stx_mine.core.similarity import Similarity
 from stx_mine.errors import ConfigError
 from stx_mine.search.copies import pinned
+from stx_mine.search.device_memory import free_gpu_memory
 from stx_mine.search.device_score import best_scored, distance_scores
 from stx_mine.search.groups import COPIED, MEMBERS, group_size
 from stx_mine.search.product import PRECISIONS, Rounded
@@ -284,7 +285,5 @@ def _queries_at_a_time(corpus: ResidentCorpus, num: int, way: Way) -> int:
     num_groups = num_rows // group_size(num, num_rows, way.group)
     # Maxima; groups wanted with their sorted pairs; rows, sums, and keys with room to sort.
     each = 4 * num_groups + 48 * num + 48 * most_proposals(num)
-    device = corpus.rounded_RW.device
-    free = torch.cuda.mem_get_info(device)[0]
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = free_gpu_memory(corpus.rounded_RW.device)
     return int(min(_MOST_QUERIES, max(_LEAST_QUERIES, _QUERY_SHARE * free / each)))

@@ -62,15 +62,15 @@ def choose_for_run(
         ConfigError: A probe is asked for and there are too few batches, or every rate diverges.
     """
     precision, precision_reason = _precision(config, model, packings, collator)
-    rate, rate_reason = _peak_rate(
-        config,
-        model,
-        loss,
-        packings,
-        collator,
-        processes,
-        {**options, **precision_arguments(precision)},
-    )
+    size = packings[0][0].batch_size
+    rate, rate_reason = default_learning_rate(size, count_parameters(model), is_static(model))
+    if config.learning_rate == "probe":
+        options = {**options, **precision_arguments(precision)}
+        schedule = Schedule.of(config, packings, rate)
+        found = probe(model, loss, packings, collator, schedule, processes.size, options)
+        rate, rate_reason = found.choose()
+    elif not isinstance(config.learning_rate, str):
+        rate, rate_reason = config.learning_rate, "as asked"
     return RunChoices(rate, rate_reason, precision, precision_reason)
 
 
@@ -87,23 +87,3 @@ def _precision(
     return faster_precision(
         model, packings[0][0], collator.tokenise, MiniBatches.of(config, model.device)
     )
-
-
-def _peak_rate(
-    config: TrainConfig,
-    model: SentenceTransformer,
-    loss: nn.Module,
-    packings: list[list[BatchShard]],
-    collator: BatchCollator,
-    processes: Processes,
-    options: Mapping[str, Any],
-) -> tuple[float, str]:
-    if not isinstance(config.learning_rate, str):
-        return config.learning_rate, "as asked"
-    size = packings[0][0].batch_size
-    rate, reason = default_learning_rate(size, count_parameters(model), is_static(model))
-    if config.learning_rate == "probe":
-        schedule = Schedule.of(config, packings, rate)
-        found = probe(model, loss, packings, collator, schedule, processes.size, options)
-        rate, reason = found.choose()
-    return rate, reason
