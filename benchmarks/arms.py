@@ -93,6 +93,7 @@ class Workbench:
         tuned: What `tune` took; None before it ran.
         costs: Processor seconds of what arms share, by what it is.
         mined: What sentence-transformers mined, by output format.
+        students: Models that our defaults gave, by recipe and seed.
     """
 
     set_: RetrievalSet
@@ -110,6 +111,7 @@ class Workbench:
     tuned: dict[str, Any] | None = None
     costs: dict[str, float] = field(default_factory=dict)
     mined: dict[str, peers.Mined] = field(default_factory=dict)
+    students: dict[tuple[Recipe, int], Path] = field(default_factory=dict)
 
     def base_model(self) -> SentenceTransformer:
         """A fresh copy of the model that every arm starts from."""
@@ -204,6 +206,8 @@ class Workbench:
         seconds = time.process_time() - began
         results = json.loads((run / "tuning" / "results.json").read_text())
         settings = yaml.safe_load((run / "tuning" / "tuned.yaml").read_text())
+        for name in ("evaluation", "evaluation_split", "evaluation_corpus"):
+            settings["train"].pop(name, None)
         winner = next(one for one in results["finalists"] if one["name"] == results["taken"])
         return {
             "taken": results["taken"],
@@ -334,6 +338,9 @@ class Ours:
         if self.mean_of_rounds:
             last = str(run / "mean")
             run_merge(MergeConfig(models=tuple(models), to=last))
+        if self == Ours():
+            kept = bench.folder / "students" / str(len(bench.students))
+            bench.students[recipe, seed] = Path(shutil.copytree(last, kept))
         return load_model(last, bench.device, bench.max_length)
 
     def _round(
@@ -368,13 +375,22 @@ class Ours:
         )
 
 
+def merged(bench: Workbench, recipe: Recipe, seed: int) -> SentenceTransformer:
+    """What our defaults gave, merged with the base model; trained first where it was not yet."""
+    if (recipe, seed) not in bench.students:
+        Ours()(bench, recipe, seed)
+    student, to = bench.students[recipe, seed], bench.folder / "merged"
+    weights = (MERGED_SHARE, 1 - MERGED_SHARE)
+    run_merge(
+        MergeConfig(models=(str(student), bench.base), weights=weights, to=str(to), overwrite=True)
+    )
+    return load_model(str(to), bench.device, bench.max_length)
+
+
 def tuned(bench: Workbench, recipe: Recipe, seed: int) -> SentenceTransformer:
     """What `tune` took; its batch size, rate, temperature and passes are its own."""
     settings = bench.tuning()["settings"]
-    watched = ("evaluation", "evaluation_split", "evaluation_corpus")
-    train = {name: value for name, value in settings["train"].items() if name not in watched}
-    train.setdefault("learning_rate", "auto")
-    train.setdefault("temperature", TEMPERATURE)
+    train = {"learning_rate": "auto", "temperature": TEMPERATURE, **settings["train"]}
     return Ours(mine=settings["mine"], pack={"packings": None, **settings["pack"]}, train=train)(
         bench, recipe, seed
     )
@@ -418,7 +434,7 @@ PROOF: dict[str, Arm] = {
     "ours_k0": Arm(Ours(mine={"k": 0}), shares=("embed",)),
     "ours_longer": Arm(Ours(longer=True), "ours"),
     "ours_k0_longer": Arm(Ours(longer=True, mine={"k": 0}), "ours_k0", ("embed",)),
-    "merged": Arm(Ours(train={"merge_with_base": MERGED_SHARE}), "ours"),
+    "merged": Arm(merged, "ours"),
     "judged": Arm(Ours(judged=True), "ours", ("embed", "search", "judge")),
     "tuned": Arm(tuned, "none"),
     "mnr_as_tuned": Arm(InBatch(as_tuned=True), "none", shares=()),

@@ -83,9 +83,9 @@ def measure(run_dir: str, batch_size: int, num_negatives: int) -> Writing:
         for _ in range(REPEATS):
             start = time.process_time()
             table = packer.table(rows_PB, 0, range(len(rows_PB)))
-            write_shard(path, table, footer)
+            write_shard(path, table, footer, packer.with_texts)
             seconds.append(time.process_time() - start)
-        texts = table.select(text_columns(num_negatives))
+        texts = packer.with_texts(table).select(text_columns(num_negatives))
         slots, distinct = _megabytes(texts)
         texts_write_s = _seconds_to_write(other, texts, batch_size)
         list_write_s = _seconds_to_write(other, _with_list(texts, num_negatives), batch_size)
