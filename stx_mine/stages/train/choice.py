@@ -118,7 +118,7 @@ def make_loss(
     mini_batches = MiniBatches.of(config, model.device)
     guiding = None
     if guide is not None:
-        guiding = Guide(model=guide, margin=config.guide_margin, batch_tokens=mini_batches.tokens)
+        guiding = Guide(model=guide, margin=config.guide_margin, mini_batches=mini_batches)
     if config.kind.labels:
         dims = config.matryoshka_dims
         return LabelLoss(model, config.loss, config.metric, config.margin, mini_batches, dims)

@@ -122,17 +122,16 @@ def rows_to_sample(num_steps: int, batch_size: int, num_measurements: int) -> in
 
 
 def measure_cosines(
-    model: SentenceTransformer, sample: Sequence[RowSample], batch_tokens: int
+    model: SentenceTransformer, sample: Sequence[RowSample], mini_batches: MiniBatches
 ) -> dict[str, dict[str, Any]]:
     """Mean and deciles of the cosines of each kind; kinds without any value are absent.
 
     Args:
         model: In evaluation mode.
         sample: The rows.
-        batch_tokens: Tokens that go through the network at one time.
+        mini_batches: What goes through the network at one time.
     """
     found: list[list[NDArray[Any]]] = [[] for _ in PASSAGE_KINDS]
-    mini_batches = MiniBatches(batch_tokens)
     with torch.no_grad():
         for rows in sample:
             anchors, passages = (

@@ -36,7 +36,7 @@ class EvaluationPlan:
         path: The training log.
         sample: Rows whose cosines are measured.
         evaluate: Evaluates on all sets; None where there are none.
-        batch_tokens: Tokens that go through the network at one time.
+        mini_batches: What of the sample goes through the network at one time.
         reporters: `tensorboard`, `wandb`: where else to log.
     """
 
@@ -45,7 +45,7 @@ class EvaluationPlan:
     path: Path | None = None
     sample: Sequence[RowSample] = ()
     evaluate: Evaluate | None = None
-    batch_tokens: int = 2_048
+    mini_batches: MiniBatches | None = None
     reporters: tuple[str, ...] = ()
 
     @classmethod
@@ -89,7 +89,7 @@ class EvaluationPlan:
             # (text, label) batches have no anchors, positives and negatives.
             [] if labels else sample_rows(batches, num_rows, Tokeniser(model)),
             evaluator(model, sets, prompts) if sets else None,
-            MiniBatches.of(config, model.device).tokens,
+            MiniBatches.of(config, model.device),
             config.report_to,
         )
 

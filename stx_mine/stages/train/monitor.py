@@ -78,8 +78,8 @@ class TrainingMonitor(BaseEvaluator):  # type: ignore[misc]
         measured: dict[str, Any] = {}
         if validation_loss is not None:
             measured["validation_loss"] = validation_loss
-        if self.plan.sample:
-            measured["cosine"] = measure_cosines(model, self.plan.sample, self.plan.batch_tokens)
+        if self.plan.sample and self.plan.mini_batches:
+            measured["cosine"] = measure_cosines(model, self.plan.sample, self.plan.mini_batches)
         if self.plan.evaluate:
             measured["evaluations"] = self.plan.evaluate()
         self._line = {"step": steps, "seconds": self._seconds(), **self._line, **measured}

@@ -103,7 +103,7 @@ def test_a_guide_masks_what_is_compared_with_as_gist_does(model, tiny_transforme
         torch.nn.init.normal_(one, std=0.5)
     features, labels = packed(model, ANCHORS, POSITIVES, **own_texts(3, 0))
     features += packed(guide, ANCHORS, POSITIVES)[0]
-    guiding = Guide(model=guide, margin=margin, batch_tokens=10_000)
+    guiding = Guide(model=guide, margin=margin, mini_batches=MiniBatches(10_000))
     same_kind = ("query-query", "passage-passage")
     ours = PackedMNRLoss(model, 0.05, 2, MiniBatches(64), guide=guiding, interactions=same_kind)
     found = ours(features, labels)

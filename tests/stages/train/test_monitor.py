@@ -24,6 +24,7 @@ from stx_mine.stages.train.cosines import (
     summary,
 )
 from stx_mine.stages.train.held_back import ReducedShard, hold_back, some_rows
+from stx_mine.stages.train.losses.embedding import MiniBatches
 from stx_mine.stages.train.monitor import step_facts
 from stx_mine.stages.train.packed_sampler import PackedBatchSampler
 from stx_mine.stages.train.schedule import Schedule
@@ -87,7 +88,7 @@ def test_cosines_are_those_of_loops_over_the_rows(packings, model):
     shard = packings[0][0]
     rows = np.array([0, 3, 17, 40, 63])
     sample = RowSample.of(shard, 1, rows, Tokeniser(model))
-    found = measure_cosines(model, [sample], 2_048)
+    found = measure_cosines(model, [sample], MiniBatches(2_048))
     expected = slow_cosines(shard.batch(1), model, rows)
     assert set(found) == set(PASSAGE_KINDS)
     for kind, values in expected.items():
@@ -108,7 +109,7 @@ def test_rows_without_negatives_have_no_hard_cosines(run_copy, model):
     run_pack(PackConfig(run_dir=str(run_copy), batch_size=B, k=0))
     shard = list_packings(run_copy / "batches")[0][0]
     sample = RowSample.of(shard, 0, np.arange(8), Tokeniser(model))
-    assert set(measure_cosines(model, [sample], 2_048)) == {"positive", "random"}
+    assert set(measure_cosines(model, [sample], MiniBatches(2_048))) == {"positive", "random"}
 
 
 def test_the_sample_is_spread_and_no_larger_than_asked(packings, model):

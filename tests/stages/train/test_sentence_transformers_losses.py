@@ -262,7 +262,7 @@ def test_a_guide_masks_as_gist_does(tiny_transformer, guide, margin):
     model = load_model(str(tiny_transformer), "cpu").to(torch.float64)
     features, labels = packed(model, ANCHORS, TEXTS)
     features += packed(guide, ANCHORS, TEXTS)[0]
-    guiding = Guide(model=guide, margin=margin, batch_tokens=10_000)
+    guiding = Guide(model=guide, margin=margin, mini_batches=MiniBatches(10_000))
     found = PackedMNRLoss(model, 0.05, 2, MiniBatches(10_000), guide=guiding)(features, labels)
     ours = gradients(model, found)
     unguided = PackedMNRLoss(model, 0.05, 2, MiniBatches(10_000))(features[:2], labels)
@@ -301,7 +301,7 @@ def test_a_model_masks_by_its_own_scores_as_a_frozen_copy_would(tiny_transformer
     features, labels = packed(model, ANCHORS, TEXTS)
     none = torch.empty((2, 0), dtype=torch.int64)
     labels |= {"shared": none[0], "ignored_anchors": none}
-    guiding = Guide(model=copy, margin=0.3, batch_tokens=10_000)
+    guiding = Guide(model=copy, margin=0.3, mini_batches=MiniBatches(10_000))
     guided = PackedMNRLoss(model, 0.05, 2, MiniBatches(10_000), guide=guiding, **options)(
         [*features, *packed(copy, ANCHORS, TEXTS)[0]], labels
     )

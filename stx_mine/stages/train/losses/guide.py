@@ -119,19 +119,18 @@ class Guide(Masking):
 
     Attributes:
         model: In evaluation mode; never trained.
-        batch_tokens: Tokens that go through it at one time.
+        mini_batches: What goes through it at one time.
     """
 
     model: SentenceTransformer
-    batch_tokens: int
+    mini_batches: MiniBatches
 
     def embed(
         self, features: list[PrefixedFeatures], labels: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Unit embeddings of the distinct anchors (A, D) and passages (M, D) of a batch."""
         with torch.no_grad():
-            mini_batches = MiniBatches(self.batch_tokens)
-            anchors, passages = embed_distinct(self.model, features, labels, mini_batches)
+            anchors, passages = embed_distinct(self.model, features, labels, self.mini_batches)
         return functional.normalize(anchors, dim=1), functional.normalize(passages, dim=1)
 
     def of(self, rows_BD: Tensor, candidates_MD: Tensor) -> Guidance:

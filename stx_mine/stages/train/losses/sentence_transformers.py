@@ -103,7 +103,7 @@ def gist(model: SentenceTransformer, guide: Guide, temperature: float) -> nn.Mod
             model,
             guide.model,
             temperature=temperature,
-            mini_batch_num_tokens=guide.batch_tokens,
+            mini_batch_num_tokens=guide.mini_batches.tokens,
             margin=guide.margin,
         )
     except ValueError as error:
