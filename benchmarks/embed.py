@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks import machine, ray_overhead
 from benchmarks.embed_workers import STATIC
 from benchmarks.fresh import run_fresh
+from benchmarks.stored_results import read_results
 
 WORKERS = "benchmarks.embed_workers"
 NUM_THREADS = 2
@@ -51,9 +52,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where to write or complete the results")
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else FULL
-    content: dict[str, Any] = {}
-    if arguments.output and arguments.output.exists():
-        content = json.loads(arguments.output.read_text())["parts"]
+    content: dict[str, Any] = read_results(arguments.output).get("parts", {})
     for part in arguments.parts:
         content[part] = {**measure(part, *sizes[part]), "quick": arguments.quick}
         print(f"  {part}: {json.dumps(content[part])}", flush=True)

@@ -23,6 +23,7 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks import machine
 from benchmarks.datasets import beir_folder, read_beir_qrels, read_beir_texts, text_key
+from benchmarks.stored_results import read_results
 from stx_mine.cli import quiet
 from stx_mine.inputs.config import Source
 from stx_mine.models.load import load_model
@@ -286,7 +287,7 @@ def main() -> None:
 
 def write(path: Path, quick: bool, name: str, result: dict[str, object]) -> None:
     """Write the arms of a set beside the other sets and arms that the file holds."""
-    sets = json.loads(path.read_text())["sets"] if path.exists() else {}
+    sets = read_results(path).get("sets", {})
     held = sets.get(name, {}).get("arms", {})
     arms = result["arms"]
     assert isinstance(arms, dict)

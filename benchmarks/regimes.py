@@ -3,12 +3,12 @@
     python -m benchmarks.regimes [--quick] [--sets nl2bash wordnet] [--model static]
     python -m benchmarks.regimes --output benchmarks/results/regimes.json
 
-Every cell trains the same base model for the same passes over the same rows, at the default rate
-for its batch size; `longer` is k = 0 for as many more passes as k = 8 embeds texts (five times,
-where no text is shared). Measured on the tune split, so that no test score is seen. Each cell also
-has what `pack` says of its batches: how much of the corpus a batch holds, and how often a row's own
-mined negative is harder than the positives of other rows. A cell is stored as it ends: the same
-command continues.
+Every cell trains the same base model for the same passes over the same rows, packed anew for each,
+at the default rate for its batch size; `longer` is k = 0 for as many more passes as k = 8 embeds
+texts (five times, where no text is shared). Measured on the tune split, so that no test score is
+seen. Each cell also has what `pack` says of its batches: how much of the corpus a batch holds, and
+how often a row's own mined negative is harder than the positives of other rows. A cell is stored as
+it ends: the same command continues.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from benchmarks import machine, peers
 from benchmarks.arms import Budget, Workbench
 from benchmarks.datasets import NAMES, load, part_of
 from benchmarks.quality import MODELS, QUICK_QUERIES, QUICK_ROWS
+from benchmarks.stored_results import read_results
 from stx_mine.cli import quiet
 from stx_mine.models.load import load_model
 from stx_mine.stages.mine.config import MineConfig
@@ -58,18 +59,11 @@ def main() -> None:
         arguments.batch_sizes, arguments.ks, arguments.seeds = QUICK_BATCHES, QUICK_KS, [0]
         arguments.sets = arguments.sets[:1]
     quiet()
-    found = _stored(arguments.output)
+    found = read_results(arguments.output) or {"machine": machine.describe(), "sets": {}}
     for name in arguments.sets:
         run_set(name, arguments, found)
         print_table(found["sets"][name])
     print(json.dumps({name: headline(one) for name, one in found["sets"].items()}))
-
-
-def _stored(path: Path | None) -> dict[str, Any]:
-    if path is not None and path.exists():
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
-    return {"machine": machine.describe(), "sets": {}}
 
 
 def run_set(name: str, arguments: argparse.Namespace, found: dict[str, Any]) -> None:
@@ -119,7 +113,9 @@ def run_cell(
     """One training."""
     run = bench.base_run()
     run_mine(MineConfig(run_dir=str(run), k=k))
-    run_pack(PackConfig(run_dir=str(run), batch_size=size, packings=2, seed=seed, overwrite=True))
+    run_pack(
+        PackConfig(run_dir=str(run), batch_size=size, packings=passes, seed=seed, overwrite=True)
+    )
     hardness = read_manifest(run / "batches").extra["hardness"]
     began = time.perf_counter()
     counts = run_train(
