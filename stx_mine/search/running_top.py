@@ -156,6 +156,33 @@ def _reached_by(values_S: Any, num: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _order_of_bits(bits: Any) -> Any:
+    """A number that orders as the float32 of these bits does."""
+    return bits if bits >= 0 else bits ^ np.int32(0x7FFFFFFF)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _nth_best(scores_S: Any, num: int) -> Any:
+    """The largest score that at least `num` entries reach."""
+    bits_S = scores_S.view(np.int32)
+    low, high = np.int64(-(2**31)), np.int64(2**31 - 1)
+    while low < high:
+        middle = (low + high + 1) >> 1
+        count = np.int32(0)
+        for bits in bits_S:
+            count += np.int32(_order_of_bits(bits) >= middle)
+        if count >= num:
+            low = middle
+        else:
+            high = middle - 1
+    found = np.float32(np.inf)
+    for slot in range(len(bits_S)):
+        if _order_of_bits(bits_S[slot]) >= low:
+            found = min(found, scores_S[slot])
+    return found
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _keep_from(buffers: Any, q: int, cut: Any) -> None:
     """Keep what has a value of at least `cut`."""
     values_S, scores_S, ids_S = buffers.values_QS[q], buffers.scores_QS[q], buffers.ids_QS[q]
@@ -177,7 +204,7 @@ def _keep_best(buffers: Any, q: int, num: int) -> None:
     """Keep exactly the best `num` by score, ties by id; all have scores."""
     values_S, scores_S, ids_S = buffers.values_QS[q], buffers.scores_QS[q], buffers.ids_QS[q]
     used = buffers.counts_Q3[q, 0]
-    worst = np.partition(scores_S[:used], used - num)[used - num]
+    worst = _nth_best(scores_S[:used], num)
     ties = num
     for slot in range(used):
         ties -= scores_S[slot] > worst
@@ -270,14 +297,15 @@ def _end_row(
     # Where products are coarse, scores rule out much more.
     if used > num + num // 4:
         reached = _reached_by(buffers.values_QS[q, :used], num)
-        _keep_from(buffers, q, reached)
+        _keep_from(buffers, q, np.float64(reached))
         buffers.floors_Q[q] = max(buffers.floors_Q[q], reached)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _best_row(buffers: Any, q: int, ids_K: Any, scores_K: Any) -> None:
-    # Stable, and ids rise with the slots.
-    order = np.argsort(-buffers.scores_QS[q, : buffers.counts_Q3[q, 0]], kind="mergesort")
+    # Stable, and ids rise with the slots; of float64, as the selection compiles it, too.
+    scores_S = buffers.scores_QS[q, : buffers.counts_Q3[q, 0]].astype(np.float64)
+    order = np.argsort(-scores_S, kind="mergesort")
     for rank in range(min(len(order), len(ids_K))):
         ids_K[rank] = buffers.ids_QS[q, order[rank]]
         scores_K[rank] = buffers.scores_QS[q, order[rank]]

@@ -169,10 +169,10 @@ def _select(
     for unit in range(num_units):
         query = unit_queries[unit]
         first, last = hit_offsets[unit], hit_offsets[unit + 1]
-        forbidden_by[forbidden[1][forbidden[0][query] : forbidden[0][query + 1]]] = unit
+        _mark(forbidden_by, forbidden[1][forbidden[0][query] : forbidden[0][query + 1]], unit)
         if len(known):
-            known_by[passage_groups[hit_ids[first:last][known[first:last]]]] = unit
-        rank = 0
+            _mark_known(known_by, passage_groups, hit_ids[first:last], known[first:last], unit)
+        rank = np.int64(0)
         eligible = np.empty(last - first, np.int64)
         eligible_ranks = np.empty(last - first, np.int32)
         num_eligible = 0
@@ -210,7 +210,7 @@ def _select(
             verdicts[hit] = verdict
         order = _order(hit_ids, hit_scores, eligible[:num_eligible], unit_ids[unit], draw)
         if len(known):
-            order = _known_first(order, known[eligible[:num_eligible]])
+            order = _known_first(order, eligible, known)
         for slot in range(num_eligible):
             hit = eligible[order[slot]]
             if slot < pool:
@@ -220,6 +220,21 @@ def _select(
             else:
                 verdicts[hit] = _BEYOND_POOL
     return ids, ranks, scores, verdicts
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _mark(marks: Any, groups: Any, unit: Any) -> None:
+    """Mark some groups as those of a unit."""
+    for group in groups:
+        marks[group] = unit
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _mark_known(known_by: Any, passage_groups: Any, hit_ids: Any, known: Any, unit: Any) -> None:
+    """Mark the groups of the hits of a unit that are known to be negatives."""
+    for place in range(len(hit_ids)):
+        if known[place]:
+            known_by[passage_groups[hit_ids[place]]] = unit
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -312,14 +327,20 @@ def _order(hit_ids: Any, hit_scores: Any, eligible: Any, counter: Any, draw: Any
         keys[place] = np.log(-np.log(uniform))
         if sampling == 2:
             keys[place] -= hit_scores[hit] / temperature
-    return np.argsort(keys)
+    return np.argsort(keys, kind="mergesort")
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _known_first(order: Any, known: Any) -> Any:
+def _known_first(order: Any, eligible: Any, known: Any) -> Any:
     """The same order, but with what is known to be a negative in front."""
-    flags = known[order]
-    return np.concatenate((order[flags], order[~flags]))
+    found = np.empty_like(order)
+    placed = 0
+    for wanted in (True, False):
+        for place in order:
+            if known[eligible[place]] == wanted:
+                found[placed] = place
+                placed += 1
+    return found
 
 
 def select_negatives(
