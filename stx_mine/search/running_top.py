@@ -162,7 +162,7 @@ def _order_of_bits(bits: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _nth_best(scores_S: Any, num: int) -> Any:
+def nth_largest(scores_S: Any, num: int) -> Any:
     """The largest score that at least `num` entries reach."""
     bits_S = scores_S.view(np.int32)
     low, high = np.int64(-(2**31)), np.int64(2**31 - 1)
@@ -204,7 +204,7 @@ def _keep_best(buffers: Any, q: int, num: int) -> None:
     """Keep exactly the best `num` by score, ties by id; all have scores."""
     values_S, scores_S, ids_S = buffers.values_QS[q], buffers.scores_QS[q], buffers.ids_QS[q]
     used = buffers.counts_Q3[q, 0]
-    worst = _nth_best(scores_S[:used], num)
+    worst = nth_largest(scores_S[:used], num)
     ties = num
     for slot in range(used):
         ties -= scores_S[slot] > worst

@@ -17,7 +17,7 @@ from stx_mine.search.exact import ExactSearcher, best_first
 from stx_mine.search.faiss_index import FaissSearcher, build_index, recall
 from stx_mine.search.product import Rounded, error_bound, honest_products, product_values
 from stx_mine.search.propose import DeviceCorpus, two_level_top
-from stx_mine.search.running_top import _nth_best
+from stx_mine.search.running_top import nth_largest
 from stx_mine.search.score import score_hits
 from stx_mine.stages.mine.closeness import close_to_positive
 from stx_mine.store.vectors import Vectors
@@ -196,9 +196,9 @@ def test_two_levels_find_the_top_of_one(seed, num_columns, num, ties):
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=40), st.integers(1, 40))
-def test_the_nth_best_score_is_that_of_a_sort(scores, num):
+def test_the_nth_largest_score_is_that_of_a_sort(scores, num):
     num = min(num, len(scores))
-    found = _nth_best(np.array(scores, np.float32), num)
+    found = nth_largest(np.array(scores, np.float32), num)
     assert found == sorted(scores, reverse=True)[num - 1]
 
 
