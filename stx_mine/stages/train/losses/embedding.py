@@ -1,6 +1,7 @@
 """Embed the distinct texts of a packed batch in mini-batches, with gradients."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from stx_mine.models.memory import free_memory
 from stx_mine.models.token_batches import call_tokens, default_tokens, token_batches
 from stx_mine.models.tokenise import PAD_TO
 from stx_mine.stages.train.losses.config import ACTIVATION_SHARE, StepFields
+from stx_mine.stages.train.losses.shared_lookup import shared_lookup
 from stx_mine.stages.train.processes import gather_shares
 
 # Tensors, and facts about them.
@@ -68,7 +70,7 @@ def embed(model: nn.Module, features: PrefixedFeatures, mini_batches: MiniBatche
         (N, D) in the order of the texts.
     """
     if "attention_mask" not in features:
-        return _forward(model, features)
+        return _forward(model, features, nullcontext())
     mask_NL, pad_to = features["attention_mask"], features.get(PAD_TO)
     multiple = pad_to or 1
     # One look at the device: each makes it wait until all that it was given is done.
@@ -79,6 +81,9 @@ def embed(model: nn.Module, features: PrefixedFeatures, mini_batches: MiniBatche
     is_cached = len(batches) > 1 and torch.is_grad_enabled()
     room = mini_batches.room(mask_NL.device) if is_cached else 0.0
     token_bytes = 0.0
+    # A compiled network takes no hooks.
+    shares = is_cached and pad_to is None
+    lookup = shared_lookup(model, features) if shares else nullcontext()
     parts, order = [], []
     for batch in batches:
         width = int(widths[batch[0]])
@@ -88,16 +93,16 @@ def embed(model: nn.Module, features: PrefixedFeatures, mini_batches: MiniBatche
         columns = _columns(first_N[batch], num_N[batch], width, mask_NL.shape[1])
         mini_batch = _take(features, rows, columns)
         if not is_cached:
-            embeddings = _forward(model, mini_batch)
+            embeddings = _forward(model, mini_batch, lookup)
         elif room > token_bytes * size * width:
             kept = KeptBytes(model)
             with kept:
-                embeddings = _forward(model, mini_batch)
+                embeddings = _forward(model, mini_batch, lookup)
             room -= kept.total
             # Texts get shorter, and their tokens take less.
             token_bytes = kept.total / (size * width)
         else:
-            embeddings = checkpoint(_forward, model, mini_batch, use_reentrant=False)
+            embeddings = checkpoint(_forward, model, mini_batch, lookup, use_reentrant=False)
         # What a mini-batch adds to a gradient is rounded by itself, whichever are kept.
         torch.clear_autocast_cache()
         parts.append(embeddings[: len(batch)])
@@ -151,8 +156,13 @@ def on_device(features: PrefixedFeatures, device: torch.device) -> PrefixedFeatu
     }
 
 
-def _forward(model: nn.Module, features: PrefixedFeatures) -> Tensor:
-    embedding: Tensor = model(dict(features))["sentence_embedding"]
+def _forward(
+    model: nn.Module,
+    features: PrefixedFeatures,
+    lookup: AbstractContextManager[None],
+) -> Tensor:
+    with lookup:
+        embedding: Tensor = model(dict(features))["sentence_embedding"]
     return embedding
 
 
