@@ -13,14 +13,21 @@ from numba.extending import intrinsic
 
 SUM_LANES = 16
 MASK_LANES = 32
-_FLOAT = ir.FloatType()
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+# The upper half of a float32.
+_BFLOAT16_BITS = 16
 
 
 def _vector(builder: Any, array: Any, start: Any, num: int) -> Any:
-    """Load `num` float32 values of a contiguous one-dimensional array."""
-    vector = ir.VectorType(_FLOAT, num)
+    """Load `num` values of a contiguous one-dimensional array: float32, or bits of bfloat16."""
+    element = array.data.type.pointee
+    vector = ir.VectorType(element, num)
     pointer = builder.bitcast(builder.gep(array.data, [start]), vector.as_pointer())
-    return builder.load(pointer, align=4)
+    if element == _FLOAT:
+        return builder.load(pointer, align=4)
+    bits = builder.zext(builder.load(pointer, align=2), ir.VectorType(_INT, num))
+    shift = ir.Constant(bits.type, [_BFLOAT16_BITS] * num)
+    return builder.bitcast(builder.shl(bits, shift), ir.VectorType(_FLOAT, num))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -59,7 +66,7 @@ def lane_sum(_: Any, left_D: Any, right_D: Any, by_distance: Any) -> Any:
         total = _FLOAT(0.0)
         last = builder.load(sums)
         for lane in range(SUM_LANES):
-            total = builder.fadd(total, builder.extract_element(last, ir.IntType(32)(lane)))
+            total = builder.fadd(total, builder.extract_element(last, _INT(lane)))
         return total
 
     return signature, generate
@@ -67,17 +74,32 @@ def lane_sum(_: Any, left_D: Any, right_D: Any, by_distance: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def above_mask(_: Any, row_P: Any, start: Any, limit: Any) -> Any:
-    """Bit i is set where row[start + i] > limit, for 32 values; NaN is never above."""
+    """Bit i is set where row[start + i] > limit, for 32 values; NaN is never above.
+
+    The row is of float32, or of bfloat16 as int16.
+    """
     signature = numba.uint32(row_P, start, limit)
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
         row = cgutils.create_struct_proxy(row_P)(context, builder, value=values[0])
         found = _vector(builder, row, values[1], MASK_LANES)
         vector = ir.VectorType(_FLOAT, MASK_LANES)
-        first = builder.insert_element(vector(ir.Undefined), values[2], ir.IntType(32)(0))
-        order = ir.Constant(ir.VectorType(ir.IntType(32), MASK_LANES), [0] * MASK_LANES)
+        first = builder.insert_element(vector(ir.Undefined), values[2], _INT(0))
+        order = ir.Constant(ir.VectorType(_INT, MASK_LANES), [0] * MASK_LANES)
         limits = builder.shuffle_vector(first, vector(ir.Undefined), order)
         return builder.bitcast(builder.fcmp_ordered(">", found, limits), ir.IntType(MASK_LANES))
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def value_at(_: Any, row_P: Any, column: Any) -> Any:
+    """A value of a row of float32, or of bfloat16 as int16, as float32."""
+    signature = numba.float32(row_P, column)
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        row = cgutils.create_struct_proxy(row_P)(context, builder, value=values[0])
+        return builder.extract_element(_vector(builder, row, values[1], 1), _INT(0))
 
     return signature, generate
 

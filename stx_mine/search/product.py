@@ -106,7 +106,8 @@ def error_bound(
         residual: The largest residual of a passage so far.
         dim: D.
         similarity: How vectors are compared.
-        wide: Whether values are float32, whatever their factors are.
+        wide: Whether the rounding of values is not counted: they are float32, whatever their
+            factors are, or `rounding_share` counts it.
 
     Returns:
         float32 (Q,), rounded up.
@@ -134,6 +135,42 @@ def error_bound(
     return bounds_Q
 
 
+def rounding_share(precision: str, similarity: Similarity) -> float:
+    """What values of `products` lost when they were rounded, as a share of each at most.
+
+    Most are far below the length of their factors, so that this rules out more than one bound of
+    all values. Distances are no products alone, and take that.
+    """
+    if precision != "bfloat16" or similarity.by_distance:
+        return 0.0
+    return float(torch.finfo(torch.bfloat16).eps) / 2 * (1 + 1e-5)
+
+
+def products(
+    queries_QD: torch.Tensor, passages_PD: torch.Tensor, out_N: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Products of rounded queries and passages, in the precision of both.
+
+    Args:
+        queries_QD: Rounded queries.
+        passages_PD: Rounded passages.
+        out_N: Memory to use again, at least Q x P, of the same precision.
+
+    Returns:
+        (Q, P), in `out_N` where it is given.
+    """
+    shape = (len(queries_QD), len(passages_PD))
+    if out_N is None:
+        return torch.mm(queries_QD, passages_PD.T)
+    product = out_N[: shape[0] * shape[1]].view(shape)
+    if product.device.type == "cpu" and product.dtype == torch.float32:
+        # NumPy's OpenBLAS is a tenth faster than torch's MKL on processors other than Intel's.
+        np.matmul(queries_QD.numpy(), passages_PD.numpy().T, out=product.numpy())
+    else:
+        torch.mm(queries_QD, passages_PD.T, out=product)
+    return product
+
+
 def product_values(
     queries_QD: torch.Tensor,
     passages_PD: torch.Tensor,
@@ -146,19 +183,10 @@ def product_values(
         queries_QD: Rounded queries.
         passages_PD: Rounded passages.
         squares_P: float32 squared lengths before rounding, for Euclidean distance.
-        out_N: float32 memory to use again, at least Q x P; for float32 products.
+        out_N: As in `products`.
 
     Returns:
         float32 (Q, P).
     """
-    shape = (len(queries_QD), len(passages_PD))
-    if out_N is not None and queries_QD.dtype == torch.float32:
-        product = out_N[: shape[0] * shape[1]].view(shape)
-        if product.device.type == "cpu":
-            # NumPy's OpenBLAS is a tenth faster than torch's MKL on processors other than Intel's.
-            np.matmul(queries_QD.numpy(), passages_PD.numpy().T, out=product.numpy())
-        else:
-            torch.mm(queries_QD, passages_PD.T, out=product)
-    else:
-        product = torch.mm(queries_QD, passages_PD.T).float()
+    product = products(queries_QD, passages_PD, out_N).float()
     return product if squares_P is None else product.mul_(2).sub_(squares_P)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.similarity import Similarity
-from stx_mine.search.lanes import MASK_LANES, above_mask, lowest_bit
+from stx_mine.search.lanes import MASK_LANES, above_mask, lowest_bit, value_at
 from stx_mine.search.score import score_one
 
 _BISECTIONS = 32
@@ -52,6 +52,7 @@ class RunningTop:
         num_hits: int,
         similarity: Similarity,
         floors_Q: NDArray[np.float32] | None = None,
+        rounding: float = 0.0,
     ) -> None:
         """Start empty.
 
@@ -60,8 +61,9 @@ class RunningTop:
             num_hits: Hits a query, at least 1.
             similarity: How vectors are compared.
             floors_Q: float32 (Q,) scores that at least `num_hits` passages are known to reach.
+            rounding: What products lost when they were rounded, as a share of their value at most.
         """
-        self._num_hits = num_hits
+        self._num_hits, self.rounding = num_hits, rounding
         self._by_distance = similarity.by_distance
         num_queries, slots = len(queries_QD), 2 * num_hits + MASK_LANES
         squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD)
@@ -87,7 +89,7 @@ class RunningTop:
 
     def offer(
         self,
-        product_QP: NDArray[np.float32],
+        product_QP: NDArray[np.float32] | NDArray[np.int16],
         passages_PD: NDArray[np.float32],
         bounds_Q: NDArray[np.float32],
         first_id: int,
@@ -96,10 +98,10 @@ class RunningTop:
         """Take in the products of the queries with some passages of the current block.
 
         Args:
-            product_QP: float32 values of some columns of the block.
+            product_QP: Values of some columns of the block: float32, or bfloat16 as its bits.
             passages_PD: The whole current block, prepared.
-            bounds_Q: float32 (Q,) how far a value can lie from that of its score; never smaller
-                than for an earlier block.
+            bounds_Q: float32 (Q,) how far a value can lie from that of its score, beside its own
+                rounding; never smaller than for an earlier block.
             first_id: Id of the first passage of the block.
             first_column: Position in the block of the first column.
         """
@@ -108,7 +110,7 @@ class RunningTop:
             first_column,
             passages_PD,
             first_id,
-            bounds_Q,
+            (bounds_Q, self.rounding),
             self._buffers,
             self._num_hits,
             self._by_distance,
@@ -118,9 +120,8 @@ class RunningTop:
         self, passages_PD: NDArray[np.float32], bounds_Q: NDArray[np.float32], first_id: int
     ) -> None:
         """Score what is left of the current block; its vectors are not needed after that."""
-        _end_block(
-            passages_PD, first_id, bounds_Q, self._buffers, self._num_hits, self._by_distance
-        )
+        errors = (bounds_Q, self.rounding)
+        _end_block(passages_PD, first_id, errors, self._buffers, self._num_hits, self._by_distance)
 
     def best(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The hits, best first, ties by id.
@@ -233,14 +234,30 @@ def _score_new(passages_PD: Any, first_id: int, buffers: Any, q: int, by_distanc
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _floor_of(value: Any, error: Any) -> Any:
+    """What the scores of all products from `value` on are worth at least."""
+    bound, rounding = error
+    return value - rounding * abs(value) - bound
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _cut_of(floor: Any, error: Any) -> Any:
+    """What no product of a score that is worth `floor` lies below."""
+    bound, rounding = error
+    lowest = floor - bound
+    return lowest if lowest == -np.inf else lowest - rounding * abs(lowest)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _make_room(
-    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, by_distance: bool
+    passages_PD: Any, first_id: int, error: Any, buffers: Any, q: int, num: int, by_distance: bool
 ) -> None:
     """Drop what cannot be among the best `num`, down to half as many more."""
     values_S = buffers.values_QS[q]
     reached = _reached_by(values_S[: buffers.counts_Q3[q, 0]], num)
-    _keep_from(buffers, q, reached - 2 * bound)
-    buffers.floors_Q[q] = max(buffers.floors_Q[q], reached - bound)
+    floor = _floor_of(reached, error)
+    _keep_from(buffers, q, _cut_of(floor, error))
+    buffers.floors_Q[q] = max(buffers.floors_Q[q], floor)
     if buffers.counts_Q3[q, 0] > num + num // 2:
         # Many near-ties: only scores tell them apart.
         _score_new(passages_PD, first_id, buffers, q, by_distance)
@@ -254,7 +271,7 @@ def _offer_row(
     first_column: int,
     passages_PD: Any,
     first_id: int,
-    bound: Any,
+    error: Any,
     buffers: Any,
     q: int,
     num: int,
@@ -263,35 +280,35 @@ def _offer_row(
     values_S, ids_S = buffers.values_QS[q], buffers.ids_QS[q]
     full = len(values_S) - MASK_LANES
     used = buffers.counts_Q3[q, 0]
-    cut = buffers.floors_Q[q] - bound
+    cut = np.float32(_cut_of(buffers.floors_Q[q], error))
     for start in range(0, len(row_P), MASK_LANES):
         mask = np.uint32(0)
         if start + MASK_LANES <= len(row_P):
             mask = above_mask(row_P, start, cut)
         else:
             for column in range(start, len(row_P)):
-                if row_P[column] > cut:
+                if value_at(row_P, column) > cut:
                     mask |= np.uint32(1) << np.uint32(column - start)
         while mask:
             column = start + lowest_bit(mask)
             mask &= mask - np.uint32(1)
-            values_S[used] = row_P[column]
+            values_S[used] = value_at(row_P, column)
             ids_S[used] = first_id + first_column + column
             used += 1
         if used > full:
             buffers.counts_Q3[q, 0] = used
-            _make_room(passages_PD, first_id, bound, buffers, q, num, by_distance)
+            _make_room(passages_PD, first_id, error, buffers, q, num, by_distance)
             used = buffers.counts_Q3[q, 0]
-            cut = buffers.floors_Q[q] - bound
+            cut = np.float32(_cut_of(buffers.floors_Q[q], error))
     buffers.counts_Q3[q, 0] = used
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _end_row(
-    passages_PD: Any, first_id: int, bound: Any, buffers: Any, q: int, num: int, by_distance: bool
+    passages_PD: Any, first_id: int, error: Any, buffers: Any, q: int, num: int, by_distance: bool
 ) -> None:
     if buffers.counts_Q3[q, 0] > num:
-        _make_room(passages_PD, first_id, bound, buffers, q, num, by_distance)
+        _make_room(passages_PD, first_id, error, buffers, q, num, by_distance)
     _score_new(passages_PD, first_id, buffers, q, by_distance)
     used = buffers.counts_Q3[q, 0]
     # Where products are coarse, scores rule out much more.
@@ -317,18 +334,19 @@ def _offer(
     first_column: int,
     passages_PD: Any,
     first_id: int,
-    bounds_Q: Any,
+    errors: Any,
     buffers: Any,
     num: int,
     by_distance: bool,
 ) -> None:
+    bounds_Q, rounding = errors
     for q in range(len(product_QP)):
         _offer_row(
             product_QP[q],
             first_column,
             passages_PD,
             first_id,
-            bounds_Q[q],
+            (bounds_Q[q], rounding),
             buffers,
             q,
             num,
@@ -340,13 +358,14 @@ def _offer(
 def _end_block(
     passages_PD: Any,
     first_id: int,
-    bounds_Q: Any,
+    errors: Any,
     buffers: Any,
     num: int,
     by_distance: bool,
 ) -> None:
+    bounds_Q, rounding = errors
     for q in range(len(bounds_Q)):
-        _end_row(passages_PD, first_id, bounds_Q[q], buffers, q, num, by_distance)
+        _end_row(passages_PD, first_id, (bounds_Q[q], rounding), buffers, q, num, by_distance)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

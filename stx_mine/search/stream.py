@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from stx_mine.core.similarity import Similarity
-from stx_mine.search.product import Rounded, error_bound, product_values
+from stx_mine.search.product import (
+    Rounded,
+    error_bound,
+    product_values,
+    products,
+    rounding_share,
+)
 from stx_mine.search.propose import DeviceCorpus
 from stx_mine.search.running_top import RunningTop
 from stx_mine.search.threads import own_threads
@@ -56,12 +62,14 @@ def stream_top(
     num_queries, similarity = len(queries_QD), corpus.passages.similarity
     size = min(_QUERY_TILE, -(-num_queries // torch.get_num_threads()))
     tiles = [slice(start, start + size) for start in range(0, num_queries, size)]
+    rounding = rounding_share(corpus.precision, similarity)
     tops = [
         RunningTop(
             queries_QD[tile],
             wanted,
             similarity,
             None if floors_Q is None else floors_Q[tile],
+            rounding,
         )
         for tile in tiles
     ]
@@ -80,7 +88,9 @@ def stream_top(
                 upcoming = threads.submit(read, first + corpus.block)
             longest = max(longest, float(passages.norms.max()))
             residual = max(residual, float(passages.residuals.max()))
-            bounds_Q = error_bound(queries, longest, residual, corpus.passages.dim, similarity)
+            bounds_Q = error_bound(
+                queries, longest, residual, corpus.passages.dim, similarity, wide=rounding > 0
+            )
             offer = partial(_offer_block, block_PD, passages, first, similarity)
             inputs = [
                 (top, queries.vectors[t], bounds_Q[t]) for top, t in zip(tops, tiles, strict=True)
@@ -105,12 +115,17 @@ def _offer_block(
 ) -> None:
     """Take one block of passages past some queries."""
     squares_P = passages.norms.square() if similarity.by_distance else None
-    out_N = torch.empty(len(queries_QD) * _PASSAGE_TILE, device=queries_QD.device)
+    out_N = queries_QD.new_empty(len(queries_QD) * _PASSAGE_TILE)
     for column in range(0, len(block_PD), _PASSAGE_TILE):
         columns = slice(column, column + _PASSAGE_TILE)
-        squares = None if squares_P is None else squares_P[columns]
-        product = product_values(queries_QD, passages.vectors[columns], squares, out_N)
-        top.offer(product.cpu().numpy(), block_PD, bounds_Q, first_id, column)
+        passages_PD = passages.vectors[columns]
+        if top.rounding:
+            # As they leave the product: bits of bfloat16.
+            values = products(queries_QD, passages_PD, out_N).view(torch.int16)
+        else:
+            squares = None if squares_P is None else squares_P[columns]
+            values = product_values(queries_QD, passages_PD, squares, out_N)
+        top.offer(values.cpu().numpy(), block_PD, bounds_Q, first_id, column)
     top.end_block(block_PD, bounds_Q, first_id)
 
 

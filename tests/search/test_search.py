@@ -15,7 +15,14 @@ from stx_mine.errors import ConfigError
 from stx_mine.models.load import load_model
 from stx_mine.search.exact import ExactSearcher, best_first
 from stx_mine.search.faiss_index import FaissSearcher, build_index, recall
-from stx_mine.search.product import Rounded, error_bound, honest_products, product_values
+from stx_mine.search.product import (
+    Rounded,
+    error_bound,
+    honest_products,
+    product_values,
+    products,
+    rounding_share,
+)
 from stx_mine.search.propose import DeviceCorpus, two_level_top
 from stx_mine.search.running_top import nth_largest
 from stx_mine.search.score import score_hits
@@ -181,6 +188,32 @@ def test_no_product_lies_further_from_the_score_than_its_bound(
     lengths = np.linalg.norm(queries_QD, axis=1) + float(passages.norms.max())
     unit = {"float32": 1e-6 * (dim + 60), "bfloat16": 0.02, "float16": 0.0025}[precision]
     assert (bounds_Q <= unit * lengths**2 + 1e-6).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 1_000),
+    st.integers(1, 300),
+    st.sampled_from(["cosine", "dot"]),
+    st.sampled_from([1e-3, 1.0, 30.0]),
+)
+def test_products_in_bfloat16_lose_no_larger_share_than_is_said(seed, dim, name, length):
+    similarity = Similarity(name)
+    queries_QD = similarity.prepare(make_vectors(seed, 20, dim))
+    passages_PD = similarity.prepare(make_vectors(seed + 1, 50, dim) * np.float32(length))
+    queries, passages = (Rounded.of(one, "cpu", "bfloat16") for one in (queries_QD, passages_PD))
+    sizes = float(passages.norms.max()), float(passages.residuals.max())
+    bounds_Q = error_bound(queries, *sizes, dim, similarity, wide=True)
+    assert (bounds_Q < 0.75 * error_bound(queries, *sizes, dim, similarity)).all()
+    values_QP = products(queries.vectors, passages.vectors).double().numpy()
+    scores_QP = score_hits(
+        queries_QD, passages_PD, np.tile(np.arange(50), (20, 1)), similarity
+    ).astype(np.float64)
+    share = rounding_share("bfloat16", similarity)
+    for exact in (values_QP, scores_QP):
+        # From the one to the other, and back.
+        errors_QP = np.abs(values_QP - scores_QP) - share * np.abs(exact)
+        assert (errors_QP <= bounds_Q[:, None] * (1 + (exact is scores_QP) * share)).all()
 
 
 @settings(deadline=None, max_examples=100)
