@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.core.ragged import Ragged
-from stx_mine.core.random import mix
 from stx_mine.core.verdicts import Verdict
 from stx_mine.stages.mine.core.opinions import Opinion
+from stx_mine.stages.mine.core.pool_order import known_first, order_of_pool
 
 Sampling = Literal["top", "random", "weighted"]
 # What the kernel may name: it takes no enumeration.
@@ -208,9 +208,9 @@ def _select(
                     num_eligible += 1
                 rank += 1
             verdicts[hit] = verdict
-        order = _order(hit_ids, hit_scores, eligible[:num_eligible], unit_ids[unit], draw)
+        order = order_of_pool(hit_ids, hit_scores, eligible[:num_eligible], unit_ids[unit], draw)
         if len(known):
-            order = _known_first(order, eligible, known)
+            order = known_first(order, eligible, known)
         for slot in range(num_eligible):
             hit = eligible[order[slot]]
             if slot < pool:
@@ -310,37 +310,6 @@ def _used_up(passage: Any, score: Any, unit: Any, uses: Any) -> Any:
         return False
     last = last_scores[passage]
     return score < last or (score == last and unit > last_units[passage])
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _order(hit_ids: Any, hit_scores: Any, eligible: Any, counter: Any, draw: Any) -> Any:
-    """The order in which eligible hits enter the pool: as they are, or drawn."""
-    sampling, seed, temperature = draw
-    if sampling == 0:
-        return np.arange(len(eligible))
-    keys = np.empty(len(eligible), np.float64)
-    for place in range(len(eligible)):
-        hit = eligible[place]
-        uniform = (float(mix(seed, counter, hit_ids[hit]) >> np.uint64(11)) + 0.5) * 2.0**-53
-        # The largest keys in falling order are a weighted draw without replacement (Gumbel
-        # top-k; Vieira 2014); with equal weights, an even one.
-        keys[place] = np.log(-np.log(uniform))
-        if sampling == 2:
-            keys[place] -= hit_scores[hit] / temperature
-    return np.argsort(keys, kind="mergesort")
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _known_first(order: Any, eligible: Any, known: Any) -> Any:
-    """The same order, but with what is known to be a negative in front."""
-    found = np.empty_like(order)
-    placed = 0
-    for wanted in (True, False):
-        for place in order:
-            if known[eligible[place]] == wanted:
-                found[placed] = place
-                placed += 1
-    return found
 
 
 def select_negatives(
