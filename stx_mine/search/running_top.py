@@ -129,10 +129,15 @@ class RunningTop:
         Returns:
             int64 (Q, K) ids and float32 (Q, K) scores; -1 and minus infinity pad.
         """
-        shape = (len(self._buffers.floors_Q), self._num_hits)
-        ids_QK, scores_QK = np.full(shape, -1), np.full(shape, -np.inf, np.float32)
-        _best(self._buffers, ids_QK, scores_QK)
-        return ids_QK, scores_QK
+        scores_QS, ids_QS = self._buffers.scores_QS, self._buffers.ids_QS
+        unused_QS = np.arange(scores_QS.shape[1]) >= self._buffers.counts_Q3[:, :1]
+        scores_QS[unused_QS], ids_QS[unused_QS] = -np.inf, -1
+        # Stable, and ids rise with the slots.
+        order_QK = np.argsort(-scores_QS, axis=1, kind="stable")[:, : self._num_hits]
+        return (
+            np.take_along_axis(ids_QS, order_QK, axis=1),
+            np.take_along_axis(scores_QS, order_QK, axis=1),
+        )
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -319,16 +324,6 @@ def _end_row(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _best_row(buffers: Any, q: int, ids_K: Any, scores_K: Any) -> None:
-    # Stable, and ids rise with the slots; of float64, as the selection compiles it, too.
-    scores_S = buffers.scores_QS[q, : buffers.counts_Q3[q, 0]].astype(np.float64)
-    order = np.argsort(-scores_S, kind="mergesort")
-    for rank in range(min(len(order), len(ids_K))):
-        ids_K[rank] = buffers.ids_QS[q, order[rank]]
-        scores_K[rank] = buffers.scores_QS[q, order[rank]]
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _offer(
     product_QP: Any,
     first_column: int,
@@ -366,9 +361,3 @@ def _end_block(
     bounds_Q, rounding = errors
     for q in range(len(bounds_Q)):
         _end_row(passages_PD, first_id, (bounds_Q[q], rounding), buffers, q, num, by_distance)
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _best(buffers: Any, ids_QK: Any, scores_QK: Any) -> None:
-    for q in range(len(ids_QK)):
-        _best_row(buffers, q, ids_QK[q], scores_QK[q])
