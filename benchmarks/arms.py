@@ -360,17 +360,13 @@ class Ours:
             "temperature": recipe.temperature,
             "precision": bench.precision,
             "device": bench.device,
+            "checkpoint_steps": NEVER,
+            "evaluation_steps": NEVER,
             **self.train,
         }
         run_train(
             TrainConfig(
-                run_dir=run_dir,
-                model=start,
-                max_length=bench.max_length,
-                seed=seed,
-                checkpoint_steps=NEVER,
-                evaluation_steps=NEVER,
-                **train,
+                run_dir=run_dir, model=start, max_length=bench.max_length, seed=seed, **train
             )
         )
 

@@ -89,6 +89,7 @@ def headline_of(content: dict[str, Any]) -> dict[str, float | None]:
     return {
         "minilm_speedup": figure("transformer", "speedup"),
         "minilm_speedup_best": figure("transformer", "speedup_best"),
+        "minilm_speedup_best_bf16": figure("transformer", "speedup_best_bf16"),
         "overlap100": figure("transformer", "overlap100"),
         "matmul_share": figure("transformer", "share_of_matmul"),
         "minilm_speedup_openvino": figure("openvino", "speedup"),

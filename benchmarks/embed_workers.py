@@ -39,7 +39,9 @@ MATMUL_SIZE, MATMUL_REPEATS = 2_048, 8
 
 
 def transformer(num_texts: int, repeats: int, backend: str = "torch") -> dict[str, Any]:
-    """Passages of mixed length through MiniLM: ours, `encode` as it comes, `encode` at its best.
+    """Passages of mixed length through MiniLM: ours, and `encode`.
+
+    `encode` as it comes, at its best batch size, and at that with the model in bf16.
 
     Args:
         num_texts: Passages.
@@ -49,7 +51,7 @@ def transformer(num_texts: int, repeats: int, backend: str = "torch") -> dict[st
     texts, column = sample([passage for _, passage in members.load().pairs], num_texts)
     model = load_model(TRANSFORMER, "cpu")
     own = model if backend == "torch" else load_model(TRANSFORMER, "cpu", runtime=Runtime(backend))
-    asked = asked_of(EmbedConfig(run_dir="", backend=backend))
+    asked = asked_of(EmbedConfig(backend=backend))
     first = FastEncoder(own, default_tuning("cpu", asked))
     inputs = first.inputs(column, "passage")
     assert inputs is not None
@@ -58,10 +60,14 @@ def transformer(num_texts: int, repeats: int, backend: str = "torch") -> dict[st
     tuning, trials = tune(own, inputs, inputs.tokens(column.slice(0, TRIAL_TEXTS)), asked)
     tuning_s = time.perf_counter() - started
     encoder = FastEncoder(own, tuning)
-    sweep = {
-        size: timed(lambda size=size: model.encode(texts, batch_size=size))[0]
-        for size in SWEEP["transformer"]
-    }
+    half = load_model(TRANSFORMER, "cpu").bfloat16()
+    sweep, sweep_half = (
+        {
+            size: timed(lambda size=size, of=of: of.encode(texts, batch_size=size))[0]
+            for size in SWEEP["transformer"]
+        }
+        for of in (model, half)
+    )
     ours, theirs = [], []
     for _ in range(repeats):
         seconds, exact = timed(lambda: model.encode(texts, batch_size=DEFAULT_BATCH))
@@ -81,8 +87,10 @@ def transformer(num_texts: int, repeats: int, backend: str = "torch") -> dict[st
         "ours_s": ours,
         "encode_s": theirs,
         "sweep_s": {str(size): seconds for size, seconds in sweep.items()},
+        "sweep_bf16_s": {str(size): seconds for size, seconds in sweep_half.items()},
         "speedup": statistics.median(theirs) / statistics.median(ours),
         "speedup_best": min(best_s, *theirs) / statistics.median(ours),
+        "speedup_best_bf16": min(sweep_half.values()) / statistics.median(ours),
         "best_batch_size": best,
         "share_of_matmul": flops(model, tokens.lengths)
         / statistics.median(ours)
