@@ -47,6 +47,7 @@ WARM_UP_PAIRS = 500
 SCORE_TOLERANCE = 1e-6
 NUM_ORACLE_QUERIES = 100
 COMPARE_BLOCK = 4_096
+ROLES = ("queries", "passages")
 
 Repeats = dict[str, list[dict[str, float]]]
 
@@ -89,6 +90,7 @@ def compare(quick: bool, num_repeats: int) -> dict[str, object]:
             "pairs": len(pairs),
             "passages": len({passage for _, passage in pairs}),
             "threads": NUM_THREADS,
+            "search_gflop": search_gflop(place),
             "runs": measured,
             "medians": medians(measured),
             **compare_ids(place),
@@ -169,6 +171,13 @@ def runs(place: Workplace, num_repeats: int) -> Iterator[tuple[str, list[str], i
     yield "ours_half", ["ours", folder, "half"], NUM_THREADS
     shutil.copytree(place.run, place.folder / "reselect")
     yield "reselect", ["reselect", folder, "reselect"], 1
+    yield "product_rates", ["product_rates", folder], 1
+
+
+def search_gflop(place: Workplace) -> float:
+    """10^9 operations of the products of all queries and passages."""
+    queries, passages = (np.load(place.vectors(role), mmap_mode="r").shape for role in ROLES)
+    return 2 * queries[0] * passages[0] * queries[1] / 1e9
 
 
 def medians(measured: Repeats) -> dict[str, dict[str, float]]:
@@ -185,10 +194,14 @@ def headline_of(content: dict[str, object]) -> dict[str, object]:
     assert isinstance(median, dict)
     ours, peer = median["ours"], median["peer"]
     search = median["search_faiss"]["search_s"] / median["search_ours"]["search_s"]
+    rate = NUM_THREADS * max(median["product_rates"].values())
     return {
         "total_speedup": round(peer["total_s"] / ours["total_s"], 2),
         "rss_ratio": round(ours["rss_mb"] / peer["rss_mb"], 3),
         "search_speedup": round(search, 2),
+        "product_share": round(
+            content["search_gflop"] / median["search_ours"]["search_s"] / rate, 2
+        ),
         "post_speedup": round(peer["after_s"] / ours["after_s"], 2),
         "ids_identical": content["ids_identical"],
     }
@@ -205,9 +218,7 @@ def compare_ids(place: Workplace) -> dict[str, object]:
         whose ids differ; `oracle_gap`: the same to the best hits of a sample of queries, found in
         float64 among all passages; `ids_identical`: neither gap exceeds `SCORE_TOLERANCE`.
     """
-    queries, passages = (
-        np.load(place.vectors(role), mmap_mode="r") for role in ("queries", "passages")
-    )
+    queries, passages = (np.load(place.vectors(role), mmap_mode="r") for role in ROLES)
     ours_QK, faiss_QK = (np.load(place.ids(tool), mmap_mode="r") for tool in ("ours", "faiss"))
     largest_gap, num_same = 0.0, 0
     for start in range(0, len(queries), COMPARE_BLOCK):

@@ -1,12 +1,13 @@
 """What the mining benchmark measures, each in a fresh process: one JSON object on stdout.
 
-    python -m benchmarks.mine_workers {ours,reselect,peer,search_ours,search_faiss} WORKPLACE [RUN]
+    python -m benchmarks.mine_workers WORKER WORKPLACE [RUN]
 
 Every worker imports only what it measures (configs need nothing), and reads the
 embeddings from the files of the run.
 """
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ WINDOW = 100
 RELATIVE_MARGIN = 0.05
 OTHER_MARGINS = (0.1, 0.2)
 NUM_HITS = 100
+PRODUCT_REPEATS = 100
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,30 @@ def search_faiss(place: Workplace) -> dict[str, float]:
     return {"search_s": seconds}
 
 
+def product_rates(place: Workplace) -> dict[str, float]:
+    """10^9 operations a second of products as the search makes them, by precision; one thread."""
+    import torch
+
+    from stx_mine.search.product import products
+    from stx_mine.search.stream import PASSAGE_TILE, QUERY_TILE
+
+    dim = np.load(place.vectors("queries"), mmap_mode="r").shape[1]
+    rates = {}
+    for name in ("float32", "bfloat16"):
+        dtype = getattr(torch, name)
+        queries, passages = (torch.randn(n, dim).to(dtype) for n in (QUERY_TILE, PASSAGE_TILE))
+        out = torch.empty(QUERY_TILE * PASSAGE_TILE, dtype=dtype)
+        seconds = []
+        for _ in range(PRODUCT_REPEATS):
+            started = time.perf_counter()
+            products(queries, passages, out)
+            seconds.append(time.perf_counter() - started)
+        rates[name] = 2 * out.numel() * dim / statistics.median(seconds) / 1e9
+    return rates
+
+
 WORKERS: dict[str, Callable[[Workplace], dict[str, float]]] = {
-    one.__name__: one for one in (ours, reselect, peer, search_ours, search_faiss)
+    one.__name__: one for one in (ours, reselect, peer, search_ours, search_faiss, product_rates)
 }
 
 

@@ -23,7 +23,7 @@ from stx_mine.search.running_top import RunningTop
 from stx_mine.search.threads import own_threads
 
 # What a thread multiplies at a time: the product and its factors stay in cache.
-_QUERY_TILE, _PASSAGE_TILE = 512, 1_024
+QUERY_TILE, PASSAGE_TILE = 512, 1_024
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def stream_top(
         floors_Q: float32 scores that at least K passages are known to reach.
     """
     num_queries, similarity = len(queries_QD), corpus.passages.similarity
-    size = min(_QUERY_TILE, -(-num_queries // torch.get_num_threads()))
+    size = min(QUERY_TILE, -(-num_queries // torch.get_num_threads()))
     tiles = [slice(start, start + size) for start in range(0, num_queries, size)]
     rounding = rounding_share(corpus.precision, similarity)
     tops = [
@@ -115,9 +115,9 @@ def _offer_block(
 ) -> None:
     """Take one block of passages past some queries."""
     squares_P = passages.norms.square() if similarity.by_distance else None
-    out_N = queries_QD.new_empty(len(queries_QD) * _PASSAGE_TILE)
-    for column in range(0, len(block_PD), _PASSAGE_TILE):
-        columns = slice(column, column + _PASSAGE_TILE)
+    out_N = queries_QD.new_empty(len(queries_QD) * PASSAGE_TILE)
+    for column in range(0, len(block_PD), PASSAGE_TILE):
+        columns = slice(column, column + PASSAGE_TILE)
         passages_PD = passages.vectors[columns]
         if top.rounding:
             # As they leave the product: bits of bfloat16.
