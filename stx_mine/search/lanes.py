@@ -18,12 +18,20 @@ _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _BFLOAT16_BITS = 16
 
 
-def _vector(builder: Any, array: Any, start: Any, num: int) -> Any:
-    """Load `num` values of a contiguous one-dimensional array: float32, or bits of bfloat16."""
-    element = array.data.type.pointee
-    vector = ir.VectorType(element, num)
+def _vector(builder: Any, array: Any, kind: Any, start: Any, num: int) -> Any:
+    """Load `num` values of a contiguous one-dimensional array.
+
+    Args:
+        builder: Of the code.
+        array: The array.
+        kind: Its type: of float32, or of int16 that are bits of bfloat16.
+        start: Place of the first value.
+        num: How many.
+    """
+    is_wide = kind.dtype == numba.float32
+    vector = ir.VectorType(_FLOAT if is_wide else ir.IntType(_BFLOAT16_BITS), num)
     pointer = builder.bitcast(builder.gep(array.data, [start]), vector.as_pointer())
-    if element == _FLOAT:
+    if is_wide:
         return builder.load(pointer, align=4)
     bits = builder.zext(builder.load(pointer, align=2), ir.VectorType(_INT, num))
     shift = ir.Constant(bits.type, [_BFLOAT16_BITS] * num)
@@ -51,8 +59,8 @@ def lane_sum(_: Any, left_D: Any, right_D: Any, by_distance: Any) -> Any:
 
         whole = builder.mul(builder.sdiv(size, lanes), lanes)
         with cgutils.for_range_slice(builder, size.type(0), whole, lanes) as (start, _count):
-            a = _vector(builder, left, start, SUM_LANES)
-            b = _vector(builder, right, start, SUM_LANES)
+            a = _vector(builder, left, left_D, start, SUM_LANES)
+            b = _vector(builder, right, right_D, start, SUM_LANES)
             builder.store(builder.fadd(builder.load(sums), term(a, b)), sums)
         with cgutils.for_range(builder, builder.sub(size, whole)) as loop:
             place = builder.add(whole, loop.index)
@@ -82,7 +90,7 @@ def above_mask(_: Any, row_P: Any, start: Any, limit: Any) -> Any:
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
         row = cgutils.create_struct_proxy(row_P)(context, builder, value=values[0])
-        found = _vector(builder, row, values[1], MASK_LANES)
+        found = _vector(builder, row, row_P, values[1], MASK_LANES)
         vector = ir.VectorType(_FLOAT, MASK_LANES)
         first = builder.insert_element(vector(ir.Undefined), values[2], _INT(0))
         order = ir.Constant(ir.VectorType(_INT, MASK_LANES), [0] * MASK_LANES)
@@ -99,7 +107,7 @@ def value_at(_: Any, row_P: Any, column: Any) -> Any:
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
         row = cgutils.create_struct_proxy(row_P)(context, builder, value=values[0])
-        return builder.extract_element(_vector(builder, row, values[1], 1), _INT(0))
+        return builder.extract_element(_vector(builder, row, row_P, values[1], 1), _INT(0))
 
     return signature, generate
 
