@@ -225,10 +225,11 @@ class Workbench:
         """How many times the texts of a row without negatives one with ours has."""
         return (2 + self.k) // 2
 
-    def default_rate(self, batch_size: int) -> float:
-        """The peak rate that we take for batches of a size."""
+    def default_rate(self, batch_size: int, num_steps: int) -> float:
+        """The peak rate that we take for so many steps of batches of a size."""
         parameters = sum(one.numel() for one in self.base_model().parameters())
-        return default_learning_rate(batch_size, parameters, "wordllama" in self.base)[0]
+        static = "wordllama" in self.base
+        return default_learning_rate(batch_size, num_steps, parameters, static)[0]
 
 
 @dataclass(frozen=True)
@@ -251,9 +252,9 @@ class InBatch:
         if self.as_tuned:
             found = bench.tuning()
             train, size = found["settings"]["train"], found["batch_size"]
-            rate = found["learning_rate"] or bench.default_rate(size)
-            recipe = Recipe(rate, train.get("temperature", TEMPERATURE))
             steps = int(train["epochs"]) * (bench.budget.num_rows // size)
+            rate = found["learning_rate"] or bench.default_rate(size, steps)
+            recipe = Recipe(rate, train.get("temperature", TEMPERATURE))
         return peers.train_mnr(
             bench.set_,
             bench.base_model(),

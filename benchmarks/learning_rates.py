@@ -9,8 +9,11 @@ Measured on the tune split. A training is stored as it ends: the same command co
 import argparse
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks import machine
 from benchmarks.arms import Budget, Workbench
@@ -58,7 +61,8 @@ def run_set(name: str, arguments: argparse.Namespace, found: dict[str, Any]) -> 
             if len(set_.train) // size < FEWEST_STEPS:
                 continue
             for passes, seed in ((p, s) for p in arguments.passes for s in arguments.seeds):
-                for rate in [*arguments.rates, default_learning_rate(size, 0, True)[0]]:
+                steps = passes * (len(set_.train) // size)
+                for rate in [*arguments.rates, default_learning_rate(size, steps, 0, True)[0]]:
                     key = f"B={size} passes={passes} rate={rate:.3g} seed={seed}"
                     if key in cells:
                         continue
@@ -70,40 +74,60 @@ def run_set(name: str, arguments: argparse.Namespace, found: dict[str, Any]) -> 
                         arguments.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def curves(cells: dict[str, Any]) -> dict[tuple[int, int], dict[float, float]]:
-    """(batch size, passes) -> rate -> mean over seeds."""
-    groups: dict[tuple[int, int], dict[float, list[float]]] = {}
+@dataclass(frozen=True)
+class Curve:
+    """What rates reach in trainings that are alike else.
+
+    Attributes:
+        batch_size: Rows a step.
+        passes: Over the rows.
+        steps: Optimizer steps.
+        means: Rate -> nDCG@10, the mean over seeds; rates rise.
+    """
+
+    batch_size: int
+    passes: int
+    steps: int
+    means: dict[float, float]
+
+    @property
+    def auto(self) -> float:
+        """The default rate."""
+        return default_learning_rate(self.batch_size, self.steps, 0, True)[0]
+
+    @property
+    def lost(self) -> float:
+        """Points that the default loses to the best, between rates by their logarithms."""
+        rates, values = np.log(list(self.means)), list(self.means.values())
+        return float(100 * (np.interp(np.log(self.auto), rates, values) - max(values)))
+
+
+def curves(cells: dict[str, Any]) -> list[Curve]:
+    """Of all cells of a set."""
+    groups: dict[tuple[int, int, int], dict[float, list[float]]] = {}
     for cell in cells.values():
-        curve = groups.setdefault((cell["batch_size"], cell["passes"]), {})
-        curve.setdefault(cell["learning_rate"], []).append(cell["ndcg@10"])
-    return {
-        key: {rate: sum(values) / len(values) for rate, values in sorted(curve.items())}
-        for key, curve in sorted(groups.items())
-    }
+        key = (cell["batch_size"], cell["passes"], cell["steps"])
+        groups.setdefault(key, {}).setdefault(cell["learning_rate"], []).append(cell["ndcg@10"])
+    return [
+        Curve(*key, {rate: sum(values) / len(values) for rate, values in sorted(group.items())})
+        for key, group in sorted(groups.items())
+    ]
 
 
 def lost(cells: dict[str, Any]) -> dict[str, float]:
     """What `auto` loses to the best rate, in points, by batch size and passes."""
-    return {
-        f"B={size} x{passes}": round(100 * (curve[_auto(size, curve)] - max(curve.values())), 2)
-        for (size, passes), curve in curves(cells).items()
-    }
-
-
-def _auto(size: int, curve: dict[float, float]) -> float:
-    auto, _ = default_learning_rate(size, 0, True)
-    return min(curve, key=lambda rate: abs(rate - auto))
+    return {f"B={one.batch_size} x{one.passes}": round(one.lost, 2) for one in curves(cells)}
 
 
 def print_table(name: str, cells: dict[str, Any]) -> None:
     """Print nDCG@10 by rate."""
     print(name)
-    for (size, passes), curve in curves(cells).items():
-        auto = _auto(size, curve)
-        words = "  ".join(
-            f"{rate:.3g}{'*' * (rate == auto)} {value:.4f}" for rate, value in curve.items()
+    for one in curves(cells):
+        words = "  ".join(f"{rate:.3g}: {value:.4f}" for rate, value in one.means.items())
+        print(
+            f"  B {one.batch_size:>5}  {one.passes:>2} passes  {one.steps:>5} steps  {words}  "
+            f"auto {one.auto:.3g} ({one.lost:+.1f} points)"
         )
-        print(f"  B {size:>5}  {passes:>2} passes  {words}")
 
 
 if __name__ == "__main__":

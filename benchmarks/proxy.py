@@ -105,7 +105,7 @@ def workbench(set_: RetrievalSet, setting: Setting, folder: Path) -> Workbench:
 def trained(bench: Workbench, policy: Policy) -> dict[str, float]:
     """nDCG@10 on the tune split, and processor seconds of the training."""
     began = time.process_time()
-    recipe = Recipe(bench.default_rate(BATCH), policy.temperature)
+    recipe = Recipe(bench.default_rate(BATCH, bench.budget.steps), policy.temperature)
     model = policy.train(bench, recipe, SEED)
     seconds = time.process_time() - began
     set_ = bench.set_

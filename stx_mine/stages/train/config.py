@@ -75,7 +75,7 @@ class TrainConfig(ModelFields, StepFields, ReadingConfig):
     )
     learning_rate: Literal["auto", "probe"] | float = option(
         "auto",
-        "Peak rate: auto (by kind of model and batch size), probe (the best of three), a number.",
+        "Peak rate: auto (by kind of model, batch, steps), probe (the best of three), a number.",
         "model",
         above=0,
         group="Schedule",

@@ -1,7 +1,7 @@
 """What a run chooses by itself: the precision of its network, and its peak learning rate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
@@ -63,10 +63,13 @@ def choose_for_run(
     """
     precision, precision_reason = _precision(config, model, packings, collator)
     size = packings[0][0].batch_size
-    rate, rate_reason = default_learning_rate(size, count_parameters(model), is_static(model))
+    schedule = Schedule.of(config, packings, learning_rate=0.0)
+    rate, rate_reason = default_learning_rate(
+        size, schedule.num_steps(packings), count_parameters(model), is_static(model)
+    )
     if config.learning_rate == "probe":
         options = {**options, **precision_arguments(precision)}
-        schedule = Schedule.of(config, packings, rate)
+        schedule = replace(schedule, learning_rate=rate)
         found = probe(model, loss, packings, collator, schedule, processes.size, options)
         rate, rate_reason = found.choose()
     elif not isinstance(config.learning_rate, str):

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stx_mine.errors import StxMineError, one_line
+from stx_mine.models.load import is_static
 from stx_mine.stages.embed.config import DEFAULT_MODEL
 from stx_mine.stages.evaluate.config import EvaluateConfig
-from stx_mine.stages.evaluate.judged_models import load_models
+from stx_mine.stages.evaluate.judged_models import JudgedModel, load_models
 from stx_mine.stages.evaluate.model_metrics import evaluate
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.mine.stage import run_mine
@@ -44,6 +45,11 @@ class TrialBench:
     preparation: Preparation
     folder: Path
     metric: str
+
+    @property
+    def _device(self) -> str | None:
+        device: str | None = self.base["train"].get("device")
+        return device
 
     @property
     def base(self) -> Settings:
@@ -86,12 +92,20 @@ class TrialBench:
 
     def untrained(self) -> NDArray[np.float64]:
         """Metric of each query of the model that training starts from."""
+        return self._evaluated(self._student())
+
+    def trains_static(self) -> bool:
+        """Whether training starts from a static model."""
+        return is_static(self._student().encoder.model)
+
+    def _student(self) -> JudgedModel:
+        """The model that training starts from."""
         embed = require(self.preparation.run, "embeddings").content["config"]
         train = self.base["train"]
         if train.get("model") is None:
-            return self._evaluated(embed.get("model", DEFAULT_MODEL))
+            return self._loaded(embed.get("model", DEFAULT_MODEL))
         asked = {name: train[name] for name in ("revision", "pooling") if name in train}
-        return self._evaluated(train["model"], **asked)
+        return self._loaded(train["model"], **asked)
 
     def _path(self, policy: TunedPolicy, share: float, seed: int) -> Path:
         key = digest_of({"changes": policy.changes, "share": share, "seed": seed})
@@ -110,7 +124,7 @@ class TrialBench:
         trained = run_train(
             TrainConfig(run_dir=run, overwrite=True, checkpoint_steps=_NEVER, **train)
         ).counts
-        values_Q = self._evaluated(str(self.preparation.run.folder("model")))
+        values_Q = self._evaluated(self._loaded(str(self.preparation.run.folder("model"))))
         k = int(require(self.preparation.run, "batches").extra["k"])
         trial = PolicyTrial(
             changes=merged({}, policy.changes),
@@ -143,22 +157,24 @@ class TrialBench:
         found = (took.search if k else 0.0) + (took.judge if asks else 0.0)
         return took.embed + found + made + training
 
-    def _evaluated(self, model: str, **reading: Any) -> NDArray[np.float64]:
-        """float64 (Q,): the queries of all sets, each set of the same weight.
+    def _loaded(self, model: str, **reading: Any) -> JudgedModel:
+        """A model to evaluate.
 
         Args:
             model: Its name; the one that embedded is read as it was then.
             reading: How the files of another one are read.
         """
-        run, train = self.preparation.run, self.base["train"]
+        run = self.preparation.run
         config = EvaluateConfig(
-            run_dir=str(run.path), models=(model,), device=train.get("device"), **reading
+            run_dir=str(run.path), models=(model,), device=self._device, **reading
         )
-        judged = load_models(config, run, require(run, "texts"))[0]
+        return load_models(config, run, require(run, "texts"))[0]
+
+    def _evaluated(self, model: JudgedModel) -> NDArray[np.float64]:
+        """float64 (Q,): the queries of all sets, each set of the same weight."""
         sets = self.preparation.sets
         values = [
-            evaluate(judged.encoder, one, config.device, judged.prompts)[self.metric]
-            for one in sets
+            evaluate(model.encoder, one, self._device, model.prompts)[self.metric] for one in sets
         ]
         total = sum(map(len, values))
         return np.concatenate([one * (total / (len(sets) * len(one))) for one in values])

@@ -88,10 +88,10 @@ class Race:
         """Try twice and half the rate of the file: sizes and negatives are compared at the best."""
         policies = [TunedPolicy({}), *other_rates(whole.learning_rate)]
         found = self._screen(policies, share)
-        rate = max(found, key=lambda one: one.mean).learning_rate
+        best = max(found, key=lambda one: one.mean)
         given = self.ground.settings["train"].get("learning_rate", "auto")
-        if rate != whole.learning_rate or isinstance(given, float | int):
-            self.ground = replace(self.ground, learning_rate=rate)
+        if best.policy.changes or isinstance(given, float | int):
+            self.ground = replace(self.ground, learning_rate=best.learning_rate)
         return policies
 
     def _share(self, whole: PolicyTrial, num_trials: int) -> float:

@@ -78,9 +78,10 @@ def _tune(
     bench = TrialBench(preparation, artifact.folder / _TRIALS, config.metric)
     bench.folder.mkdir(exist_ok=True)
     untrained = bench.untrained()
+    ground = replace(preparation.ground, static=bench.trains_static())
     spent = sum(asdict(preparation.seconds).values())
     seeds = [(config.seed + number) % (MAX_SEED + 1) for number in range(config.seeds)]
-    race = Race(bench, preparation.ground, config.budget_seconds, spent, seeds, axes)
+    race = Race(bench, ground, config.budget_seconds, spent, seeds, axes)
     scored = race.run()
     if not scored:
         raise ArtifactError(

@@ -194,7 +194,8 @@ def test_a_probed_run_is_the_run_with_the_rate_that_won(packed_run, tmp_path, mo
     options = {"device": "cpu", "epochs": 1}
     report = run_train(TrainConfig(run_dir=str(packed_run), learning_rate="probe", **options))
     rate = report.counts["learning_rate"]
-    auto, _ = default_learning_rate(B, 8_192_000, static=True)
+    steps = report.counts["steps"]
+    auto, _ = default_learning_rate(B, steps, 8_192_000, static=True)
     assert rate in [pytest.approx(factor * auto) for factor in (1 / 3, 1, 3)]
     line = next(one for one in report.lines if one.startswith("learning rate"))
     assert line.count(": ") == 3

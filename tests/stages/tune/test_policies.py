@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stx_mine.stages.mine.config import MineConfig
 from stx_mine.stages.pack.config import PackConfig
 from stx_mine.stages.train.config import TrainConfig
+from stx_mine.stages.train.core.learning_rate import default_learning_rate
 from stx_mine.stages.tune.core.policies import (
     AS_GIVEN,
     Ground,
@@ -135,11 +136,14 @@ def test_more_passes_are_tried_in_batches_of_the_file_too():
     assert longer_as_given(ground(steps), TunedPolicy({"pack": {"batch_size": 64}})) == []
 
 
-def test_a_rate_follows_the_size_of_a_batch():
-    """As `--learning-rate auto` does: by the square root."""
-    probed = replace(ground(), learning_rate=0.1)
+@pytest.mark.parametrize(("static", "power"), [(False, 1 / 2), (True, 1 / 4)])
+def test_a_rate_follows_the_size_of_a_batch(static, power):
+    """As `--learning-rate auto` does."""
+    auto = [default_learning_rate(size, 6_400 // size, 10_000, static)[0] for size in (16, 64)]
+    assert auto[1] / auto[0] == pytest.approx(4**power)
+    probed = replace(ground(), learning_rate=0.1, static=static)
     for policy in first_policies(probed)[1:]:
-        factor = (probed.batch_size_of(policy) / 256) ** 0.5
+        factor = (probed.batch_size_of(policy) / 256) ** power
         rate = policy.changes["train"]["learning_rate"]
         assert rate == pytest.approx(0.1 * factor, rel=0.01)
     # A number that the file names holds for its own size, and no change is needed there.

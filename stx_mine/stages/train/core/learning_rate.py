@@ -2,17 +2,27 @@
 
 from math import sqrt
 
-_STATIC = 0.0022
+# Of static models: the rate of a run of so many steps; measured at 18 to 1,630 of them.
+_STATIC, _STATIC_STEPS = 0.1, 50
+# At as many passes a batch of half the size has twice the steps.
+_STATIC_POWER, _POWER = 0.25, 0.5
 _REFERENCE_BATCH, _SMALL_PARAMETERS = 64, 150_000_000
 # Of transformers: the rate at 64 rows, and at most; of small ones as measured with MiniLM.
 _SMALL, _LARGE = (1.5e-4, 2e-4), (5e-5, 5e-5)
 
 
-def default_learning_rate(batch_size: int, num_parameters: int, static: bool) -> tuple[float, str]:
-    """Square-root scaling with the batch size (Krizhevsky 2014; Malladi et al. 2022, for Adam).
+def default_learning_rate(
+    batch_size: int, num_steps: int, num_parameters: int, static: bool
+) -> tuple[float, str]:
+    """Of static models by the steps of the run, of transformers by the batch size.
+
+    The fewer steps a static model has, the larger they must be, and it has no layers which that
+    upsets; rows a step made no difference that could be told at as many steps. Transformers follow
+    the square root of the batch size (Krizhevsky 2014; Malladi et al. 2022, for Adam).
 
     Args:
         batch_size: Rows that one optimizer step sees.
+        num_steps: Optimizer steps of the run, at least 1.
         num_parameters: Trainable parameters.
         static: Whether the model is a table of token embeddings.
 
@@ -20,8 +30,10 @@ def default_learning_rate(batch_size: int, num_parameters: int, static: bool) ->
         The peak rate, and a sentence that says why.
     """
     if static:
-        rate = _STATIC * sqrt(batch_size)
-        return rate, f"{_STATIC} x sqrt({batch_size:,}), for a static model"
+        rate = float(_STATIC * (_STATIC_STEPS / num_steps) ** _STATIC_POWER)
+        return rate, (
+            f"{_STATIC:g} x ({_STATIC_STEPS} / {num_steps:,} steps)^(1/4), for a static model"
+        )
     rate, most = _SMALL if num_parameters <= _SMALL_PARAMETERS else _LARGE
     scaled = rate * sqrt(batch_size / _REFERENCE_BATCH)
     millions = num_parameters / 1e6
@@ -29,3 +41,9 @@ def default_learning_rate(batch_size: int, num_parameters: int, static: bool) ->
         f"{rate:g} x sqrt({batch_size:,} / {_REFERENCE_BATCH}), at most {most:g} for "
         f"{millions:.0f}M parameters"
     )
+
+
+def rate_of_size(rate: float, batch_size: int, other_size: int, static: bool) -> float:
+    """What a rate for batches of one size is for those of another, at as many passes."""
+    power = _STATIC_POWER if static else _POWER
+    return float(rate * (other_size / batch_size) ** power)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 from typing import Any
 
 from stx_mine.stages.pack.core.useful_packings import useful_packings
+from stx_mine.stages.train.core.learning_rate import rate_of_size
 
 # Stage -> field -> value.
 Settings = Mapping[str, Mapping[str, Any]]
@@ -118,6 +118,7 @@ class Ground:
         unjudged: Fields of `mine` by which no judge is asked.
         learning_rate: For batches of `batch_size` rows, where it is another than that of the file
             or the file names one; None: as the file says.
+        static: Whether a static model is trained.
     """
 
     settings: Settings
@@ -128,6 +129,7 @@ class Ground:
     judges: tuple[str, ...] = ()
     unjudged: Mapping[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
+    static: bool = False
 
     def k_of(self, policy: TunedPolicy) -> int:
         """Negatives of a row of a policy."""
@@ -155,13 +157,14 @@ class Ground:
     def rows(self, batch_size: int) -> dict[str, dict[str, Any]]:
         """The changes that give a batch so many rows, and the rate that goes with them.
 
-        A rate follows the square root of the size, as `--learning-rate auto` does.
+        A rate follows the size as `--learning-rate auto` does.
         """
         changes: dict[str, dict[str, Any]] = {}
         if batch_size != self.batch_size:
             changes["pack"] = {"batch_size": batch_size}
         if self.learning_rate is not None:
-            rate = float(f"{self.learning_rate * sqrt(batch_size / self.batch_size):.3g}")
+            rate = rate_of_size(self.learning_rate, self.batch_size, batch_size, self.static)
+            rate = float(f"{rate:.3g}")
             if rate != self.settings.get("train", {}).get("learning_rate"):
                 changes["train"] = {"learning_rate": rate}
         return changes
