@@ -65,7 +65,11 @@ def choose_for_run(
     size = packings[0][0].batch_size
     schedule = Schedule.of(config, packings, learning_rate=0.0)
     rate, rate_reason = default_learning_rate(
-        size, schedule.num_steps(packings), count_parameters(model), is_static(model)
+        size,
+        schedule.num_steps(packings),
+        count_parameters(model),
+        is_static(model),
+        "mnr" in config.loss,
     )
     if config.learning_rate == "probe":
         options = {**options, **precision_arguments(precision)}

@@ -311,8 +311,12 @@ def test_a_run_that_dies_goes_on_with_the_very_next_batch(packed_run, tmp_path):
 def test_learning_rates_follow_the_batch_and_the_kind_of_model():
     # Measured on five sets: benchmarks/results/learning_rates.json.
     for size in (64, 2_048):
-        assert default_learning_rate(size, 50, 8_192_000, static=True)[0] == pytest.approx(0.1)
+        most = 0.05 if size == 64 else 0.1
+        assert default_learning_rate(size, 6, 8_192_000, static=True)[0] == most
+        assert default_learning_rate(size, 50, 8_192_000, static=True)[0] == most
         assert default_learning_rate(size, 800, 8_192_000, static=True)[0] == pytest.approx(0.05)
+    other = default_learning_rate(2_048, 9, 8_192_000, static=True, ranks=False)[0]
+    assert other == pytest.approx(0.0996, 1e-3)
     assert default_learning_rate(64, 9, 22_000_000, static=False)[0] == pytest.approx(1.5e-4)
     assert default_learning_rate(16, 9, 22_000_000, static=False)[0] == pytest.approx(7.5e-5)
     assert default_learning_rate(65_536, 9, 22_000_000, static=False)[0] == pytest.approx(2e-4)

@@ -139,7 +139,8 @@ def test_more_passes_are_tried_in_batches_of_the_file_too():
 @pytest.mark.parametrize(("static", "power"), [(False, 1 / 2), (True, 1 / 4)])
 def test_a_rate_follows_the_size_of_a_batch(static, power):
     """As `--learning-rate auto` does."""
-    auto = [default_learning_rate(size, 6_400 // size, 10_000, static)[0] for size in (16, 64)]
+    sizes = (64, 256) if static else (16, 64)
+    auto = [default_learning_rate(size, 64_000 // size, 10_000, static)[0] for size in sizes]
     assert auto[1] / auto[0] == pytest.approx(4**power)
     probed = replace(ground(), learning_rate=0.1, static=static)
     for policy in first_policies(probed)[1:]:
