@@ -124,6 +124,9 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.stored_dtype --quick
 	$(BIN)/python -m benchmarks.verify --quick
 	$(BIN)/python -m benchmarks.scale --quick
+	$(BIN)/python -m benchmarks.network_step --quick
+	$(BIN)/python -m benchmarks.proxy --quick
+	$(BIN)/python -m benchmarks.start --quick
 	PYTHON=$(BIN)/python benchmarks/gpu.sh --quick --output $$(mktemp -d)
 
 bench: $(READY)
@@ -151,6 +154,9 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.stored_dtype --output benchmarks/results/stored_dtype.json
 	$(BIN)/python -m benchmarks.verify --output benchmarks/results/verify.json
 	$(BIN)/python -m benchmarks.scale --output benchmarks/results/scale.json
+	$(BIN)/python -m benchmarks.network_step --output benchmarks/results/network_step.json
+	$(BIN)/python -m benchmarks.proxy --output benchmarks/results/proxy.json
+	$(BIN)/python -m benchmarks.start --output benchmarks/results/start.json
 
 # torch goes first and pinned: a bare `torch` would take a build with gigabytes of CUDA.
 # Modules are compiled when they are imported: most never are.

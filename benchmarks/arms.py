@@ -252,7 +252,7 @@ class InBatch:
         if self.as_tuned:
             found = bench.tuning()
             train, size = found["settings"]["train"], found["batch_size"]
-            steps = int(train["epochs"]) * (bench.budget.num_rows // size)
+            steps = Budget(size, int(train["epochs"]), bench.budget.num_rows).steps
             rate = found["learning_rate"] or bench.default_rate(size, steps)
             recipe = Recipe(rate, train.get("temperature", TEMPERATURE))
         return peers.train_mnr(

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -35,12 +35,22 @@ def run_fresh(module: str, arguments: Sequence[str], num_threads: int) -> dict[s
         RuntimeError: It failed; the message ends with what it wrote to stderr.
     """
     environment = dict(os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(num_threads)))
-    command = [sys.executable, "-m", module, *arguments]
+    result: dict[str, float] = json.loads(
+        output_of([sys.executable, "-m", module, *arguments], environment).splitlines()[-1]
+    )
+    return result
+
+
+def output_of(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What a command writes to stdout.
+
+    Raises:
+        RuntimeError: It failed; the message ends with what it wrote to stderr.
+    """
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stderr[-4_000:]}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return done.stdout
 
 
 class PeakMemory:

@@ -61,7 +61,7 @@ def run_set(name: str, arguments: argparse.Namespace, found: dict[str, Any]) -> 
             if len(set_.train) // size < FEWEST_STEPS:
                 continue
             for passes, seed in ((p, s) for p in arguments.passes for s in arguments.seeds):
-                steps = passes * (len(set_.train) // size)
+                steps = Budget(size, passes, len(set_.train)).steps
                 for rate in [*arguments.rates, default_learning_rate(size, steps, 0, True)[0]]:
                     key = f"B={size} passes={passes} rate={rate:.3g} seed={seed}"
                     if key in cells:

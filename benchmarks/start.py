@@ -13,11 +13,11 @@ import os
 import random
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.fresh import output_of
 from benchmarks.machine import describe
 from stx_mine.store.files import write_json
 
@@ -54,15 +54,8 @@ def seconds_of(command: list[str], cache: Path) -> float:
     """
     environment = dict(os.environ, NUMBA_CACHE_DIR=str(cache), OMP_NUM_THREADS="1")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-m", "stx_mine", *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    output_of([sys.executable, "-m", "stx_mine", *command], environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stderr[-4_000:]}")
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 

@@ -69,7 +69,7 @@ def choose_for_run(
         schedule.num_steps(packings),
         count_parameters(model),
         is_static(model),
-        "mnr" in config.loss,
+        "mnr" in (config.loss, *config.kind.terms),
     )
     if config.learning_rate == "probe":
         options = {**options, **precision_arguments(precision)}

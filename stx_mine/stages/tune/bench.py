@@ -90,13 +90,10 @@ class TrialBench:
         values: NDArray[np.float64] = np.load(path, allow_pickle=False)
         return values
 
-    def untrained(self) -> NDArray[np.float64]:
-        """Metric of each query of the model that training starts from."""
-        return self._evaluated(self._student())
-
-    def trains_static(self) -> bool:
-        """Whether training starts from a static model."""
-        return is_static(self._student().encoder.model)
+    def untrained(self) -> tuple[NDArray[np.float64], bool]:
+        """Metric of each query of the model that training starts from; whether it is static."""
+        student = self._student()
+        return self._evaluated(student), is_static(student.encoder.model)
 
     def _student(self) -> JudgedModel:
         """The model that training starts from."""

@@ -77,8 +77,8 @@ def _tune(
         preparation = _prepared(artifact.folder, pipeline, artifact.run)
     bench = TrialBench(preparation, artifact.folder / _TRIALS, config.metric)
     bench.folder.mkdir(exist_ok=True)
-    untrained = bench.untrained()
-    ground = replace(preparation.ground, static=bench.trains_static())
+    untrained, static = bench.untrained()
+    ground = replace(preparation.ground, static=static)
     spent = sum(asdict(preparation.seconds).values())
     seeds = [(config.seed + number) % (MAX_SEED + 1) for number in range(config.seeds)]
     race = Race(bench, ground, config.budget_seconds, spent, seeds, axes)

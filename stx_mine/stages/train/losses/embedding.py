@@ -81,9 +81,7 @@ def embed(model: nn.Module, features: PrefixedFeatures, mini_batches: MiniBatche
     is_cached = len(batches) > 1 and torch.is_grad_enabled()
     room = mini_batches.room(mask_NL.device) if is_cached else 0.0
     token_bytes = 0.0
-    # A compiled network takes no hooks.
-    shares = is_cached and pad_to is None
-    lookup = shared_lookup(model, features) if shares else nullcontext()
+    lookup = shared_lookup(model, features) if is_cached else nullcontext()
     parts, order = [], []
     for batch in batches:
         width = int(widths[batch[0]])
@@ -157,9 +155,7 @@ def on_device(features: PrefixedFeatures, device: torch.device) -> PrefixedFeatu
 
 
 def _forward(
-    model: nn.Module,
-    features: PrefixedFeatures,
-    lookup: AbstractContextManager[None],
+    model: nn.Module, features: PrefixedFeatures, lookup: AbstractContextManager[None]
 ) -> Tensor:
     with lookup:
         embedding: Tensor = model(dict(features))["sentence_embedding"]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stx_mine.models.tokenise import PAD_TO
+
 # Of tokens that no text has.
 _NONE = -1
 
@@ -56,14 +58,17 @@ class SharedLookup:
 def shared_lookup(model: nn.Module, features: dict[str, Any]) -> AbstractContextManager[None]:
     """A `SharedLookup` for texts, where it is worth it: on a CPU, for a table that is trained.
 
+    A compiled network, whose inputs say `PAD_TO`, takes no hooks.
+
     Args:
         model: A SentenceTransformer, perhaps wrapped.
         features: Its inputs of all texts that are looked up together.
     """
-    tokens, table = features.get("input_ids"), _word_embeddings(model)
-    if tokens is None or table is None or tokens.device.type != "cpu":
+    tokens = features.get("input_ids")
+    if tokens is None or tokens.device.type != "cpu" or PAD_TO in features:
         return nullcontext()
-    return SharedLookup(table, tokens)
+    table = _word_embeddings(model)
+    return nullcontext() if table is None else SharedLookup(table, tokens)
 
 
 def _word_embeddings(model: nn.Module) -> nn.Embedding | None:
